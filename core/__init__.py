@@ -1,0 +1,1 @@
+"""Frozen records, specifications and protocols that the parts exchange. Imports torch only."""

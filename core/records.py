@@ -1,0 +1,120 @@
+"""The records that the parts exchange, the time rule and the shape legend.
+
+Shape legend, used in every comment of the project::
+
+    B batch    T time          H imagination horizon   N number of imagined trajectories
+    A action   E embedding     D deterministic state   Z stochastic state
+    P parameters of a latent distribution              F features = D + Z
+
+Time rule. Row ``t`` of a sequence is *arrival at time t*, as in the papers' p(s_t | s_{t-1}, a_{t-1}, o_t) and
+p(r_t | s_t)::
+
+    row              0           1           2
+    observation     o_0         o_1         o_2
+    action           0          a_0         a_1      the action that LED TO the observation of the same row
+    reward           0          r_1         r_2      received on arriving there
+    is_first        True       False       False
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceBatch:
+    """A batch of recorded windows, aligned by the time rule.
+
+    Image observations stay ``uint8`` until a model reads them. ``privileged`` holds what the dataset knows about the
+    true state; it serves probes and is never an input of a model.
+    """
+
+    observations: Mapping[str, Tensor]  # name -> [B, T, ...]
+    action: Tensor  # [B, T, A] float32, in the environment's units
+    reward: Tensor  # [B, T] float32
+    is_first: Tensor  # [B, T] bool
+    is_last: Tensor  # [B, T] bool
+    is_terminal: Tensor  # [B, T] bool: a true end, never a time limit
+    privileged: Mapping[str, Tensor]  # name -> [B, T, ...]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "SequenceBatch":
+        """A batch with ``function`` applied to every tensor."""
+        return SequenceBatch(
+            observations={name: function(value) for name, value in self.observations.items()},
+            action=function(self.action),
+            reward=function(self.reward),
+            is_first=function(self.is_first),
+            is_last=function(self.is_last),
+            is_terminal=function(self.is_terminal),
+            privileged={name: function(value) for name, value in self.privileged.items()},
+        )
+
+    def to(self, device: torch.device) -> "SequenceBatch":
+        """The same batch on ``device``."""
+        return self.map(lambda value: value.to(device, non_blocking=True))
+
+    def slice_time(self, start: int, stop: int) -> "SequenceBatch":
+        """Rows ``start`` to ``stop`` of every sequence."""
+        return self.map(lambda value: value[:, start:stop])
+
+
+@dataclass(frozen=True, slots=True)
+class LatentState:
+    """The whole state s_t of the model: what the recurrent cell remembers and what was drawn."""
+
+    deterministic: Tensor  # [..., D]
+    stochastic: Tensor  # [..., Z]
+
+    @property
+    def features(self) -> Tensor:
+        """What heads, probes and behaviours read: [..., F]."""
+        return torch.cat([self.deterministic, self.stochastic], dim=-1)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "LatentState":
+        """A state with ``function`` applied to both parts."""
+        return LatentState(function(self.deterministic), function(self.stochastic))
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What the world model made of a ``SequenceBatch``: posterior states and the priors that predicted them."""
+
+    embedding: Tensor  # [B, T, E]
+    posterior: LatentState  # [B, T, ...] sampled
+    posterior_parameters: Tensor  # [B, T, P]
+    prior_parameters: Tensor  # [B, T, P]
+    features: Tensor  # [B, T, F] of the posterior
+
+
+@dataclass(frozen=True, slots=True)
+class ImaginedTrajectory:
+    """States that the model imagines under a policy; row 0 is the start, row ``h + 1`` follows ``action[h]``."""
+
+    features: Tensor  # [H + 1, N, F]
+    action: Tensor  # [H, N, A] in [-1, 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A loss with its own weight, so that no global table of scales exists."""
+
+    value: Tensor  # [B, T] unweighted
+    weight: float = 1.0
+
+    def weighted(self, weight: float) -> "Loss":
+        """The same values under another weight."""
+        return replace(self, weight=weight)
+
+
+def total_loss(losses: Mapping[str, Loss]) -> Tensor:
+    """The scalar that is minimised: the weighted sum of every loss's mean.
+
+    Raises:
+        ValueError: if a loss is not shaped [B, T] like the others.
+    """
+    shapes = {name: tuple(loss.value.shape) for name, loss in losses.items()}
+    if len(set(shapes.values())) != 1 or any(len(shape) != 2 for shape in shapes.values()):
+        raise ValueError(f"every loss must have the same shape [B, T], got {shapes}; sum each over its event axes")
+    return torch.stack([loss.weight * loss.value.mean() for loss in losses.values()]).sum()

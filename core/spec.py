@@ -1,0 +1,108 @@
+"""What a dataset or an environment offers, as plain values that travel in json."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySpec:
+    """Shape and dtype of one named array, without batch and time axes."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def is_image(self) -> bool:
+        """Images are ``uint8`` and shaped [height, width, channels]."""
+        return self.dtype == "uint8" and len(self.shape) == 3
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class ActionSpec:
+    """A continuous action of ``size`` numbers between ``low`` and ``high``, or a one-hot choice among ``size``."""
+
+    size: int
+    discrete: bool
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.low) != self.size or len(self.high) != self.size:
+            raise ValueError(f"an action of size {self.size} needs as many bounds, got {self.low} and {self.high}")
+
+    @property
+    def bounded(self) -> bool:
+        """Whether every bound is finite, so that actions can be rescaled to [-1, 1]."""
+        return not self.discrete and all(map(math.isfinite, self.low + self.high))
+
+    def normalize(self, action: Tensor) -> Tensor:
+        """From the environment's units to [-1, 1]; unbounded and one-hot actions stay as they are."""
+        if not self.bounded:
+            return action
+        low, high = self._bounds(action)
+        return (action - low) / (high - low) * 2 - 1
+
+    def denormalize(self, action: Tensor) -> Tensor:
+        """The inverse of ``normalize``."""
+        if not self.bounded:
+            return action
+        low, high = self._bounds(action)
+        return low + (action + 1) / 2 * (high - low)
+
+    def _bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        low = torch.tensor(self.low, dtype=like.dtype, device=like.device)
+        return low, torch.tensor(self.high, dtype=like.dtype, device=like.device)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorStatistics:
+    """Mean and standard deviation of a vector over the training episodes."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpec:
+    """Everything a model needs to know of the data that it will read."""
+
+    observations: Mapping[str, ArraySpec]
+    action: ActionSpec
+    privileged: Mapping[str, ArraySpec]
+    statistics: Mapping[str, VectorStatistics]  # of every vector observation and every privileged vector
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``json.dump``."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "DataSpec":
+        """The inverse of ``to_json``."""
+        return cls(
+            observations={name: _array_spec(spec) for name, spec in value["observations"].items()},
+            action=ActionSpec(
+                size=int(value["action"]["size"]),
+                discrete=bool(value["action"]["discrete"]),
+                low=tuple(map(float, value["action"]["low"])),
+                high=tuple(map(float, value["action"]["high"])),
+            ),
+            privileged={name: _array_spec(spec) for name, spec in value["privileged"].items()},
+            statistics={
+                name: VectorStatistics(tuple(map(float, s["mean"])), tuple(map(float, s["std"])))
+                for name, s in value["statistics"].items()
+            },
+        )
+
+
+def _array_spec(value: Mapping[str, Any]) -> ArraySpec:
+    return ArraySpec(shape=tuple(map(int, value["shape"])), dtype=str(value["dtype"]))

@@ -1,0 +1,1 @@
+../../src/dreamset/__init__.py

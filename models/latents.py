@@ -1,0 +1,69 @@
+"""Stochastic states: one object owns the sampling, the KL divergence and the entropy of a family."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Latent(Protocol):
+    """A family of distributions over z, given by a vector of ``parameter_size`` raw network outputs."""
+
+    size: int  # Z
+    parameter_size: int  # P
+
+    def noise(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        """The randomness that ``sample`` needs for a batch of ``shape``."""
+
+    def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        """A differentiable draw z [..., Z]."""
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """The most likely z [..., Z]."""
+
+    def kl(self, left: Tensor, right: Tensor) -> Tensor:
+        """KL(left || right) in nats, [...]."""
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """Entropy in nats, [...]."""
+
+
+class GaussianLatent:
+    """Diagonal Gaussian with std = softplus(raw) + min_std (Dreamer v1, appendix A)."""
+
+    def __init__(self, size: int, *, min_std: float = 0.1) -> None:
+        self.size = size
+        self.parameter_size = 2 * size
+        self.min_std = min_std
+
+    def noise(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        """Standard normal noise [*shape, Z]."""
+        return torch.randn(*shape, self.size, generator=generator, device=generator.device)
+
+    def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        """mean + std * noise."""
+        mean, std = self.mean_and_std(parameters)
+        return mean + std * noise
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """The mean."""
+        return parameters[..., : self.size]
+
+    def kl(self, left: Tensor, right: Tensor) -> Tensor:
+        """sum_i ln(s_r / s_l) + (s_l^2 + (m_l - m_r)^2) / (2 s_r^2) - 1/2."""
+        mean_l, std_l = self.mean_and_std(left)
+        mean_r, std_r = self.mean_and_std(right)
+        ratio = (std_l / std_r).square()
+        return 0.5 * (ratio + ((mean_l - mean_r) / std_r).square() - 1 - ratio.log()).sum(-1)
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """sum_i ln s_i + (1 + ln 2 pi) / 2."""
+        _, std = self.mean_and_std(parameters)
+        return (std.log() + 0.5 * (1 + torch.log(torch.tensor(2 * torch.pi)))).sum(-1)
+
+    def mean_and_std(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Both [..., Z]."""
+        mean, raw = parameters.chunk(2, dim=-1)
+        return mean, F.softplus(raw) + self.min_std

@@ -1,0 +1,141 @@
+"""The recurrent state-space model (PlaNet; Dreamer v1, section 2 and appendix A).
+
+Time diagram of ``observe``; row ``t`` is arrival at time ``t``::
+
+      action[t] (a_{t-1})     embedding[t]
+            |                      |
+    z_{t-1} +--> cell --> h_t -----+--> posterior q(z_t | h_t, e_t) --> z_t --> next row
+    h_{t-1} ------^        |
+                           +----------> prior p(z_t | h_t)
+
+``imagine`` is the same step with the prior's draw instead of the posterior's.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dreamset.core.records import ImaginedTrajectory, LatentState, Rollout
+from dreamset.models.latents import Latent
+from dreamset.models.layers import linear
+
+Policy = Callable[[Tensor], Tensor]  # features [N, F] -> action [N, A] in [-1, 1]
+
+
+class Cell(Protocol):
+    """A recurrent cell of ``size`` units."""
+
+    size: int
+
+    def __call__(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """The next deterministic state [B, D]."""
+
+
+class RSSM(nn.Module):
+    """Deterministic and stochastic state, prior and posterior.
+
+    Only what is truly recurrent stays inside the loop over time: the embedding's and the action's projections and the
+    whole prior are single matrix products over all rows.
+    """
+
+    def __init__(
+        self,
+        embedding_size: int,
+        action_size: int,
+        *,
+        latent: Latent,
+        cell: Callable[[int], Cell],
+        hidden: int,
+    ) -> None:
+        super().__init__()
+        self.latent = latent
+        self.cell = cell(hidden)
+        deterministic = self.cell.size
+        self.feature_size = deterministic + latent.size
+        self.from_stochastic = linear(latent.size, hidden, bias=False)
+        self.from_action = linear(action_size, hidden)
+        self.prior_head = nn.Sequential(linear(deterministic, hidden), nn.ELU(), linear(hidden, latent.parameter_size))
+        self.from_deterministic = linear(deterministic, hidden, bias=False)
+        self.from_embedding = linear(embedding_size, hidden)
+        self.posterior_out = linear(hidden, latent.parameter_size)
+
+    def initial(self, batch: int) -> LatentState:
+        """The state before any observation: zeros."""
+        weight = self.posterior_out.weight
+        return LatentState(weight.new_zeros(batch, self.cell.size), weight.new_zeros(batch, self.latent.size))
+
+    def observe(
+        self,
+        embedding: Tensor,
+        action: Tensor,
+        is_first: Tensor,
+        generator: torch.Generator,
+        start: LatentState | None = None,
+    ) -> Rollout:
+        """Filters a batch of sequences.
+
+        Args:
+            embedding: [B, T, E].
+            action: [B, T, A] in [-1, 1]; ``action[:, t]`` led to ``embedding[:, t]``.
+            is_first: [B, T]; the state and the action are forgotten there, so episodes may follow one another.
+            generator: source of the posterior's samples.
+            start: state before row 0; zeros unless given.
+        """
+        batch, time = is_first.shape
+        state = self.initial(batch) if start is None else start
+        keep = (~is_first).to(action.dtype).t().unsqueeze(-1)  # [T, B, 1]
+        resets: list[bool] = is_first.any(dim=0).tolist()
+        actions = self.from_action(action.transpose(0, 1) * keep)  # [T, B, hidden]
+        embeddings = self.from_embedding(embedding.transpose(0, 1))  # [T, B, hidden]
+        noise = self.latent.noise((time, batch), generator)  # [T, B, Z]
+        deterministic, stochastic, posteriors = [], [], []
+        h, z = state.deterministic, state.stochastic
+        for t in range(time):
+            if resets[t]:
+                h, z = h * keep[t], z * keep[t]
+            h = self.cell(F.elu(actions[t] + self.from_stochastic(z)), h)
+            posterior = self.posterior_out(F.elu(embeddings[t] + self.from_deterministic(h)))
+            z = self.latent.sample(posterior, noise[t])
+            deterministic.append(h)
+            stochastic.append(z)
+            posteriors.append(posterior)
+        states = LatentState(torch.stack(deterministic, dim=1), torch.stack(stochastic, dim=1))  # [B, T, ...]
+        return Rollout(
+            embedding=embedding,
+            posterior=states,
+            posterior_parameters=torch.stack(posteriors, dim=1),
+            prior_parameters=self.prior_head(states.deterministic),
+            features=states.features,
+        )
+
+    def step(self, state: LatentState, action: Tensor, noise: Tensor) -> LatentState:
+        """One imagined step: the prior's draw after ``action`` [N, A]."""
+        inputs = F.elu(self.from_action(action) + self.from_stochastic(state.stochastic))
+        deterministic = self.cell(inputs, state.deterministic)
+        return LatentState(deterministic, self.latent.sample(self.prior_head(deterministic), noise))
+
+    def imagine(
+        self, start: LatentState, policy: Policy, *, horizon: int, generator: torch.Generator
+    ) -> ImaginedTrajectory:
+        """``horizon`` steps under ``policy`` from ``start`` [N, ...]; gradients flow through every step."""
+        noise = self.latent.noise((horizon, start.deterministic.shape[0]), generator)  # [H, N, Z]
+        state, features, actions = start, [start.features], []
+        for h in range(horizon):
+            actions.append(policy(features[-1]))
+            state = self.step(state, actions[-1], noise[h])
+            features.append(state.features)
+        return ImaginedTrajectory(torch.stack(features), torch.stack(actions))
+
+    def predict(self, start: LatentState, action: Tensor, generator: torch.Generator) -> LatentState:
+        """Open-loop states [B, K, ...] under recorded actions [B, K, A]; row k follows ``action[:, k]``."""
+        noise = self.latent.noise((action.shape[1], action.shape[0]), generator)  # [K, B, Z]
+        state, states = start, []
+        for k in range(action.shape[1]):
+            state = self.step(state, action[:, k], noise[k])
+            states.append(state)
+        return LatentState(
+            torch.stack([s.deterministic for s in states], dim=1), torch.stack([s.stochastic for s in states], dim=1)
+        )

@@ -1,0 +1,85 @@
+"""The world model: encoder, dynamics and the heads that every objective trains alike."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from dreamset.core.records import ImaginedTrajectory, LatentState, Loss, Rollout, SequenceBatch
+from dreamset.core.spec import DataSpec
+from dreamset.models.distributions import Distribution
+from dreamset.models.divergences import FreeNatsKL
+from dreamset.models.encoders import Encoder
+from dreamset.models.rssm import RSSM, Policy
+
+Head = Callable[[Tensor], Distribution]
+
+
+class WorldModel(nn.Module):
+    """p(s_t | s_{t-1}, a_{t-1}), p(r_t | s_t) and, if asked for, the probability that the episode goes on.
+
+    What makes the state meaningful besides these is the representation objective's business, outside this class.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        encoder: Callable[[DataSpec], Encoder],
+        dynamics: Callable[[int, int], RSSM],
+        reward_head: Callable[[int], Head],
+        continue_head: Callable[[int], Head] | None,
+        divergence: FreeNatsKL,
+        reward_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder = encoder(spec)
+        self.dynamics = dynamics(self.encoder.embedding_size, spec.action.size)
+        self.reward_head = reward_head(self.feature_size)
+        self.continue_head = None if continue_head is None else continue_head(self.feature_size)
+        self.divergence = divergence
+        self.reward_weight = reward_weight
+
+    @property
+    def feature_size(self) -> int:
+        """F, the length of the features that heads and behaviours read."""
+        return self.dynamics.feature_size
+
+    @property
+    def embedding_size(self) -> int:
+        """E, the length of the encoder's output."""
+        return self.encoder.embedding_size
+
+    def observe(self, batch: SequenceBatch, generator: torch.Generator, start: LatentState | None = None) -> Rollout:
+        """Posterior and prior states of recorded sequences."""
+        action = self.spec.action.normalize(batch.action)
+        return self.dynamics.observe(self.encoder(batch.observations), action, batch.is_first, generator, start)
+
+    def imagine(
+        self, start: LatentState, policy: Policy, *, horizon: int, generator: torch.Generator
+    ) -> ImaginedTrajectory:
+        """What would happen under ``policy`` from ``start`` [N, ...]."""
+        return self.dynamics.imagine(start, policy, horizon=horizon, generator=generator)
+
+    def predict(self, start: LatentState, action: Tensor, generator: torch.Generator) -> LatentState:
+        """Open-loop states [B, K, ...] under recorded actions [B, K, A] in the environment's units."""
+        return self.dynamics.predict(start, self.spec.action.normalize(action), generator)
+
+    def reward(self, features: Tensor) -> Tensor:
+        """Expected reward on arrival, [...]."""
+        return self.reward_head(features).mean
+
+    def continuation(self, features: Tensor) -> Tensor:
+        """Probability that the episode goes on, [...]; one where no head was asked for."""
+        if self.continue_head is None:
+            return torch.ones_like(features[..., 0])
+        return self.continue_head(features).mean
+
+    def losses(self, rollout: Rollout, batch: SequenceBatch) -> dict[str, Loss]:
+        """-ln p(r_t | s_t), -ln p(c_t | s_t) where there is a head, and the KL term: what all objectives share."""
+        result = self.divergence(self.dynamics.latent, rollout.posterior_parameters, rollout.prior_parameters)
+        result["reward"] = Loss(-self.reward_head(rollout.features).log_prob(batch.reward), self.reward_weight)
+        if self.continue_head is not None:
+            result["continue"] = Loss(-self.continue_head(rollout.features).log_prob(~batch.is_terminal))
+        return result

@@ -1,0 +1,48 @@
+"""Contrastive: the observation must tell which state it belongs to."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dreamset.core.records import Loss, Rollout, SequenceBatch
+from dreamset.models.layers import mlp
+from dreamset.models.world_model import WorldModel
+from dreamset.objectives.base import Objective
+
+
+class Contrastive(Objective):
+    """J_S = ln q(s_t | o_t) - ln sum_{o'} q(s_t | o') (Dreamer v1, equation 12; noise contrastive estimation).
+
+    q(s | o) is a diagonal Gaussian on the features, its mean and std given by a dense network on the embedding.
+    The o' are all observations of the batch, over both axes, the right one included. The loss -J_S is at least
+    zero; it is ln(B T) when observations tell nothing about states.
+    """
+
+    def __init__(self, model: WorldModel, *, weight: float, hidden: int, layers: int, min_std: float) -> None:
+        super().__init__()
+        self.weight = weight
+        self.min_std = min_std
+        self.state_model = mlp(model.embedding_size, 2 * model.feature_size, hidden=hidden, layers=layers)
+
+    def forward(self, rollout: Rollout, batch: SequenceBatch, model: WorldModel) -> dict[str, Loss]:  # noqa: ARG002
+        """-J_S [B, T]."""
+        mean, raw = self.state_model(rollout.embedding).flatten(0, 1).chunk(2, dim=-1)  # [BT, F] each
+        std = F.softplus(raw) + self.min_std
+        log_prob = pairwise_log_prob(rollout.features.flatten(0, 1), mean, std)
+        return {"contrastive": Loss(info_nce(log_prob).reshape(batch.reward.shape), self.weight)}
+
+
+def pairwise_log_prob(states: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """ln N(states[i]; mean[j], std[j]) for all pairs, up to one constant: [M, M].
+
+    The square is expanded so that all pairs cost three matrix products instead of an [M, M, F] tensor.
+    """
+    precision = std.pow(-2)
+    cross = states.square() @ precision.t() - 2 * states @ (mean * precision).t()  # [M, M]
+    own = (mean.square() * precision).sum(-1) + 2 * std.log().sum(-1)  # [M]
+    return -0.5 * (cross + own)
+
+
+def info_nce(log_prob: Tensor) -> Tensor:
+    """-(log_prob[i, i] - logsumexp_j log_prob[i, j]): [M]; column j is the observation o'."""
+    return torch.logsumexp(log_prob, dim=1) - log_prob.diagonal()

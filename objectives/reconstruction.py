@@ -1,0 +1,45 @@
+"""Reconstruction: the state must explain the observations."""
+
+from collections.abc import Sequence
+
+from dreamset.core.errors import UserError
+from dreamset.core.records import Loss, Rollout, SequenceBatch
+from dreamset.models.decoders import Decoder
+from dreamset.models.world_model import WorldModel
+from dreamset.objectives.base import Objective
+
+
+class Reconstruction(Objective):
+    """J_O = sum over observation names of ln p(o_t | s_t), p = N(mean(s_t), I) (Dreamer v1, equation 10).
+
+    Args:
+        model: the world model whose features are decoded.
+        weight: factor on the log-likelihood, 1 as published.
+        depth, hidden, layers: sizes of the decoders.
+        names: observations to reconstruct; all unless given.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        *,
+        weight: float,
+        depth: int,
+        hidden: int,
+        layers: int,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        unknown = set(names or ()) - set(model.spec.observations)
+        if unknown:
+            raise UserError(
+                f"objective.names asks to reconstruct {sorted(unknown)}, "
+                f"but the dataset has the observations {sorted(model.spec.observations)}"
+            )
+        self.weight = weight
+        self.decoder = Decoder(model.feature_size, model.spec, depth=depth, hidden=hidden, layers=layers, names=names)
+
+    def forward(self, rollout: Rollout, batch: SequenceBatch, model: WorldModel) -> dict[str, Loss]:  # noqa: ARG002
+        """-ln p(o_t | s_t) per observation name."""
+        log_prob = self.decoder.log_prob(rollout.features, batch.observations)
+        return {f"reconstruction.{name}": Loss(-value, self.weight) for name, value in log_prob.items()}

@@ -1,0 +1,16 @@
+"""Reward-only: no representation term at all."""
+
+from dreamset.core.records import Loss, Rollout, SequenceBatch
+from dreamset.models.world_model import WorldModel
+from dreamset.objectives.base import Objective
+
+
+class RewardOnly(Objective):
+    """The state is shaped by reward, continuation and KL alone (Dreamer v1, section 4, "Reward prediction")."""
+
+    def __init__(self, model: WorldModel) -> None:  # noqa: ARG002 - every objective is built with the model
+        super().__init__()
+
+    def forward(self, rollout: Rollout, batch: SequenceBatch, model: WorldModel) -> dict[str, Loss]:  # noqa: ARG002
+        """No loss."""
+        return {}

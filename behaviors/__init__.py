@@ -1,0 +1,1 @@
+"""Behaviours: learners that ask the world model to imagine and return a policy."""

@@ -1,0 +1,27 @@
+"""Returns on imagined trajectories."""
+
+import torch
+from torch import Tensor
+
+
+def lambda_return(reward: Tensor, value: Tensor, discount: Tensor, *, lambda_: float) -> Tensor:
+    """V_t = r_t + discount_t ((1 - lambda) v_{t+1} + lambda V_{t+1}), V_H = v_H (Dreamer v1, equations 5 and 6).
+
+    Args:
+        reward: r_t on arrival at the state of row t, [H, N].
+        value: v at the states of rows 1 to H, [H, N]; the last one bootstraps.
+        discount: from row t to row t + 1, [H, N].
+        lambda_: 0 gives one-step targets, 1 the discounted sum with a bootstrap at the horizon.
+
+    Returns:
+        The targets of rows 0 to H - 1, [H, N].
+    """
+    if not reward.shape == value.shape == discount.shape:
+        raise ValueError(f"reward, value and discount differ in shape: {reward.shape}, {value.shape}, {discount.shape}")
+    inputs = reward + discount * (1 - lambda_) * value
+    following = value[-1]
+    returns: list[Tensor] = []
+    for t in reversed(range(reward.shape[0])):
+        following = inputs[t] + discount[t] * lambda_ * following
+        returns.append(following)
+    return torch.stack(returns[::-1])

@@ -1,0 +1,83 @@
+"""Pendulum swing-up: a task that needs neither download nor graphics driver."""
+
+import os
+from collections.abc import Callable
+
+import gymnasium
+import numpy as np
+from gymnasium.wrappers import TimeLimit
+from numpy.typing import NDArray
+
+from dreamset.environments.wrappers import Action, ActionRepeat, CentralFrame, Environment, NamedState, RescaleReward
+
+# Hanging still costs about pi^2 a step and resting on top nothing; -8 puts the average random step near a quarter.
+ZERO_REWARD = -8.0
+
+
+def make(*, image_size: int | None, action_repeat: int = 2, episode_steps: int = 100) -> Environment:
+    """``Pendulum-v1`` with rewards of about 0 (hanging) to 1 (upright) per agent step.
+
+    Args:
+        image_size: edge of the ``image`` observation in pixels, or None for the ``state`` vector (cos, sin, speed).
+        action_repeat: environment steps per agent step.
+        episode_steps: agent steps per episode; the episode ends by truncation, never by termination.
+    """
+    # pygame draws into memory; the dummy driver keeps it from looking for a display.
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    base = gymnasium.make("Pendulum-v1", render_mode="rgb_array", max_episode_steps=action_repeat * episode_steps + 1)
+    # The pole reaches 125 of 500 pixels from the centre, so the central half of the frame holds all of it.
+    base.unwrapped.screen_dim = 8 * (image_size or 32)  # type: ignore[attr-defined]
+    scaled = RescaleReward(ActionRepeat(base, action_repeat), low=ZERO_REWARD, high=0.0)
+    named = NamedState(scaled) if image_size is None else CentralFrame(scaled, size=image_size)
+    return TimeLimit(named, max_episode_steps=episode_steps)
+
+
+def swing_up(state: NDArray[np.floating]) -> Action:
+    """Energy shaping far from the top, a proportional-derivative law near it.
+
+    Args:
+        state: cosine and sine of the angle from upright, and the angular speed.
+    """
+    angle, speed = np.arctan2(state[1], state[0]), float(state[2])
+    if np.cos(angle) > 0.9 and abs(speed) < 3:
+        torque = -(12 * angle + 2.5 * speed)
+    else:
+        energy = speed**2 / 6 + 5 * (np.cos(angle) - 1)  # 0 when it is enough to reach the top
+        torque = 2 * np.sign(speed if abs(speed) > 1e-3 else 1.0) * np.sign(-energy)
+    return np.array([np.clip(torque, -2, 2)], np.float32)
+
+
+class NoisySwingUp:
+    """The scripted controller, interrupted for a stated share of the time by random torques held for a while."""
+
+    def __init__(self, generator: np.random.Generator, *, randomness: float, longest_hold: int = 6) -> None:
+        self.generator = generator
+        self.randomness = randomness
+        self.longest_hold = longest_hold
+        self._left = 0
+        self._torque: Action | None = None
+
+    def __call__(self, state: NDArray[np.floating]) -> Action:
+        """A torque for the true ``state``."""
+        if self._left == 0:
+            self._left = int(self.generator.integers(1, self.longest_hold + 1))
+            random = self.generator.random() < self.randomness
+            self._torque = self.generator.uniform(-2, 2, 1).astype(np.float32) if random else None
+        self._left -= 1
+        return swing_up(state) if self._torque is None else self._torque
+
+
+def mixture(generator: np.random.Generator) -> Callable[[NDArray[np.floating]], Action]:
+    """A policy for one episode, anything between random and scripted with equal chance: D4RL's "mixed" quality."""
+    return NoisySwingUp(generator, randomness=float(generator.random()))
+
+
+def scripted(generator: np.random.Generator) -> Callable[[NDArray[np.floating]], Action]:  # noqa: ARG001
+    """The scripted controller undisturbed: the upper reference score."""
+    return swing_up
+
+
+def random(generator: np.random.Generator) -> Callable[[NDArray[np.floating]], Action]:
+    """Independent uniform torques: the lower reference score."""
+    return lambda _: generator.uniform(-2, 2, 1).astype(np.float32)

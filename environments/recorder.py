@@ -1,0 +1,112 @@
+"""Recording episodes into a local Minari dataset."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import minari
+import numpy as np
+from gymnasium import spaces
+from minari.data_collector import EpisodeBuffer
+
+from dreamset.environments.rollouts import RecordedEpisode, StatePolicy, record_episode
+from dreamset.environments.wrappers import Environment
+
+CHUNK = 50  # episodes held in memory before they go to disk
+
+
+def record_episodes(
+    environment: Environment, make_policy: Callable[[np.random.Generator], StatePolicy], *, episodes: int, seed: int
+) -> Iterator[RecordedEpisode]:
+    """Episode k has its own generator, so that its data do not depend on the episodes before it.
+
+    Environment seeds lie below 2^19; evaluation draws above.
+    """
+    for index in range(episodes):
+        generator = np.random.default_rng([seed, index])
+        reset_seed = int(generator.integers(2**19))
+        yield record_episode(environment, make_policy(generator), seed=reset_seed)
+
+
+def write_minari(
+    root: Path,
+    dataset_id: str,
+    environment: Environment,
+    episodes: Iterator[RecordedEpisode],
+    *,
+    reference: tuple[float, float] | None,
+    description: str,
+) -> Path:
+    """Streams episodes into a new Minari dataset below ``root`` and returns its folder.
+
+    Frames are stored as they are (``jpeg_encoding=False``). An observation dictionary of one entry is stored as that
+    entry. The true state goes to ``infos``.
+    """
+    assert isinstance(environment.observation_space, spaces.Dict)
+    inner = dict(environment.observation_space.spaces)
+    single = next(iter(inner)) if len(inner) == 1 else None
+    space = environment.observation_space if single is None else inner[single]
+    with _minari_root(root), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Minari's advice for datasets that will be published
+        dataset: minari.MinariDataset | None = None
+        for chunk in _chunks(_buffers(episodes, single), CHUNK):
+            if dataset is not None:
+                dataset.storage.update_episodes(chunk)
+                continue
+            dataset = minari.create_dataset_from_buffers(
+                dataset_id,
+                chunk,
+                observation_space=space,
+                action_space=environment.action_space,
+                data_format="hdf5",
+                jpeg_encoding=False,
+                algorithm_name="scripted mixture",
+                author="Dreamset",
+                description=description,
+            )
+        if dataset is not None and reference is not None:
+            dataset.storage.update_metadata({"ref_min_score": reference[0], "ref_max_score": reference[1]})
+    return root / dataset_id
+
+
+def _buffers(episodes: Iterator[RecordedEpisode], single: str | None) -> Iterator[EpisodeBuffer]:
+    for index, episode in enumerate(episodes):
+        steps = len(episode.rewards)
+        ends = np.arange(steps) == steps - 1
+        yield EpisodeBuffer(
+            id=index,
+            seed=episode.seed,
+            observations=episode.observations if single is None else episode.observations[single],
+            actions=episode.actions,
+            rewards=episode.rewards.tolist(),
+            terminations=(ends & episode.terminated).tolist(),
+            truncations=(ends & (not episode.terminated)).tolist(),
+            infos={"state": episode.states},
+        )
+
+
+def _chunks(items: Iterator[EpisodeBuffer], size: int) -> Iterator[list[EpisodeBuffer]]:
+    chunk: list[EpisodeBuffer] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+@contextmanager
+def _minari_root(root: Path) -> Iterator[None]:
+    """Minari finds its datasets through an environment variable only."""
+    before = os.environ.get("MINARI_DATASETS_PATH")
+    os.environ["MINARI_DATASETS_PATH"] = str(root.resolve())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MINARI_DATASETS_PATH"]
+        else:
+            os.environ["MINARI_DATASETS_PATH"] = before

@@ -1,0 +1,1 @@
+"""Hydra's configuration groups, one per part; see ``config.yaml``."""

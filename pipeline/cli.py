@@ -1,0 +1,109 @@
+"""The one console command, ``dreamset``."""
+
+import argparse
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+# Read when torch loads its thread pool: a waiting thread that spins makes a busy machine a hundred times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from dreamset.core.errors import UserError
+
+STAGES = {
+    "collect": "record the dataset, if it is one that is recorded here",
+    "ingest": "turn the recording into a checked store, with a card to look at",
+    "train-world-model": "train one objective's world model",
+    "learn-behavior": "learn a policy in the imagination of a frozen world model",
+    "evaluate": "run the policy in the environment",
+}
+EPILOG = """\
+The whole pipeline: `dvc repro` (choices in params.yaml). One stage by hand, with Hydra's overrides:
+
+  dreamset train-world-model preset=tiny objective=contrastive seed=1
+  dreamset ingest dataset=my_robot
+
+Choices are the files in configs/: dataset=, objective=, world_model=, behavior=, preset=.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command; a user's mistake is one line and status 2."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        options = _parser().parse_args(arguments)
+        options.run(options)
+    except UserError as error:
+        print(f"dreamset: error: {error}", file=sys.stderr)  # noqa: T201 - the command's own voice
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("dreamset: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dreamset",
+        description="Offline, dataset-first world models.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, text in STAGES.items():
+        stage = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        stage.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, e.g. preset=tiny")
+        stage.add_argument("--resolved", type=Path, help="run from this file, as dvc.yaml does, instead of overrides")
+        stage.set_defaults(run=_run_stage, stage=name.replace("-", "_"))
+    compare = commands.add_parser("compare", help="put all objectives side by side, in one table and one picture")
+    compare.add_argument("--resolved", type=Path, default=Path("resolved/compare.yaml"), help="default: %(default)s")
+    compare.set_defaults(run=_run_stage, stage="compare", overrides=[])
+    resolve = commands.add_parser("resolve", help="compose the configuration of every stage from params.yaml")
+    resolve.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
+    resolve.add_argument("--output", type=Path, default=Path("resolved"), help="default: %(default)s")
+    resolve.set_defaults(run=_run_resolve)
+    ui = commands.add_parser("ui", help="open the MLflow UI on the embedded store")
+    ui.add_argument("--port", type=int, default=5000, help="default: %(default)s")
+    ui.set_defaults(run=_run_ui)
+    return parser
+
+
+def _run_stage(options: argparse.Namespace) -> None:
+    from dreamset.pipeline import resolve, stages
+    from dreamset.pipeline.compose import compose
+
+    if options.resolved is not None:
+        if options.overrides:
+            raise UserError(f"--resolved takes no overrides, got {' '.join(options.overrides)}; change params.yaml")
+        config = resolve.read_resolved(options.resolved)
+    else:
+        config = {**stages.SHARED, **stages.PER_OBJECTIVE}[options.stage](compose(options.overrides))
+    importlib.import_module(f"dreamset.pipeline.{options.stage}").run(config)
+
+
+def _run_resolve(options: argparse.Namespace) -> None:
+    from dreamset.pipeline import resolve
+
+    resolve.run(options.params, options.output)
+
+
+def _run_ui(options: argparse.Namespace) -> None:
+    from dreamset.pipeline import tracking
+
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking.embedded_uri()
+    tracking.connect()
+    # without background jobs the server is two processes instead of ten and is up in seconds
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(options.port)]
+    address = f"http://127.0.0.1:{options.port}/?workflowType=machine_learning"
+    print(f"MLflow UI: {address}", flush=True)  # noqa: T201
+    os.execv(sys.executable, [*command, "--workers", "1", "--backend-store-uri", uri])  # noqa: S606

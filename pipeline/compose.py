@@ -1,0 +1,75 @@
+"""Hydra composition, with every mistake translated into one line that says what to do."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from dreamset.core.errors import UserError
+
+Config = dict[str, Any]
+GROUPS = ("dataset", "objective", "world_model", "behavior", "preset")
+
+
+def compose(overrides: Sequence[str]) -> Config:
+    """The whole configuration as plain values, interpolations resolved; ``choices`` names the chosen parts.
+
+    Args:
+        overrides: Hydra's syntax, e.g. ``["objective=contrastive", "network.hidden=200"]``.
+
+    Raises:
+        UserError: for an unknown key, an unknown choice, bad syntax or a value of another type than the default's.
+    """
+    config = _compose(overrides)
+    choices = [text for text in overrides if text.partition("=")[0] in GROUPS]
+    _check_types(_compose(choices), config)
+    return config
+
+
+def _compose(overrides: Sequence[str]) -> Config:
+    try:
+        with initialize_config_module("dreamset.configs", version_base="1.3"):
+            composed = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
+        assert isinstance(composed, DictConfig)
+        chosen = composed.hydra.runtime.choices
+        with open_dict(composed):
+            del composed["hydra"]
+            composed.choices = {group: chosen[group] for group in GROUPS}
+        return cast("Config", OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"configuration: {_one_line(error)} (overrides: {' '.join(overrides) or 'none'})") from None
+
+
+def _one_line(error: Exception) -> str:
+    """Hydra's message without its blank lines and hints about other syntaxes."""
+    cause = error.__cause__ if error.__cause__ is not None else error
+    lines = [line.strip() for line in f"{error}\n{cause}".splitlines()]
+    seen = dict.fromkeys(
+        line for line in lines if line and not line.startswith(("full_key", "object_type", "To append"))
+    )
+    return " ".join(seen)
+
+
+def _check_types(defaults: Config, config: Config) -> None:
+    """Hydra has no schema here: the default's type is the schema."""
+    expected = dict(_leaves(defaults))
+    for key, value in _leaves(config):
+        default = expected.get(key)
+        if default is None or value is None or isinstance(value, type(default)):
+            continue
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            continue
+        raise UserError(f"configuration: {key} takes {type(default).__name__} (default {default!r}), got {value!r}")
+
+
+def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in node.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{key}.")
+        else:
+            yield key, value

@@ -1,0 +1,243 @@
+"""Everything that people look at: histograms, contact sheets, videos and the comparison."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from dreamset.datasets import Store
+from dreamset.environments.rollouts import RecordedEpisode
+from dreamset.environments.wrappers import Environment
+from dreamset.pipeline.files import save_with
+
+Images = NDArray[np.float32]  # [..., H, W, C] in [0, 1]
+
+FRAMES_PER_SECOND = 10
+VIDEO_EDGE = 128  # pixels that a small frame is enlarged to, at least
+SEEN, UNSEEN = (0.2, 0.6, 0.2), (0.8, 0.2, 0.2)  # border colours: the model looks, the model imagines
+COLORS = [mpl.colormaps["tab10"](index) for index in range(10)]
+
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "font.size": 9,
+    "svg.hashsalt": "dreamset",
+}
+
+
+def _save(figure: Figure, path: Path) -> None:
+    # without the metadata equal figures are equal files
+    save_with(path, lambda beside: figure.savefig(beside, dpi=120, metadata={"Software": None}))
+
+
+def _figure(width: float, height: float) -> Figure:
+    with mpl.rc_context(STYLE):
+        return Figure(figsize=(width, height), layout="constrained")
+
+
+def return_histogram(store: Store, path: Path) -> None:
+    """Returns of the episodes, training and validation apart."""
+    with mpl.rc_context(STYLE):
+        figure = _figure(6, 3.2)
+        axes = figure.subplots()
+        bins = np.histogram_bin_edges(store.returns, bins=min(30, max(5, len(store.returns) // 5)))
+        values = [store.returns[store.split(name)] for name in ("train", "validation")]
+        labels = [f"{name} ({len(v)})" for name, v in zip(("training", "validation"), values, strict=True)]
+        axes.hist(values, bins=list(bins), stacked=True, label=labels)
+        axes.axvline(float(store.returns.mean()), color="black", linewidth=1, label=f"mean {store.returns.mean():.1f}")
+        axes.set(xlabel="return of an episode", ylabel="episodes", title=f"{store.path.name}: returns")
+        axes.legend(frameon=False)
+        _save(figure, path)
+
+
+def contact_sheet(store: Store, name: str, path: Path, *, episodes: int = 6, frames: int = 10) -> None:
+    """Evenly spread frames (columns) of episodes from the worst to the best return (rows)."""
+    order = np.argsort(store.returns)
+    chosen = order[np.linspace(0, len(order) - 1, min(episodes, len(order))).round().astype(int)]
+    with mpl.rc_context(STYLE):
+        figure = _figure(frames * 0.9, len(chosen) * 0.95 + 0.3)
+        grid = figure.subplots(len(chosen), frames, squeeze=False)
+        for row, episode in zip(grid, chosen, strict=True):
+            images = store.read(int(episode))[name]
+            steps = np.linspace(0, len(images) - 1, frames).round().astype(int)
+            for axes, step in zip(row, steps, strict=True):
+                _image(axes, images[step], str(step) if episode == chosen[0] else "")
+            row[0].set_ylabel(f"{store.returns[episode]:.1f}", rotation=0, labelpad=14, va="center")
+        figure.suptitle(f"{store.path.name}: {name}; return on the left, step above", fontsize=9)
+        _save(figure, path)
+
+
+def _image(axes: Axes, image: NDArray[Any], title: str) -> None:
+    axes.imshow(image, interpolation="nearest", cmap="gray")
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    axes.set_title(title, fontsize=8, pad=2)
+
+
+def open_loop_video(truth: Images, prediction: Images, context: int, path: Path) -> None:
+    """Truth, prediction and their difference (rows) of episodes (columns); the border turns red when looking ends."""
+    difference = np.clip((prediction - truth) / 2 + 0.5, 0, 1)
+    rows = [_columns(enlarge(part)) for part in (truth, prediction, difference)]  # [T, H, W, C] each
+    frames = np.concatenate(rows, axis=1)
+    border = np.array([SEEN if t < context else UNSEEN for t in range(len(frames))])[:, None, None, :]
+    framed = np.broadcast_to(border, (len(frames), frames.shape[1] + 8, frames.shape[2] + 8, 3)).copy()
+    framed[:, 4:-4, 4:-4] = frames
+    write_video(path, (framed * 255).round().astype(np.uint8))
+
+
+def open_loop_strip(truth: Images, prediction: Images, context: int, path: Path) -> None:
+    """The first episode at rising horizons, truth above prediction."""
+    horizons = [0, *(h for h in (1, 2, 5, 10, 15, 20, 30, 45) if context - 1 + h < truth.shape[1])]
+    with mpl.rc_context(STYLE):
+        figure = _figure(len(horizons) * 1.0, 2.3)
+        grid = figure.subplots(2, len(horizons), squeeze=False)
+        for row, part, label in zip(grid, (truth, prediction), ("truth", "model"), strict=True):
+            for axes, horizon in zip(row, horizons, strict=True):
+                _image(axes, part[0, context - 1 + horizon], f"+{horizon}" if label == "truth" else "")
+            row[0].set_ylabel(label)
+        figure.suptitle("steps after the model stopped looking", fontsize=9)
+        _save(figure, path)
+
+
+def open_loop_lines(truth: NDArray[Any], prediction: NDArray[Any], context: int, path: Path, *, most: int = 6) -> None:
+    """Elements of a vector (rows) in a few episodes (columns), with the row at which looking ends."""
+    elements = min(truth.shape[-1], most)
+    with mpl.rc_context(STYLE):
+        figure = _figure(2.6 * len(truth), 1.5 * elements + 0.4)
+        grid = figure.subplots(elements, len(truth), squeeze=False, sharex=True)
+        for element, row in enumerate(grid):
+            for axes, true, predicted in zip(row, truth[..., element], prediction[..., element], strict=True):
+                axes.plot(true, color="black", linewidth=1, label="truth")
+                axes.plot(predicted, color=COLORS[3], linewidth=1, label="model")
+                axes.axvline(context - 0.5, color="gray", linestyle=":", linewidth=1)
+            row[0].set_ylabel(f"element {element}")
+        grid[0][0].legend(frameon=False, fontsize=7)
+        figure.suptitle("standardised observation, open loop after the dotted line", fontsize=9)
+        _save(figure, path)
+
+
+def episode_video(episodes: Sequence[RecordedEpisode], make: Callable[[], Environment], path: Path) -> None:
+    """Episodes side by side: their own images, or the environment's rendering of the same seeds and actions."""
+    clips = [_frames(episode, make) for episode in episodes]
+    length = max(len(clip) for clip in clips)
+    padded = [np.concatenate([clip, np.repeat(clip[-1:], length - len(clip), axis=0)]) for clip in clips]
+    write_video(path, _columns(enlarge(np.stack(padded))))
+
+
+def _frames(episode: RecordedEpisode, make: Callable[[], Environment]) -> NDArray[np.uint8]:
+    images = [value for value in episode.observations.values() if value.dtype == np.uint8 and value.ndim == 4]
+    if images:
+        return images[0]
+    environment = make()
+    environment.reset(seed=episode.seed)
+    frames = [np.asarray(environment.render())]
+    for action in episode.actions:
+        environment.step(action)
+        frames.append(np.asarray(environment.render()))
+    environment.close()
+    return np.stack(frames)
+
+
+def enlarge(images: NDArray[Any]) -> NDArray[Any]:
+    """Small images [..., H, W, C] repeated to at least ``VIDEO_EDGE`` pixels, grey ones in three channels."""
+    factor = -(-VIDEO_EDGE // images.shape[-3])
+    large = images.repeat(factor, axis=-3).repeat(factor, axis=-2)
+    return large.repeat(3, axis=-1) if large.shape[-1] == 1 else large
+
+
+def _columns(clips: NDArray[Any]) -> NDArray[Any]:
+    """[B, T, H, W, C] to [T, H, B * W, C]."""
+    return np.concatenate(list(clips), axis=2)
+
+
+def write_video(path: Path, frames: NDArray[np.uint8]) -> None:
+    """H.264 in mp4, [T, H, W, 3]; H and W even, as the format wants them."""
+    frames = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
+    save_with(
+        path,
+        lambda beside: iio.imwrite(beside, frames, fps=FRAMES_PER_SECOND, codec="libx264", macro_block_size=1),
+    )
+
+
+def comparison(
+    summary: pd.DataFrame,
+    episodes: Mapping[str, NDArray[np.float64]],
+    horizons: pd.DataFrame,
+    references: Mapping[str, float],
+    path: Path,
+) -> None:
+    """Four panels: returns with intervals, reward error and probe R^2 against the horizon, cost.
+
+    Args:
+        summary: one row per objective, as ``compare`` writes it.
+        episodes: returns of every episode, by objective.
+        horizons: columns objective, horizon, reward_error, probe_r2.
+        references: named returns to draw as lines.
+        path: the PNG to write.
+    """
+    colors = {name: COLORS[index % len(COLORS)] for index, name in enumerate(summary["objective"])}
+    with mpl.rc_context(STYLE):
+        figure = _figure(10, 6.4)
+        returns, error, probe, cost = figure.subplots(2, 2).flat
+        _returns(returns, summary, episodes, references, colors)
+        _against_horizon(error, horizons, "reward_error", colors)
+        error.set(yscale="log", ylabel="squared error", title="reward prediction, open loop (lower is better)")
+        _against_horizon(probe, horizons, "probe_r2", colors)
+        probe.set(ylim=(min(0.0, max(-1.0, float(horizons["probe_r2"].min()))), 1.02), ylabel="$R^2$")
+        probe.set_title("true state from features, linear probe (higher is better)")
+        _cost(cost, summary, colors)
+        error.legend(frameon=False)
+        _save(figure, path)
+
+
+def _returns(
+    axes: Axes,
+    summary: pd.DataFrame,
+    episodes: Mapping[str, NDArray[np.float64]],
+    references: Mapping[str, float],
+    colors: Mapping[str, Any],
+) -> None:
+    generator = np.random.default_rng(0)
+    for position, row in enumerate(summary.itertuples()):
+        name = str(row.objective)
+        values = episodes[name]
+        axes.scatter(
+            position + generator.uniform(-0.18, 0.18, len(values)), values, s=6, alpha=0.35, color=colors[name]
+        )
+        interval = [[row.return_iqm - row.return_iqm_low], [row.return_iqm_high - row.return_iqm]]  # type: ignore[operator]
+        axes.errorbar(position, row.return_iqm, interval, fmt="o", color=colors[name], capsize=6, markersize=7)  # type: ignore[arg-type]
+    for label, value in references.items():
+        axes.axhline(value, color="gray", linestyle="--", linewidth=1)
+        axes.annotate(label, (1, value), xycoords=("axes fraction", "data"), fontsize=8, ha="right", va="bottom")
+    axes.set_xticks(range(len(summary)), summary["objective"])
+    axes.set(ylabel="return", title="return in the environment (interquartile mean, interval, episodes)")
+
+
+def _against_horizon(axes: Axes, horizons: pd.DataFrame, column: str, colors: Mapping[str, Any]) -> None:
+    for name, rows in horizons.groupby("objective", sort=False):
+        curve = rows.groupby("horizon")[column].agg(["mean", "min", "max"])
+        axes.plot(curve.index, curve["mean"], marker="o", color=colors[str(name)], label=str(name))
+        axes.fill_between(curve.index, curve["min"], curve["max"], color=colors[str(name)], alpha=0.15)
+    axes.set_xscale("symlog", linthresh=1)
+    ticks: Iterable[int] = sorted(set(horizons["horizon"]))
+    axes.set_xticks(list(ticks), [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("steps after the model stopped looking")
+
+
+def _cost(axes: Axes, summary: pd.DataFrame, colors: Mapping[str, Any]) -> None:
+    names = list(summary["objective"])
+    model, behavior = summary["train_seconds"] / 60, summary["behavior_seconds"] / 60
+    axes.barh(names, model, color=[colors[name] for name in names], label="world model")
+    axes.barh(names, behavior, left=model, color=[colors[name] for name in names], alpha=0.45, label="behavior (light)")
+    axes.invert_yaxis()
+    axes.set(xlabel="minutes of training", title="cost: world model, then behavior (light)")

@@ -1,0 +1,119 @@
+"""Stage ``learn_behavior``: actor and critic in the imagination of a frozen world model; no environment is touched."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+
+from dreamset.behaviors.actor_critic import ImaginationActorCritic
+from dreamset.behaviors.rewards import PredictedReward
+from dreamset.datasets import SequenceSampler, Store
+from dreamset.pipeline import tracking
+from dreamset.pipeline.artifacts import SavedModel, load_world_model, save_model
+from dreamset.pipeline.checkpoint import Checkpoint
+from dreamset.pipeline.files import digest, file_sha256, replaced_folder, save_with, write_json
+from dreamset.pipeline.ingest import reference
+from dreamset.pipeline.loop import Training, advance
+from dreamset.pipeline.runtime import build_part, choose_device
+from dreamset.pipeline.trainers import BehaviorTrainer
+
+LOG_EVERY = 10  # updates between the curves' points
+
+
+def run(config: dict[str, Any]) -> None:
+    """Writes ``output``; see ``stages.learn_behavior`` for the configuration."""
+    device = choose_device(config["device"])
+    store = Store.open(config["store"])
+    folder = Path(config["world_model"])
+    model, described = load_world_model(folder, device)
+    behavior = build_behavior(config, model.feature_size, described, device)
+    learning = start(config, store, behavior, model)
+    key = digest(yaml.safe_dump(config, sort_keys=True), file_sha256(folder / "model.safetensors"), store.digest)
+    checkpoint = Checkpoint(Path(config["checkpoints"]) / f"behavior-{key}")
+    saved = checkpoint.load()
+    if saved is not None:
+        learning.load_state_dict(saved)
+    with tracking.stage_run(
+        "learn_behavior", root=root_name(described.lineage), lineage=described.lineage["key"]
+    ) as tracked:
+        tracked.parameters(config)
+        tracked.dataset(reference(store, described.lineage["dataset"]))
+        learn(config, learning, checkpoint, tracked, device)
+        finish(config, learning, described, tracked)
+    checkpoint.remove()
+
+
+def root_name(lineage: Any) -> str:
+    """How the root run of a model is called."""
+    return f"{lineage['objective']} (seed {lineage['seed']})"
+
+
+def build_behavior(
+    config: dict[str, Any], features: int, described: SavedModel, device: torch.device
+) -> ImaginationActorCritic:
+    """Actor and critic, initialised from the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config["seed"])
+        behavior: ImaginationActorCritic = build_part(config["behavior"], features, described.spec.action)
+    return behavior.to(device)
+
+
+def start(
+    config: dict[str, Any], store: Store, behavior: ImaginationActorCritic, model: Any
+) -> Training[BehaviorTrainer]:
+    """A fresh learner and a sampler at its first draw."""
+    settings = config["training"]
+    device = next(behavior.parameters()).device
+    trainer = BehaviorTrainer(
+        model,
+        behavior,
+        PredictedReward(model),
+        actor_optimizer=build_part(settings["actor_optimizer"]),
+        critic_optimizer=build_part(settings["critic_optimizer"]),
+        clip_norm=settings["clip_norm"],
+        generator=torch.Generator(device).manual_seed(config["seed"]),
+    )
+    batch = settings["batch"]
+    sampler = SequenceSampler(
+        store, split="train", batch_size=batch["size"], length=batch["length"], seed=config["seed"]
+    )
+    return Training(trainer, sampler)
+
+
+def learn(
+    config: dict[str, Any],
+    learning: Training[BehaviorTrainer],
+    checkpoint: Checkpoint,
+    tracked: tracking.StageRun,
+    device: torch.device,
+) -> None:
+    """Updates until the configured number is reached."""
+    updates = config["training"]["updates"]
+    for bar, metrics in advance(learning, updates, description="behavior", device=device, checkpoint=checkpoint):
+        if learning.update % LOG_EVERY == 0 or learning.update == updates:
+            row = {name: float(value) for name, value in metrics.items()}
+            learning.history.append({"update": learning.update} | row)
+            tracked.metrics(row, learning.update)
+            tracked.headline({"imagination/reward": row["imagination/reward"]}, learning.update)
+            bar.set_postfix(reward=f"{row['imagination/reward']:.3f}")
+
+
+def finish(
+    config: dict[str, Any], learning: Training[BehaviorTrainer], described: SavedModel, tracked: tracking.StageRun
+) -> None:
+    """Policy, curves and figures on disk."""
+    output = Path(config["output"])
+    metrics = {name: value for name, value in learning.history[-1].items() if name != "update"}
+    metrics["cost/behavior_updates"] = learning.update
+    metrics["cost/behavior_seconds"] = round(learning.seconds, 1)
+    with replaced_folder(output) as fresh:
+        lineage = {**described.lineage, "feature_size": learning.trainer.model.feature_size}
+        saved = SavedModel(config["behavior"], described.spec, lineage)
+        save_model(fresh / "model", learning.trainer.behavior, saved)
+        history = pd.DataFrame(learning.history)
+        save_with(fresh / "imagination.csv", lambda path: history.to_csv(path, index=False))
+        write_json(fresh / "metrics.json", metrics)
+    tracked.headline({name: value for name, value in metrics.items() if name.startswith("cost/")})
+    tracked.artifacts(output / "model", output / "imagination.csv")

@@ -1,0 +1,67 @@
+"""What every stage needs around its own work: devices, parts built from configuration, progress."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from tqdm import tqdm
+
+from dreamset.core.errors import UserError
+
+T = TypeVar("T")
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` takes a GPU where there is one.
+
+    Raises:
+        UserError: for an unknown name or a GPU that is not there.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device must be auto, cpu or cuda, got {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda, but torch sees no GPU; use device=auto or install a CUDA build of torch")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def build_part(node: Mapping[str, Any], *arguments: object, **named: object) -> Any:
+    """What ``_target_`` names, with nested parts built first.
+
+    Raises:
+        UserError: if the target or one of its arguments is wrong, or if the part itself refuses.
+    """
+    try:
+        return instantiate(dict(node), *arguments, _convert_="all", **named)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise UserError(f"configuration: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def counter(*, description: str, total: int | None = None) -> Iterator[Callable[[], None]]:
+    """A bar that is moved by calling what it yields."""
+    with progress(range(0), description=description, total=total) as bar:
+
+        def count() -> None:
+            bar.update()
+
+        yield count
+
+
+def progress(items: Iterable[T], *, description: str, total: int | None = None, initial: int = 0) -> "tqdm[T]":
+    """A bar with speed and time left; one line every ten seconds where nobody watches."""
+    watched = sys.stderr.isatty()
+    return tqdm(
+        items,
+        desc=description,
+        total=total,
+        initial=initial,
+        mininterval=0.2 if watched else 10.0,
+        maxinterval=0.2 if watched else 30.0,
+        dynamic_ncols=watched,
+    )

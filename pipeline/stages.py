@@ -1,0 +1,130 @@
+"""What each stage reads and where it writes: the resolved configuration of a stage holds this and nothing else.
+
+A setting that a stage does not read is not in its file, so DVC never reruns the stage because of it.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+from dreamset.core.errors import UserError
+from dreamset.pipeline.compose import Config
+from dreamset.pipeline.files import file_sha256
+
+StageConfig = Config
+
+
+def item_name(objective: str, seed: int) -> str:
+    """One entry of the matrix, also its folder's name."""
+    return f"{objective}-{seed}"
+
+
+def collect(config: Config) -> StageConfig:
+    """Records the dataset, or registers the one that is there already."""
+    dataset = config["dataset"]
+    recorded = dataset.get("recording") is not None
+    return {
+        "dataset": dataset["name"],
+        "recording": dataset.get("recording"),
+        "environment": dataset["environment"] if recorded else None,
+        "reference": dataset["reference"] if recorded else None,
+        "source_path": dataset["source"]["path"],
+        "output": f"{config['paths']['recordings']}/{dataset['name']}",
+    }
+
+
+def ingest(config: Config) -> StageConfig:
+    """Turns the recording into a checked store."""
+    dataset = config["dataset"]
+    return {
+        "dataset": dataset["name"],
+        "source": dataset["source"],
+        "split": dataset["split"],
+        "output": f"{config['paths']['stores']}/{dataset['name']}",
+        "card": f"{config['paths']['cards']}/{dataset['name']}",
+    }
+
+
+def train_world_model(config: Config) -> StageConfig:
+    """Trains one objective's world model."""
+    return {
+        "objective_name": config["choices"]["objective"],
+        "seed": config["seed"],
+        "device": config["device"],
+        "dataset": config["dataset"]["name"],
+        "objective": config["objective"],
+        "objective_code": code_digest(config["objective"]["_target_"]),
+        "world_model": config["world_model"],
+        "training": config["world_model_training"],
+        "validation": config["validation"],
+        "store": f"{config['paths']['stores']}/{config['dataset']['name']}",
+        "checkpoints": config["paths"]["checkpoints"],
+        "output": _output(config, "world_model"),
+    }
+
+
+def learn_behavior(config: Config) -> StageConfig:
+    """Learns a policy in the imagination of one world model."""
+    return {
+        "seed": config["seed"],
+        "device": config["device"],
+        "behavior": config["behavior"],
+        "training": config["behavior_training"],
+        "store": f"{config['paths']['stores']}/{config['dataset']['name']}",
+        "world_model": f"{_output(config, 'world_model')}/model",
+        "checkpoints": config["paths"]["checkpoints"],
+        "output": _output(config, "behavior"),
+    }
+
+
+def evaluate(config: Config) -> StageConfig:
+    """Runs one policy in the environment."""
+    return {
+        "device": config["device"],
+        "environment": config["dataset"].get("environment"),
+        "evaluation": config["evaluation"],
+        "context": config["validation"]["context"],
+        "world_model": f"{_output(config, 'world_model')}/model",
+        "policy": f"{_output(config, 'behavior')}/model",
+        "output": _output(config, "evaluation"),
+    }
+
+
+def compare(config: Config, objectives: list[str], seeds: list[int]) -> StageConfig:
+    """Puts all objectives side by side."""
+    return {
+        "dataset": config["dataset"]["name"],
+        "objectives": objectives,
+        "seeds": seeds,
+        "evaluation": config["evaluation"],
+        "runs": config["paths"]["runs"],
+        "output": f"{config['paths']['runs']}/comparison",
+    }
+
+
+SHARED: dict[str, Callable[[Config], StageConfig]] = {"collect": collect, "ingest": ingest}
+PER_OBJECTIVE: dict[str, Callable[[Config], StageConfig]] = {
+    "train_world_model": train_world_model,
+    "learn_behavior": learn_behavior,
+    "evaluate": evaluate,
+}
+
+
+def code_digest(target: str) -> str:
+    """Checksum of the module that defines ``target``: the one objective's code, so that others may change freely.
+
+    Raises:
+        UserError: if there is no such module.
+    """
+    module = target.rpartition(".")[0]
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or spec.origin is None:
+        raise UserError(f"objective._target_ is {target}, but there is no module {module}; check its spelling")
+    return file_sha256(Path(spec.origin))
+
+
+def _output(config: Config, stage: str) -> str:
+    return f"{config['paths']['runs']}/{stage}/{item_name(config['choices']['objective'], config['seed'])}"

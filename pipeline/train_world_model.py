@@ -1,0 +1,151 @@
+"""Stage ``train_world_model``: one objective's world model, with held-out figures and an open-loop video."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+
+from dreamset.datasets import SequenceSampler, Store
+from dreamset.models.world_model import WorldModel
+from dreamset.objectives.base import Objective
+from dreamset.pipeline import tracking
+from dreamset.pipeline.artifacts import SavedModel, save_model, save_weights
+from dreamset.pipeline.checkpoint import Checkpoint
+from dreamset.pipeline.files import digest, replaced_folder, save_with, write_json
+from dreamset.pipeline.ingest import reference
+from dreamset.pipeline.loop import Training, advance
+from dreamset.pipeline.open_loop import open_loop_prediction, train_probe_decoder
+from dreamset.pipeline.runtime import build_part, choose_device
+from dreamset.pipeline.trainers import WorldModelTrainer
+from dreamset.pipeline.validation import Validator
+
+LOG_EVERY = 20  # updates between training curves' points
+SHOWN = ("validation/kl", "validation/reward_error_h0")  # beside the progress bar
+
+
+def run(config: dict[str, Any]) -> None:
+    """Writes ``output``; see ``stages.train_world_model`` for the configuration."""
+    device = choose_device(config["device"])
+    store = Store.open(config["store"])
+    lineage = describe_lineage(config, store)
+    training = start(config, store, device)
+    settings = config["validation"]
+    validator = Validator(
+        store,
+        episodes=settings["episodes"],
+        probe_episodes=settings["probe_episodes"],
+        context=settings["context"],
+        horizons=settings["horizons"],
+        starts=settings["starts"],
+        device=device,
+    )
+    checkpoint = Checkpoint(Path(config["checkpoints"]) / f"world_model-{lineage['key']}")
+    saved = checkpoint.load()
+    if saved is not None:
+        training.load_state_dict(saved)
+    name = f"{config['objective_name']} (seed {config['seed']})"
+    with tracking.stage_run("train_world_model", root=name, lineage=lineage["key"], new_root=saved is None) as tracked:
+        tracked.parameters(config, on_root=True)
+        tracked.dataset(reference(store, config["dataset"]))
+        train(config, training, validator, checkpoint, tracked)
+        finish(config, training, validator, lineage, tracked)
+    checkpoint.remove()
+
+
+def describe_lineage(config: dict[str, Any], store: Store) -> dict[str, Any]:
+    """Where the model comes from; ``key`` is the same for the same configuration on the same data."""
+    source = store.info["source"]
+    return {
+        "key": digest(yaml.safe_dump(config, sort_keys=True), store.digest),
+        "objective": config["objective_name"],
+        "seed": config["seed"],
+        "dataset": config["dataset"],
+        "dataset_digest": store.digest,
+        "dataset_return": store.info["episode_statistics"]["train"]["return"],
+        "reference": {"low": source.get("ref_min_score"), "high": source.get("ref_max_score")},
+    }
+
+
+def start(config: dict[str, Any], store: Store, device: torch.device) -> Training[WorldModelTrainer]:
+    """A fresh training: networks initialised from the seed, samplers at their first draw."""
+    model, objective = build_networks(config, store, device)
+    settings = config["training"]
+    generator = torch.Generator(device).manual_seed(config["seed"])
+    trainer = WorldModelTrainer(
+        model,
+        objective,
+        optimizer=build_part(settings["optimizer"]),
+        clip_norm=settings["clip_norm"],
+        generator=generator,
+    )
+    batch = settings["batch"]
+    sampler = SequenceSampler(
+        store, split="train", batch_size=batch["size"], length=batch["length"], seed=config["seed"]
+    )
+    return Training(trainer, sampler)
+
+
+def build_networks(config: dict[str, Any], store: Store, device: torch.device) -> tuple[WorldModel, Objective]:
+    """World model and objective. PyTorch initialises from the global generator, which is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config["seed"])
+        model: WorldModel = build_part(config["world_model"], store.spec)
+        objective: Objective = build_part(config["objective"], model)
+    return model.to(device), objective.to(device)
+
+
+def train(
+    config: dict[str, Any],
+    training: Training[WorldModelTrainer],
+    validator: Validator,
+    checkpoint: Checkpoint,
+    tracked: tracking.StageRun,
+) -> None:
+    """Updates until the configured number is reached, validating on the way."""
+    updates, every = config["training"]["updates"], config["validation"]["every"]
+    updated = advance(
+        training, updates, description=config["objective_name"], device=validator.device, checkpoint=checkpoint
+    )
+    for bar, metrics in updated:
+        if training.update % LOG_EVERY == 0:
+            tracked.metrics({name: float(value) for name, value in metrics.items()}, training.update)
+        if training.update % every == 0 or training.update == updates:
+            figures = validator.metrics(training.trainer.model)
+            training.history.append({"update": training.update} | figures)
+            tracked.headline(figures, training.update)
+            bar.set_postfix({name.removeprefix("validation/"): f"{figures[name]:.3f}" for name in SHOWN})
+
+
+def finish(
+    config: dict[str, Any],
+    training: Training[WorldModelTrainer],
+    validator: Validator,
+    lineage: dict[str, Any],
+    tracked: tracking.StageRun,
+) -> None:
+    """The probe decoder, the open-loop video and everything on disk."""
+    model = training.trainer.model.eval().requires_grad_(False)
+    settings = config["validation"]
+    decoder = train_probe_decoder(model, validator.fitting, seed=config["seed"], **settings["probe_decoder"])
+    shown = open_loop_prediction(
+        model, decoder, validator.held_out, context=settings["context"], horizon=max(settings["horizons"])
+    )
+    metrics = {name: value for name, value in training.history[-1].items() if name != "update"}
+    metrics["validation/open_loop_mse"] = shown.mean_squared_error
+    metrics["cost/updates"] = training.update
+    metrics["cost/train_seconds"] = round(training.seconds, 1)
+    metrics["cost/parameters"] = sum(p.numel() for p in training.trainer.parameters)
+    output = Path(config["output"])
+    with replaced_folder(output) as fresh:
+        save_model(fresh / "model", model, SavedModel(config["world_model"], model.spec, lineage))
+        save_weights(fresh / "objective" / "objective.safetensors", training.trainer.objective)
+        history = pd.DataFrame(training.history).rename(columns=lambda name: name.removeprefix("validation/"))
+        save_with(fresh / "validation.csv", lambda path: history.to_csv(path, index=False))
+        shown.save(fresh / "media", episodes=settings["video_episodes"])
+        write_json(fresh / "metrics.json", metrics)
+    tracked.headline({name: value for name, value in metrics.items() if not name.startswith("validation/")})
+    tracked.headline({"validation/open_loop_mse": shown.mean_squared_error}, training.update)
+    tracked.artifacts(output / "model", output / "validation.csv")
+    tracked.artifacts(output / "media", on_root=True)

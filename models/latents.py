@@ -1,5 +1,6 @@
 """Stochastic states: one object owns the sampling, the KL divergence and the entropy of a family."""
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -61,7 +62,7 @@ class GaussianLatent:
     def entropy(self, parameters: Tensor) -> Tensor:
         """sum_i ln s_i + (1 + ln 2 pi) / 2."""
         _, std = self.mean_and_std(parameters)
-        return (std.log() + 0.5 * (1 + torch.log(torch.tensor(2 * torch.pi)))).sum(-1)
+        return (std.log() + 0.5 * (1 + math.log(2 * math.pi))).sum(-1)
 
     def mean_and_std(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Both [..., Z]."""

@@ -15,12 +15,14 @@ import torch
 from dreamset.pipeline.files import save_with
 
 
-class Checkpoint:
-    """One file per training, written at most every ``seconds`` and removed on success."""
+SECONDS = 30.0
 
-    def __init__(self, folder: Path, *, seconds: float = 30.0) -> None:
+
+class Checkpoint:
+    """One file per training, written at most every ``SECONDS`` and removed on success."""
+
+    def __init__(self, folder: Path) -> None:
         self.path = folder / "state.pt"
-        self.seconds = seconds
         self._written = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
@@ -32,7 +34,7 @@ class Checkpoint:
 
     def save_if_due(self, state: Callable[[], Mapping[str, Any]]) -> None:
         """Writes the state if enough time has passed since the last time."""
-        if time.monotonic() - self._written >= self.seconds:
+        if time.monotonic() - self._written >= SECONDS:
             save_with(self.path, lambda path: torch.save(dict(state()), path))
             self._written = time.monotonic()
 

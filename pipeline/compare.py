@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dreamset.core.errors import UserError
 from dreamset.pipeline import figures, tracking
-from dreamset.pipeline.files import read_json, replaced_folder, save_with, write_json, write_text
+from dreamset.pipeline.files import read_json, replaced_folder, save_with, write_text
 from dreamset.pipeline.stages import item_name
 from dreamset.pipeline.statistics import bootstrap, interquartile_mean
 
@@ -31,9 +31,7 @@ def run(config: dict[str, Any]) -> None:
         write_text(fresh / "comparison.md", markdown(config, summary, references))
         pooled = {name: np.concatenate(groups) for name, groups in episodes.items()}
         figures.comparison(summary, pooled, horizons, references, fresh / "comparison.png")
-        write_json(fresh / "metrics.json", _metrics(summary))
     with tracking.stage_run(f"compare {config['dataset']}", experiment=tracking.COMPARISONS) as tracked:
-        tracked.metrics({f"{k}/{n}": v for k, row in _metrics(summary).items() for n, v in row.items()})
         tracked.artifacts(output)
 
 
@@ -173,11 +171,3 @@ def _cells(row: dict[Any, Any]) -> list[str]:
 
 def _line(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def _metrics(summary: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """For ``dvc metrics``: objective, then figure."""
-    return {
-        str(row.pop("objective")): {str(k): float(v) for k, v in row.items() if pd.notna(v)}
-        for row in summary.to_dict("records")
-    }

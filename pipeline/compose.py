@@ -1,10 +1,12 @@
 """Hydra composition, with every mistake translated into one line that says what to do."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
-from hydra import initialize_config_module
+from hydra import initialize_config_dir, initialize_config_module
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -26,13 +28,15 @@ def compose(overrides: Sequence[str]) -> Config:
     """
     config = _compose(overrides)
     choices = [text for text in overrides if text.partition("=")[0] in GROUPS]
-    _check_types(_compose(choices), config)
+    named = [text.partition("=")[0].lstrip("+~") for text in overrides if text not in choices]
+    if named:
+        _check_types(_compose(choices), config, named)
     return config
 
 
 def _compose(overrides: Sequence[str]) -> Config:
     try:
-        with initialize_config_module("dreamset.configs", version_base="1.3"):
+        with _initialized():
             composed = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
         assert isinstance(composed, DictConfig)
         chosen = composed.hydra.runtime.choices
@@ -42,6 +46,19 @@ def _compose(overrides: Sequence[str]) -> Config:
         return cast("Config", OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"configuration: {_one_line(error)} (overrides: {' '.join(overrides) or 'none'})") from None
+
+
+@contextmanager
+def _initialized() -> Iterator[None]:
+    """The working folder's own ``configs/`` where there is one, as in a clone; otherwise the installed ones."""
+    own = Path("configs").resolve()
+    found = (own / "config.yaml").exists()
+    with (
+        initialize_config_dir(str(own), version_base="1.3")
+        if found
+        else initialize_config_module("dreamset.configs", version_base="1.3")
+    ):
+        yield
 
 
 def _one_line(error: Exception) -> str:
@@ -54,16 +71,19 @@ def _one_line(error: Exception) -> str:
     return " ".join(seen)
 
 
-def _check_types(defaults: Config, config: Config) -> None:
-    """Hydra has no schema here: the default's type is the schema."""
+def _check_types(defaults: Config, config: Config, named: Sequence[str]) -> None:
+    """Hydra has no schema here: the default's type is the schema. Keys that the user named are reported first."""
     expected = dict(_leaves(defaults))
-    for key, value in _leaves(config):
+    for key, value in sorted(_leaves(config), key=lambda leaf: leaf[0] not in named):
         default = expected.get(key)
-        if default is None or value is None or isinstance(value, type(default)):
-            continue
-        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-            continue
-        raise UserError(f"configuration: {key} takes {type(default).__name__} (default {default!r}), got {value!r}")
+        if default is not None and value is not None and not _same_kind(default, value):
+            raise UserError(f"configuration: {key} takes {type(default).__name__} (default {default!r}), got {value!r}")
+
+
+def _same_kind(default: object, value: object) -> bool:
+    if isinstance(default, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(default)
 
 
 def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -27,8 +27,9 @@ def run(params: Path, output: Path) -> None:
     base = [f"dataset={choices['dataset']}", f"preset={choices['preset']}", *choices["overrides"]]
     with replaced_folder(output) as fresh:
         for objective in choices["objectives"]:
+            composed = compose([*base, f"objective={objective}"])
             for seed in choices["seeds"]:
-                config = compose([*base, f"objective={objective}", f"seed={seed}"])
+                config = composed | {"seed": seed}
                 for stage, describe in stages.PER_OBJECTIVE.items():
                     name = stages.item_name(objective, seed)
                     write_resolved(fresh / stage / f"{name}.yaml", describe(config))

@@ -1,0 +1,166 @@
+"""One episode: as a source recorded it, and as the store keeps it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dreamset.core.errors import UserError
+from dreamset.core.spec import ActionSpec, ArraySpec
+
+Array = NDArray[np.generic]
+
+_ACTION_TOLERANCE = 1e-4  # of the action's range: rounding between float64 and float32 is no mistake
+
+
+class Fields(Protocol):
+    """What an episode must hold; both ``DataSpec`` and ``SourceDescription`` say it."""
+
+    @property
+    def observations(self) -> Mapping[str, ArraySpec]:
+        """Inputs of the models."""
+
+    @property
+    def privileged(self) -> Mapping[str, ArraySpec]:
+        """What is known of the true state, for probes only."""
+
+    @property
+    def action(self) -> ActionSpec:
+        """The action space."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawEpisode:
+    """N transitions as recorded: ``actions[t]`` is taken AT observation ``t`` and earns ``rewards[t]``."""
+
+    name: str  # for messages, such as "episode_12 of /data/main_data.hdf5"
+    observations: Mapping[str, Array]  # name -> [N + 1, ...]
+    actions: Array  # [N, A]
+    rewards: Array  # [N]
+    terminated: bool  # a true end, not a time limit
+    privileged: Mapping[str, Array]  # name -> [N + 1, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """N + 1 rows of every column, aligned by the time rule of ``core/records.py``."""
+
+    observations: Mapping[str, Array]  # name -> [N + 1, ...]
+    action: NDArray[np.float32]  # [N + 1, A] row t led to observation t; row 0 is zero
+    reward: NDArray[np.float32]  # [N + 1] received on arrival; row 0 is zero
+    is_first: NDArray[np.bool_]  # [N + 1]
+    is_last: NDArray[np.bool_]  # [N + 1]
+    is_terminal: NDArray[np.bool_]  # [N + 1]
+    privileged: Mapping[str, Array]  # name -> [N + 1, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows of every column: one more than transitions."""
+        return len(self.reward)
+
+
+def align(raw: RawEpisode, fields: Fields) -> Episode:
+    """The checked episode with action and reward moved to the row that they led to.
+
+    Raises:
+        UserError: what ``check`` found.
+    """
+    check(raw, fields)
+    rows = len(raw.rewards) + 1
+    last = np.arange(rows) == rows - 1
+    return Episode(
+        observations=raw.observations,
+        action=_after_zero_row(raw.actions),
+        reward=_after_zero_row(raw.rewards),
+        is_first=np.arange(rows) == 0,
+        is_last=last,
+        is_terminal=last & raw.terminated,
+        privileged=raw.privileged,
+    )
+
+
+def check(raw: RawEpisode, fields: Fields) -> None:
+    """Whether the episode has the promised names, shapes and dtypes and only finite values.
+
+    Raises:
+        UserError: naming the episode and, where there is one, the step, the column, the element and the value.
+    """
+    if np.ndim(raw.rewards) != 1 or len(raw.rewards) < 1:
+        got = np.shape(raw.rewards)
+        raise UserError(f"{raw.name}: rewards have shape {got}, needed is [N] with at least one transition; drop it")
+    _check_names(raw, "observations", raw.observations, fields.observations)
+    _check_names(raw, "privileged columns", raw.privileged, fields.privileged)
+    for column, values, spec, rows in _expected(raw, fields):
+        _check_array(raw, column, values, spec, rows)
+        _check_finite(raw, column, values)
+    _check_finite(raw, "rewards", _to_float32(raw.rewards))
+    _check_action_range(raw, fields.action)
+
+
+def _expected(raw: RawEpisode, fields: Fields) -> Iterator[tuple[str, Array, ArraySpec, int]]:
+    transitions = len(raw.rewards)
+    for name, spec in fields.observations.items():
+        yield f"observation {name!r}", raw.observations[name], spec, transitions + 1
+    for name, spec in fields.privileged.items():
+        yield f"privileged {name!r}", raw.privileged[name], spec, transitions + 1
+    yield "actions", raw.actions, ArraySpec((fields.action.size,), "float32"), transitions
+
+
+def _check_names(raw: RawEpisode, kind: str, got: Mapping[str, Array], wanted: Mapping[str, ArraySpec]) -> None:
+    if set(got) != set(wanted):
+        raise UserError(f"{raw.name}: {kind} are {sorted(got)}, every episode must have {sorted(wanted)}")
+
+
+def _check_array(raw: RawEpisode, column: str, values: Array, spec: ArraySpec, rows: int) -> None:
+    if values.shape[:1] != (rows,):
+        got, needed = (values.shape or (0,))[0], f"{rows} (for {len(raw.rewards)} rewards)"
+        raise UserError(f"{raw.name}: {column} has {got} rows, needed are {needed}; drop or mend the episode")
+    if values.shape[1:] != spec.shape or values.dtype != np.dtype(spec.dtype):
+        got = f"{values.dtype}{list(values.shape[1:])}"
+        raise UserError(f"{raw.name}: {column} holds {got} per row, needed is {spec.dtype}{list(spec.shape)}")
+
+
+def _check_finite(raw: RawEpisode, column: str, values: Array) -> None:
+    if values.dtype.kind != "f":
+        return
+    finite = np.isfinite(values)
+    if finite.all():
+        return
+    step, *element = (int(i) for i in np.argwhere(~finite)[0])
+    place = f"step {step}" + (f", element {element}" if element else "")
+    raise UserError(
+        f"{raw.name}: {column} is {values[step][tuple(element)]} at {place}; every value must be finite in float32: "
+        f"mend or drop the episode, or leave the column out"
+    )
+
+
+def _check_action_range(raw: RawEpisode, action: ActionSpec) -> None:
+    values = raw.actions.astype(np.float64)
+    if action.discrete and not _is_one_hot(values):
+        raise UserError(f"{raw.name}: actions of a discrete space must be one-hot rows of {action.size} numbers")
+    low, high = np.array(action.low), np.array(action.high)
+    reach = np.where(np.isfinite(high - low), high - low, 0.0) * _ACTION_TOLERANCE
+    outside = (values < low - reach) | (values > high + reach)
+    if outside.any():
+        step, element = (int(i) for i in np.argwhere(outside)[0])
+        raise UserError(
+            f"{raw.name}: actions is {values[step, element]:g} at step {step}, element [{element}]; allowed is "
+            f"[{low[element]:g}, {high[element]:g}]: clip the recorded actions or widen the dataset's action space"
+        )
+
+
+def _is_one_hot(rows: NDArray[np.float64]) -> bool:
+    return bool(np.isin(rows, (0.0, 1.0)).all() and (rows.sum(axis=1) == 1).all())
+
+
+def _after_zero_row(values: Array) -> NDArray[np.float32]:
+    shifted = np.zeros((len(values) + 1, *values.shape[1:]), np.float32)
+    shifted[1:] = values
+    return shifted
+
+
+def _to_float32(values: Array) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which the caller reports
+        return values.astype(np.float32)

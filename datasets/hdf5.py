@@ -1,0 +1,132 @@
+"""HDF5 from strangers: nothing outside the file is followed, no size is believed before it is checked."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from dreamset.core.errors import UserError
+from dreamset.datasets.episode import Array
+
+_DEFLATE_RATIO = 1100  # deflate shrinks by at most 1032: no more than this times the stored bytes can come out
+_SMALL = 1 << 20  # bytes that are allocated without suspicion
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """The file, open for reading only.
+
+    Raises:
+        UserError: if it is missing, cut short or no HDF5.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check the path, or copy or download the dataset again")
+    with translated(str(path)):
+        file = h5py.File(path, "r", locking="best-effort")
+    with file:
+        yield file
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """Turns what HDF5 says about a damaged file into one line for a person."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{where}: unreadable, cut short or no HDF5 ({reason}); copy or download it again") from error
+
+
+def members(group: h5py.Group, where: str) -> dict[str, h5py.Group | h5py.Dataset]:
+    """Every member of a group by name.
+
+    Raises:
+        UserError: if one is a link that could lead out of the file.
+    """
+    with translated(where):
+        return {name: _hard_member(group, name, where) for name in group}
+
+
+def find(node: h5py.Group | h5py.Dataset, name: str, where: str) -> h5py.Group | h5py.Dataset | None:
+    """The member ``name`` of a group; None if it does not exist.
+
+    Raises:
+        UserError: if it is a link that could lead out of the file.
+    """
+    with translated(where):
+        if not isinstance(node, h5py.Group) or name not in node:
+            return None
+        return _hard_member(node, name, where)
+
+
+def descend(group: h5py.Group, path: Sequence[str], where: str) -> h5py.Dataset:
+    """The dataset below ``group`` that ``path`` names.
+
+    Raises:
+        UserError: if it is missing, is no dataset or lies behind a link.
+    """
+    node: h5py.Group | h5py.Dataset | None = group
+    for depth, name in enumerate(path):
+        node = find(node, name, where)
+        if node is None:
+            place = "/".join(path[: depth + 1])
+            raise UserError(f"{where}: {place!r} is missing; the file is incomplete, copy or download it again")
+    if not isinstance(node, h5py.Dataset):
+        raise UserError(f"{where}: {'/'.join(path)!r} is a group, an array is needed; it does not fit the metadata")
+    return node
+
+
+def read(dataset: h5py.Dataset, where: str, *, rows: int | None = None) -> Array:
+    """All values of a dataset that lies inside its file, and has ``rows`` rows if that is known beforehand.
+
+    Raises:
+        UserError: if its values are kept elsewhere, are objects other than byte strings, or cannot fit into the file.
+    """
+    with translated(where):
+        place = f"{where}: {dataset.name!r}"
+        require_plain(dataset, place)
+        _require_readable(dataset, place)
+        _require_rows(dataset, place, rows)
+        values: Array = dataset[()]
+    return values
+
+
+def _require_readable(dataset: h5py.Dataset, place: str) -> None:
+    if not dataset.shape:
+        raise UserError(f"{place} is a single value, needed is one row per step; the file is damaged, copy it again")
+    if dataset.dtype.kind == "O" and h5py.check_vlen_dtype(dataset.dtype) != np.uint8:
+        raise UserError(f"{place} holds {describe_dtype(dataset)}, allowed are numbers and encoded images")
+    size = dataset.size * dataset.dtype.itemsize
+    stored = min(dataset.id.get_storage_size(), Path(dataset.file.filename).stat().st_size)
+    if size > max(_SMALL, _DEFLATE_RATIO * stored):
+        raise UserError(f"{place} claims {size} bytes of which {stored} are stored; the file is damaged, copy it again")
+
+
+def _require_rows(dataset: h5py.Dataset, place: str, rows: int | None) -> None:
+    if rows is not None and len(dataset) != rows:
+        raise UserError(
+            f"{place} has {len(dataset)} rows, needed are {rows} to fit the rewards; drop or mend the episode"
+        )
+
+
+def require_plain(dataset: h5py.Dataset, place: str) -> None:
+    """Raises ``UserError`` if a dataset is assembled from, or kept in, other files."""
+    if dataset.is_virtual or dataset.external:
+        raise UserError(f"{place} keeps its values in other files, which is refused; write them into this file first")
+
+
+def describe_dtype(dataset: h5py.Dataset) -> str:
+    """The element type in words."""
+    return "text" if h5py.check_string_dtype(dataset.dtype) else f"{dataset.dtype} elements"
+
+
+def _hard_member(group: h5py.Group, name: str, where: str) -> h5py.Group | h5py.Dataset:
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        kind = "an external" if isinstance(link, h5py.ExternalLink) else "a soft"
+        raise UserError(f"{where}: {name!r} is {kind} link, which is refused; copy its values into the file first")
+    return group[name]

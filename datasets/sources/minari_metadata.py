@@ -1,0 +1,114 @@
+"""What a Minari dataset says about itself: where its files are, its spaces and its origin."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamset.core.errors import UserError
+from dreamset.datasets.hdf5 import opened
+from dreamset.datasets.sources.minari_spaces import Space, codec_of, leaves
+
+_DATA_FILE = "main_data.hdf5"
+_METADATA_FILE = "metadata.json"
+_ORIGIN = (
+    "dataset_id",
+    "minari_version",
+    "algorithm_name",
+    "author",
+    "code_permalink",
+    "description",
+    "env_spec",
+    "eval_env_spec",
+    "ref_min_score",
+    "ref_max_score",
+    "num_episodes_average_score",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MinariMetadata:
+    """The parts of Minari's metadata that a reader needs."""
+
+    file: Path  # of the episodes
+    observation_space: Space
+    action_space: Space
+    origin: Mapping[str, Any]  # plain json values
+
+    @property
+    def environment(self) -> str | None:
+        """The Gymnasium id that the episodes were recorded in, if it was kept."""
+        spec = self.origin.get("env_spec")
+        return json.loads(spec).get("id") if isinstance(spec, str) and spec.startswith("{") else None
+
+
+def load_metadata(path: Path) -> MinariMetadata:
+    """The metadata of the dataset in ``path`` or in its ``data`` folder.
+
+    Raises:
+        UserError: if the folder, a file or an entry is missing, or the format is not HDF5.
+    """
+    folder = _data_folder(path)
+    written = folder / _METADATA_FILE
+    metadata = _from_json(written) if written.exists() else _from_attributes(folder)
+    storage = metadata.get("data_format", "hdf5")
+    if storage != "hdf5":
+        raise UserError(
+            f"{folder}: the dataset is stored as {storage}, supported is hdf5; "
+            f"load it with Minari and write it again with data_format='hdf5'"
+        )
+    spaces = {side: _space(metadata, side, folder) for side in ("observation_space", "action_space")}
+    origin = {key: metadata[key] for key in _ORIGIN if key in metadata}
+    return MinariMetadata(folder / _DATA_FILE, spaces["observation_space"], spaces["action_space"], origin)
+
+
+def _data_folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder; give the folder of a Minari dataset, the one that holds 'data'")
+    return path / "data" if (path / "data").is_dir() else path
+
+
+def _from_json(written: Path) -> dict[str, Any]:
+    try:
+        metadata = json.loads(written.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{written}: no readable json ({error}); copy or download the dataset again") from error
+    if not isinstance(metadata, dict):
+        raise UserError(f"{written}: holds a {type(metadata).__name__}, not an object; download the dataset again")
+    return metadata
+
+
+def _from_attributes(folder: Path) -> dict[str, Any]:
+    """Minari 0.4 and older kept the metadata in the HDF5 file itself."""
+    if not (folder / _DATA_FILE).exists():
+        raise UserError(
+            f"{folder}: neither {_METADATA_FILE} nor {_DATA_FILE} is there; "
+            f"give the folder of a Minari dataset, the one that holds 'data'"
+        )
+    with opened(folder / _DATA_FILE) as file:
+        return {name: _plain(value) for name, value in file.attrs.items()}
+
+
+def _plain(value: Any) -> Any:
+    plain = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    return plain.decode("utf-8", "replace") if isinstance(plain, bytes) else plain
+
+
+def _space(metadata: Mapping[str, Any], side: str, folder: Path) -> Space:
+    if side not in metadata:
+        raise UserError(
+            f"{folder}: the metadata has no {side!r}, so it is no complete Minari dataset; download it again"
+        )
+    value = metadata[side]
+    try:
+        space = json.loads(value) if isinstance(value, str | bytes) else value
+        for leaf in leaves(space).values():
+            codec_of(leaf)  # says so here if the description of a space is incomplete
+    except UserError as error:
+        raise UserError(f"{folder}: {side!r} of the metadata describes {error}") from error
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: {side!r} of the metadata is no serialised space ({error!r}); mend it") from error
+    return dict(space)

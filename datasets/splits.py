@@ -1,0 +1,28 @@
+"""Which episodes train and which validate: drawn once, by episode, because neighbouring windows share rows."""
+
+import numpy as np
+
+from dreamset.core.errors import UserError
+from dreamset.datasets.windows import Indices
+
+TRAIN, VALIDATION = "train", "validation"
+
+
+def split_episodes(episodes: int, *, validation_fraction: float, seed: int) -> dict[str, Indices]:
+    """Ascending episode numbers of both splits, each with at least one episode.
+
+    Raises:
+        UserError: if there are too few episodes, or the fraction is not between 0 and 1.
+    """
+    if not 0 < validation_fraction < 1:
+        raise UserError(
+            f"validation_fraction is {validation_fraction}, allowed is more than 0 and less than 1; mend it"
+        )
+    if episodes < 2:
+        raise UserError(
+            f"the dataset has {episodes} episode(s), needed are 2 or more: one to train on and one to validate on; "
+            f"record or ingest more episodes"
+        )
+    held_out = min(max(round(validation_fraction * episodes), 1), episodes - 1)
+    order = np.random.default_rng(seed).permutation(episodes)
+    return {TRAIN: np.sort(order[held_out:]), VALIDATION: np.sort(order[:held_out])}

@@ -1,0 +1,48 @@
+"""Figures that describe a dataset: running moments of vectors, and the spread of returns and lengths."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dreamset.core.spec import VectorStatistics
+from dreamset.datasets.episode import Array
+
+_CONSTANT = 1e-7  # a spread below float32's resolution of the mean is rounding
+
+
+class RunningMoments:
+    """Per-element mean and standard deviation in float64, one block of rows after another (Chan et al. 1979)."""
+
+    def __init__(self, size: int) -> None:
+        self._count = 0
+        self._mean = np.zeros(size)
+        self._squares = np.zeros(size)  # sum of squared distances from the mean
+
+    def update(self, rows: Array) -> None:
+        """Adds a block of rows, [rows, size]."""
+        block = rows.astype(np.float64)
+        mean = block.mean(axis=0)
+        total = self._count + len(block)
+        shift = mean - self._mean
+        self._squares += ((block - mean) ** 2).sum(axis=0) + shift**2 * (self._count * len(block) / total)
+        self._mean += shift * (len(block) / total)
+        self._count = total
+
+    def result(self) -> VectorStatistics:
+        """A constant element has standard deviation 1, so that dividing by it is harmless."""
+        std = np.sqrt(self._squares / max(self._count, 1))
+        std[std <= _CONSTANT * np.abs(self._mean)] = 1.0
+        return VectorStatistics(tuple(self._mean.tolist()), tuple(std.tolist()))
+
+
+def describe_values(values: NDArray[np.generic]) -> dict[str, Any]:
+    """Mean, spread, extremes and quartiles, as plain json."""
+    numbers = values.astype(np.float64)
+    return {
+        "mean": float(numbers.mean()),
+        "std": float(numbers.std()),
+        "min": float(numbers.min()),
+        "max": float(numbers.max()),
+        "quartiles": [float(q) for q in np.quantile(numbers, (0.25, 0.5, 0.75))],
+    }

@@ -1,0 +1,85 @@
+"""Lambda-returns against the weighted sum of k-step returns that equations 5 and 6 of Dreamer v1 write out."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from dreamset.behaviors.returns import lambda_return
+
+Array = NDArray[np.float64]
+HORIZON, COUNT = 6, 4
+
+
+def inputs(seed: int = 0) -> tuple[Array, Array, Array]:
+    random = np.random.default_rng(seed)
+    shape = (HORIZON, COUNT)
+    return random.normal(size=shape), random.normal(size=shape), random.uniform(0, 1, size=shape)
+
+
+def returned(reward: Array, value: Array, discount: Array, *, lambda_: float) -> Array:
+    tensors = (torch.from_numpy(array) for array in (reward, value, discount))
+    return lambda_return(*tensors, lambda_=lambda_).numpy()
+
+
+def k_step_return(reward: Array, value: Array, discount: Array, row: int, k: int) -> Array:
+    """V^k = r_t + d_t r_{t+1} + ... + (d_t ... d_{t+k-1}) v_{t+k}; ``value[t]`` is v at row t + 1."""
+    total, factor = np.zeros(COUNT), np.ones(COUNT)
+    for n in range(row, row + k):
+        total = total + factor * reward[n]
+        factor = factor * discount[n]
+    return total + factor * value[row + k - 1]
+
+
+def weighted_sum(reward: Array, value: Array, discount: Array, *, lambda_: float) -> Array:
+    """(1 - lambda) sum_{k < K} lambda^(k-1) V^k + lambda^(K-1) V^K, K steps to the horizon."""
+    rows = []
+    for row in range(HORIZON):
+        longest = HORIZON - row
+        several = [k_step_return(reward, value, discount, row, k) for k in range(1, longest + 1)]
+        shares = [(1 - lambda_) * lambda_ ** (k - 1) for k in range(1, longest)] + [lambda_ ** (longest - 1)]
+        assert sum(shares) == pytest.approx(1)
+        rows.append(sum(share * each for share, each in zip(shares, several, strict=True)))
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("lambda_", [0.0, 0.3, 0.95, 1.0])
+def test_lambda_return_is_the_weighted_sum_of_k_step_returns(lambda_: float) -> None:
+    arguments = inputs()
+    np.testing.assert_allclose(
+        returned(*arguments, lambda_=lambda_), weighted_sum(*arguments, lambda_=lambda_), rtol=1e-12, atol=1e-13
+    )
+
+
+def test_lambda_zero_looks_one_step_ahead() -> None:
+    reward, value, discount = inputs()
+    np.testing.assert_allclose(returned(reward, value, discount, lambda_=0), reward + discount * value, rtol=1e-13)
+
+
+def test_lambda_one_is_the_discounted_sum_with_a_bootstrap_at_the_horizon() -> None:
+    reward, value, _ = inputs()
+    powers = 0.9 ** np.arange(HORIZON)
+    expected = (powers[:, None] * reward).sum(axis=0) + 0.9**HORIZON * value[-1]
+    got = returned(reward, value, np.full_like(reward, 0.9), lambda_=1)
+    np.testing.assert_allclose(got[0], expected, rtol=1e-12)
+    other = value.copy()
+    other[:-1] += 100  # values before the horizon do not count
+    np.testing.assert_array_equal(returned(reward, other, np.full_like(reward, 0.9), lambda_=1), got)
+
+
+def test_a_discount_of_zero_cuts_off_the_future() -> None:
+    reward, value, discount = inputs()
+    discount[2] = 0
+    got = returned(reward, value, discount, lambda_=0.95)
+    np.testing.assert_array_equal(got[2], reward[2])
+    later_reward, later_value = reward.copy(), value.copy()
+    later_reward[3:] += 50
+    later_value[2:] -= 50  # the values of rows 3 and later
+    changed = returned(later_reward, later_value, discount, lambda_=0.95)
+    np.testing.assert_array_equal(changed[:3], got[:3])
+    assert (changed[3:] != got[3:]).all()
+
+
+def test_shapes_that_differ_are_refused_and_named() -> None:
+    with pytest.raises(ValueError, match=r"\[6, 4\].*\[7, 4\]"):
+        lambda_return(torch.zeros(6, 4), torch.zeros(7, 4), torch.zeros(6, 4), lambda_=0.95)

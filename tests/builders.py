@@ -1,0 +1,71 @@
+"""Tiny data, specifications and models that several folders of tests share; import them as ``tests.builders``."""
+
+from functools import cache
+from typing import Any
+
+import torch
+
+from dreamset.core.records import SequenceBatch
+from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec, VectorStatistics
+from dreamset.models.world_model import WorldModel
+from dreamset.pipeline.compose import compose
+from dreamset.pipeline.runtime import build_part
+
+LOW, HIGH = (-2.0, 1.0), (2.0, 5.0)
+
+
+def tiny_spec() -> DataSpec:
+    """A vector of three, a 16 x 16 picture and two actions whose bounds are not -1 and 1."""
+    return DataSpec(
+        observations={"state": ArraySpec((3,), "float32"), "image": ArraySpec((16, 16, 3), "uint8")},
+        action=ActionSpec(2, discrete=False, low=LOW, high=HIGH),
+        privileged={"truth": ArraySpec((2,), "float32")},
+        statistics={
+            "state": VectorStatistics((1.0, -2.0, 0.5), (2.0, 0.5, 4.0)),
+            "truth": VectorStatistics((0.0, 0.0), (1.0, 1.0)),
+        },
+    )
+
+
+def tiny_batch(size: int = 3, length: int = 6, *, seed: int = 0) -> SequenceBatch:
+    """Smooth sequences with something to learn: picture, reward and truth all follow from the state."""
+    generator = torch.Generator().manual_seed(seed)
+    spec = tiny_spec()
+    walk = torch.randn(size, length, 3, generator=generator).cumsum(dim=1) * 0.5  # [B, T, 3]
+    mean, std = (torch.tensor(values) for values in (spec.statistics["state"].mean, spec.statistics["state"].std))
+    tint = torch.sigmoid(walk)[:, :, None, None, :]
+    ramp = torch.linspace(0.2, 1, 16)[:, None, None]
+    rows = torch.arange(length).expand(size, length)
+    return SequenceBatch(
+        observations={
+            "state": walk * std + mean,
+            "image": (255 * tint * ramp).expand(size, length, 16, 16, 3).to(torch.uint8),
+        },
+        action=torch.tensor(LOW)
+        + torch.rand(size, length, 2, generator=generator) * (torch.tensor(HIGH) - torch.tensor(LOW)),
+        reward=walk[..., 0],
+        is_first=rows == 0,
+        is_last=rows == length - 1,
+        is_terminal=(rows == length - 1) & (torch.arange(size)[:, None] % 2 == 0),
+        privileged={"truth": walk[..., :2]},
+    )
+
+
+@cache
+def tiny_config(*overrides: str) -> dict[str, Any]:
+    return compose(["preset=tiny", *overrides])
+
+
+def tiny_model(*overrides: str, spec: DataSpec | None = None, seed: int = 0) -> WorldModel:
+    """The configured world model at the smallest sizes, every bias and weight drawn so that none is zero."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: WorldModel = build_part(tiny_config(*overrides)["world_model"], spec or tiny_spec())
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

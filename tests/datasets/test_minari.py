@@ -1,0 +1,234 @@
+"""Episodes written by the real Minari library, read through ``MinariSource``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import h5py
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from dreamset.core.errors import UserError
+from dreamset.datasets import MinariSource, SequenceSampler, Store, sequences, write_store
+
+ONE = spaces.Box(-np.inf, np.inf, (1,), np.float64)
+ACTION = spaces.Box(-10.0, 1e6, (1,), np.float32)
+
+
+def pictures(rows: int, *shape: int) -> np.ndarray:
+    """Ramps that grow steeper with every step: smooth, so that JPEG keeps them well."""
+    ramp = np.arange(shape[1])[None, None, :] * np.arange(1, rows + 1)[:, None, None]  # [rows, 1, W]
+    return np.broadcast_to(ramp.reshape(rows, 1, -1, *[1] * (len(shape) - 2)), (rows, *shape)).astype(np.uint8)
+
+
+def test_from_minari_to_a_batch_the_count_is_kept(record_counter, tmp_path):
+    store = write_store(MinariSource(record_counter(6, 6, 9)), tmp_path / "store", seed=1)
+    batch = SequenceSampler(store, split="train", batch_size=64, length=4, seed=0).sample()
+    count = batch.observations["state"][..., 0]
+    assert (count[:, 1:] - count[:, :-1] == 1).all()
+    assert (batch.action[:, 1:, 0] == count[:, :-1] + 0.25).all()
+    assert (batch.reward[:, 1:] == count[:, :-1] + 0.5).all()
+    assert (batch.is_first == (count % 1000 == 0)).all()
+    assert (batch.action[..., 0] == (count - 0.75) * ~batch.is_first).all()
+    assert (batch.reward == (count - 0.5) * ~batch.is_first).all()
+
+
+def flags_of(store: Store) -> dict[int, tuple[list[bool], list[bool]]]:
+    found = {}
+    for split in ("train", "validation"):
+        for episode, batch in zip(
+            store.split(split), sequences(store, split=split, length=4, batch_size=1), strict=True
+        ):
+            found[int(episode)] = batch.is_last[0].tolist(), batch.is_terminal[0].tolist()
+    return found
+
+
+def test_a_terminated_a_truncated_and_an_unfinished_episode(record, minari_counter, tmp_path):
+    terminated, truncated, unfinished = (minari_counter(number, 3) for number in range(3))
+    unfinished["terminations"] = unfinished["truncations"] = [False] * 3
+    store = write_store(MinariSource(record([terminated, truncated, unfinished], ONE, ACTION)), tmp_path / "store")
+    last = [False, False, False, True]
+    assert flags_of(store) == {0: (last, last), 1: (last, [False] * 4), 2: (last, [False] * 4)}
+
+
+def test_a_vector_becomes_flat_float32(record, minari_counter):
+    values = np.arange(4 * 2 * 3, dtype=np.int16).reshape(4, 2, 3)
+    episode = {**minari_counter(0, 3), "observations": values, "actions": values[:3]}
+    source = MinariSource(record([episode], spaces.Box(-9, 99, (2, 3), np.int16), spaces.Box(-9, 99, (2, 3), np.int16)))
+    (raw,) = source.episodes()
+    assert raw.observations["state"].dtype == np.float32
+    assert raw.observations["state"].tolist() == values.reshape(4, 6).tolist()
+    assert raw.actions.tolist() == values[:3].reshape(3, 6).tolist()
+    assert source.describe().action.low == (-9.0,) * 6
+
+
+def test_nested_observations_are_named_by_their_path(record, minari_counter):
+    space = spaces.Dict(
+        body=spaces.Dict(speed=ONE, gear=spaces.Discrete(3, start=-1)),
+        pair=spaces.Tuple((spaces.MultiDiscrete([5, 7]), spaces.MultiBinary(2))),
+        goal=spaces.Text(8),
+    )
+    observations = {
+        "body": {"speed": np.arange(3.0)[:, None], "gear": np.array([-1, 1, 0])},
+        "pair": (np.array([[0, 1], [2, 3], [4, 5]]), np.array([[0, 1], [1, 0], [1, 1]], np.int8)),
+        "goal": ["left", "left", "left"],
+    }
+    source = MinariSource(record([{**minari_counter(0, 2), "observations": observations}], space, ACTION))
+    (raw,) = source.episodes()
+    assert {name: values.tolist() for name, values in raw.observations.items()} == {
+        "body.speed": [[0], [1], [2]],
+        "body.gear": [[1, 0, 0], [0, 0, 1], [0, 1, 0]],
+        "pair._index_0": [[0, 1], [2, 3], [4, 5]],
+        "pair._index_1": [[0, 1], [1, 0], [1, 1]],
+    }
+    assert set(source.describe().provenance["ignored_observations"]) == {"goal"}
+
+
+def test_a_discrete_action_is_one_hot_from_its_start(record, minari_counter, tmp_path):
+    episodes = [{**minari_counter(number, 3), "actions": np.array([5, 7, 6])} for number in range(2)]
+    source = MinariSource(record(episodes, ONE, spaces.Discrete(3, start=5)))
+    action = source.describe().action
+    assert (action.size, action.discrete, action.bounded) == (3, True, False)
+    store = write_store(source, tmp_path / "store")
+    assert store.read(0)["action"].tolist() == [[0, 0, 0], [1, 0, 0], [0, 0, 1], [0, 1, 0]]
+
+
+@pytest.mark.parametrize("outside", [4, 8])
+def test_a_discrete_value_outside_its_space_is_named(record, minari_counter, outside):
+    episode = {**minari_counter(0, 3), "actions": np.array([5, outside, 6])}
+    source = MinariSource(record([episode], ONE, spaces.Discrete(3, start=5)))
+    with pytest.raises(UserError, match=rf"episode_0 of .*'actions' is {outside} at step 1, allowed are 5 to 7"):
+        list(source.episodes())
+
+
+def image_source(record: Any, episode: dict[str, Any], frames: np.ndarray, *, jpeg: bool) -> MinariSource:
+    space = spaces.Box(0, 255, frames.shape[1:], np.uint8)
+    return MinariSource(record([{**episode, "observations": frames}], space, ACTION, jpeg_encoding=jpeg))
+
+
+@pytest.mark.parametrize("shape", [(40, 32, 3), (7, 7, 3), (3, 40, 32), (40, 32)])
+def test_raw_images_are_exact_and_channels_come_last(record, minari_counter, shape):
+    frames = np.random.default_rng(0).integers(0, 256, (4, *shape), np.uint8)
+    source = image_source(record, minari_counter(0, 3), frames, jpeg=False)
+    (raw,) = source.episodes()
+    wanted = frames.transpose(0, 2, 3, 1) if shape[0] == 3 else frames.reshape(4, *shape[:2], -1)
+    assert np.array_equal(raw.observations["image"], wanted)
+    assert source.describe().observations["image"].shape == wanted.shape[1:]
+    assert source.describe().provenance["jpeg"] is False
+
+
+@pytest.mark.parametrize("shape", [(40, 32, 3), (40, 32)])
+@pytest.mark.parametrize("equally_long", [True, False])
+def test_jpeg_images_are_close_whether_ragged_or_equally_long(record, minari_counter, shape, equally_long):
+    frames = pictures(4, *shape)
+    if equally_long:
+        frames = frames[[1, 1, 1, 1]]
+    source = image_source(record, minari_counter(0, 3), frames, jpeg=True)
+    with h5py.File(next(Path(record_folder(source)).glob("*.hdf5"))) as file:
+        assert file["episode_0/observations"].ndim == (2 if equally_long else 1)
+    (raw,) = source.episodes()
+    found = raw.observations["image"].reshape(frames.shape).astype(float)
+    assert np.abs(found - frames).mean() < 2
+    assert equally_long or np.abs(found - np.roll(frames, 1, axis=0)).mean() > 10  # a shift would show
+    assert source.describe().provenance["jpeg"] is True
+
+
+def record_folder(source: MinariSource) -> Path:
+    return source._file.parent
+
+
+def test_infos_with_a_row_per_observation_are_privileged(record, minari_counter, tmp_path):
+    infos = {
+        "time": np.arange(4),
+        "body": {"position": np.arange(8.0).reshape(4, 2)},
+        "state": np.arange(4) * 3,
+        "word": ["a", "b", "c", "d"],
+        "short": np.arange(3),
+        "map": np.zeros((4, 2, 2)),
+    }
+    episodes = [{**minari_counter(number, 3), "infos": infos} for number in range(2)]
+    source = MinariSource(record(episodes, ONE, ACTION))
+    store = write_store(source, tmp_path / "store")
+    assert set(store.spec.privileged) == {"time", "body.position", "infos.state"}  # "state" is the observation
+    assert store.read(1)["privileged.body.position"].tolist() == infos["body"]["position"].tolist()
+    assert store.read(1)["privileged.infos.state"].tolist() == [[0], [3], [6], [9]]
+    assert store.info["source"]["ignored_infos"] == {
+        "map": "3 axes instead of 1 or 2 in episode_0",
+        "short": "3 rows instead of 4 in episode_0",
+        "word": "text, not numbers, in episode_0",
+    }
+
+
+def test_infos_that_differ_between_episodes_are_ignored(record, minari_counter):
+    infos = [
+        {"a": np.arange(4), "b": np.zeros((4, 2))},
+        {"b": np.zeros((4, 3)), "c": np.arange(4)},
+        {"b": np.zeros((4, 3))},
+    ]
+    episodes = [{**minari_counter(number, 3), "infos": info} for number, info in enumerate(infos)]
+    source = MinariSource(record(episodes, ONE, ACTION))
+    assert source.describe().privileged == {}
+    assert source.describe().provenance["ignored_infos"] == {
+        "a": "missing in episode_1",
+        "b": "shape (3,) instead of (2,) in episode_1",
+        "c": "missing in earlier episodes, first seen in episode_1",
+    }
+    with pytest.raises(UserError, match=r"'a' of the setting 'privileged' cannot be a column \(missing in episode_1\)"):
+        MinariSource(record_folder(source), privileged=["a"])
+
+
+def dict_episode(episode: dict[str, Any]) -> tuple[dict[str, Any], gymnasium.Space[Any]]:
+    rows = len(episode["rewards"]) + 1
+    observations = {"near": np.arange(rows)[:, None] * 1.0, "far": np.arange(rows)[:, None] * 2.0}
+    return {**episode, "observations": observations}, spaces.Dict(near=ONE, far=ONE)
+
+
+def test_inputs_and_privileged_columns_can_be_chosen(record, minari_counter):
+    episode, space = dict_episode({**minari_counter(0, 3), "infos": {"clock": np.arange(4)}})
+    folder = record([episode], space, ACTION)
+    (raw,) = MinariSource(folder, observations=["near"], privileged=["far"]).episodes()
+    assert {name: v[:, 0].tolist() for name, v in raw.observations.items()} == {"near": [0, 1, 2, 3]}
+    assert {name: v[:, 0].tolist() for name, v in raw.privileged.items()} == {"far": [0, 2, 4, 6]}
+    assert MinariSource(folder, privileged=[]).describe().privileged == {}
+
+
+def test_an_unknown_name_is_answered_with_the_available_ones(record, minari_counter):
+    episode, space = dict_episode(minari_counter(0, 3))
+    folder = record([episode], space, ACTION)
+    with pytest.raises(UserError, match=r"'image' of the setting 'observations' .* available are \['far', 'near'\]"):
+        MinariSource(folder, observations=["image"])
+    with pytest.raises(UserError, match="no observation to learn from"):
+        MinariSource(folder, observations=[])
+
+
+def test_episodes_come_by_number_and_can_be_limited(record_counter):
+    folder = record_counter(*[2] * 12)  # by name, episode_10 would come before episode_2
+    assert [raw.observations["state"][0, 0] for raw in MinariSource(folder).episodes()] == [1000 * n for n in range(12)]
+    limited = MinariSource(folder / "data", episodes=3)
+    assert limited.episode_count == len(list(limited.episodes())) == 3
+    with pytest.raises(UserError, match="episodes is 0"):
+        MinariSource(folder, episodes=0)
+
+
+def test_the_origin_is_kept(record_counter):
+    provenance = MinariSource(record_counter(2, 2)).describe().provenance
+    assert provenance["dataset_id"] == "counter/test-v0"
+    assert provenance["algorithm_name"] == "counting"
+    assert len(provenance["sha256"]) == 64
+
+
+def test_metadata_in_the_attributes_of_the_file_is_read(record_counter):
+    folder = record_counter(3, 3)
+    current = MinariSource(folder)
+    written = folder / "data" / "metadata.json"
+    metadata = json.loads(written.read_text())
+    with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+        for key in ("observation_space", "action_space", "dataset_id", "total_episodes"):
+            file.attrs[key] = metadata[key]
+    written.unlink()
+    older = MinariSource(folder)
+    assert older.describe().observations == current.describe().observations
+    assert older.describe().action == current.describe().action
+    assert older.describe().provenance["dataset_id"] == "counter/test-v0"

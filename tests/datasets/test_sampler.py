@@ -1,0 +1,137 @@
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from dreamset.core.errors import UserError
+from dreamset.core.records import SequenceBatch
+from dreamset.datasets import SequenceSampler, sequences
+from dreamset.datasets.windows import WindowIndex
+
+
+def first_values(batch: SequenceBatch) -> list[float]:
+    return batch.observations["state"][:, 0, 0].tolist()
+
+
+def assert_counts(batch: SequenceBatch) -> None:
+    """Each sequence continues one count, and action and reward are those that led to each row."""
+    count = batch.observations["state"][..., 0]
+    start = batch.is_first
+    assert torch.equal(count, count[:, :1] + torch.arange(count.shape[1]))
+    assert torch.equal(
+        batch.observations["image"], (count % 256).to(torch.uint8)[..., None, None, None].expand(-1, -1, 2, 3, 1)
+    )
+    assert torch.equal(batch.action[..., 0], torch.where(start, 0.0, count - 0.75))
+    assert torch.equal(batch.reward, torch.where(start, 0.0, count - 0.5))
+    assert torch.equal(batch.privileged["clock"][..., 0], count * 2)
+    assert torch.equal(start, count % 1000 == 0)
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 1 << 20])
+def test_a_window_holds_consecutive_rows_of_one_episode(make_store, shard_bytes):
+    store = make_store(9, 4, 12, 7, 5, shard_bytes=shard_bytes)
+    assert len(store.info["shards"]) == (5 if shard_bytes == 1 else 1)
+    sampler = SequenceSampler(store, split="train", batch_size=64, length=5, seed=3)
+    batch = sampler.sample()
+    assert batch.action.shape == (64, 5, 1)
+    assert_counts(batch)
+    assert not batch.is_last[:, :-1].any()
+
+
+def test_flags_mark_ends_and_only_true_ends_are_terminal(make_store):
+    store = make_store(4, 4, 4, 4)  # even episodes terminate, odd ones are cut
+    for split in ("train", "validation"):
+        for episode, batch in zip(
+            store.split(split), sequences(store, split=split, length=5, batch_size=1), strict=True
+        ):
+            assert batch.is_last[0].tolist() == [False] * 4 + [True]
+            assert batch.is_terminal[0].tolist() == [False] * 4 + [episode % 2 == 0]
+
+
+def test_every_window_of_the_split_is_drawn_equally_often(make_store):
+    store = make_store(3, 2, 6, 4, 3, seed=1)
+    draws = 20_000
+    batch = SequenceSampler(store, split="train", batch_size=draws, length=3, seed=0).sample()
+    values, counts = np.unique(first_values(batch), return_counts=True)
+    windows = WindowIndex(store.lengths[store.split("train")], 3).total
+    assert len(values) == windows
+    expected = draws / windows
+    chi_square = ((counts - expected) ** 2 / expected).sum()
+    assert chi_square < windows - 1 + 4 * np.sqrt(2 * (windows - 1))  # four standard deviations
+
+
+def test_a_resumed_sampler_continues_with_the_very_next_batch(make_store):
+    store = make_store(30, 30, 30)
+    settings = {"split": "train", "batch_size": 4, "length": 5}
+    sampler = SequenceSampler(store, **settings, seed=0)
+    sampler.sample()
+    state = json.loads(json.dumps(sampler.state_dict()))
+    expected = [first_values(sampler.sample()) for _ in range(3)]
+    resumed = SequenceSampler(store, **settings, seed=99)
+    assert first_values(resumed.sample()) != expected[0]
+    resumed.load_state_dict(state)
+    assert [first_values(resumed.sample()) for _ in range(3)] == expected
+
+
+def test_the_seed_alone_decides(make_store):
+    store = make_store(30, 30, 30)
+
+    def draw(seed: int) -> list[float]:
+        return first_values(SequenceSampler(store, split="train", batch_size=8, length=5, seed=seed).sample())
+
+    assert draw(0) == draw(0)
+    assert draw(0) != draw(1)
+
+
+def test_a_batch_is_writable_memory_of_its_own(make_store):
+    store = make_store(9, 9)
+    before = store.read(0)["state"].copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch warns about arrays that cannot be written
+        batch = SequenceSampler(store, split="train", batch_size=2, length=10, seed=0).sample()
+    batch.observations["state"].fill_(-1)
+    assert np.array_equal(store.read(0)["state"], before)
+
+
+def test_a_split_is_sampled_without_the_other(make_store):
+    store = make_store(6, 6, 6, 6, 6, validation_fraction=0.4)
+    episodes = {
+        split: {
+            int(value) // 1000
+            for value in first_values(SequenceSampler(store, split=split, batch_size=200, length=3, seed=0).sample())
+        }
+        for split in ("train", "validation")
+    }
+    assert episodes == {split: set(store.split(split).tolist()) for split in ("train", "validation")}
+    assert not episodes["train"] & episodes["validation"]
+
+
+def test_evaluation_sequences_are_the_starts_of_long_enough_episodes(make_store):
+    store = make_store(9, 2, 9, 9, 5, 9, validation_fraction=0.17)
+    long_enough = [e for e in store.split("train").tolist() if store.lengths[e] >= 6]
+    batches = list(sequences(store, split="train", length=6, batch_size=2))
+    assert [value / 1000 for batch in batches for value in first_values(batch)] == long_enough
+    assert [len(batch.reward) for batch in batches] == [2] * (len(long_enough) // 2) + [1] * (len(long_enough) % 2)
+    for batch in batches:
+        assert_counts(batch)
+    limited = list(sequences(store, split="train", length=6, batch_size=2, limit=1))
+    assert [value / 1000 for batch in limited for value in first_values(batch)] == long_enough[:1]
+
+
+def test_a_window_longer_than_every_episode_is_refused_at_once(make_store):
+    store = make_store(5, 5)
+    message = "no episode has 7 rows, the longest has 6; lower batch.length to 6"
+    with pytest.raises(UserError, match=message):
+        SequenceSampler(store, split="train", batch_size=1, length=7, seed=0)
+    with pytest.raises(UserError, match=message):
+        sequences(store, split="train", length=7, batch_size=1)
+
+
+def test_an_unknown_split_or_an_empty_batch_is_refused(make_store):
+    store = make_store(5, 5)
+    with pytest.raises(UserError, match=r"no split named 'test', available are \['train', 'validation'\]"):
+        SequenceSampler(store, split="test", batch_size=1, length=2, seed=0)
+    with pytest.raises(UserError, match="batch_size is 0"):
+        SequenceSampler(store, split="train", batch_size=0, length=2, seed=0)

@@ -1,0 +1,189 @@
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from dreamset.core.errors import UserError
+from dreamset.datasets import Store
+
+
+@pytest.fixture
+def shard(make_store) -> Path:
+    return make_store(6, 9, 4).path / "shard-00000.h5"
+
+
+def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    manifest = json.loads((folder / "dataset.json").read_text())
+    change(manifest)
+    (folder / "dataset.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 400, 1 << 20])
+def test_an_episode_reads_the_same_however_it_is_sharded(make_store, shard_bytes):
+    store = make_store(6, 9, 4, 7, shard_bytes=shard_bytes)
+    assert store.lengths.tolist() == [7, 10, 5, 8]
+    for episode in range(4):
+        rows = store.read(episode)
+        assert rows["state"][:, 0].tolist() == [1000 * episode + t for t in range(store.lengths[episode])]
+    assert store.read(1, 2, 4)["action"][:, 0].tolist() == [1001.25, 1002.25]
+
+
+def test_h5py_reads_what_the_map_shows(shard):
+    store = Store.open(shard.parent)
+    with h5py.File(shard) as file:
+        assert dict(file.attrs) == {"alignment": "action_precedes_observation", "format_version": 1}
+        assert set(file) == {*store.columns, "ep_len", "ep_offset", "ep_return"}
+        assert file["ep_len"][()].tolist() == [7, 10, 5]
+        assert file["ep_offset"][()].tolist() == [0, 7, 17]
+        for name in store.columns:
+            joined = np.concatenate([store.read(episode)[name] for episode in range(3)])
+            assert np.array_equal(file[name][()], joined)
+            assert file[name].chunks is None
+
+
+def test_columns_are_read_only_aligned_views(shard):
+    rows = Store.open(shard.parent).read(1)
+    for values in rows.values():
+        assert not values.flags.writeable
+        assert not values.flags.owndata
+        assert values.flags.aligned
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 8), (-1, 2), (3, 2)])
+def test_rows_beyond_the_episode_are_refused(shard, start, stop):
+    store = Store.open(shard.parent)
+    assert len(store.read(0, 0, 7)["reward"]) == 7
+    with pytest.raises(IndexError, match="of episode 0, which has 7"):
+        store.read(0, start, stop)
+
+
+def test_a_pickled_store_maps_the_same_files(shard):
+    store = Store.open(shard.parent)
+    data = pickle.dumps(store)
+    assert len(data) < 500
+    assert pickle.loads(data).digest == store.digest
+
+
+def test_verify_names_the_shard_with_one_flipped_byte(make_store):
+    store = make_store(6, 9, 4, shard_bytes=1)
+    store.verify()
+    damaged = store.path / "shard-00001.h5"
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(UserError, match=r"shard-00001\.h5: its checksum is"):
+        Store.open(store.path).verify()
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.6, 0.99])
+def test_a_shard_that_was_cut_short_is_refused(shard, kept):
+    content = shard.read_bytes()
+    shard.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(UserError, match=r"shard-00000\.h5"):
+        Store.open(shard.parent)
+
+
+def test_a_missing_shard_or_dataset_is_named(shard):
+    shard.unlink()
+    with pytest.raises(UserError, match=r"shard-00000\.h5: no such file"):
+        Store.open(shard.parent)
+    with pytest.raises(UserError, match=r"nowhere: no dataset\.json there"):
+        Store.open(shard.parent / "nowhere")
+
+
+def replace_column(name: str, make: Callable[[h5py.File, np.ndarray], None]) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        values = file[name][()]
+        del file[name]
+        make(file, values)
+
+    return change
+
+
+def put_virtual(file: h5py.File, values: np.ndarray) -> None:
+    layout = h5py.VirtualLayout(values.shape, values.dtype)
+    layout[:] = h5py.VirtualSource("elsewhere.h5", "reward", values.shape)
+    file.create_virtual_dataset("reward", layout)
+
+
+def put_external(file: h5py.File, values: np.ndarray) -> None:
+    file.create_dataset("reward", values.shape, values.dtype, external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
+
+
+TAMPERED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
+    "external link": (
+        replace_column("reward", lambda file, _: file.__setitem__("reward", h5py.ExternalLink("/etc/passwd", "/x"))),
+        "'reward' is an external link, which is refused",
+    ),
+    "soft link": (
+        replace_column("reward", lambda file, _: file.__setitem__("reward", h5py.SoftLink("/action"))),
+        "'reward' is a soft link, which is refused",
+    ),
+    "virtual dataset": (replace_column("reward", put_virtual), "'reward' keeps its values in other files"),
+    "external storage": (replace_column("reward", put_external), "'reward' keeps its values in other files"),
+    "group": (lambda file: file.create_group("extra"), "'extra' is a group"),
+    "text": (lambda file: file.create_dataset("note", data=["x"]), "'note' is object"),
+    "compressed": (
+        replace_column("reward", lambda file, values: file.create_dataset("reward", data=values, compression="gzip")),
+        "'reward' is chunked or compressed",
+    ),
+    "another dtype": (
+        replace_column("reward", lambda file, values: file.create_dataset("reward", data=values.astype(float))),
+        r"'reward' is float64\[22\], dataset.json says float32\[22\]",
+    ),
+    "a row less": (
+        replace_column("reward", lambda file, values: file.create_dataset("reward", data=values[1:])),
+        r"'reward' is float32\[21\], dataset.json says float32\[22\]",
+    ),
+    "missing column": (lambda file: file.pop("reward"), r"columns \['reward'\] are missing"),
+    "overlapping episodes": (lambda file: file["ep_offset"].__setitem__(1, 3), "do not cover its 22 rows"),
+    "wrong lengths": (lambda file: file["ep_len"].__setitem__(0, 8), "do not cover its 22 rows"),
+}
+
+
+@pytest.mark.parametrize("case", TAMPERED)
+def test_a_tampered_shard_is_refused(make_store, case):
+    shard = make_store(6, 9, 4).path / "shard-00000.h5"
+    tamper, message = TAMPERED[case]
+    with h5py.File(shard, "a") as file:
+        tamper(file)
+    with pytest.raises(UserError, match=message):
+        Store.open(shard.parent)
+
+
+def test_an_unknown_version_is_refused(shard):
+    edit_manifest(shard.parent, lambda manifest: manifest.update(format_version=99))
+    with pytest.raises(UserError, match=r"format version 99 .* this release reads version 1"):
+        Store.open(shard.parent)
+
+
+def test_a_shard_outside_the_folder_is_refused(shard):
+    edit_manifest(shard.parent, lambda manifest: manifest["shards"][0].update(file="../../shard-00000.h5"))
+    with pytest.raises(UserError, match="lies outside the folder"):
+        Store.open(shard.parent)
+
+
+@pytest.mark.parametrize("splits", [{"train": [0, 1], "validation": [1, 2]}, {"train": [0], "validation": [1]}])
+def test_splits_that_overlap_or_forget_are_refused(shard, splits):
+    edit_manifest(shard.parent, lambda manifest: manifest.update(splits=splits))
+    with pytest.raises(UserError, match="do not share out its 3 episodes"):
+        Store.open(shard.parent)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_a_damaged_dataset_json_is_named(shard, text):
+    (shard.parent / "dataset.json").write_text(text)
+    with pytest.raises(UserError, match=r"dataset\.json: damaged"):
+        Store.open(shard.parent)
+
+
+@pytest.mark.parametrize("entry", ["spec", "splits", "shards"])
+def test_an_incomplete_dataset_json_is_named(shard, entry):
+    edit_manifest(shard.parent, lambda manifest: manifest.pop(entry))
+    with pytest.raises(UserError, match=f"dataset.json: incomplete .*{entry}"):
+        Store.open(shard.parent)

@@ -1,0 +1,66 @@
+"""A world that counts: every value says which step of which episode it belongs to."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+TERMINATED_STEPS, TRUNCATED_STEPS = 7, 5
+
+
+class Counter(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
+    """Episode e counts on from 1000 e, one a step; reward and picture show the count, the true state its negative.
+
+    Every other episode terminates, the rest are cut by a time limit; with ``by_seed`` the seed decides instead.
+    """
+
+    observation_space = spaces.Dict(
+        {
+            "count": spaces.Box(-np.inf, np.inf, (1,), np.float32),
+            "image": spaces.Box(0, 255, (2, 2, 1), np.uint8),
+        }
+    )
+    action_space = spaces.Box(0.0, 1e5, (1,), np.float32)
+
+    def __init__(self, *, by_seed: bool = False) -> None:
+        self.by_seed = by_seed
+        self.episode = -1
+        self.count = self.left = 0
+        self.closed = False
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        self.episode = int(seed or 0) if self.by_seed else self.episode + 1
+        self.count = 1000 * self.episode
+        self.terminates = self.episode % 2 == 0
+        self.left = TERMINATED_STEPS if self.terminates else TRUNCATED_STEPS
+        return self._rows()
+
+    def step(
+        self,
+        action: np.ndarray,  # noqa: ARG002 - actions are recorded, the count goes on alike
+    ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        assert self.left > 0, "stepped beyond the end"
+        self.count += 1
+        self.left -= 1
+        observation, info = self._rows()
+        done = self.left == 0
+        return observation, self.count + 0.5, done and self.terminates, done and not self.terminates, info
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _rows(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        image = np.full((2, 2, 1), self.count % 256, np.uint8)
+        observation = {"count": np.array([self.count], np.float32), "image": image}
+        return observation, {"state": np.array([-self.count], np.float64)}
+
+
+@pytest.fixture
+def counter() -> Callable[..., Counter]:
+    return Counter

@@ -1,0 +1,99 @@
+"""The swing-up task and its scripted policies."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from dreamset.environments import pendulum
+from dreamset.environments.rollouts import RecordedEpisode, record_episode
+
+
+def play(make_policy: Callable, seed: int, **settings: int | None) -> RecordedEpisode:
+    environment = pendulum.make(**({"image_size": None} | settings))
+    try:
+        return record_episode(environment, make_policy(np.random.default_rng(seed)), seed=seed)
+    finally:
+        environment.close()
+
+
+def test_pixel_episodes_are_a_hundred_frames_that_end_by_the_time_limit() -> None:
+    episode = play(pendulum.random, 0, image_size=32)
+    frames = episode.observations["image"]
+    assert frames.shape == (101, 32, 32, 3)
+    assert frames.dtype == np.uint8
+    assert set(episode.observations) == {"image"}
+    assert not episode.terminated
+    assert len(episode.rewards) == len(episode.actions) == 100
+    assert ((episode.rewards >= -1.2) & (episode.rewards <= 1)).all()
+    moved = np.abs(np.diff(frames.astype(int), axis=0)).sum(axis=(1, 2, 3))
+    assert (moved > 0).mean() > 0.9  # every step shows
+
+
+def test_the_frame_shows_the_angle_of_the_same_row() -> None:
+    episode = play(pendulum.random, 3, image_size=32)
+    dark = 255.0 - episode.observations["image"].astype(float).min(axis=-1)  # the pole on white
+    columns, rows = np.meshgrid(np.arange(32) - 15.5, np.arange(32) - 15.5)
+    weight = np.where(columns**2 + rows**2 > 36, dark, 0)  # far from the axle and its arrow
+    x, y = ((weight * axis).sum(axis=(1, 2)) for axis in (columns, rows))
+    seen = np.arctan2(-x, -y)  # from upright, counter-clockwise
+    true = np.arctan2(episode.states[:, 1], episode.states[:, 0])
+    error = np.abs(np.angle(np.exp(1j * (seen - true))))
+    assert np.median(error) < 0.1
+
+
+def test_the_environment_keeps_its_spaces() -> None:
+    environment = pendulum.make(image_size=None)
+    assert isinstance(environment.observation_space, spaces.Dict)
+    observation, info = environment.reset(seed=0)
+    assert environment.observation_space.contains(observation)
+    np.testing.assert_array_equal(observation["state"], info["state"])
+    assert (environment.action_space.low, environment.action_space.high) == (-2.0, 2.0)
+    environment.close()
+
+
+def test_the_reward_is_near_one_upright_and_near_minus_a_quarter_hanging() -> None:
+    environment = pendulum.make(image_size=None, action_repeat=1)
+    for angle, expected in ((0.0, 1.0), (np.pi, (8 - np.pi**2) / 8)):
+        environment.reset(seed=0)
+        environment.unwrapped.state = np.array([angle, 0.0])
+        _, reward, *_ = environment.step(np.zeros(1, np.float32))
+        assert reward == pytest.approx(expected, abs=1e-6)
+    environment.close()
+
+
+def test_the_scripted_policy_beats_random_torques() -> None:
+    scripted = [play(pendulum.scripted, seed).total_reward for seed in range(3)]
+    random = [play(pendulum.random, seed).total_reward for seed in range(3)]
+    assert min(scripted) > max(random)
+    assert np.mean(scripted) > 60  # of 100: most of the time upright
+
+
+def test_episode_steps_count_agent_steps_and_not_environment_steps() -> None:
+    for repeat in (1, 2, 3):
+        assert len(play(pendulum.random, 0, action_repeat=repeat, episode_steps=7).rewards) == 7
+
+
+def test_the_mixture_ranges_from_random_to_scripted() -> None:
+    """Interrupted all the time it never follows the script; never interrupted it always does."""
+    state = np.array([1.0, 0.0, 0.0])  # upright and at rest: the script asks for no torque
+    never = pendulum.NoisySwingUp(np.random.default_rng(0), randomness=0.0)
+    always = pendulum.NoisySwingUp(np.random.default_rng(0), randomness=1.0)
+    assert all(never(state) == 0 for _ in range(50))
+    torques = np.array([always(state)[0] for _ in range(600)])
+    assert (torques != 0).all()
+    assert -2 <= torques.min() < -1.5
+    assert 1.5 < torques.max() <= 2
+    held = np.diff(np.flatnonzero(np.diff(torques) != 0))  # each torque is held for one to six steps
+    assert held.min() == 1
+    assert held.max() == 6
+
+
+def test_torques_stay_within_the_bounds_of_the_environment() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        angle, speed = random.uniform(-np.pi, np.pi), random.uniform(-8, 8)
+        torque = pendulum.swing_up(np.array([np.cos(angle), np.sin(angle), speed]))
+        assert torque.dtype == np.float32
+        assert abs(torque[0]) <= 2

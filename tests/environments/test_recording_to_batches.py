@@ -1,0 +1,131 @@
+"""From the environment through Minari and the store to a batch: every number knows where it belongs."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from dreamset.core.records import SequenceBatch
+from dreamset.datasets import MinariSource, SequenceSampler, Store, sequences, write_store
+from dreamset.environments import pendulum, recorder
+from dreamset.environments.recorder import record_episodes, write_minari
+
+EPISODES = 6
+TERMINATED_ROWS, TRUNCATED_ROWS = 8, 6  # one more than the counter's steps
+
+
+def chase(state: np.ndarray) -> np.ndarray:
+    """The action at count c is c + 0.25; the policy sees the truth, which is -c."""
+    return (-state + 0.25).astype(np.float32)
+
+
+@pytest.fixture
+def recording(tmp_path: Path, counter: Callable[..., gymnasium.Env[Any, Any]]) -> Path:
+    environment = counter()
+    episodes = record_episodes(environment, lambda _: chase, episodes=EPISODES, seed=0)
+    return write_minari(
+        tmp_path / "recordings", "counter/test-v0", environment, episodes, reference=(-1.0, 2.0), description="counts"
+    )
+
+
+@pytest.fixture
+def store(recording: Path, tmp_path: Path) -> Store:
+    return write_store(MinariSource(recording), tmp_path / "store", validation_fraction=0.5)
+
+
+def assert_aligned(batch: SequenceBatch) -> None:
+    """The time rule, row by row, from the count alone."""
+    count = batch.observations["count"][..., 0]
+    step = count % 1000
+    terminates = (count // 1000) % 2 == 0
+    first = step == 0
+    last = step == torch.where(terminates, TERMINATED_ROWS - 1.0, TRUNCATED_ROWS - 1.0)
+    assert torch.equal(batch.is_first, first)
+    assert torch.equal(batch.is_last, last)
+    assert torch.equal(batch.is_terminal, last & terminates)
+    assert torch.equal(batch.action[..., 0], torch.where(first, 0, count - 1 + 0.25))  # chosen one count before
+    assert torch.equal(batch.reward, torch.where(first, 0, count + 0.5))  # received on arrival
+    assert torch.equal(batch.privileged["state"][..., 0], -count)
+    picture = (count % 256).to(torch.uint8)[..., None, None, None]
+    assert torch.equal(batch.observations["image"], picture.expand_as(batch.observations["image"]))
+    assert torch.equal(count[:, 1:], count[:, :-1] + 1)  # windows do not jump
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_every_sampled_window_keeps_each_number_at_its_row(store: Store, split: str) -> None:
+    sampler = SequenceSampler(store, split=split, batch_size=32, length=4, seed=0)
+    starts = set()
+    for _ in range(4):
+        batch = sampler.sample()
+        assert_aligned(batch)
+        starts |= set(batch.observations["count"][:, 0, 0].tolist())
+    episodes = store.split(split).tolist()
+    rows = {episode: TERMINATED_ROWS if episode % 2 == 0 else TRUNCATED_ROWS for episode in episodes}
+    assert starts == {1000 * episode + row for episode in episodes for row in range(rows[episode] - 4 + 1)}
+
+
+def test_both_kinds_of_end_are_recorded(store: Store) -> None:
+    for split in ("train", "validation"):
+        for batch in sequences(store, split=split, length=TRUNCATED_ROWS, batch_size=EPISODES):
+            assert_aligned(batch)
+    ends = {
+        (int(store.read(episode)["is_last"].sum()), int(store.read(episode)["is_terminal"].sum()))
+        for episode in range(EPISODES)
+    }
+    assert ends == {(1, 1), (1, 0)}
+    assert store.lengths.tolist() == [TERMINATED_ROWS, TRUNCATED_ROWS] * (EPISODES // 2)
+
+
+def test_chunks_join_into_one_dataset(
+    tmp_path: Path, counter: Callable[..., gymnasium.Env[Any, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "CHUNK", 4)
+    environment = counter()
+    episodes = record_episodes(environment, lambda _: chase, episodes=10, seed=0)
+    folder = write_minari(tmp_path, "counter/test-v0", environment, episodes, reference=None, description="counts")
+    firsts = [episode.observations["count"][0, 0] for episode in MinariSource(folder).episodes()]
+    assert firsts == [1000 * episode for episode in range(10)]
+
+
+def test_frames_are_stored_as_they_are_and_the_reference_scores_beside_them(recording: Path) -> None:
+    with h5py.File(recording / "data" / "main_data.hdf5") as file:
+        image = file["episode_1/observations/image"][:]
+    np.testing.assert_array_equal(image[:, 0, 0, 0], 1000 % 256 + np.arange(TRUNCATED_ROWS))
+    metadata = json.loads((recording / "data" / "metadata.json").read_text())
+    assert (metadata["ref_min_score"], metadata["ref_max_score"]) == (-1.0, 2.0)
+
+
+def test_a_single_observation_is_stored_bare_under_the_name_of_its_kind(tmp_path: Path) -> None:
+    environment = pendulum.make(image_size=None, episode_steps=5)
+    episodes = record_episodes(environment, pendulum.mixture, episodes=2, seed=0)
+    folder = write_minari(tmp_path, "pendulum/test-v0", environment, episodes, reference=None, description="swing")
+    source = MinariSource(folder)
+    recorded = list(record_episodes(environment, pendulum.mixture, episodes=2, seed=0))
+    assert set(source.describe().observations) == {"state"}
+    for raw, episode in zip(source.episodes(), recorded, strict=True):
+        np.testing.assert_array_equal(raw.observations["state"], episode.observations["state"])
+        np.testing.assert_array_equal(raw.actions, episode.actions)
+
+
+@pytest.mark.parametrize("before", [None, "/somewhere/else"])
+def test_minaris_environment_variable_is_put_back(
+    tmp_path: Path,
+    counter: Callable[..., gymnasium.Env[Any, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    before: str | None,
+) -> None:
+    name = "MINARI_DATASETS_PATH"
+    monkeypatch.setenv(name, before or "")
+    if before is None:
+        monkeypatch.delenv(name)
+    environment = counter()
+    episodes = record_episodes(environment, lambda _: chase, episodes=2, seed=0)
+    write_minari(tmp_path, "counter/test-v0", environment, episodes, reference=None, description="counts")
+    assert os.environ.get(name) == before

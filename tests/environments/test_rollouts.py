@@ -1,0 +1,147 @@
+"""Episodes: what is recorded at which row, side by side and one after the other."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from dreamset.environments import pendulum
+from dreamset.environments.recorder import record_episodes
+from dreamset.environments.rollouts import RecordedEpisode, record_episode, run_side_by_side
+
+
+def same(left: RecordedEpisode, right: RecordedEpisode) -> bool:
+    return (
+        left.seed == right.seed
+        and left.terminated == right.terminated
+        and all(np.array_equal(left.observations[name], right.observations[name]) for name in left.observations)
+        and all(np.array_equal(getattr(left, name), getattr(right, name)) for name in ("states", "actions", "rewards"))
+    )
+
+
+def test_the_action_follows_the_observation_of_its_row_and_earns_the_reward_of_its_row(
+    counter: Callable[..., gymnasium.Env[Any, Any]],
+) -> None:
+    seen: list[float] = []
+
+    def policy(state: np.ndarray) -> np.ndarray:
+        seen.append(float(state[0]))
+        return (-state + 0.25).astype(np.float32)
+
+    episode = record_episode(counter(by_seed=True), policy, seed=2)
+    counts = 2000 + np.arange(8.0)
+    np.testing.assert_array_equal(episode.observations["count"][:, 0], counts)
+    np.testing.assert_array_equal(episode.states[:, 0], -counts)
+    np.testing.assert_array_equal(episode.actions[:, 0], counts[:-1] + 0.25)
+    np.testing.assert_array_equal(episode.rewards, counts[1:] + 0.5)
+    assert seen == (-counts[:-1]).tolist()  # the last observation asks for no action
+    assert episode.terminated
+    assert episode.total_reward == (counts[1:] + 0.5).sum()
+    assert not record_episode(counter(by_seed=True), policy, seed=3).terminated
+
+
+def follow_the_count(observations: dict[str, np.ndarray], is_first: np.ndarray) -> np.ndarray:  # noqa: ARG001
+    return observations["count"] + np.float32(0.25)
+
+
+def test_side_by_side_equals_each_seed_alone_though_episodes_end_at_different_times(
+    counter: Callable[..., gymnasium.Env[Any, Any]],
+) -> None:
+    seeds = [4, 1, 2]
+    together = run_side_by_side(lambda: counter(by_seed=True), follow_the_count, seeds=seeds)
+    assert [len(episode.rewards) for episode in together] == [7, 5, 7]
+    for seed, episode in zip(seeds, together, strict=True):
+        (alone,) = run_side_by_side(lambda: counter(by_seed=True), follow_the_count, seeds=[seed])
+        assert same(episode, alone)
+        assert episode.observations["count"][0, 0] == 1000 * seed
+        np.testing.assert_array_equal(episode.actions, episode.observations["count"][:-1] + 0.25)
+
+
+def test_side_by_side_on_the_pendulum_equals_each_seed_alone() -> None:
+    def swing_up(observations: dict[str, np.ndarray], is_first: np.ndarray) -> np.ndarray:  # noqa: ARG001
+        return np.stack([pendulum.swing_up(state) for state in observations["state"]])
+
+    def make() -> gymnasium.Env[Any, Any]:
+        return pendulum.make(image_size=None, episode_steps=20)
+
+    together = run_side_by_side(make, swing_up, seeds=[1, 2])
+    for seed, episode in zip([1, 2], together, strict=True):
+        (alone,) = run_side_by_side(make, swing_up, seeds=[seed])
+        assert same(episode, alone)
+    assert not np.array_equal(together[0].states, together[1].states)
+
+
+def test_the_policy_learns_once_that_all_episodes_begin(counter: Callable[..., gymnasium.Env[Any, Any]]) -> None:
+    firsts: list[list[bool]] = []
+    steps: list[int] = []
+
+    def policy(observations: dict[str, np.ndarray], is_first: np.ndarray) -> np.ndarray:
+        firsts.append(is_first.tolist())
+        return follow_the_count(observations, is_first)
+
+    run_side_by_side(lambda: counter(by_seed=True), policy, seeds=[1, 2], on_step=lambda: steps.append(len(firsts)))
+    assert firsts == [[True, True]] + [[False, False]] * 6
+    assert steps == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_environments_are_closed_even_when_the_policy_fails(
+    counter: Callable[..., gymnasium.Env[Any, Any]], fails: bool
+) -> None:
+    made: list[Any] = []
+
+    def make() -> gymnasium.Env[Any, Any]:
+        made.append(counter(by_seed=True))
+        return made[-1]
+
+    def policy(observations: dict[str, np.ndarray], is_first: np.ndarray) -> np.ndarray:
+        if fails:
+            raise RuntimeError("policy failed")
+        return follow_the_count(observations, is_first)
+
+    if fails:
+        with pytest.raises(RuntimeError, match="policy failed"):
+            run_side_by_side(make, policy, seeds=[1, 2])
+    else:
+        run_side_by_side(make, policy, seeds=[1, 2])
+    assert [environment.closed for environment in made] == [True, True]
+
+
+@pytest.fixture
+def swing() -> gymnasium.Env[Any, Any]:
+    return pendulum.make(image_size=None, episode_steps=15)
+
+
+def test_recordings_repeat_with_their_seed(swing: gymnasium.Env[Any, Any]) -> None:
+    first = list(record_episodes(swing, pendulum.mixture, episodes=3, seed=5))
+    again = list(record_episodes(swing, pendulum.mixture, episodes=3, seed=5))
+    other = list(record_episodes(swing, pendulum.mixture, episodes=3, seed=6))
+    assert all(map(same, first, again))
+    assert not any(map(same, first, other))
+    assert not same(first[0], first[1])
+
+
+def test_an_episode_does_not_depend_on_the_episodes_before_it(swing: gymnasium.Env[Any, Any]) -> None:
+    calls = 0
+
+    def other_policy_at_first(generator: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+        nonlocal calls
+        calls += 1
+        return pendulum.random(generator) if calls == 1 else pendulum.mixture(generator)
+
+    plain = list(record_episodes(swing, pendulum.mixture, episodes=3, seed=5))
+    changed = list(record_episodes(swing, other_policy_at_first, episodes=3, seed=5))
+    assert not np.array_equal(plain[0].actions, changed[0].actions)
+    assert same(plain[1], changed[1])
+    assert same(plain[2], changed[2])
+    assert same(next(record_episodes(swing, pendulum.mixture, episodes=1, seed=5)), plain[0])
+
+
+def test_recording_seeds_stay_below_those_of_the_evaluation(counter: Callable[..., gymnasium.Env[Any, Any]]) -> None:
+    episodes = record_episodes(counter(), lambda _: lambda state: (-state).astype(np.float32), episodes=200, seed=0)
+    seeds = [episode.seed for episode in episodes]
+    assert len(set(seeds)) > 190
+    assert max(seeds) < 2**19
+    assert max(seeds) > 2**18  # the range is used

@@ -1,0 +1,93 @@
+"""Probes against least squares in NumPy, and the rows of open-loop prediction."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dreamset.core.records import LatentState, Rollout, SequenceBatch
+from dreamset.models.probes import LinearProbe, open_loop, open_loop_starts, r_squared
+from tests.builders import seeded, tiny_batch
+
+RANDOM = np.random.default_rng(0)
+FEATURES = RANDOM.normal(size=(60, 4)) * [1.0, 10.0, 0.1, 3.0] + [5.0, -3.0, 0.0, 100.0]
+TARGET = FEATURES @ RANDOM.normal(size=(4, 2)) + 7 + RANDOM.normal(size=(60, 2)) * 0.5
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1.0, 50.0])
+def test_the_linear_probe_is_a_ridge_regression_on_standardised_features(ridge: float) -> None:
+    x = (FEATURES - FEATURES.mean(0)) / FEATURES.std(0, ddof=1)
+    rows = np.concatenate([x, np.sqrt(ridge) * np.eye(4)])  # ridge as four more observations of zero
+    values = np.concatenate([TARGET - TARGET.mean(0), np.zeros((4, 2))])
+    weight, *_ = np.linalg.lstsq(rows, values)
+    probe = LinearProbe.fit(torch.from_numpy(FEATURES), torch.from_numpy(TARGET), ridge=ridge)
+    np.testing.assert_allclose(probe(torch.from_numpy(FEATURES)).numpy(), x @ weight + TARGET.mean(0), rtol=1e-9)
+
+
+def test_without_a_penalty_the_linear_probe_is_ordinary_least_squares() -> None:
+    design = np.concatenate([FEATURES, np.ones((60, 1))], axis=1)
+    fresh = RANDOM.normal(size=(10, 4))
+    weight, *_ = np.linalg.lstsq(design, TARGET)
+    probe = LinearProbe.fit(torch.from_numpy(FEATURES), torch.from_numpy(TARGET), ridge=0)
+    expected = np.concatenate([fresh, np.ones((10, 1))], axis=1) @ weight
+    np.testing.assert_allclose(probe(torch.from_numpy(fresh)).numpy(), expected, rtol=1e-7)
+
+
+def test_a_feature_that_never_varies_does_not_break_the_probe() -> None:
+    features = torch.from_numpy(np.concatenate([FEATURES, np.full((60, 1), 3.0)], axis=1))
+    with_constant = LinearProbe.fit(features, torch.from_numpy(TARGET))(features)
+    without = LinearProbe.fit(features[:, :4], torch.from_numpy(TARGET))(features[:, :4])
+    torch.testing.assert_close(with_constant, without)
+
+
+def test_r_squared_of_the_truth_is_one_and_of_its_mean_zero() -> None:
+    target = torch.from_numpy(TARGET)
+    torch.testing.assert_close(r_squared(target, target), torch.ones(2).double())
+    torch.testing.assert_close(r_squared(target.mean(0).expand(60, 2), target), torch.zeros(2).double())
+    assert (r_squared(-target, target) < 0).all()
+
+
+def test_r_squared_by_hand_for_each_element() -> None:
+    target = torch.tensor([[0.0, 5.0], [2.0, 5.0]])  # residual 0.5^2 + 0.5^2 of variance 2; the second never varies
+    score = r_squared(torch.tensor([[0.5, 5.0], [1.5, 5.0]]), target)
+    assert score[0].item() == pytest.approx(0.75)
+    assert torch.isnan(score[1])
+
+
+def test_open_loop_starts_leave_room_for_context_and_horizon() -> None:
+    assert open_loop_starts(20, context=5, horizon=9, starts=3) == [4, 7, 10]
+    assert open_loop_starts(14, context=5, horizon=9, starts=3) == [4]  # only one row fits
+    with pytest.raises(ValueError, match="14 rows, the sequences have 13"):
+        open_loop_starts(13, context=5, horizon=9, starts=3)
+
+
+def test_open_loop_row_k_follows_the_action_of_row_k_and_begins_at_the_posterior_of_start() -> None:
+    rows = torch.arange(10.0).expand(2, 10)
+    batch = tiny_batch(2, 10)
+    counting = SequenceBatch(
+        observations={},
+        action=rows[..., None],
+        reward=rows,
+        is_first=batch.is_first,
+        is_last=batch.is_last,
+        is_terminal=batch.is_terminal,
+        privileged={},
+    )
+    posterior = LatentState(rows[..., None], -rows[..., None])
+    rollout = Rollout(rows[..., None], posterior, rows[..., None], rows[..., None], posterior.features)
+
+    def predict(start: LatentState, action: Tensor, generator: torch.Generator) -> LatentState:  # noqa: ARG001
+        return LatentState(start.deterministic[:, None] * 100 + action, start.stochastic[:, None] * 100 - action)
+
+    states = open_loop(
+        SimpleNamespace(predict=predict),
+        rollout,
+        counting,
+        start=3,
+        horizon=4,
+        generator=seeded(),
+    )
+    assert states.deterministic.squeeze(-1).tolist() == [[304.0, 305.0, 306.0, 307.0]] * 2
+    assert states.stochastic.squeeze(-1).tolist() == [[-304.0, -305.0, -306.0, -307.0]] * 2

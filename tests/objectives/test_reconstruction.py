@@ -1,0 +1,41 @@
+"""Reconstruction: which observations, with which weight."""
+
+import numpy as np
+import pytest
+
+from dreamset.core.errors import UserError
+from dreamset.objectives.reconstruction import Reconstruction
+from tests.builders import seeded, tiny_batch, tiny_model
+
+SIZES = {"depth": 2, "hidden": 8, "layers": 1}
+
+
+def test_each_observation_has_a_loss_that_is_its_negative_log_likelihood() -> None:
+    model, batch = tiny_model(), tiny_batch()
+    objective = Reconstruction(model, weight=0.5, **SIZES)
+    rollout = model.observe(batch, seeded())
+    losses = objective(rollout, batch, model)
+    assert set(losses) == {"reconstruction.image", "reconstruction.state"}
+    prediction = objective.decoder(rollout.features)
+    image = np.moveaxis(batch.observations["image"].numpy() / 255 - 0.5, -1, 2)
+    mean = prediction["image"].mean.detach().numpy()
+    expected = (0.5 * (image - mean) ** 2 + 0.5 * np.log(2 * np.pi)).sum(axis=(2, 3, 4))
+    np.testing.assert_allclose(losses["reconstruction.image"].value.detach().numpy(), expected, rtol=1e-5)
+    assert {loss.weight for loss in losses.values()} == {0.5}
+
+
+def test_only_the_named_observations_are_reconstructed() -> None:
+    model, batch = tiny_model(), tiny_batch()
+    everything = Reconstruction(model, weight=1.0, **SIZES)
+    only = Reconstruction(model, weight=1.0, names=["state"], **SIZES)
+    rollout = model.observe(batch, seeded())
+    assert set(only(rollout, batch, model)) == {"reconstruction.state"}
+    assert sum(p.numel() for p in only.parameters()) < sum(p.numel() for p in everything.parameters())
+
+
+def test_an_unknown_name_is_refused_with_the_names_that_exist() -> None:
+    with pytest.raises(UserError) as caught:
+        Reconstruction(tiny_model(), weight=1.0, names=["state", "depth_map"], **SIZES)
+    for text in ("depth_map", "image", "state", "objective.names"):
+        assert text in str(caught.value)
+    assert "'state', 'depth_map'" not in str(caught.value)  # the known one is not blamed

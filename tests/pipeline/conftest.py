@@ -1,0 +1,59 @@
+"""A recorded and ingested tiny dataset, made once, and stage configurations on top of it."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dreamset.pipeline import collect, ingest, stages
+from dreamset.pipeline.compose import compose
+
+TINY = ["preset=tiny", "dataset=pendulum_state"]
+
+Configure = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``data/`` as the stages ``collect`` and ``ingest`` leave it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        config = compose(TINY)
+        collect.run(stages.collect(config))
+        ingest.run(stages.ingest(config))
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def workspace(tiny_data: Path, tmp_path: Path) -> Path:
+    """The working folder with a copy of the tiny data."""
+    shutil.copytree(tiny_data / "data", tmp_path / "data")
+    return tmp_path
+
+
+@pytest.fixture
+def configure(workspace: Path) -> Configure:  # noqa: ARG001 - the configuration speaks of the working folder
+    """``configure("train_world_model", "objective=contrastive")``: one stage's configuration."""
+
+    def stage_config(stage: str, *overrides: str) -> dict[str, Any]:
+        return {**stages.SHARED, **stages.PER_OBJECTIVE}[stage](compose([*TINY, *overrides]))
+
+    return stage_config
+
+
+@pytest.fixture(scope="session")
+def _tracking_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One SQLite store for all tests that do not look at tracking: a fresh one takes seconds to make."""
+    return f"sqlite:///{tmp_path_factory.mktemp('tracking') / 'mlflow.db'}"
+
+
+@pytest.fixture(autouse=True)
+def _shared_tracking(_tracking_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", _tracking_store)

@@ -1,0 +1,90 @@
+"""The command line: help that explains, mistakes in one line with a status of their own."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from dreamset.datasets import Store
+from dreamset.pipeline import cli, train_world_model
+from dreamset.pipeline.checkpoint import Checkpoint
+
+Configure = Callable[..., dict[str, Any]]
+COMMANDS = [*cli.STAGES, "compare", "resolve", "ui"]
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
+def test_help_explains_every_command(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*command, "--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS) if not command else "usage: dreamset" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["train-world-model", "preset=huge"], "tiny"),
+        (["train-world-model", "world_model_training.updatse=3"], "updatse"),
+        (["ingest", "dataset=pendulum_state"], "data/recordings/pendulum_state"),
+        (["train-world-model", "dataset=pendulum_state"], "data/stores/pendulum_state"),
+        (["learn-behavior", "dataset=pendulum_state"], "data/stores/pendulum_state"),
+        (["evaluate"], "model.json does not exist; run `dreamset train-world-model` first"),
+        (["compare"], "resolved/compare.yaml does not exist; run `dreamset resolve` first"),
+        (["resolve"], "params.yaml does not exist"),
+        (["evaluate", "device=tpu"], "device must be auto, cpu or cuda"),
+        (["ingest", "--resolved", "x.yaml", "seed=1"], "--resolved takes no overrides"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_two(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    message = capsys.readouterr().err.strip().splitlines()
+    assert len(message) == 1, message
+    assert expected in message[0]
+
+
+def test_a_stage_runs_from_its_resolved_file_as_from_overrides(configure: Configure) -> None:
+    config = configure("train_world_model")
+    Path("stage.yaml").write_text(yaml.safe_dump(config))
+    cli.main(["train-world-model", "--resolved", "stage.yaml"])
+    weights = Path(config["output"]) / "model/model.safetensors"
+    first = weights.read_bytes()
+    cli.main(["train-world-model", "preset=tiny", "dataset=pendulum_state"])
+    assert weights.read_bytes() == first
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_in_one_line_and_the_next_run_goes_on(configure: Configure, sent: signal.Signals) -> None:
+    config = configure("train_world_model", "world_model_training.updates=1000000", "validation.every=1000000")
+    Path("stage.yaml").write_text(yaml.safe_dump(config))
+    code = (
+        "from dreamset.pipeline import checkpoint, cli\n"
+        "checkpoint.SECONDS = 0\n"
+        "cli.main(['train-world-model', '--resolved', 'stage.yaml'])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(Path(".checkpoints").glob("*/state.pt")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(sent)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in shown
+    assert "interrupted" in shown.splitlines()[-1]
+    saved = next(Path(".checkpoints").glob("*/state.pt"))
+    assert saved.stat().st_size > 0
+    training = train_world_model.start(config, Store.open(config["store"]), torch.device("cpu"))
+    training.load_state_dict(Checkpoint(saved.parent).load() or {})
+    assert training.update > 0

@@ -1,0 +1,79 @@
+"""Composition: what people choose is what the stages get, and a mistake is one clear line."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dreamset.core.errors import UserError
+from dreamset.pipeline.compose import compose
+
+
+def test_presets_and_overrides_reach_every_part_that_shares_a_size() -> None:
+    config = compose(["preset=tiny", "network.hidden=24"])
+    assert config["network"]["depth"] == 2
+    assert config["objective"]["hidden"] == 24
+    assert config["world_model"]["encoder"]["hidden"] == 24
+    assert config["behavior"]["critic"]["hidden"] == 24
+
+
+def test_paper_preset_is_the_published_scale() -> None:
+    config = compose(["preset=paper"])
+    assert config["world_model"]["dynamics"]["latent"] | {"_target_": ""} == {
+        "_target_": "",
+        "size": 30,
+        "min_std": 0.1,
+    }
+    assert config["world_model"]["dynamics"]["cell"]["size"] == 200
+    assert config["world_model"]["divergence"]["weight"] == 1.0
+    assert config["world_model"]["divergence"]["free_nats"] == 3.0
+    assert config["world_model_training"]["batch"] == {"size": 50, "length": 50}
+    assert config["world_model_training"]["optimizer"]["lr"] == 6e-4
+    assert config["behavior_training"]["actor_optimizer"]["lr"] == 8e-5
+    assert (config["behavior"]["horizon"], config["behavior"]["discount"], config["behavior"]["lambda_"]) == (
+        15,
+        0.99,
+        0.95,
+    )
+    assert config["objective"]["depth"] == 32
+
+
+@pytest.mark.parametrize("name", ["tiny", "small", "paper"])
+@pytest.mark.parametrize("dataset", ["pendulum_pixels", "pendulum_state"])
+def test_every_preset_composes_with_every_dataset(name: str, dataset: str) -> None:
+    assert compose([f"preset={name}", f"dataset={dataset}"])["choices"]["preset"] == name
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("world_model_training.updatse=3", "updatse"),
+        ("objective=nope", "reconstruction"),  # the message lists what there is
+        ("network.hidden=many", "network.hidden takes int (default 200), got 'many'"),
+        ("seed=abc", "seed takes int"),
+        ("world_model_training.batch=[1", "batch"),
+    ],
+)
+def test_a_wrong_override_is_one_line_that_names_the_key(override: str, expected: str) -> None:
+    with pytest.raises(UserError) as error:
+        compose([override])
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_whole_numbers_are_accepted_where_the_default_has_a_fraction() -> None:
+    assert compose(["weights.kl=1"])["world_model"]["divergence"]["weight"] == 1
+
+
+def test_the_working_folders_own_configs_come_before_the_installed_ones(root: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(root / "configs", tmp_path / "configs")
+    path = tmp_path / "configs/objective/contrastive.yaml"
+    path.write_text(path.read_text().replace("min_std: 0.1", "min_std: 0.7"))
+    assert compose(["objective=contrastive"])["objective"]["min_std"] == 0.7
+
+
+def test_every_key_of_a_resolved_stage_is_plain_yaml() -> None:
+    config = compose(["preset=small"])
+    assert yaml.safe_load(yaml.safe_dump(config)) == config

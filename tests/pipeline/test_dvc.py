@@ -1,0 +1,156 @@
+"""The whole pipeline through `dvc repro`: it runs what changed and nothing else."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.slow
+
+TREE = ["behaviors", "configs", "core", "datasets", "environments", "models", "objectives", "pipeline"]
+FILES = ["dvc.yaml", "params.yaml", ".dvcignore"]
+RUN = re.compile(r"Running stage '([^']+)'")
+
+
+def dvc(project: Path, *arguments: str) -> str:
+    """Runs DVC in ``project`` and returns what it printed."""
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(project / "mine"),
+        "DVC_NO_ANALYTICS": "1",
+    }
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    result = subprocess.run(
+        ["dvc", *arguments],
+        cwd=project,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        timeout=500,
+    )
+    assert result.returncode == 0, result.stdout
+    return result.stdout
+
+
+def stages_run(project: Path, *arguments: str) -> list[str]:
+    return RUN.findall(dvc(project, "repro", *arguments))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.fixture(scope="module")
+def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository with the tiny preset, already reproduced."""
+    project = tmp_path_factory.mktemp("project")
+    for name in TREE:
+        shutil.copytree(root / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FILES:
+        shutil.copy(root / name, project)
+    dvc(project, "init", "--no-scm", "-q")
+    dvc(project, "config", "core.analytics", "false")
+    edit(project / "params.yaml", "preset: small", "preset: tiny")
+    edit(project / "params.yaml", "dataset: pendulum_pixels", "dataset: pendulum_state")
+    edit(project / "params.yaml", "  - contrastive\n", "")
+    assert stages_run(project) == [
+        "resolve",
+        "collect",
+        "ingest",
+        "train_world_model@reconstruction-0",
+        "train_world_model@reward_only-0",
+        "learn_behavior@reconstruction-0",
+        "learn_behavior@reward_only-0",
+        "evaluate@reconstruction-0",
+        "evaluate@reward_only-0",
+        "compare",
+    ]
+    return project
+
+
+@pytest.fixture
+def copy(project: Path, tmp_path: Path) -> Path:
+    """The reproduced project, to be changed by one test."""
+    return Path(shutil.copytree(project, tmp_path / "project", symlinks=True))
+
+
+def test_the_comparison_has_every_objective(project: Path) -> None:
+    summary = pd.read_csv(project / "runs/comparison/summary.csv")
+    assert summary["objective"].tolist() == ["reconstruction", "reward_only"]
+    assert (summary["return_iqm_low"] <= summary["return_iqm_high"]).all()
+    table = (project / "runs/comparison/comparison.md").read_text()
+    assert "| reconstruction |" in table
+    assert (project / "runs/comparison/comparison.png").stat().st_size > 10_000
+
+
+def test_a_second_time_does_nothing(project: Path) -> None:
+    assert stages_run(project) == []
+
+
+def test_metrics_and_plots_can_be_shown(project: Path) -> None:
+    shown = dvc(project, "metrics", "show", "--md")
+    assert "runs/evaluation/reconstruction-0/metrics.json" in shown
+    assert "evaluation/return_iqm" in shown
+    dvc(project, "plots", "show", "-o", "plots")
+    assert (project / "plots/index.html").stat().st_size > 1000
+
+
+def test_one_objectives_setting_reruns_that_objective_only(copy: Path) -> None:
+    edit(copy / "configs/objective/reconstruction.yaml", "weight: ${weights.observation}", "weight: 2.0")
+    assert stages_run(copy) == [
+        "resolve",
+        "train_world_model@reconstruction-0",
+        "learn_behavior@reconstruction-0",
+        "evaluate@reconstruction-0",
+        "compare",
+    ]
+
+
+def test_a_behavior_setting_never_retrains_a_world_model(copy: Path) -> None:
+    edit(copy / "configs/behavior/dreamer_v1.yaml", "discount: 0.99", "discount: 0.9")
+    run = stages_run(copy)
+    assert [stage for stage in run if stage.startswith("learn_behavior")] == [
+        "learn_behavior@reconstruction-0",
+        "learn_behavior@reward_only-0",
+    ]
+    assert not [stage for stage in run if stage.startswith(("collect", "ingest", "train_world_model"))]
+
+
+OWN_OBJECTIVE = '''
+from dreamset.core.records import Loss
+from dreamset.objectives.base import Objective
+
+
+class Mine(Objective):
+    """Keeps the features small."""
+
+    def __init__(self, model, *, weight):
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, rollout, batch, model):
+        return {"small": Loss(rollout.features.square().mean(-1), self.weight)}
+'''
+
+
+def test_another_objective_even_one_from_outside_trains_only_itself(copy: Path) -> None:
+    (copy / "mine").mkdir()
+    (copy / "mine/my_objectives.py").write_text(OWN_OBJECTIVE)
+    (copy / "configs/objective/mine.yaml").write_text("_target_: my_objectives.Mine\nweight: 0.1\n")
+    edit(copy / "params.yaml", "  - reward_only", "  - reward_only\n  - mine")
+    assert stages_run(copy) == [
+        "resolve",
+        "train_world_model@mine-0",
+        "learn_behavior@mine-0",
+        "evaluate@mine-0",
+        "compare",
+    ]

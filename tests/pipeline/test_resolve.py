@@ -1,0 +1,118 @@
+"""The resolved files: a setting changes the files of the stages that read it and no other."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dreamset.core.errors import UserError
+from dreamset.pipeline import resolve
+
+Change = Callable[[Path], None]
+
+
+@pytest.fixture
+def project(root: Path, tmp_path: Path) -> Path:
+    """The configuration of a clone, alone."""
+    shutil.copytree(root / "configs", tmp_path / "configs")
+    shutil.copy(root / "params.yaml", tmp_path)
+    return tmp_path
+
+
+def resolved(project: Path) -> dict[str, str]:
+    resolve.run(project / "params.yaml", project / "resolved")
+    return {str(p.relative_to(project / "resolved")): p.read_text() for p in (project / "resolved").rglob("*.yaml")}
+
+
+def changed(project: Path, change: Change) -> set[str]:
+    before = resolved(project)
+    change(project)
+    after = resolved(project)
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+def edit(name: str, old: str, new: str) -> Change:
+    def change(project: Path) -> None:
+        text = (project / name).read_text()
+        assert old in text
+        (project / name).write_text(text.replace(old, new))
+
+    return change
+
+
+def test_nothing_changes_without_a_reason(project: Path) -> None:
+    assert changed(project, lambda _: None) == set()
+
+
+def test_one_objectives_setting_touches_its_own_world_model_only(project: Path) -> None:
+    change = edit("configs/objective/contrastive.yaml", "min_std: 0.1", "min_std: 0.2")
+    assert changed(project, change) == {"train_world_model/contrastive-0.yaml"}
+
+
+def test_a_behavior_setting_never_touches_a_world_model(project: Path) -> None:
+    files = changed(project, edit("configs/behavior/dreamer_v1.yaml", "horizon: 15", "horizon: 10"))
+    assert files == {f"learn_behavior/{o}-0.yaml" for o in ("reconstruction", "contrastive", "reward_only")}
+
+
+def test_an_evaluation_setting_touches_evaluation_and_comparison_only(project: Path) -> None:
+    files = changed(project, edit("configs/config.yaml", "confidence: 0.95", "confidence: 0.9"))
+    assert {name.split("/")[0] for name in files} == {"evaluate", "compare.yaml"}
+
+
+def test_another_objective_adds_its_own_files_only(project: Path) -> None:
+    def change(project: Path) -> None:
+        text = (project / "configs/objective/contrastive.yaml").read_text()
+        (project / "configs/objective/sharper.yaml").write_text(text.replace("0.1", "0.01"))
+        edit("params.yaml", "  - reward_only", "  - reward_only\n  - sharper")(project)
+
+    files = changed(project, change)
+    assert files == {f"{stage}/sharper-0.yaml" for stage in resolve.stages.PER_OBJECTIVE} | {"compare.yaml"}
+
+
+def test_another_seed_adds_files_and_changes_none(project: Path) -> None:
+    files = changed(project, edit("params.yaml", "seeds: [0]", "seeds: [0, 1]"))
+    assert all(name.endswith("-1.yaml") for name in files - {"compare.yaml"})
+
+
+def test_an_objectives_code_is_part_of_its_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = project / "elsewhere.py"
+    module.write_text("class Mine: ...\n")
+    monkeypatch.syspath_prepend(str(project))
+    (project / "configs/objective/mine.yaml").write_text("_target_: elsewhere.Mine\n")
+    edit("params.yaml", "  - reward_only", "  - mine")(project)
+    files = changed(project, lambda _: module.write_text("class Mine:\n    sharper = True\n") and None)
+    assert files == {"train_world_model/mine-0.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("  - reward_only", "  - nope", "nope"),
+        ("seeds: [0]", "seeds: [zero]", "seeds must be whole numbers"),
+        ("seeds: [0]", "seeds: []", "seeds must name at least one"),
+        ("  - reward_only", "  - contrastive", "none twice"),
+        ("preset: small", "preset: huge", "huge"),
+        ("overrides: []", "overrides: [behaviour.horizon=3]", "behaviour"),
+        ("dataset: pendulum_pixels", "datasett: pendulum_pixels", "exactly the keys"),
+        ("overrides: []", "overrides: [", "not valid yaml"),
+    ],
+)
+def test_a_mistake_in_params_is_one_line_and_leaves_the_last_resolution_alone(
+    project: Path, old: str, new: str, expected: str
+) -> None:
+    before = resolved(project)
+    edit("params.yaml", old, new)(project)
+    with pytest.raises(UserError) as error:
+        resolve.run(project / "params.yaml", project / "resolved")
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+    after = {str(p.relative_to(project / "resolved")): p.read_text() for p in (project / "resolved").rglob("*.yaml")}
+    assert after == before
+
+
+def test_resolved_files_hold_every_value_that_the_stage_reads(project: Path) -> None:
+    text = resolved(project)["train_world_model/reconstruction-0.yaml"]
+    assert "${" not in text
+    assert yaml.safe_load(text)["world_model"]["dynamics"]["latent"]["size"] == 30

@@ -1,0 +1,111 @@
+"""Tracking: one root per objective, stages as children, and never in the way of training."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from dreamset.pipeline import evaluate, learn_behavior, tracking, train_world_model
+
+Configure = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """The embedded store of the working folder."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    client: MlflowClient = tracking.connect()
+    return client
+
+
+def runs_of(client: MlflowClient, experiment: str = tracking.OBJECTIVES) -> tuple[list[Run], list[Run]]:
+    """Roots and children."""
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    runs = client.search_runs([found.experiment_id])
+    roots = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    return roots, [run for run in runs if run not in roots]
+
+
+def test_every_objective_is_one_root_with_the_headline_figures_of_all_its_stages(
+    client: MlflowClient, configure: Configure
+) -> None:
+    for objective in ("reconstruction", "reward_only"):
+        train_world_model.run(configure("train_world_model", f"objective={objective}"))
+        learn_behavior.run(configure("learn_behavior", f"objective={objective}"))
+        evaluate.run(configure("evaluate", f"objective={objective}"))
+    roots, children = runs_of(client)
+    assert sorted(root.info.run_name for root in roots) == ["reconstruction (seed 0)", "reward_only (seed 0)"]
+    assert len(children) == 6
+    assert all(run.info.status == "FINISHED" for run in [*roots, *children])
+    for root in roots:
+        own = [child for child in children if child.data.tags["mlflow.parentRunId"] == root.info.run_id]
+        assert sorted(child.info.run_name for child in own) == ["evaluate", "learn_behavior", "train_world_model"]
+        assert {"validation/reward_error_h5", "evaluation/return_iqm", "imagination/reward"} <= root.data.metrics.keys()
+        assert [m.step for m in client.get_metric_history(root.info.run_id, "validation/kl")] == [3, 6]
+        assert root.inputs.dataset_inputs[0].dataset.name == "pendulum_state"
+        assert {file.path for file in client.list_artifacts(root.info.run_id)} == {"media"}
+        assert root.data.params["objective_name"] in root.info.run_name
+    names = [set(root.data.metrics) for root in roots]
+    assert names[0] == names[1]
+
+
+def test_a_stage_alone_finds_the_root_of_its_model(client: MlflowClient, configure: Configure) -> None:
+    train_world_model.run(configure("train_world_model"))
+    learn_behavior.run(configure("learn_behavior"))
+    learn_behavior.run(configure("learn_behavior", "behavior.horizon=3"))
+    roots, children = runs_of(client)
+    assert len(roots) == 1
+    assert len(children) == 3
+
+
+def test_a_server_that_is_away_stops_nothing(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    train_world_model.run(configure("train_world_model"))
+    assert Path("runs/world_model/reconstruction-0/model/model.safetensors").exists()
+    assert sum("tracking is off" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+def test_a_run_that_breaks_is_marked(client: MlflowClient, error: type[BaseException], status: str) -> None:
+    with pytest.raises(error), tracking.stage_run("broken") as run:
+        run.metrics({"seen": 1.0})
+        raise error
+    roots, _ = runs_of(client)
+    assert roots[0].info.status == status
+    assert roots[0].data.metrics == {"seen": 1.0}
+
+
+def test_processes_may_open_a_fresh_store_at_the_same_time() -> None:
+    code = (
+        "from dreamset.pipeline import tracking\n"
+        "with tracking.stage_run('together', root='root', lineage='same') as run:\n"
+        "    run.metrics({'one': 1.0})\n"
+        "    run.dataset(tracking.DatasetReference('data', 'digest', 'here'))\n"
+        "    assert run.working\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE) for _ in range(3)
+    ]
+    errors = [process.communicate()[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], json.dumps(errors)
+
+
+def test_more_metrics_than_one_request_takes_arrive_whole(client: MlflowClient) -> None:
+    with tracking.stage_run("many") as run:
+        for step in range(tracking.LARGEST_BATCH + 10):
+            run.metrics({"value": float(step)}, step)
+    roots, _ = runs_of(client)
+    history = client.get_metric_history(roots[0].info.run_id, "value")
+    assert [point.value for point in history] == [float(step) for step in range(tracking.LARGEST_BATCH + 10)]

@@ -1,0 +1,158 @@
+"""Training stages: what they write, that they go on where they were killed and that they repeat to the byte."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from dreamset.core.errors import UserError
+from dreamset.core.records import SequenceBatch
+from dreamset.datasets import SequenceSampler, Store
+from dreamset.pipeline import checkpoint, evaluate, learn_behavior, train_world_model
+
+Configure = Callable[..., dict[str, Any]]
+
+WEIGHTS = Path("runs/world_model/reconstruction-0/model/model.safetensors")
+POLICY = Path("runs/behavior/reconstruction-0/model/model.safetensors")
+
+
+class Killed(BaseException):
+    """What a kill looks like from inside: nothing below may catch it."""
+
+
+def kill_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
+    sample, drawn = SequenceSampler.sample, [0]
+
+    def interrupted(self: SequenceSampler) -> SequenceBatch:
+        if drawn[0] == batches:
+            raise Killed
+        drawn[0] += 1
+        return sample(self)
+
+    monkeypatch.setattr(SequenceSampler, "sample", interrupted)
+
+
+@pytest.fixture(autouse=True)
+def _checkpoint_after_every_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
+
+
+def test_a_killed_world_model_training_ends_where_an_unbroken_one_would(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure("train_world_model")
+    train_world_model.run(config)
+    unbroken = WEIGHTS.read_bytes()
+    history = pd.read_csv("runs/world_model/reconstruction-0/validation.csv")
+    WEIGHTS.unlink()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(patch, 4)
+        train_world_model.run(config)
+    assert not WEIGHTS.exists()
+    with monkeypatch.context() as patch:
+        kill_after(patch, 2)  # 6 updates in all: only two are left
+        train_world_model.run(config)
+    assert WEIGHTS.read_bytes() == unbroken
+    pd.testing.assert_frame_equal(pd.read_csv("runs/world_model/reconstruction-0/validation.csv"), history)
+    assert not list(Path(".checkpoints").glob("*"))
+
+
+def test_a_killed_behavior_learning_ends_where_an_unbroken_one_would(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_world_model.run(configure("train_world_model"))
+    config = configure("learn_behavior")
+    learn_behavior.run(config)
+    unbroken = POLICY.read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(patch, 3)
+        learn_behavior.run(config)
+    with monkeypatch.context() as patch:
+        kill_after(patch, 1)
+        learn_behavior.run(config)
+    assert POLICY.read_bytes() == unbroken
+
+
+def test_another_configuration_never_goes_on_from_a_checkpoint(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(patch, 4)
+        train_world_model.run(configure("train_world_model"))
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(patch, 5)  # one too few for a training from the start
+        train_world_model.run(configure("train_world_model", "weights.kl=0.5"))
+
+
+def test_another_seed_gives_another_model(configure: Configure) -> None:
+    train_world_model.run(configure("train_world_model"))
+    train_world_model.run(configure("train_world_model", "seed=1"))
+    assert WEIGHTS.read_bytes() != Path("runs/world_model/reconstruction-1/model/model.safetensors").read_bytes()
+
+
+def test_learning_a_behavior_touches_no_environment_and_no_weight_of_the_model(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_world_model.run(configure("train_world_model"))
+    before = WEIGHTS.read_bytes()
+    monkeypatch.setattr("dreamset.environments.pendulum.make", lambda **_: pytest.fail("an environment was made"))
+    learn_behavior.run(configure("learn_behavior"))
+    assert WEIGHTS.read_bytes() == before
+
+
+def test_the_stages_write_what_people_and_later_stages_need(configure: Configure) -> None:
+    train_world_model.run(configure("train_world_model"))
+    learn_behavior.run(configure("learn_behavior"))
+    evaluate.run(configure("evaluate"))
+    model = json.loads(Path("runs/world_model/reconstruction-0/metrics.json").read_text())
+    expected = {"validation/kl", "validation/probe_r2", "validation/open_loop_mse", "cost/train_seconds"}
+    assert expected | {f"validation/reward_error_h{horizon}" for horizon in (0, 1, 5)} <= model.keys()
+    history = pd.read_csv("runs/world_model/reconstruction-0/validation.csv")
+    assert history["update"].tolist() == [3, 6]
+    assert Path("runs/world_model/reconstruction-0/media/open_loop_state.png").stat().st_size > 1000
+    episodes = pd.read_csv("runs/evaluation/reconstruction-0/episodes.csv")
+    assert episodes["seed"].tolist() == [1_000_000, 1_000_001, 1_000_002, 1_000_003]
+    scores = json.loads(Path("runs/evaluation/reconstruction-0/metrics.json").read_text())
+    assert scores["evaluation/return_mean"] == pytest.approx(episodes["return"].mean())
+    assert (
+        scores["evaluation/return_iqm_low"] <= scores["evaluation/return_iqm"] <= scores["evaluation/return_iqm_high"]
+    )
+    lineage = json.loads(Path("runs/world_model/reconstruction-0/model/model.json").read_text())["lineage"]
+    low, high = lineage["reference"]["low"], lineage["reference"]["high"]
+    normalized = 100 * (scores["evaluation/return_iqm"] - low) / (high - low)
+    assert scores["evaluation/normalized_iqm"] == pytest.approx(normalized)
+    assert lineage["dataset_digest"] == Store.open("data/stores/pendulum_state").digest
+
+
+def test_evaluation_repeats_exactly(configure: Configure) -> None:
+    train_world_model.run(configure("train_world_model"))
+    learn_behavior.run(configure("learn_behavior"))
+    evaluate.run(configure("evaluate"))
+    first = Path("runs/evaluation/reconstruction-0/episodes.csv").read_text()
+    evaluate.run(configure("evaluate"))
+    assert Path("runs/evaluation/reconstruction-0/episodes.csv").read_text() == first
+
+
+def test_windows_longer_than_every_episode_are_refused_and_say_what_to_lower(configure: Configure) -> None:
+    config = configure("train_world_model", "world_model_training.batch.length=500")
+    with pytest.raises(UserError, match=r"500 rows.*101.*lower"):
+        train_world_model.run(config)
+
+
+def test_horizons_beyond_every_episode_are_refused_by_key(configure: Configure) -> None:
+    with pytest.raises(UserError, match=r"validation\.horizons"):
+        train_world_model.run(configure("train_world_model", "validation.horizons=[1,200]"))
+
+
+def test_an_objective_that_the_dataset_cannot_serve_says_so(configure: Configure) -> None:
+    with pytest.raises(UserError, match=r"\['sound'\].*\['state'\]"):
+        train_world_model.run(configure("train_world_model", "objective.names=[sound]"))
+
+
+def test_without_an_environment_evaluation_says_how_to_leave_it_out(configure: Configure) -> None:
+    config = configure("evaluate") | {"environment": None}
+    with pytest.raises(UserError, match="dataset.environment is null"):
+        evaluate.run(config)

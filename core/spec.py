@@ -82,8 +82,11 @@ class DataSpec:
     statistics: Mapping[str, VectorStatistics]  # of every vector observation and every privileged vector
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for ``json.dump``."""
-        return asdict(self)
+        """Plain values for ``json.dump``; infinite bounds as text, since json has no infinity."""
+        plain = asdict(self)
+        for side in ("low", "high"):
+            plain["action"][side] = [bound if math.isfinite(bound) else str(bound) for bound in plain["action"][side]]
+        return plain
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "DataSpec":

@@ -1,6 +1,5 @@
 """How a store looks on disk: a folder of flat HDF5 shards and ``dataset.json``."""
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -96,12 +95,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{FORMAT_VERSION} with {ALIGNMENT!r}; run the ingest stage again or use a newer release"
         )
     return dict(manifest)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _finite(value: Any) -> Any:

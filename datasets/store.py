@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamset.core.errors import UserError
+from dreamset.core.files import file_sha256
 from dreamset.core.spec import DataSpec
 from dreamset.datasets.episode import Array
-from dreamset.datasets.layout import MANIFEST, column_specs, file_digest, read_manifest
+from dreamset.datasets.layout import MANIFEST, column_specs, read_manifest
 from dreamset.datasets.shard import Shard, open_shard
 from dreamset.datasets.windows import Indices
 
@@ -82,7 +83,7 @@ class Store:
             UserError: naming the first shard that differs.
         """
         for entry in self.info["shards"]:
-            found = file_digest(self.path / entry["file"])
+            found = file_sha256(self.path / entry["file"])
             if found != entry["sha256"]:
                 raise UserError(
                     f"{self.path / entry['file']}: its checksum is {found[:12]}..., {MANIFEST} says "

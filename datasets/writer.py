@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 
 from dreamset.core.errors import UserError
+from dreamset.core.files import file_sha256, replaced_folder
 from dreamset.core.spec import DataSpec
 from dreamset.datasets.episode import Episode, align
-from dreamset.datasets.folders import replaced_folder
 from dreamset.datasets.layout import (
     ALIGNMENT,
     FORMAT_VERSION,
     MANIFEST,
     column_specs,
     columns_of,
-    file_digest,
     shard_name,
     write_manifest,
 )
@@ -97,7 +96,7 @@ class _Draft:
         path = self._folder / shard_name(len(self._shards))
         write_shard(path, self._specs, self._buffer)
         rows = sum(episode.rows for episode in self._buffer)
-        entry = {"file": path.name, "episodes": len(self._buffer), "rows": rows, "sha256": file_digest(path)}
+        entry = {"file": path.name, "episodes": len(self._buffer), "rows": rows, "sha256": file_sha256(path)}
         self._shards.append(entry)
         self._buffer, self._buffered_bytes = [], 0
 

@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dreamset.core.errors import UserError
+from dreamset.core.files import save_with
 from dreamset.core.spec import DataSpec
 from dreamset.models.world_model import WorldModel
-from dreamset.pipeline.files import read_json, save_with, write_json
+from dreamset.pipeline.files import read_json, write_json
 
 FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"

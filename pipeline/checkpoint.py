@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from dreamset.pipeline.files import save_with
-
+from dreamset.core.files import save_with
 
 SECONDS = 30.0
 

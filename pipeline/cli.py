@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-# Read when torch loads its thread pool: a waiting thread that spins makes a busy machine a hundred times slower.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Read when torch loads its thread pool. Waiting threads that spin for long make a busy machine a hundred times slower,
+# threads that never spin make an idle one slower than a single thread; this bounds both.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 from dreamset.core.errors import UserError
 

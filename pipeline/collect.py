@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from dreamset.core.errors import UserError
+from dreamset.core.files import replaced_folder
 from dreamset.environments.recorder import record_episodes, write_minari
 from dreamset.environments.rollouts import RecordedEpisode
-from dreamset.pipeline.files import digest, replaced_folder, write_json
+from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.runtime import build_part, progress
 
 REFERENCE_EPISODES = 20

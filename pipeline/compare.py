@@ -9,8 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dreamset.core.errors import UserError
+from dreamset.core.files import replaced_folder, save_with, write_text
 from dreamset.pipeline import figures, tracking
-from dreamset.pipeline.files import read_json, replaced_folder, save_with, write_text
+from dreamset.pipeline.files import read_json
 from dreamset.pipeline.stages import item_name
 from dreamset.pipeline.statistics import bootstrap, interquartile_mean
 

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from dreamset.behaviors.policy import LatentPolicy
 from dreamset.core.errors import UserError
+from dreamset.core.files import replaced_folder, save_with
 from dreamset.core.records import LatentState, SequenceBatch
 from dreamset.environments.rollouts import RecordedEpisode, run_side_by_side
 from dreamset.environments.wrappers import Environment
 from dreamset.models.world_model import WorldModel
 from dreamset.pipeline import figures, tracking
 from dreamset.pipeline.artifacts import build, load_weights, load_world_model, read_description
-from dreamset.pipeline.files import replaced_folder, save_with, write_json
+from dreamset.pipeline.files import write_json
 from dreamset.pipeline.learn_behavior import root_name
 from dreamset.pipeline.runtime import build_part, choose_device, counter
 from dreamset.pipeline.statistics import Estimate, bootstrap, interquartile_mean, mean

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from dreamset.core.files import save_with
 from dreamset.datasets import Store
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.environments.wrappers import Environment
-from dreamset.pipeline.files import save_with
 
 Images = NDArray[np.float32]  # [..., H, W, C] in [0, 1]
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from dreamset.core.files import replaced_folder, write_text
 from dreamset.datasets import Store, write_store
 from dreamset.datasets.card import summary_markdown
 from dreamset.datasets.sources.base import Source
 from dreamset.pipeline import figures, tracking
-from dreamset.pipeline.files import replaced_folder, write_text
 from dreamset.pipeline.runtime import build_part, counter
 
 

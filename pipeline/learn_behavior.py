@@ -9,11 +9,12 @@ import yaml
 
 from dreamset.behaviors.actor_critic import ImaginationActorCritic
 from dreamset.behaviors.rewards import PredictedReward
+from dreamset.core.files import file_sha256, replaced_folder, save_with
 from dreamset.datasets import SequenceSampler, Store
 from dreamset.pipeline import tracking
 from dreamset.pipeline.artifacts import SavedModel, load_world_model, save_model
 from dreamset.pipeline.checkpoint import Checkpoint
-from dreamset.pipeline.files import digest, file_sha256, replaced_folder, save_with, write_json
+from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.ingest import reference
 from dreamset.pipeline.loop import Training, advance
 from dreamset.pipeline.runtime import build_part, choose_device

@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from dreamset.core.errors import UserError
+from dreamset.core.files import replaced_folder, write_text
 from dreamset.pipeline import stages
 from dreamset.pipeline.compose import compose
-from dreamset.pipeline.files import replaced_folder, write_text
 
 KEYS = {"preset": str, "dataset": str, "objectives": list, "seeds": list, "overrides": list}
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dreamset.core.errors import UserError
+from dreamset.core.files import file_sha256
 from dreamset.pipeline.compose import Config
-from dreamset.pipeline.files import file_sha256
 
 StageConfig = Config
 

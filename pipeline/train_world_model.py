@@ -7,13 +7,14 @@ import pandas as pd
 import torch
 import yaml
 
+from dreamset.core.files import replaced_folder, save_with
 from dreamset.datasets import SequenceSampler, Store
 from dreamset.models.world_model import WorldModel
 from dreamset.objectives.base import Objective
 from dreamset.pipeline import tracking
 from dreamset.pipeline.artifacts import SavedModel, save_model, save_weights
 from dreamset.pipeline.checkpoint import Checkpoint
-from dreamset.pipeline.files import digest, replaced_folder, save_with, write_json
+from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.ingest import reference
 from dreamset.pipeline.loop import Training, advance
 from dreamset.pipeline.open_loop import open_loop_prediction, train_probe_decoder

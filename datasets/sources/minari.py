@@ -1,6 +1,5 @@
 """Minari datasets, read from their HDF5 file: Minari's own readers refuse the files of each other's versions."""
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import h5py
 
 from dreamset.core.errors import UserError
+from dreamset.core.files import file_sha256
 from dreamset.datasets.episode import Array, RawEpisode
 from dreamset.datasets.hdf5 import descend, members, opened, read
 from dreamset.datasets.sources.base import SourceDescription
@@ -114,14 +114,12 @@ class MinariSource:
 
     @cached_property
     def _provenance(self) -> Mapping[str, Any]:
-        with self._file.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {
             "format": "minari",
             **self._metadata.origin,
             "env_id": self._metadata.environment,
             "file": self._file.name,
-            "sha256": digest,
+            "sha256": file_sha256(self._file),
             "jpeg": self._has_jpeg(),
             "episodes": len(self._episodes),
             "ignored_infos": dict(self._infos.ignored),

@@ -154,5 +154,5 @@ def test_an_objective_that_the_dataset_cannot_serve_says_so(configure: Configure
 
 def test_without_an_environment_evaluation_says_how_to_leave_it_out(configure: Configure) -> None:
     config = configure("evaluate") | {"environment": None}
-    with pytest.raises(UserError, match="dataset.environment is null"):
+    with pytest.raises(UserError, match=r"dataset\.environment is null"):
         evaluate.run(config)

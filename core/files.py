@@ -1,11 +1,33 @@
-"""Folders that appear complete or not at all."""
+"""Files and folders that are whole or not there: written beside, synced, renamed."""
 
+import hashlib
 import os
 import shutil
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """A reader sees the old file or the new one, never half of it."""
+    save_with(path, lambda beside: beside.write_bytes(content))
+
+
+def write_text(path: Path, content: str) -> None:
+    """``write_bytes`` for text."""
+    write_bytes(path, content.encode())
+
+
+def save_with(path: Path, save: Callable[[Path], object]) -> None:
+    """Lets a library write to a path of its own choice of ending, then puts the result in place at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving.") as folder:
+        beside = Path(folder) / path.name
+        save(beside)
+        _sync(beside)
+        beside.replace(path)
 
 
 @contextmanager
@@ -55,7 +77,7 @@ def _remove(path: Path) -> None:
 
 def _flush(folder: Path) -> None:
     """Bytes first, names second: after a power cut the folder is whole or absent."""
-    for item in (*folder.iterdir(), folder):
+    for item in (*folder.rglob("*"), folder):
         _sync(item)
 
 
@@ -65,3 +87,9 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -82,5 +82,5 @@ def _batch(store: Store, columns: Mapping[str, Tensor]) -> SequenceBatch:
 
 def _at_least_one(batch_size: int) -> int:
     if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}, allowed is 1 or more; set batch.size")
+        raise UserError(f"batch_size is {batch_size}, allowed is 1 or more; set `batch.size` of the training")
     return batch_size

@@ -13,7 +13,6 @@ from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.runtime import build_part, progress
 
-REFERENCE_EPISODES = 20
 REFERENCE_SEED = 2**18  # added to the recording's seed: other episodes than the recorded ones
 
 
@@ -50,9 +49,10 @@ def record(config: dict[str, Any], root: Path) -> Path:
 
 def _mean_return(config: dict[str, Any], policy: dict[str, Any], *, seed: int) -> float:
     environment = build_part(config["environment"])()
-    episodes = record_episodes(environment, build_part(policy), episodes=REFERENCE_EPISODES, seed=seed)
+    count = config["recording"]["reference_episodes"]
+    episodes = record_episodes(environment, build_part(policy), episodes=count, seed=seed)
     name = policy["_target_"].rpartition(".")[2]
-    bar = progress(episodes, description=f"reference: {name}", total=REFERENCE_EPISODES)
+    bar = progress(episodes, description=f"reference: {name}", total=count)
     return float(np.mean([episode.total_reward for episode in bar]))
 
 

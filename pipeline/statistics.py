@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Values = NDArray[np.float64]
 
@@ -21,7 +20,8 @@ class Estimate:
 
 def interquartile_mean(values: Values) -> float:
     """Mean of the middle half: as robust as a median, with less noise."""
-    return float(stats.trim_mean(values, 0.25, axis=None))
+    cut = values.size // 4
+    return float(np.sort(values, axis=None)[cut : values.size - cut].mean())
 
 
 def mean(values: Values) -> float:

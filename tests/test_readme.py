@@ -1,0 +1,106 @@
+"""The README's own examples are run, so that they cannot drift."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from dreamset.core.records import total_loss
+from dreamset.datasets.sources.minari import MinariSource
+from dreamset.pipeline import cli, collect, resolve, stages
+from dreamset.pipeline.compose import compose
+from dreamset.pipeline.runtime import build_part
+from tests.builders import tiny_batch, tiny_model
+
+Block = Callable[[str, str], str]
+
+
+@pytest.fixture
+def block(root: Path) -> Block:
+    """``block("yaml", "name: my_robot")``: the README's only yaml block that holds these words."""
+    text = (root / "README.md").read_text()
+
+    def find(language: str, words: str) -> str:
+        found = [code for code in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL) if words in code]
+        assert len(found) == 1, f"{len(found)} {language} blocks hold {words!r}"
+        return str(found[0])
+
+    return find
+
+
+@pytest.fixture
+def project(root: Path, tmp_path: Path) -> Path:
+    """A clone's configuration."""
+    shutil.copytree(root / "configs", tmp_path / "configs")
+    return tmp_path
+
+
+def test_the_own_objective_is_complete_and_gives_losses(
+    block: Block, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, settings = block("python", "class PredictAction"), block("yaml", "PredictAction")
+    (project / "predict_action.py").write_text(code)
+    monkeypatch.syspath_prepend(str(project))
+    own = settings.replace("dreamset.objectives.predict_action", "predict_action")
+    (project / "configs/objective/predict_action.yaml").write_text(own)
+    config = compose(["preset=tiny", "objective=predict_action"])
+    model = tiny_model()
+    objective = build_part(config["objective"], model)
+    batch = tiny_batch()
+    rollout = model.observe(batch, torch.Generator().manual_seed(0))
+    losses = objective(rollout, batch, model)
+    total_loss(model.losses(rollout, batch) | losses).backward()
+    assert losses["predict_action"].value.shape == batch.reward.shape
+    assert (losses["predict_action"].value[:, 0] == 0).all()
+    assert (losses["predict_action"].value[:, 1:] > 0).any()
+    assert all(parameter.grad is not None for parameter in objective.parameters())
+
+
+def test_the_own_dataset_is_registered_and_read(block: Block, project: Path) -> None:
+    recorded = stages.collect(compose(["preset=tiny", "dataset=pendulum_state"]))
+    path = collect.record(recorded, project / "minari")
+    own = block("yaml", "name: my_robot").replace("/data/minari/my-robot/expert-v0", str(path))
+    own = own.replace("observations: [image]", "observations: [state]")
+    (project / "configs/dataset/my_robot.yaml").write_text(own)
+    config = compose(["dataset=my_robot", "preset=small"])
+    collect.run(stages.collect(config))
+    assert Path("data/recordings/my_robot/source.json").exists()
+    source = build_part(stages.ingest(config)["source"])
+    assert isinstance(source, MinariSource)
+    assert source.episode_count == 12
+    assert stages.evaluate(config)["environment"] is None
+
+
+def test_params_in_the_readme_are_the_ones_in_the_file(block: Block, root: Path) -> None:
+    shown = yaml.safe_load(block("yaml", "preset: small "))
+    assert shown == yaml.safe_load((root / "params.yaml").read_text())
+    assert set(shown) == set(resolve.KEYS)
+
+
+def test_commands_in_the_readme_exist(root: Path) -> None:
+    text = (root / "README.md").read_text()
+    makefile = (root / "Makefile").read_text()
+    for target in set(re.findall(r"make ([a-z]+)", text)) - {"lists"}:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for command in set(re.findall(r"^dreamset ([a-z][a-z-]+)", text, re.MULTILINE)):
+        assert command in cli.STAGES
+    stage_names = set(yaml.safe_load((root / "dvc.yaml").read_text())["stages"])
+    assert set(re.findall(r"dvc repro ([a-z_]+)", text)) <= stage_names
+
+
+def test_pictures_in_the_readme_exist_and_are_pictures(root: Path) -> None:
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (root / "README.md").read_text())
+    assert pictures
+    for name in pictures:
+        assert (root / name).read_bytes().startswith(b"\x89PNG"), name
+
+
+def test_numbers_are_finite_in_the_committed_results(root: Path) -> None:
+    table = pd.read_csv(root / "docs/results/pendulum_pixels.csv")
+    assert np.isfinite(table["return_iqm"]).all()

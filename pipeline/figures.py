@@ -219,7 +219,8 @@ def _returns(
         axes.axhline(value, color="gray", linestyle="--", linewidth=1)
         axes.annotate(label, (1, value), xycoords=("axes fraction", "data"), fontsize=8, ha="right", va="bottom")
     axes.set_xticks(range(len(summary)), summary["objective"])
-    axes.set(ylabel="return", title="return in the environment (interquartile mean, interval, episodes)")
+    axes.margins(y=0.12)
+    axes.set(ylabel="return", title="return: interquartile mean, interval, episodes")
 
 
 def _against_horizon(axes: Axes, horizons: pd.DataFrame, column: str, colors: Mapping[str, Any]) -> None:

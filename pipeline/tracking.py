@@ -22,6 +22,10 @@ EMBEDDED = Path("tracking")
 LINEAGE = "dreamset.lineage"
 OBJECTIVES, DATASETS, COMPARISONS = "dreamset", "dreamset-datasets", "dreamset-comparisons"
 
+Row = tuple[str, float, int, int]  # name, value, milliseconds, step
+# MLflow draws colours by run id and often twice the same; roots take these in turn.
+RUN_COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf")
+
 log = logging.getLogger(__name__)
 
 # Read by MLflow when it is imported: no usage reports.
@@ -45,27 +49,29 @@ class StageRun:
     client: Any
     run_ids: tuple[str, ...]  # the stage's own run, then the root if there is one
     working: bool = True
-    _buffer: list[tuple[str, float, int, int]] = field(default_factory=list)
+    _buffer: dict[str, list[Row]] = field(default_factory=dict)  # by run
     _flushed: float = field(default_factory=time.monotonic)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Curves of the stage's own run; sent in batches."""
+        self._add(self.run_ids[:1], values, step)
+
+    def headline(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Figures that objectives are compared by: on the stage's run and on the root; sent in batches."""
+        self._add(self.run_ids, values, step)
+
+    def _add(self, run_ids: tuple[str, ...], values: Mapping[str, float], step: int) -> None:
         now = int(time.time() * 1000)
-        self._buffer += [(name, value, now, step) for name, value in values.items()]
+        for run_id in run_ids:
+            self._buffer.setdefault(run_id, []).extend((name, value, now, step) for name, value in values.items())
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
-    def headline(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Figures that objectives are compared by: on the stage's run and on the root."""
-        now = int(time.time() * 1000)
-        rows = [(name, value, now, step) for name, value in values.items()]
-        for run_id in self.run_ids:
-            self._try(self._send, run_id, rows)
-
     def flush(self) -> None:
         """Sends what is buffered."""
-        rows, self._buffer, self._flushed = self._buffer, [], time.monotonic()
-        self._try(self._send, self.run_ids[0] if self.run_ids else "", rows)
+        buffer, self._buffer, self._flushed = self._buffer, {}, time.monotonic()
+        for run_id, rows in buffer.items():
+            self._try(self._send, run_id, rows)
 
     def parameters(self, config: Mapping[str, Any], *, on_root: bool = False) -> None:
         """The resolved configuration, flat. A parameter can never change, so the root takes one stage's only."""
@@ -101,7 +107,7 @@ class StageRun:
         for run_id in self.run_ids:
             self._try(self.client.set_terminated, run_id, status)
 
-    def _send(self, run_id: str, rows: list[tuple[str, float, int, int]]) -> None:
+    def _send(self, run_id: str, rows: list[Row]) -> None:
         from mlflow.entities import Metric
 
         for start in range(0, len(rows), LARGEST_BATCH):
@@ -159,7 +165,7 @@ def _open(stage: str, experiment: str, root: str | None, lineage: str | None, *,
         if root is None or lineage is None:
             return StageRun(client, (_create(client, experiment_id, stage, {}),))
         found = None if new_root else _find_root(client, experiment_id, lineage)
-        root_id = found or _create(client, experiment_id, root, {LINEAGE: lineage})
+        root_id = found or _create_root(client, experiment_id, root, lineage)
         child = _create(client, experiment_id, stage, {"mlflow.parentRunId": root_id, LINEAGE: lineage})
         return StageRun(client, (child, root_id))
     except Exception as error:
@@ -207,6 +213,12 @@ def _nothing() -> Iterator[None]:
 
 def _create(client: Any, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
     return str(client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id)
+
+
+def _create_root(client: Any, experiment_id: str, name: str, lineage: str) -> str:
+    before = [run for run in client.search_runs([experiment_id]) if "mlflow.parentRunId" not in run.data.tags]
+    color = RUN_COLORS[len(before) % len(RUN_COLORS)]
+    return _create(client, experiment_id, name, {LINEAGE: lineage, "mlflow.runColor": color})
 
 
 def _find_root(client: Any, experiment_id: str, lineage: str) -> str | None:

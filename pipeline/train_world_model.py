@@ -80,6 +80,7 @@ def start(config: dict[str, Any], store: Store, device: torch.device) -> Trainin
         optimizer=build_part(settings["optimizer"]),
         clip_norm=settings["clip_norm"],
         generator=generator,
+        scheduler=None if settings["scheduler"] is None else build_part(settings["scheduler"]),
     )
     batch = settings["batch"]
     sampler = SequenceSampler(
@@ -111,7 +112,7 @@ def train(
     )
     for bar, metrics in updated:
         if training.update % LOG_EVERY == 0:
-            tracked.metrics({name: float(value) for name, value in metrics.items()}, training.update)
+            tracked.headline({name: float(value) for name, value in metrics.items()}, training.update)
         if training.update % every == 0 or training.update == updates:
             figures = validator.metrics(training.trainer.model)
             training.history.append({"update": training.update} | figures)

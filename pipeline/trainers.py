@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from dreamset.behaviors.actor_critic import BehaviorLosses, ImaginationActorCritic
 from dreamset.behaviors.rewards import RewardFunction
@@ -15,6 +16,7 @@ from dreamset.models.world_model import WorldModel
 from dreamset.objectives.base import Objective
 
 OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
+SchedulerFactory = Callable[[Optimizer], LRScheduler]
 
 
 class WorldModelTrainer:
@@ -28,11 +30,13 @@ class WorldModelTrainer:
         optimizer: OptimizerFactory,
         clip_norm: float,
         generator: torch.Generator,
+        scheduler: SchedulerFactory | None = None,
     ) -> None:
         self.model = model
         self.objective = objective
         self.parameters: list[Tensor] = [*model.parameters(), *objective.parameters()]
         self.optimizer = optimizer(self.parameters)
+        self.scheduler = None if scheduler is None else scheduler(self.optimizer)
         self.clip_norm = clip_norm
         self.generator = generator
 
@@ -52,16 +56,19 @@ class WorldModelTrainer:
         losses, _ = self.losses(batch)
         total = total_loss(losses)
         norm = apply_gradients(self.optimizer, self.parameters, total, clip_norm=self.clip_norm)
+        if self.scheduler is not None:
+            self.scheduler.step()
         self.objective.after_update(self.model)
         metrics = {f"loss/{name}": loss.value.detach().mean() for name, loss in losses.items()}
         return metrics | {"loss/total": total.detach(), "gradient_norm/world_model": norm}
 
     def state_dict(self) -> dict[str, Any]:
-        """Networks, optimiser and generator."""
+        """Networks, optimiser, schedule and generator."""
         return {
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "generator": self.generator.get_state(),
         }
 
@@ -70,6 +77,8 @@ class WorldModelTrainer:
         self.model.load_state_dict(state["model"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
         self.generator.set_state(state["generator"])
 
 

@@ -94,9 +94,13 @@ class Validator:
             if model.continue_head is not None:
                 alive = (~batch.is_terminal[:, targets]).t().float()
                 result[f"validation/continue_brier_h{horizon}"] = (model.continuation(at) - alive).square().mean()
-            for name, probe in probes.items():
-                truth = batch.privileged[name][:, targets].transpose(0, 1)
-                result[f"validation/probe_r2.{name}_h{horizon}"] = _r2(probe, at, truth)
+            scores = {
+                name: _r2(probe, at, batch.privileged[name][:, targets].transpose(0, 1))
+                for name, probe in probes.items()
+            }
+            result |= {f"validation/probe_r2_h{horizon}.{name}": score for name, score in scores.items()}
+            if scores:
+                result[f"validation/probe_r2_h{horizon}"] = torch.stack(list(scores.values())).mean()
         return result
 
 

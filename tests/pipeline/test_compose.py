@@ -38,7 +38,7 @@ def test_paper_preset_is_the_published_scale() -> None:
     assert config["objective"]["depth"] == 32
 
 
-@pytest.mark.parametrize("name", ["tiny", "small", "paper"])
+@pytest.mark.parametrize("name", ["tiny", "small", "small_state", "paper"])
 @pytest.mark.parametrize("dataset", ["pendulum_pixels", "pendulum_state"])
 def test_every_preset_composes_with_every_dataset(name: str, dataset: str) -> None:
     assert compose([f"preset={name}", f"dataset={dataset}"])["choices"]["preset"] == name
@@ -77,3 +77,11 @@ def test_the_working_folders_own_configs_come_before_the_installed_ones(root: Pa
 def test_every_key_of_a_resolved_stage_is_plain_yaml() -> None:
     config = compose(["preset=small"])
     assert yaml.safe_load(yaml.safe_dump(config)) == config
+
+
+def test_the_preset_for_vectors_changes_what_it_says_and_keeps_the_rest() -> None:
+    vectors, frames = compose(["preset=small_state", "dataset=pendulum_state"]), compose(["preset=small"])
+    assert vectors["objective"]["weight"] == 20.0
+    assert vectors["world_model_training"]["scheduler"]["total_iters"] == 1200
+    assert vectors["behavior"] == frames["behavior"]
+    assert vectors["world_model_training"]["batch"] == frames["world_model_training"]["batch"]

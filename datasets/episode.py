@@ -61,6 +61,19 @@ class Episode:
         return len(self.reward)
 
 
+def from_arrivals(
+    name: str,
+    *,
+    observations: Mapping[str, Array],
+    action: Array,
+    reward: Array,
+    terminated: bool,
+    privileged: Mapping[str, Array],
+) -> RawEpisode:
+    """An episode of a format in which row t of ``action`` and ``reward`` led to observation t: row 0 is a dummy."""
+    return RawEpisode(name, observations, action[1:], reward[1:], terminated, privileged)
+
+
 def align(raw: RawEpisode, fields: Fields) -> Episode:
     """The checked episode with action and reward moved to the row that they led to.
 

@@ -1,7 +1,7 @@
 """Minari datasets, read from their HDF5 file: Minari's own readers refuse the files of each other's versions."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,17 +14,10 @@ from dreamset.core.files import file_sha256
 from dreamset.datasets.episode import Array, RawEpisode
 from dreamset.datasets.hdf5 import descend, members, opened, read
 from dreamset.datasets.sources.base import SourceDescription
+from dreamset.datasets.sources.codecs import Codec, ImageCodec, VectorCodec
 from dreamset.datasets.sources.minari_infos import InfoScan, info_name, scan_infos
 from dreamset.datasets.sources.minari_metadata import load_metadata
-from dreamset.datasets.sources.minari_spaces import (
-    Codec,
-    ImageCodec,
-    Space,
-    VectorCodec,
-    action_codec,
-    codec_of,
-    leaves,
-)
+from dreamset.datasets.sources.minari_spaces import Space, action_codec, codec_of, leaves
 
 _EPISODE = re.compile(r"episode_(\d+)")
 
@@ -69,7 +62,7 @@ class MinariSource:
 
     @property
     def episode_count(self) -> int:
-        """Episodes that ``episodes`` yields."""
+        """How many episodes there are."""
         return len(self._episodes)
 
     def describe(self) -> SourceDescription:
@@ -81,11 +74,11 @@ class MinariSource:
             provenance=self._provenance,
         )
 
-    def episodes(self) -> Iterator[RawEpisode]:
-        """Every episode, by ascending number."""
+    def read(self, number: int) -> RawEpisode:
+        """Episodes by ascending number in the file."""
+        name = self._episodes[number]
         with opened(self._file) as file:
-            for name in self._episodes:
-                yield self._read(file[name], f"{name} of {self._file}")
+            return self._read(file[name], f"{name} of {self._file}")
 
     def _select(
         self, setting: str, names: Sequence[str] | None, known: Mapping[str, _Field], *, default: Mapping[str, _Field]

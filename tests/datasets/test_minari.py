@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import MinariSource, SequenceSampler, Store, sequences, write_store
+from dreamset.datasets.sources.base import read_all
 
 ONE = spaces.Box(-np.inf, np.inf, (1,), np.float64)
 ACTION = spaces.Box(-10.0, 1e6, (1,), np.float32)
@@ -57,7 +58,7 @@ def test_a_vector_becomes_flat_float32(record, minari_counter):
     values = np.arange(4 * 2 * 3, dtype=np.int16).reshape(4, 2, 3)
     episode = {**minari_counter(0, 3), "observations": values, "actions": values[:3]}
     source = MinariSource(record([episode], spaces.Box(-9, 99, (2, 3), np.int16), spaces.Box(-9, 99, (2, 3), np.int16)))
-    (raw,) = source.episodes()
+    (raw,) = read_all(source)
     assert raw.observations["state"].dtype == np.float32
     assert raw.observations["state"].tolist() == values.reshape(4, 6).tolist()
     assert raw.actions.tolist() == values[:3].reshape(3, 6).tolist()
@@ -76,7 +77,7 @@ def test_nested_observations_are_named_by_their_path(record, minari_counter):
         "goal": ["left", "left", "left"],
     }
     source = MinariSource(record([{**minari_counter(0, 2), "observations": observations}], space, ACTION))
-    (raw,) = source.episodes()
+    (raw,) = read_all(source)
     assert {name: values.tolist() for name, values in raw.observations.items()} == {
         "body.speed": [[0], [1], [2]],
         "body.gear": [[1, 0, 0], [0, 0, 1], [0, 1, 0]],
@@ -100,7 +101,7 @@ def test_a_discrete_value_outside_its_space_is_named(record, minari_counter, out
     episode = {**minari_counter(0, 3), "actions": np.array([5, outside, 6])}
     source = MinariSource(record([episode], ONE, spaces.Discrete(3, start=5)))
     with pytest.raises(UserError, match=rf"episode_0 of .*'actions' is {outside} at step 1, allowed are 5 to 7"):
-        list(source.episodes())
+        list(read_all(source))
 
 
 def image_source(record: Any, episode: dict[str, Any], frames: np.ndarray, *, jpeg: bool) -> MinariSource:
@@ -112,7 +113,7 @@ def image_source(record: Any, episode: dict[str, Any], frames: np.ndarray, *, jp
 def test_raw_images_are_exact_and_channels_come_last(record, minari_counter, shape):
     frames = np.random.default_rng(0).integers(0, 256, (4, *shape), np.uint8)
     source = image_source(record, minari_counter(0, 3), frames, jpeg=False)
-    (raw,) = source.episodes()
+    (raw,) = read_all(source)
     wanted = frames.transpose(0, 2, 3, 1) if shape[0] == 3 else frames.reshape(4, *shape[:2], -1)
     assert np.array_equal(raw.observations["image"], wanted)
     assert source.describe().observations["image"].shape == wanted.shape[1:]
@@ -128,7 +129,7 @@ def test_jpeg_images_are_close_whether_ragged_or_equally_long(record, minari_cou
     source = image_source(record, minari_counter(0, 3), frames, jpeg=True)
     with h5py.File(next(Path(record_folder(source)).glob("*.hdf5"))) as file:
         assert file["episode_0/observations"].ndim == (2 if equally_long else 1)
-    (raw,) = source.episodes()
+    (raw,) = read_all(source)
     found = raw.observations["image"].reshape(frames.shape).astype(float)
     assert np.abs(found - frames).mean() < 2
     assert equally_long or np.abs(found - np.roll(frames, 1, axis=0)).mean() > 10  # a shift would show
@@ -188,7 +189,7 @@ def dict_episode(episode: dict[str, Any]) -> tuple[dict[str, Any], gymnasium.Spa
 def test_inputs_and_privileged_columns_can_be_chosen(record, minari_counter):
     episode, space = dict_episode({**minari_counter(0, 3), "infos": {"clock": np.arange(4)}})
     folder = record([episode], space, ACTION)
-    (raw,) = MinariSource(folder, observations=["near"], privileged=["far"]).episodes()
+    (raw,) = read_all(MinariSource(folder, observations=["near"], privileged=["far"]))
     assert {name: v[:, 0].tolist() for name, v in raw.observations.items()} == {"near": [0, 1, 2, 3]}
     assert {name: v[:, 0].tolist() for name, v in raw.privileged.items()} == {"far": [0, 2, 4, 6]}
     assert MinariSource(folder, privileged=[]).describe().privileged == {}
@@ -205,9 +206,9 @@ def test_an_unknown_name_is_answered_with_the_available_ones(record, minari_coun
 
 def test_episodes_come_by_number_and_can_be_limited(record_counter):
     folder = record_counter(*[2] * 12)  # by name, episode_10 would come before episode_2
-    assert [raw.observations["state"][0, 0] for raw in MinariSource(folder).episodes()] == [1000 * n for n in range(12)]
+    assert [raw.observations["state"][0, 0] for raw in read_all(MinariSource(folder))] == [1000 * n for n in range(12)]
     limited = MinariSource(folder / "data", episodes=3)
-    assert limited.episode_count == len(list(limited.episodes())) == 3
+    assert limited.episode_count == len(list(read_all(limited))) == 3
     with pytest.raises(UserError, match="episodes is 0"):
         MinariSource(folder, episodes=0)
 

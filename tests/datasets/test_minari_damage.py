@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import MinariSource, write_store
+from dreamset.datasets.sources.base import read_all
 
 
 @pytest.fixture
@@ -19,8 +20,8 @@ def folder(record_counter) -> Path:
     return record_counter(4, 4, infos={"clock": np.arange(5)})
 
 
-def read_all(folder: Path) -> None:
-    list(MinariSource(folder).episodes())
+def read_every_episode(folder: Path) -> None:
+    list(read_all(MinariSource(folder)))
 
 
 def test_a_nan_names_file_episode_step_and_column_and_keeps_the_existing_store(folder, make_store):
@@ -57,7 +58,7 @@ def test_a_file_that_was_cut_short_is_refused(folder, kept):
     content = file.read_bytes()
     file.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(UserError, match=r"main_data\.hdf5: unreadable, cut short or no HDF5"):
-        read_all(folder)
+        read_every_episode(folder)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -183,7 +184,7 @@ def test_a_size_that_cannot_be_true_is_refused_before_allocation(folder):
         del file["episode_1/rewards"]
         file.create_dataset("episode_1/rewards", (1 << 50,), float, chunks=(1 << 10,))  # no chunk is ever written
     with pytest.raises(UserError, match="claims 9007199254740992 bytes of which 0 are stored"):
-        read_all(folder)
+        read_every_episode(folder)
 
 
 @pytest.mark.parametrize("shape", [(40, 32, 3), (32, 40, 3)])
@@ -206,4 +207,4 @@ def test_a_picture_that_is_damaged_or_of_another_size_is_named(record, minari_co
         written.write_text(json.dumps({**metadata, "observation_space": json.dumps(space)}))
         message = r"at step 0 is a picture of \[40, 32, 3\], its space says \[32, 40, 3\]"
     with pytest.raises(UserError, match=message):
-        read_all(path)
+        read_every_episode(path)

@@ -170,17 +170,6 @@ def test_a_fraction_outside_is_refused(tmp_path, counter_source, fraction):
         write_store(counter_source([3, 3]), tmp_path / "store", validation_fraction=fraction)
 
 
-def test_a_source_that_yields_fewer_episodes_than_promised_is_not_stored(tmp_path, counter_source):
-    class Forgetful(counter_source):  # type: ignore[misc, valid-type]
-        @property
-        def episode_count(self) -> int:
-            return 3
-
-    with pytest.raises(RuntimeError, match="promised 3 episodes and yielded 2"):
-        write_store(Forgetful([3, 3]), tmp_path / "store")
-    assert not (tmp_path / "store").exists()
-
-
 @pytest.mark.parametrize("name", ["reward", "ep_len", "privileged.x", "a/b"])
 def test_an_observation_may_not_take_the_name_of_another_column(tmp_path, counter_source, name):
     class Renamed(counter_source):  # type: ignore[misc, valid-type]

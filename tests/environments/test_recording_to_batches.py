@@ -14,6 +14,7 @@ import torch
 
 from dreamset.core.records import SequenceBatch
 from dreamset.datasets import MinariSource, SequenceSampler, Store, sequences, write_store
+from dreamset.datasets.sources.base import read_all
 from dreamset.environments import pendulum, recorder
 from dreamset.environments.recorder import record_episodes, write_minari
 
@@ -90,7 +91,7 @@ def test_chunks_join_into_one_dataset(
     environment = counter()
     episodes = record_episodes(environment, lambda _: chase, episodes=10, seed=0)
     folder = write_minari(tmp_path, "counter/test-v0", environment, episodes, reference=None, description="counts")
-    firsts = [episode.observations["count"][0, 0] for episode in MinariSource(folder).episodes()]
+    firsts = [episode.observations["count"][0, 0] for episode in read_all(MinariSource(folder))]
     assert firsts == [1000 * episode for episode in range(10)]
 
 
@@ -109,7 +110,7 @@ def test_a_single_observation_is_stored_bare_under_the_name_of_its_kind(tmp_path
     source = MinariSource(folder)
     recorded = list(record_episodes(environment, pendulum.mixture, episodes=2, seed=0))
     assert set(source.describe().observations) == {"state"}
-    for raw, episode in zip(source.episodes(), recorded, strict=True):
+    for raw, episode in zip(read_all(source), recorded, strict=True):
         np.testing.assert_array_equal(raw.observations["state"], episode.observations["state"])
         np.testing.assert_array_equal(raw.actions, episode.actions)
 

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # reading a dataset's description does not need PyTorch
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +45,22 @@ class ActionSpec:
         """Whether every bound is finite, so that actions can be rescaled to [-1, 1]."""
         return not self.discrete and all(map(math.isfinite, self.low + self.high))
 
-    def normalize(self, action: Tensor) -> Tensor:
+    def normalize(self, action: "Tensor") -> "Tensor":
         """From the environment's units to [-1, 1]; unbounded and one-hot actions stay as they are."""
         if not self.bounded:
             return action
         low, high = self._bounds(action)
         return (action - low) / (high - low) * 2 - 1
 
-    def denormalize(self, action: Tensor) -> Tensor:
+    def denormalize(self, action: "Tensor") -> "Tensor":
         """The inverse of ``normalize``."""
         if not self.bounded:
             return action
         low, high = self._bounds(action)
         return low + (action + 1) / 2 * (high - low)
 
-    def _bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        low = torch.tensor(self.low, dtype=like.dtype, device=like.device)
-        return low, torch.tensor(self.high, dtype=like.dtype, device=like.device)
+    def _bounds(self, like: "Tensor") -> tuple["Tensor", "Tensor"]:
+        return like.new_tensor(self.low), like.new_tensor(self.high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,10 +99,13 @@ def _run_resolve(options: argparse.Namespace) -> None:
 
 
 def _run_ui(options: argparse.Namespace) -> None:
-    from dreamset.pipeline import tracking
+    from dreamset.pipeline import delivery, tracking
 
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking.embedded_uri()
-    tracking.connect()
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or delivery.embedded_uri()
+    tracking.OUTBOX.mkdir(parents=True, exist_ok=True)
+    if not tracking.delivering():
+        delivery.deliver_all(tracking.OUTBOX)
+        delivery.client_of(uri).search_experiments(max_results=1)  # two processes must not make a fresh store together
     # without background jobs the server is two processes instead of ten and is up in seconds
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(options.port)]

@@ -16,11 +16,12 @@ from dreamset.core.records import LatentState, SequenceBatch
 from dreamset.environments.rollouts import RecordedEpisode, run_side_by_side
 from dreamset.environments.wrappers import Environment
 from dreamset.models.world_model import WorldModel
-from dreamset.pipeline import figures, tracking
+from dreamset.pipeline import tracking, videos
 from dreamset.pipeline.artifacts import build, load_weights, load_world_model, read_description
+from dreamset.pipeline.devices import choose_device
 from dreamset.pipeline.files import write_json
 from dreamset.pipeline.learn_behavior import root_name
-from dreamset.pipeline.runtime import build_part, choose_device, counter
+from dreamset.pipeline.runtime import build_part, counter
 from dreamset.pipeline.statistics import Estimate, bootstrap, interquartile_mean, mean
 
 
@@ -46,7 +47,7 @@ def run(config: dict[str, Any]) -> None:
             write_json(fresh / "metrics.json", metrics)
             save_with(fresh / "episodes.csv", lambda path: table.to_csv(path, index=False))
             shown = episodes[: config["evaluation"]["video_episodes"]]
-            figures.episode_video(shown, make, fresh / "media" / "episodes.mp4")
+            videos.episode_video(shown, make, fresh / "media" / "episodes.mp4")
         tracked.headline(metrics)
         tracked.artifacts(output / "episodes.csv")
         tracked.artifacts(output / "media", on_root=True)

@@ -1,10 +1,9 @@
-"""Everything that people look at: histograms, contact sheets, videos and the comparison."""
+"""Plots that people look at: histograms, contact sheets, open-loop predictions and the comparison."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -14,14 +13,9 @@ from numpy.typing import NDArray
 
 from dreamset.core.files import save_with
 from dreamset.datasets import Store
-from dreamset.environments.rollouts import RecordedEpisode
-from dreamset.environments.wrappers import Environment
 
 Images = NDArray[np.float32]  # [..., H, W, C] in [0, 1]
 
-FRAMES_PER_SECOND = 10
-VIDEO_EDGE = 128  # pixels that a small frame is enlarged to, at least
-SEEN, UNSEEN = (0.2, 0.6, 0.2), (0.8, 0.2, 0.2)  # border colours: the model looks, the model imagines
 COLORS = [mpl.colormaps["tab10"](index) for index in range(10)]
 
 STYLE = {
@@ -83,17 +77,6 @@ def _image(axes: Axes, image: NDArray[Any], title: str) -> None:
     axes.set_title(title, fontsize=8, pad=2)
 
 
-def open_loop_video(truth: Images, prediction: Images, context: int, path: Path) -> None:
-    """Truth, prediction and their difference (rows) of episodes (columns); the border turns red when looking ends."""
-    difference = np.clip((prediction - truth) / 2 + 0.5, 0, 1)
-    rows = [_columns(enlarge(part)) for part in (truth, prediction, difference)]  # [T, H, W, C] each
-    frames = np.concatenate(rows, axis=1)
-    border = np.array([SEEN if t < context else UNSEEN for t in range(len(frames))])[:, None, None, :]
-    framed = np.broadcast_to(border, (len(frames), frames.shape[1] + 8, frames.shape[2] + 8, 3)).copy()
-    framed[:, 4:-4, 4:-4] = frames
-    write_video(path, (framed * 255).round().astype(np.uint8))
-
-
 def open_loop_strip(truth: Images, prediction: Images, context: int, path: Path) -> None:
     """The first episode at rising horizons, truth above prediction."""
     horizons = [0, *(h for h in (1, 2, 5, 10, 15, 20, 30, 45) if context - 1 + h < truth.shape[1])]
@@ -123,49 +106,6 @@ def open_loop_lines(truth: NDArray[Any], prediction: NDArray[Any], context: int,
         grid[0][0].legend(frameon=False, fontsize=7)
         figure.suptitle("standardised observation, open loop after the dotted line", fontsize=9)
         _save(figure, path)
-
-
-def episode_video(episodes: Sequence[RecordedEpisode], make: Callable[[], Environment], path: Path) -> None:
-    """Episodes side by side: their own images, or the environment's rendering of the same seeds and actions."""
-    clips = [_frames(episode, make) for episode in episodes]
-    length = max(len(clip) for clip in clips)
-    padded = [np.concatenate([clip, np.repeat(clip[-1:], length - len(clip), axis=0)]) for clip in clips]
-    write_video(path, _columns(enlarge(np.stack(padded))))
-
-
-def _frames(episode: RecordedEpisode, make: Callable[[], Environment]) -> NDArray[np.uint8]:
-    images = [value for value in episode.observations.values() if value.dtype == np.uint8 and value.ndim == 4]
-    if images:
-        return images[0]
-    environment = make()
-    environment.reset(seed=episode.seed)
-    frames = [np.asarray(environment.render())]
-    for action in episode.actions:
-        environment.step(action)
-        frames.append(np.asarray(environment.render()))
-    environment.close()
-    return np.stack(frames)
-
-
-def enlarge(images: NDArray[Any]) -> NDArray[Any]:
-    """Small images [..., H, W, C] repeated to at least ``VIDEO_EDGE`` pixels, grey ones in three channels."""
-    factor = -(-VIDEO_EDGE // images.shape[-3])
-    large = images.repeat(factor, axis=-3).repeat(factor, axis=-2)
-    return large.repeat(3, axis=-1) if large.shape[-1] == 1 else large
-
-
-def _columns(clips: NDArray[Any]) -> NDArray[Any]:
-    """[B, T, H, W, C] to [T, H, B * W, C]."""
-    return np.concatenate(list(clips), axis=2)
-
-
-def write_video(path: Path, frames: NDArray[np.uint8]) -> None:
-    """H.264 in mp4, [T, H, W, 3]; H and W even, as the format wants them."""
-    frames = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
-    save_with(
-        path,
-        lambda beside: iio.imwrite(beside, frames, fps=FRAMES_PER_SECOND, codec="libx264", macro_block_size=1),
-    )
 
 
 def comparison(

@@ -1,8 +1,10 @@
-"""Json files, checked on the way in, and short names for combinations of settings."""
+"""Json and csv files, checked on the way in, and short names for combinations of settings."""
 
+import csv
 import hashlib
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,15 @@ from dreamset.core.files import write_text
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Readable, sorted json, equal bytes for equal values. NaN is refused: it isn't json."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line per row under the first row's names."""
+    content = io.StringIO()
+    writer = csv.DictWriter(content, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, content.getvalue())
 
 
 def read_json(path: Path, *, made_by: str) -> dict[str, Any]:

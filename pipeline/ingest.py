@@ -27,7 +27,7 @@ def run(config: dict[str, Any]) -> None:
         tracked.parameters(config)
         tracked.metrics({f"dataset/{name}": float(value) for name, value in store.info["counts"].items()})
         tracked.metrics({"dataset/mean_return": float(store.returns.mean())})
-        tracked.dataset(reference(store, config["dataset"]))
+        tracked.dataset(tracking.reference(store, config["dataset"]))
         tracked.artifacts(Path(config["card"]), folder="card")
 
 
@@ -41,8 +41,3 @@ def write_card(store: Store, folder: Path) -> None:
                 figures.contact_sheet(store, name, fresh / f"{name}.png")
                 pictures.append(f"![{name}]({name}.png)")
         write_text(fresh / "card.md", "\n\n".join([summary_markdown(store), *pictures]) + "\n")
-
-
-def reference(store: Store, name: str) -> tracking.DatasetReference:
-    """The store as MLflow shows it."""
-    return tracking.DatasetReference(name, store.digest, str(store.path))

@@ -3,21 +3,20 @@
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 import yaml
 
 from dreamset.behaviors.actor_critic import ImaginationActorCritic
 from dreamset.behaviors.rewards import PredictedReward
-from dreamset.core.files import file_sha256, replaced_folder, save_with
+from dreamset.core.files import file_sha256, replaced_folder
 from dreamset.datasets import SequenceSampler, Store
 from dreamset.pipeline import tracking
 from dreamset.pipeline.artifacts import SavedModel, load_world_model, save_model
 from dreamset.pipeline.checkpoint import Checkpoint
-from dreamset.pipeline.files import digest, write_json
-from dreamset.pipeline.ingest import reference
+from dreamset.pipeline.devices import choose_device
+from dreamset.pipeline.files import digest, write_csv, write_json
 from dreamset.pipeline.loop import Training, advance
-from dreamset.pipeline.runtime import build_part, choose_device
+from dreamset.pipeline.runtime import build_part
 from dreamset.pipeline.trainers import BehaviorTrainer
 
 LOG_EVERY = 10  # updates between the curves' points
@@ -40,7 +39,7 @@ def run(config: dict[str, Any]) -> None:
         "learn_behavior", root=root_name(described.lineage), lineage=described.lineage["key"]
     ) as tracked:
         tracked.parameters(config)
-        tracked.dataset(reference(store, described.lineage["dataset"]))
+        tracked.dataset(tracking.reference(store, described.lineage["dataset"]))
         learn(config, learning, checkpoint, tracked, device)
         finish(config, learning, described, tracked)
     checkpoint.remove()
@@ -113,8 +112,7 @@ def finish(
         lineage = {**described.lineage, "feature_size": learning.trainer.model.feature_size}
         saved = SavedModel(config["behavior"], described.spec, lineage)
         save_model(fresh / "model", learning.trainer.behavior, saved)
-        history = pd.DataFrame(learning.history)
-        save_with(fresh / "imagination.csv", lambda path: history.to_csv(path, index=False))
+        write_csv(fresh / "imagination.csv", learning.history)
         write_json(fresh / "metrics.json", metrics)
     tracked.headline({name: value for name, value in metrics.items() if name.startswith("cost/")})
     tracked.artifacts(output / "model", output / "imagination.csv")

@@ -12,7 +12,7 @@ from dreamset.core.records import LatentState, SequenceBatch
 from dreamset.models.decoders import Decoder
 from dreamset.models.probes import open_loop
 from dreamset.models.world_model import WorldModel
-from dreamset.pipeline import figures
+from dreamset.pipeline import figures, videos
 from dreamset.pipeline.runtime import progress
 
 
@@ -74,7 +74,7 @@ class OpenLoopPrediction:
         for name, truth in self.truth.items():
             pair = truth[:episodes], self.prediction[name][:episodes]
             if truth.ndim == 5:
-                figures.open_loop_video(*pair, self.context, folder / f"open_loop_{name}.mp4")
+                videos.open_loop_video(*pair, self.context, folder / f"open_loop_{name}.mp4")
                 figures.open_loop_strip(*pair, self.context, folder / f"open_loop_{name}.png")
             else:
                 figures.open_loop_lines(*pair, self.context, folder / f"open_loop_{name}.png")

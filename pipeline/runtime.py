@@ -1,11 +1,10 @@
-"""What every stage needs around its own work: devices, parts built from configuration, progress."""
+"""What every stage needs around its own work: parts built from configuration, progress."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from tqdm import tqdm
@@ -13,19 +12,6 @@ from tqdm import tqdm
 from dreamset.core.errors import UserError
 
 T = TypeVar("T")
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` takes a GPU where there is one.
-
-    Raises:
-        UserError: for an unknown name or a GPU that is not there.
-    """
-    if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"device must be auto, cpu or cuda, got {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device=cuda, but torch sees no GPU; use device=auto or install a CUDA build of torch")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def build_part(node: Mapping[str, Any], *arguments: object, **named: object) -> Any:

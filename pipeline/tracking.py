@@ -1,36 +1,37 @@
-"""MLflow, at arm's length: it records what stages report, decides nothing and never stops a training.
+"""What a stage reports for MLflow: written to an outbox on disk, sent by a process of its own.
 
-One root run per trained world model, so that the chart view, which lists root runs only, has one row per objective;
-each stage is a child run. Stages run in separate processes and DVC may skip some of them, so a later stage finds its
-root by the ``lineage`` key that the model's own files carry.
+So a slow or absent tracking server never holds a training up, nothing is lost while it is away, and no stage waits
+for MLflow to load. ``delivery`` reads the outbox; ``DREAMSET_TRACKING`` says when:
+
+- ``background`` (default): a detached process sends while the stages run, and ends a few seconds after the last one;
+- ``foreground``: each stage sends before it ends, for machines that stop when the command does;
+- ``off``: nothing is recorded.
 """
 
+import json
 import logging
 import os
+import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-FLUSH_SECONDS = 5.0
-LARGEST_BATCH = 1000  # MLflow takes at most this many metrics in one request
-EMBEDDED = Path("tracking")
-LINEAGE = "dreamset.lineage"
+from dreamset.core.errors import UserError
+from dreamset.datasets import Store
+
+OUTBOX = Path("tracking/outbox")
 OBJECTIVES, DATASETS, COMPARISONS = "dreamset", "dreamset-datasets", "dreamset-comparisons"
-
-Row = tuple[str, float, int, int]  # name, value, milliseconds, step
-# MLflow draws colours by run id and often twice the same; roots take these in turn.
-RUN_COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf")
+MODES = ("background", "foreground", "off")
+LONGEST_VALUE = 6000  # characters of a parameter that MLflow keeps
 
 log = logging.getLogger(__name__)
-
-# Read by MLflow when it is imported: no usage reports.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "true")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,90 +43,80 @@ class DatasetReference:
     source: str
 
 
+def reference(store: Store, name: str) -> DatasetReference:
+    """A store as MLflow shows it."""
+    return DatasetReference(name, store.digest, str(store.path))
+
+
 @dataclass(slots=True)
 class StageRun:
-    """What a stage may report. Every call is harmless if tracking is away."""
+    """What a stage may report; each call appends one line to the stage's letter and returns at once."""
 
-    client: Any
-    run_ids: tuple[str, ...]  # the stage's own run, then the root if there is one
-    working: bool = True
-    _buffer: dict[str, list[Row]] = field(default_factory=dict)  # by run
-    _flushed: float = field(default_factory=time.monotonic)
+    letter: Path | None  # None: nothing is recorded
+    _file: TextIO | None = None
+    _lock: FileLock | None = None
+    _kept: int = field(default=0)  # artifacts so far
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Curves of the stage's own run; sent in batches."""
-        self._add(self.run_ids[:1], values, step)
+        """Curves of the stage's own run."""
+        self._write("metrics", values=dict(values), step=step)
 
     def headline(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Figures that objectives are compared by: on the stage's run and on the root; sent in batches."""
-        self._add(self.run_ids, values, step)
-
-    def _add(self, run_ids: tuple[str, ...], values: Mapping[str, float], step: int) -> None:
-        now = int(time.time() * 1000)
-        for run_id in run_ids:
-            self._buffer.setdefault(run_id, []).extend((name, value, now, step) for name, value in values.items())
-        if time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Sends what is buffered."""
-        buffer, self._buffer, self._flushed = self._buffer, {}, time.monotonic()
-        for run_id, rows in buffer.items():
-            self._try(self._send, run_id, rows)
+        """Figures that objectives are compared by: on the stage's run and on the root."""
+        self._write("metrics", values=dict(values), step=step, on_root=True)
 
     def parameters(self, config: Mapping[str, Any], *, on_root: bool = False) -> None:
         """The resolved configuration, flat. A parameter can never change, so the root takes one stage's only."""
-        from mlflow.entities import Param
-
-        flat = [Param(name, str(value)[:6000]) for name, value in flatten(config)]
-        for run_id in self.run_ids if on_root else self.run_ids[:1]:
-            for start in range(0, len(flat), 100):
-                self._try(self.client.log_batch, run_id, params=flat[start : start + 100])
+        values = {name: str(value)[:LONGEST_VALUE] for name, value in flatten(config)}
+        self._write("parameters", values=values, on_root=on_root)
 
     def artifacts(self, *paths: Path, folder: str | None = None, on_root: bool = False) -> None:
-        """Files or folders, kept with the run."""
-        run_ids = self.run_ids if on_root else self.run_ids[:1]
-        for run_id in run_ids:
-            for path in paths:
-                if path.is_dir():
-                    self._try(self.client.log_artifacts, run_id, str(path), folder or path.name)
-                else:
-                    self._try(self.client.log_artifact, run_id, str(path), folder)
+        """Files or folders, kept with the run as they are now."""
+        for path in paths:
+            if self.letter is not None:
+                kept = snapshot(path, self.letter.with_suffix(".files") / str(self._kept))
+                self._kept += 1
+                place = folder if path.is_file() else folder or path.name
+                self._write("artifact", path=str(kept.absolute()), folder=place, on_root=on_root)
 
     def dataset(self, reference: DatasetReference) -> None:
-        """The dataset as the run's input. Two processes may register it at the same moment, so a clash is retried."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
+        """The dataset as the run's input."""
+        values = {"name": reference.name, "digest": reference.digest, "source": reference.source}
+        self._write("dataset", values=values, on_root=True)
 
-        entity = Dataset(reference.name, reference.digest[:36], "local", f'{{"uri": "{reference.source}"}}')
-        inputs = [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])]
-        for run_id in self.run_ids:
-            self._try(self.client.log_inputs, run_id, inputs, tries=5)
+    def open(self, **description: Any) -> None:
+        """Starts the letter; its lock tells the delivery that somebody is still writing."""
+        if self.letter is None:
+            return
+        try:
+            self.letter.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.letter.with_suffix(".lock"))
+            self._lock.acquire()
+            self._file = self.letter.open("w", encoding="utf-8", buffering=1)  # a line is written whole
+        except OSError as error:
+            self._give_up(error)
+        self._write("open", **description)
 
     def finish(self, status: str) -> None:
-        """Ends the stage's run, and the root's for now."""
-        self.flush()
-        for run_id in self.run_ids:
-            self._try(self.client.set_terminated, run_id, status)
+        """Ends the run."""
+        self._write("finish", status=status)
+        if self._file is not None:
+            self._file.close()
+        if self._lock is not None:
+            self._lock.release()
 
-    def _send(self, run_id: str, rows: list[Row]) -> None:
-        from mlflow.entities import Metric
-
-        for start in range(0, len(rows), LARGEST_BATCH):
-            batch = [Metric(name, value, at, step) for name, value, at, step in rows[start : start + LARGEST_BATCH]]
-            self.client.log_batch(run_id, metrics=batch)
-
-    def _try(self, call: Callable[..., object], *arguments: Any, tries: int = 1, **named: Any) -> None:
-        if not self.working:
+    def _write(self, kind: str, **content: Any) -> None:
+        if self._file is None:
             return
-        for attempt in range(tries):
-            try:
-                call(*arguments, **named)
-                return
-            except Exception as error:
-                if attempt + 1 == tries:
-                    self.working = False
-                    _warn(error)
-                time.sleep(0.05 * 2**attempt)
+        line = {"kind": kind, "at": int(time.time() * 1000), **content}
+        try:
+            self._file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        log.warning("tracking is off for the rest of this stage: %s", error)
+        self._file = self.letter = None
 
 
 @contextmanager
@@ -145,8 +136,23 @@ def stage_run(
         root: name of the root run that this stage belongs to; without one the stage's run is itself a root.
         lineage: key by which stages of other processes find the same root.
         new_root: start a root even if there is one with that key: a training from scratch.
+
+    Raises:
+        UserError: if ``DREAMSET_TRACKING`` is none of its three values.
     """
-    run = _open(stage, experiment, root, lineage, new_root=new_root)
+    chosen = mode()
+    letter = None if chosen == "off" else OUTBOX / f"{time.time_ns():020d}-{os.getpid()}.jsonl"
+    run = StageRun(letter)
+    run.open(
+        stage=stage,
+        experiment=experiment,
+        root=root,
+        lineage=lineage,
+        new_root=new_root,
+        uri=os.environ.get("MLFLOW_TRACKING_URI"),
+    )
+    if chosen == "background":
+        send_in_background()
     try:
         yield run
     except KeyboardInterrupt:
@@ -155,77 +161,77 @@ def stage_run(
     except BaseException:
         run.finish("FAILED")
         raise
-    run.finish("FINISHED")
+    else:
+        run.finish("FINISHED")
+    finally:
+        _hand_over(chosen)
 
 
-def _open(stage: str, experiment: str, root: str | None, lineage: str | None, *, new_root: bool) -> StageRun:
+def mode() -> str:
+    """When the outbox is sent."""
+    chosen = os.environ.get("DREAMSET_TRACKING", MODES[0])
+    if chosen not in MODES:
+        raise UserError(f"DREAMSET_TRACKING is {chosen!r}, allowed are {', '.join(MODES)}; change the variable")
+    return chosen
+
+
+def _hand_over(chosen: str) -> None:
+    if chosen == "foreground":
+        from dreamset.pipeline.delivery import deliver_all
+
+        deliver_all(OUTBOX)
+    elif chosen == "background":
+        send_in_background()
+    failure = OUTBOX / "failure.txt"
+    if chosen != "off" and failure.exists():
+        waiting = len(list(OUTBOX.glob("*.jsonl")))
+        log.warning(
+            "tracking: %d run(s) wait in %s (%s); the next stage or `dreamset ui` sends them",
+            waiting,
+            OUTBOX,
+            failure.read_text(encoding="utf-8"),
+        )
+
+
+def send_in_background() -> None:
+    """Starts the sending process; a second one sees the first at work and ends at once."""
+    if delivering():
+        return
+    with (OUTBOX / "delivery.log").open("a") as output:
+        subprocess.Popen(  # noqa: S603 - our own module; -P keeps the clone's folder names off its path
+            [sys.executable, "-P", "-m", "dreamset.pipeline.delivery", str(OUTBOX)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C ends the stage, not what it still has to say
+        )
+
+
+def delivering() -> bool:
+    """Whether a sending process is at work."""
     try:
-        client = connect()
-        experiment_id = _experiment(client, experiment)
-        if root is None or lineage is None:
-            return StageRun(client, (_create(client, experiment_id, stage, {}),))
-        found = None if new_root else _find_root(client, experiment_id, lineage)
-        root_id = found or _create_root(client, experiment_id, root, lineage)
-        child = _create(client, experiment_id, stage, {"mlflow.parentRunId": root_id, LINEAGE: lineage})
-        return StageRun(client, (child, root_id))
-    except Exception as error:
-        _warn(error)
-        return StageRun(None, (), working=False)
+        with FileLock(OUTBOX / "delivery.lock", blocking=False):
+            return False
+    except Timeout:
+        return True
 
 
-def connect() -> Any:
-    """A client of ``MLFLOW_TRACKING_URI`` or, without it, of the embedded store, which is made on first use.
-
-    Processes that open a fresh SQLite store at the same time break it for good, so the first one holds a lock.
-    """
-    from mlflow import MlflowClient
-
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if uri:
-        return MlflowClient(uri)
-    EMBEDDED.mkdir(exist_ok=True)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    with FileLock(EMBEDDED / ".lock"):
-        client = MlflowClient(embedded_uri())
-        client.search_experiments(max_results=1)
-    return client
+def snapshot(path: Path, folder: Path) -> Path:
+    """A hard link to each file, or a copy on another disk: later changes are renames and leave it as it is."""
+    folder.mkdir(parents=True)
+    target = folder / path.name
+    if path.is_dir():
+        shutil.copytree(path, target, copy_function=_link)
+    else:
+        _link(str(path), str(target))
+    return target
 
 
-def embedded_uri() -> str:
-    """The SQLite store below the working folder."""
-    return f"sqlite:///{(EMBEDDED / 'mlflow.db').resolve()}"
-
-
-def _experiment(client: Any, name: str) -> str:
-    with FileLock(EMBEDDED / ".lock") if EMBEDDED.exists() else _nothing():
-        found = client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        location = None if os.environ.get("MLFLOW_TRACKING_URI") else (EMBEDDED / "artifacts" / name).resolve().as_uri()
-        return str(client.create_experiment(name, artifact_location=location))
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
-
-
-def _create(client: Any, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
-    return str(client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id)
-
-
-def _create_root(client: Any, experiment_id: str, name: str, lineage: str) -> str:
-    before = [run for run in client.search_runs([experiment_id]) if "mlflow.parentRunId" not in run.data.tags]
-    color = RUN_COLORS[len(before) % len(RUN_COLORS)]
-    return _create(client, experiment_id, name, {LINEAGE: lineage, "mlflow.runColor": color})
-
-
-def _find_root(client: Any, experiment_id: str, lineage: str) -> str | None:
-    """The latest root run of the same model."""
-    runs = client.search_runs([experiment_id], f"tags.`{LINEAGE}` = '{lineage}'", order_by=["start_time DESC"])
-    roots = [run.info.run_id for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    return roots[0] if roots else None
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -235,7 +241,3 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def _warn(error: Exception) -> None:
-    log.warning("tracking is off for the rest of this stage: %s", " ".join(str(error).split())[:300])

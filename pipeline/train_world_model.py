@@ -3,22 +3,21 @@
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 import yaml
 
-from dreamset.core.files import replaced_folder, save_with
+from dreamset.core.files import replaced_folder
 from dreamset.datasets import SequenceSampler, Store
 from dreamset.models.world_model import WorldModel
 from dreamset.objectives.base import Objective
 from dreamset.pipeline import tracking
 from dreamset.pipeline.artifacts import SavedModel, save_model, save_weights
 from dreamset.pipeline.checkpoint import Checkpoint
-from dreamset.pipeline.files import digest, write_json
-from dreamset.pipeline.ingest import reference
+from dreamset.pipeline.devices import choose_device
+from dreamset.pipeline.files import digest, write_csv, write_json
 from dreamset.pipeline.loop import Training, advance
 from dreamset.pipeline.open_loop import open_loop_prediction, train_probe_decoder
-from dreamset.pipeline.runtime import build_part, choose_device
+from dreamset.pipeline.runtime import build_part
 from dreamset.pipeline.trainers import WorldModelTrainer
 from dreamset.pipeline.validation import Validator
 
@@ -49,7 +48,7 @@ def run(config: dict[str, Any]) -> None:
     name = f"{config['objective_name']} (seed {config['seed']})"
     with tracking.stage_run("train_world_model", root=name, lineage=lineage["key"], new_root=saved is None) as tracked:
         tracked.parameters(config, on_root=True)
-        tracked.dataset(reference(store, config["dataset"]))
+        tracked.dataset(tracking.reference(store, config["dataset"]))
         train(config, training, validator, checkpoint, tracked)
         finish(config, training, validator, lineage, tracked)
     checkpoint.remove()
@@ -143,8 +142,8 @@ def finish(
     with replaced_folder(output) as fresh:
         save_model(fresh / "model", model, SavedModel(config["world_model"], model.spec, lineage))
         save_weights(fresh / "objective" / "objective.safetensors", training.trainer.objective)
-        history = pd.DataFrame(training.history).rename(columns=lambda name: name.removeprefix("validation/"))
-        save_with(fresh / "validation.csv", lambda path: history.to_csv(path, index=False))
+        rows = [{name.removeprefix("validation/"): value for name, value in row.items()} for row in training.history]
+        write_csv(fresh / "validation.csv", rows)
         shown.save(fresh / "media", episodes=settings["video_episodes"])
         write_json(fresh / "metrics.json", metrics)
     tracked.headline({name: value for name, value in metrics.items() if not name.startswith("validation/")})

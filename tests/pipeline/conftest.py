@@ -21,6 +21,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``data/`` as the stages ``collect`` and ``ingest`` leave it."""
     folder = tmp_path_factory.mktemp("tiny")
     before = Path.cwd()
+    os.environ["DREAMSET_TRACKING"] = "off"  # before any test's own fixtures
     os.chdir(folder)
     try:
         config = compose(TINY)
@@ -48,12 +49,7 @@ def configure(workspace: Path) -> Configure:  # noqa: ARG001 - the configuration
     return stage_config
 
 
-@pytest.fixture(scope="session")
-def _tracking_store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One SQLite store for all tests that do not look at tracking: a fresh one takes seconds to make."""
-    return f"sqlite:///{tmp_path_factory.mktemp('tracking') / 'mlflow.db'}"
-
-
 @pytest.fixture(autouse=True)
-def _shared_tracking(_tracking_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", _tracking_store)
+def _no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow takes seconds to load; the tests that look at it switch it on."""
+    monkeypatch.setenv("DREAMSET_TRACKING", "off")

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,16 +14,18 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from dreamset.pipeline import evaluate, learn_behavior, tracking, train_world_model
+from dreamset.core.errors import UserError
+from dreamset.pipeline import delivery, evaluate, learn_behavior, tracking, train_world_model
 
 Configure = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    """The embedded store of the working folder."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    client: MlflowClient = tracking.connect()
+    """The embedded store of the working folder; stages send before they end."""
+    monkeypatch.setenv("DREAMSET_TRACKING", "foreground")
+    Path("tracking").mkdir()
+    client: MlflowClient = delivery.client_of(delivery.embedded_uri())
     return client
 
 
@@ -66,14 +70,94 @@ def test_a_stage_alone_finds_the_root_of_its_model(client: MlflowClient, configu
     assert len(children) == 3
 
 
-def test_a_server_that_is_away_stops_nothing(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_what_an_absent_server_missed_arrives_when_it_is_back(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    train_world_model.run(configure("train_world_model"))
-    assert Path("runs/world_model/reconstruction-0/model/model.safetensors").exists()
-    assert sum("tracking is off" in record.message for record in caplog.records) == 1
+    kept = tmp_path / "kept.txt"
+    kept.write_text("as it was")
+    with tracking.stage_run("patient") as run:
+        run.metrics({"seen": 1.0})
+        run.artifacts(kept)
+    assert sum("1 run(s) wait in tracking/outbox" in record.message for record in caplog.records) == 1
+    kept.unlink()
+    (letter,) = tracking.OUTBOX.glob("*.jsonl")
+    letter.write_text(letter.read_text().replace('"http://127.0.0.1:9"', "null"))  # the server is back
+    delivery.deliver_all(tracking.OUTBOX)
+    roots, _ = runs_of(client)
+    assert roots[0].data.metrics == {"seen": 1.0}
+    assert (tracking_artifacts(roots[0]) / "kept.txt").read_text() == "as it was"
+    assert {path.name for path in tracking.OUTBOX.iterdir()} <= {"delivery.lock"}
+
+
+def tracking_artifacts(run: Run) -> Path:
+    return Path(run.info.artifact_uri.removeprefix("file://"))
+
+
+def test_a_line_that_mlflow_refuses_costs_that_line_only(
+    client: MlflowClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tracking.stage_run("picky") as run:
+        run.metrics({"a name; with a forbidden * sign": 1.0})
+        run.parameters({"kept": 1})
+    roots, _ = runs_of(client)
+    assert roots[0].data.params == {"kept": "1"}
+    assert roots[0].info.status == "FINISHED"
+    assert any("MLflow refuses metrics" in record.message for record in caplog.records)
+
+
+def test_delivery_that_breaks_off_goes_on_where_it_stopped(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectionError("away")
+
+    with monkeypatch.context() as broken:
+        broken.setitem(delivery.SENDERS, "parameters", fail)
+        broken.setattr(type(client), "search_experiments", fail)
+        with tracking.stage_run("twice") as run:
+            run.metrics({"seen": 1.0})
+            run.parameters({"kept": 1})
+            run.metrics({"seen": 2.0}, 1)
+        assert (tracking.OUTBOX / "failure.txt").read_text() == "away"
+    delivery.deliver_all(tracking.OUTBOX)
+    roots, _ = runs_of(client)
+    assert len(roots) == 1
+    assert [m.value for m in client.get_metric_history(roots[0].info.run_id, "seen")] == [1.0, 2.0]
+
+
+def test_a_stage_that_is_shot_is_marked_by_the_background_process(client: MlflowClient) -> None:
+    code = (
+        "import os, signal\n"
+        "from dreamset.pipeline import tracking\n"
+        "with tracking.stage_run('shot') as run:\n"
+        "    run.metrics({'seen': 1.0})\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = os.environ | {"DREAMSET_TRACKING": "background"}
+    shot = subprocess.run([sys.executable, "-P", "-c", code], env=environment, timeout=60)
+    assert shot.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 60
+    while list(tracking.OUTBOX.glob("*.jsonl")):
+        assert time.monotonic() < deadline, (tracking.OUTBOX / "delivery.log").read_text()
+        time.sleep(0.1)
+    roots, _ = runs_of(client)
+    assert (roots[0].info.status, roots[0].data.metrics) == ("KILLED", {"seen": 1.0})
+
+
+def test_off_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DREAMSET_TRACKING", "off")
+    with tracking.stage_run("silent") as run:
+        run.metrics({"seen": 1.0})
+        run.artifacts(Path("nowhere"))
+    assert not Path("tracking").exists()
+
+
+def test_an_unknown_mode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DREAMSET_TRACKING", "sometimes")
+    with pytest.raises(UserError, match="DREAMSET_TRACKING is 'sometimes'"), tracking.stage_run("any"):
+        pass
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
@@ -92,20 +176,21 @@ def test_processes_may_open_a_fresh_store_at_the_same_time() -> None:
         "with tracking.stage_run('together', root='root', lineage='same') as run:\n"
         "    run.metrics({'one': 1.0})\n"
         "    run.dataset(tracking.DatasetReference('data', 'digest', 'here'))\n"
-        "    assert run.working\n"
     )
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    environment = os.environ | {"DREAMSET_TRACKING": "foreground"}
     processes = [
-        subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE) for _ in range(3)
+        subprocess.Popen([sys.executable, "-P", "-c", code], env=environment, stderr=subprocess.PIPE) for _ in range(3)
     ]
     errors = [process.communicate()[1].decode() for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], json.dumps(errors)
+    roots, children = runs_of(delivery.client_of(delivery.embedded_uri()))
+    assert [run.info.status for run in (*roots, *children)] == ["FINISHED"] * 4
 
 
 def test_more_metrics_than_one_request_takes_arrive_whole(client: MlflowClient) -> None:
     with tracking.stage_run("many") as run:
-        for step in range(tracking.LARGEST_BATCH + 10):
+        for step in range(delivery.LARGEST_BATCH + 10):
             run.metrics({"value": float(step)}, step)
     roots, _ = runs_of(client)
     history = client.get_metric_history(roots[0].info.run_id, "value")
-    assert [point.value for point in history] == [float(step) for step in range(tracking.LARGEST_BATCH + 10)]
+    assert [point.value for point in history] == [float(step) for step in range(delivery.LARGEST_BATCH + 10)]

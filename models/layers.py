@@ -36,4 +36,5 @@ def images_to_planes(image: Tensor) -> Tensor:
     The layout change is only a view: the bytes stay where the store put them.
     """
     flat = image.reshape(-1, *image.shape[-3:])
+    assert flat.dtype == torch.uint8, f"images are uint8, got {flat.dtype}"  # also: the copy below may be written to
     return flat.to(torch.get_default_dtype()).div_(255).sub_(0.5).permute(0, 3, 1, 2)

@@ -96,6 +96,7 @@ class BehaviorTrainer:
         clip_norm: float,
         generator: torch.Generator,
     ) -> None:
+        assert not any(parameter.requires_grad for parameter in model.parameters()), "the world model must be frozen"
         self.model = model
         self.behavior = behavior
         self.reward = reward

@@ -1,49 +1,109 @@
 """From a store to batches of windows."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from dreamset.core.errors import UserError
 from dreamset.core.records import SequenceBatch
-from dreamset.datasets.layout import ACTION, IS_FIRST, IS_LAST, IS_TERMINAL, PRIVILEGED, REWARD
+from dreamset.core.spec import DataSpec
+from dreamset.datasets.batches import Columns, copy_windows, empty_batch
 from dreamset.datasets.store import Store
-from dreamset.datasets.windows import WindowIndex
+from dreamset.datasets.strategies import UNIFORM_WINDOWS, Strategy, WindowDraw
+from dreamset.datasets.stream import BatchStream
+from dreamset.datasets.windows import Segment, WindowIndex
 
 
-class SequenceSampler:
-    """Draws windows uniformly, with replacement, from all windows of a split that stay inside one episode."""
+class WindowSource:
+    """The windows of a split and how likely each is drawn.
 
-    def __init__(self, store: Store, *, split: str, batch_size: int, length: int, seed: int) -> None:
+    Args:
+        store: the dataset.
+        split: name of the split.
+        length: rows T of a window.
+        crossing: whether a window may reach over the ends of episodes; the model's scan starts anew at ``is_first``.
+            Without it, episodes shorter than a window are left out (``excluded``).
+        strategy: how windows are drawn.
+
+    Raises:
+        UserError: if there is no such split or no window in it.
+    """
+
+    def __init__(
+        self, store: Store, *, split: str, length: int, crossing: bool = False, strategy: Strategy = UNIFORM_WINDOWS
+    ) -> None:
         self._store = store
         self._episodes = store.split(split)
-        self._index = WindowIndex(store.lengths[self._episodes], length)
-        self._batch_size = _at_least_one(batch_size)
-        self._length = length
-        self._generator = np.random.default_rng(seed)
+        self._index = WindowIndex(store.lengths[self._episodes], length, crossing=crossing)
+        self._draw = WindowDraw(strategy, self._index, store.returns[self._episodes])
+
+    @property
+    def spec(self) -> DataSpec:
+        """What a row holds."""
+        return self._store.spec
+
+    @property
+    def length(self) -> int:
+        """Rows of a window."""
+        return self._index.window
 
     @property
     def windows(self) -> int:
         """How many different windows there are."""
         return self._index.total
 
-    def sample(self) -> SequenceBatch:
-        """The next batch, in memory of its own."""
-        numbers = self._generator.integers(self._index.total, size=self._batch_size)
-        episodes, starts = self._index.locate(numbers)
-        windows = zip(self._episodes[episodes].tolist(), starts.tolist(), strict=True)
-        return _gather(self._store, list(windows), self._length)
+    @property
+    def excluded(self) -> int:
+        """How many episodes of the split are too short for a window."""
+        return self._index.excluded
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a later sampler needs to continue with the very next batch; plain json values."""
-        return {"generator": self._generator.bit_generator.state}
+    def fill(self, columns: Columns, generator: np.random.Generator) -> None:
+        """Draws a window for every row of ``columns``."""
+        size = len(next(iter(columns.values())))
+        first_rows = self._draw.first_rows(size, generator).tolist()
+        copy_windows(self._store, map(self._segments, first_rows), columns)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues where ``state`` was taken."""
-        self._generator.bit_generator.state = state["generator"]
+    def _segments(self, first_row: int) -> Iterator[Segment]:
+        """The window in the store's episode numbers instead of places in the split."""
+        for place, start, stop in self._index.segments(first_row):
+            yield Segment(int(self._episodes[place]), start, stop)
+
+
+class SequenceSampler(BatchStream):
+    """Draws batches of windows from one split of a store, with replacement.
+
+    ``crossing`` and ``strategy`` are those of ``WindowSource``; by default all windows inside one episode are equally
+    likely. ``seed`` and ``rank`` are those of ``BatchStream``.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        split: str,
+        batch_size: int,
+        length: int,
+        seed: int,
+        rank: int = 0,
+        crossing: bool = False,
+        strategy: Strategy = UNIFORM_WINDOWS,
+    ) -> None:
+        super().__init__(store.spec, batch_size=batch_size, length=length, seed=seed, rank=rank)
+        self._source = WindowSource(store, split=split, length=length, crossing=crossing, strategy=strategy)
+
+    @property
+    def windows(self) -> int:
+        """How many different windows there are."""
+        return self._source.windows
+
+    @property
+    def excluded(self) -> int:
+        """How many episodes of the split are too short for a window."""
+        return self._source.excluded
+
+    def fill(self, number: int, columns: Columns) -> None:
+        """See ``BatchStream``."""
+        self._source.fill(columns, self._generator(number))
 
 
 def sequences(
@@ -56,31 +116,14 @@ def sequences(
     """
     episodes = store.split(split)
     WindowIndex(store.lengths[episodes], length)  # says so if no episode is long enough
-    chosen = episodes[store.lengths[episodes] >= length][:limit].tolist()
-    size = _at_least_one(batch_size)
-    parts = [chosen[first : first + size] for first in range(0, len(chosen), size)]
-    return (_gather(store, [(episode, 0) for episode in part], length) for part in parts)
-
-
-def _gather(store: Store, windows: Sequence[tuple[int, int]], length: int) -> SequenceBatch:
-    """Copies windows, given as (episode, first row), from the maps into fresh memory, once."""
-    parts = [store.read(episode, start, start + length) for episode, start in windows]
-    return _batch(store, {name: torch.from_numpy(np.stack([part[name] for part in parts])) for name in parts[0]})
-
-
-def _batch(store: Store, columns: Mapping[str, Tensor]) -> SequenceBatch:
-    return SequenceBatch(
-        observations={name: columns[name] for name in store.spec.observations},
-        action=columns[ACTION],
-        reward=columns[REWARD],
-        is_first=columns[IS_FIRST],
-        is_last=columns[IS_LAST],
-        is_terminal=columns[IS_TERMINAL],
-        privileged={name: columns[PRIVILEGED + name] for name in store.spec.privileged},
-    )
-
-
-def _at_least_one(batch_size: int) -> int:
     if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}, allowed is 1 or more; set `batch.size` of the training")
-    return batch_size
+        raise UserError(f"batch_size is {batch_size}, allowed is 1 or more")
+    chosen = episodes[store.lengths[episodes] >= length][:limit].tolist()
+    parts = [chosen[first : first + batch_size] for first in range(0, len(chosen), batch_size)]
+    return (_starts(store, part, length) for part in parts)
+
+
+def _starts(store: Store, episodes: list[int], length: int) -> SequenceBatch:
+    batch, columns = empty_batch(store.spec, len(episodes), length)
+    copy_windows(store, ([Segment(episode, 0, length)] for episode in episodes), columns)
+    return batch

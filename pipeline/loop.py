@@ -10,9 +10,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dreamset.core.records import SequenceBatch
-from dreamset.datasets import SequenceSampler
+from dreamset.datasets import SequenceSampler, Store
+from dreamset.datasets.prefetch import Prefetcher
 from dreamset.pipeline.checkpoint import Checkpoint
-from dreamset.pipeline.runtime import progress
+from dreamset.pipeline.runtime import build_part, progress
 
 
 class Trainer(Protocol):
@@ -68,9 +69,24 @@ def advance(
     steps = range(training.update, updates)
     began = time.monotonic() - training.seconds
     bar = progress(steps, description=description, total=updates, initial=training.update)
-    for _ in bar:
-        figures = training.trainer.step(training.sampler.sample().to(device))
-        training.update += 1
-        training.seconds = time.monotonic() - began
-        yield bar, figures
-        checkpoint.save_if_due(training.state_dict)
+    with Prefetcher(training.sampler, device=device) as batches:
+        for _ in bar:
+            figures = training.trainer.step(batches.sample())
+            training.sampler.load_state_dict(batches.state_dict())
+            training.update += 1
+            training.seconds = time.monotonic() - began
+            yield bar, figures
+            checkpoint.save_if_due(training.state_dict)
+
+
+def build_sampler(settings: Mapping[str, Any], store: Store, *, seed: int) -> SequenceSampler:
+    """Batches of the training split, as the ``batch`` entry of a training's settings says."""
+    return SequenceSampler(
+        store,
+        split="train",
+        batch_size=settings["size"],
+        length=settings["length"],
+        seed=seed,
+        crossing=settings["crossing"],
+        strategy=build_part(settings["strategy"]),
+    )

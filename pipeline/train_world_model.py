@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from dreamset.core.files import replaced_folder
-from dreamset.datasets import SequenceSampler, Store
+from dreamset.datasets import Store
 from dreamset.models.world_model import WorldModel
 from dreamset.objectives.base import Objective
 from dreamset.pipeline import tracking
@@ -15,7 +15,7 @@ from dreamset.pipeline.artifacts import SavedModel, save_model, save_weights
 from dreamset.pipeline.checkpoint import Checkpoint
 from dreamset.pipeline.devices import choose_device
 from dreamset.pipeline.files import digest, write_csv, write_json
-from dreamset.pipeline.loop import Training, advance
+from dreamset.pipeline.loop import Training, advance, build_sampler
 from dreamset.pipeline.open_loop import open_loop_prediction, train_probe_decoder
 from dreamset.pipeline.runtime import build_part
 from dreamset.pipeline.trainers import WorldModelTrainer
@@ -81,11 +81,7 @@ def start(config: dict[str, Any], store: Store, device: torch.device) -> Trainin
         generator=generator,
         scheduler=None if settings["scheduler"] is None else build_part(settings["scheduler"]),
     )
-    batch = settings["batch"]
-    sampler = SequenceSampler(
-        store, split="train", batch_size=batch["size"], length=batch["length"], seed=config["seed"]
-    )
-    return Training(trainer, sampler)
+    return Training(trainer, build_sampler(settings["batch"], store, seed=config["seed"]))
 
 
 def build_networks(config: dict[str, Any], store: Store, device: torch.device) -> tuple[WorldModel, Objective]:

@@ -1,4 +1,5 @@
 import json
+import pickle
 import warnings
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from dreamset.core.errors import UserError
 from dreamset.core.records import SequenceBatch
 from dreamset.datasets import SequenceSampler, sequences
+from dreamset.datasets.strategies import ByReturn, Ends
 from dreamset.datasets.windows import WindowIndex
 
 
@@ -64,15 +66,73 @@ def test_every_window_of_the_split_is_drawn_equally_often(make_store):
 
 def test_a_resumed_sampler_continues_with_the_very_next_batch(make_store):
     store = make_store(30, 30, 30)
-    settings = {"split": "train", "batch_size": 4, "length": 5}
-    sampler = SequenceSampler(store, **settings, seed=0)
+    settings = {"split": "train", "batch_size": 4, "length": 5, "seed": 0}
+    sampler = SequenceSampler(store, **settings)
     sampler.sample()
     state = json.loads(json.dumps(sampler.state_dict()))
     expected = [first_values(sampler.sample()) for _ in range(3)]
-    resumed = SequenceSampler(store, **settings, seed=99)
+    resumed = SequenceSampler(store, **settings)
     assert first_values(resumed.sample()) != expected[0]
     resumed.load_state_dict(state)
     assert [first_values(resumed.sample()) for _ in range(3)] == expected
+
+
+def test_a_batch_depends_on_its_number_and_not_on_what_was_drawn_before(make_store):
+    store = make_store(30, 30, 30)
+    settings = {"split": "train", "batch_size": 4, "length": 5, "seed": 0}
+    drawn = SequenceSampler(store, **settings)
+    in_order = [first_values(drawn.sample()) for _ in range(5)]
+    assert len({tuple(values) for values in in_order}) == 5
+    sampler = SequenceSampler(store, **settings)
+    assert [first_values(sampler.batch(number)) for number in (4, 0, 3, 1, 2)] == [in_order[k] for k in (4, 0, 3, 1, 2)]
+    assert first_values(sampler.sample()) == in_order[0]
+
+
+def test_ranks_draw_streams_of_their_own_and_the_first_is_that_of_a_process_alone(make_store):
+    store = make_store(*[60] * 6)
+
+    def draw(**settings: int) -> list[float]:
+        sampler = SequenceSampler(store, split="train", batch_size=8, length=5, seed=0, **settings)
+        return [value for _ in range(3) for value in first_values(sampler.sample())]
+
+    streams = [draw(rank=rank) for rank in range(4)]
+    assert streams[0] == draw()
+    assert len({tuple(stream) for stream in streams}) == 4
+    batches = {tuple(stream[first : first + 8]) for stream in streams for first in (0, 8, 16)}
+    assert len(batches) == 12  # nor is one rank ahead of another
+
+
+def test_crossing_windows_join_whole_episodes_and_use_short_ones(make_store):
+    store = make_store(3, 1, 2, 9, validation_fraction=0.3)
+    episodes = store.split("train")
+    rows = np.concatenate([store.read(episode)["state"][:, 0] for episode in episodes])
+    settings = {"split": "train", "length": 5, "seed": 0, "batch_size": 300}
+    short = int((store.lengths[episodes] < 5).sum())
+    assert short
+    assert SequenceSampler(store, **settings).excluded == short
+    sampler = SequenceSampler(store, **settings, crossing=True)
+    assert (sampler.excluded, sampler.windows) == (0, len(rows) - 4)
+    batch = sampler.sample()
+    found = {tuple(window) for window in batch.observations["state"][..., 0].tolist()}
+    assert found == {tuple(rows[first : first + 5].tolist()) for first in range(len(rows) - 4)}
+    count = batch.observations["state"][..., 0]
+    assert torch.equal(batch.is_first, count % 1000 == 0)
+    assert batch.is_first[:, 1:].any()
+    assert torch.equal(batch.reward, torch.where(batch.is_first, 0.0, count - 0.5))
+
+
+def test_the_strategy_weighs_the_episodes_of_the_split_by_their_own_returns(make_store):
+    shares = {"train": np.array([1, 3, 4]), "validation": np.array([0, 2, 5])}
+    store = make_store(9, 9, 9, 40, 9, 9, splits=lambda _: shares)
+    assert np.argmax(store.returns) == 3
+    best = Ends(1.0, ByReturn(temperature=1e-3))
+    sampler = SequenceSampler(store, split="train", batch_size=50, length=3, seed=0, strategy=best)
+    assert set(first_values(sampler.sample())) == {3038.0}
+
+
+def test_a_sampler_travels_to_another_process(make_store):
+    sampler = SequenceSampler(make_store(9, 9), split="train", batch_size=4, length=5, seed=0)
+    assert first_values(pickle.loads(pickle.dumps(sampler)).batch(3)) == first_values(sampler.batch(3))
 
 
 def test_the_seed_alone_decides(make_store):
@@ -135,3 +195,5 @@ def test_an_unknown_split_or_an_empty_batch_is_refused(make_store):
         SequenceSampler(store, split="test", batch_size=1, length=2, seed=0)
     with pytest.raises(UserError, match="batch_size is 0"):
         SequenceSampler(store, split="train", batch_size=0, length=2, seed=0)
+    with pytest.raises(UserError, match="batch_size is 0"):
+        sequences(store, split="train", batch_size=0, length=2)

@@ -27,7 +27,8 @@ def test_paper_preset_is_the_published_scale() -> None:
     assert config["world_model"]["dynamics"]["cell"]["size"] == 200
     assert config["world_model"]["divergence"]["weight"] == 1.0
     assert config["world_model"]["divergence"]["free_nats"] == 3.0
-    assert config["world_model_training"]["batch"] == {"size": 50, "length": 50}
+    batch = config["world_model_training"]["batch"]
+    assert (batch["size"], batch["length"]) == (50, 50)
     assert config["world_model_training"]["optimizer"]["lr"] == 6e-4
     assert config["behavior_training"]["actor_optimizer"]["lr"] == 8e-5
     assert (config["behavior"]["horizon"], config["behavior"]["discount"], config["behavior"]["lambda_"]) == (

@@ -10,7 +10,8 @@ import pytest
 
 from dreamset.core.errors import UserError
 from dreamset.core.records import SequenceBatch
-from dreamset.datasets import SequenceSampler, Store
+from dreamset.datasets import Store
+from dreamset.datasets.prefetch import Prefetcher
 from dreamset.pipeline import checkpoint, evaluate, learn_behavior, train_world_model
 
 Configure = Callable[..., dict[str, Any]]
@@ -24,15 +25,15 @@ class Killed(BaseException):
 
 
 def kill_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
-    sample, drawn = SequenceSampler.sample, [0]
+    sample, drawn = Prefetcher.sample, [0]
 
-    def interrupted(self: SequenceSampler) -> SequenceBatch:
+    def interrupted(self: Prefetcher) -> SequenceBatch:
         if drawn[0] == batches:
             raise Killed
         drawn[0] += 1
         return sample(self)
 
-    monkeypatch.setattr(SequenceSampler, "sample", interrupted)
+    monkeypatch.setattr(Prefetcher, "sample", interrupted)
 
 
 @pytest.fixture(autouse=True)

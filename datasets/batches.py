@@ -1,0 +1,65 @@
+"""Batches in memory: allocated once per batch, each window copied straight from the maps into its place."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dreamset.core.records import SequenceBatch
+from dreamset.core.spec import DataSpec
+from dreamset.datasets.episode import Array
+from dreamset.datasets.layout import ACTION, IS_FIRST, IS_LAST, IS_TERMINAL, PRIVILEGED, REWARD, column_specs
+from dreamset.datasets.store import Store
+from dreamset.datasets.windows import Segment
+
+Columns = Mapping[str, Array]  # name in the store -> [B, T, ...]
+
+
+def empty_batch(fields: DataSpec, size: int, length: int, *, pinned: bool = False) -> tuple[SequenceBatch, Columns]:
+    """A batch of undefined content, and the same memory by column.
+
+    Args:
+        fields: what the batch holds.
+        size: sequences B.
+        length: rows T of each.
+        pinned: whether in page-locked memory, from which a GPU copies by itself.
+    """
+    allocate = _pinned if pinned else _plain
+    tensors = {name: allocate((size, length, *spec.shape), spec.dtype) for name, spec in column_specs(fields).items()}
+    return _batch(fields, tensors), {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def copy_windows(store: Store, windows: Iterable[Iterable[Segment]], columns: Columns) -> None:
+    """Fills ``columns`` with windows, one per row; a window's segments follow each other.
+
+    NumPy releases the interpreter while it copies, also while it waits for the disk.
+    """
+    for row, segments in enumerate(windows):
+        filled = 0
+        for episode, start, stop in segments:
+            end = filled + stop - start
+            for name, values in store.read(episode, start, stop).items():
+                columns[name][row, filled:end] = values
+            filled = end
+
+
+def _batch(spec: DataSpec, columns: Mapping[str, Tensor]) -> SequenceBatch:
+    return SequenceBatch(
+        observations={name: columns[name] for name in spec.observations},
+        action=columns[ACTION],
+        reward=columns[REWARD],
+        is_first=columns[IS_FIRST],
+        is_last=columns[IS_LAST],
+        is_terminal=columns[IS_TERMINAL],
+        privileged={name: columns[PRIVILEGED + name] for name in spec.privileged},
+    )
+
+
+def _plain(shape: tuple[int, ...], dtype: str) -> Tensor:
+    # NumPy asks for huge pages, PyTorch does not: first touching fresh memory would take longer than the copy
+    return torch.from_numpy(np.empty(shape, dtype))
+
+
+def _pinned(shape: tuple[int, ...], dtype: str) -> Tensor:
+    return torch.empty(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, pin_memory=True)

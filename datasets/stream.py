@@ -1,0 +1,62 @@
+"""Endless sequences of batches in which batch k is a function of its number alone."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dreamset.core.errors import UserError
+from dreamset.core.records import SequenceBatch
+from dreamset.core.spec import DataSpec
+from dreamset.datasets.batches import Columns, empty_batch
+
+
+class BatchStream(ABC):
+    """Batches 0, 1, 2, ...: batch k depends on the data, the settings, ``seed``, ``rank`` and k, on nothing else.
+
+    So the state is the number of the next batch, whoever drew how many before; processes of different ``rank`` draw
+    from streams that share no random number, and rank 0 draws what a process alone would.
+    """
+
+    def __init__(self, spec: DataSpec, *, batch_size: int, length: int, seed: int, rank: int = 0) -> None:
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}, allowed is 1 or more; set `batch.size` of the training")
+        self.spec = spec
+        self.batch_size = batch_size
+        self.length = length
+        self.next_number = 0
+        self._key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
+        self._rank = rank
+
+    @abstractmethod
+    def fill(self, number: int, columns: Columns) -> None:
+        """Writes batch ``number`` into ``columns``; threads may do so at the same time."""
+
+    def batch(self, number: int, *, pinned: bool = False) -> SequenceBatch:
+        """Batch ``number``, in memory of its own, page-locked if ``pinned``; leaves ``next_number`` as it is."""
+        batch, columns = empty_batch(self.spec, self.batch_size, self.length, pinned=pinned)
+        self.fill(number, columns)
+        return batch
+
+    def sample(self) -> SequenceBatch:
+        """The next batch, in memory of its own."""
+        batch = self.batch(self.next_number)
+        self.next_number += 1
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a later stream of the same settings needs to continue with the very next batch; plain json values."""
+        return {"next_number": self.next_number}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues where ``state`` was taken."""
+        self.next_number = state["next_number"]
+
+    def _generator(self, number: int, source: int = 0) -> np.random.Generator:
+        """The random numbers of one source's part of one batch.
+
+        Philox enciphers a counter of four words under the seed's key and itself counts in the lowest word only, so
+        these never meet those of another batch, source or rank.
+        """
+        return np.random.Generator(np.random.Philox(key=self._key, counter=[0, source, number, self._rank]))

@@ -1,22 +1,23 @@
 """What happened: any trajectory format in, one checked HDF5 store, batches of aligned windows out."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dreamset.datasets.episode import RawEpisode
-from dreamset.datasets.sources.minari import MinariSource
 from dreamset.datasets.store import Store
 from dreamset.datasets.writer import write_store
 
 if TYPE_CHECKING:
     from dreamset.datasets.sampler import SequenceSampler, sequences
+    from dreamset.datasets.sources.minari import MinariSource
 
 __all__ = ["MinariSource", "RawEpisode", "SequenceSampler", "Store", "sequences", "write_store"]
 
+# Loaded when asked for: samplers bring PyTorch, readers the libraries of their formats.
+_LAZY = {"SequenceSampler": "sampler", "sequences": "sampler", "MinariSource": "sources.minari"}
+
 
 def __getattr__(name: str) -> Any:
-    """The samplers load PyTorch, which nobody needs who only writes or looks at datasets."""
-    if name not in __all__:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from dreamset.datasets import sampler
-
-    return getattr(sampler, name)
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -6,16 +6,17 @@ from typing import Any
 from dreamset.core.spec import ArraySpec
 from dreamset.datasets.store import Store
 
-_LONGEST_CELL = 200  # characters: an environment's serialised spec would drown the table
+_LONGEST_CELL = 300  # characters: an environment's serialised spec would drown the table
 
 
 def summary_markdown(store: Store) -> str:
     """A dataset card: counts, columns, returns per split, where the data comes from, checksums."""
     sections = (
-        [f"# Dataset `{store.path.name}`", "", _counts(store)],
+        [f"# Dataset `{store.path.resolve().name}`", "", _counts(store)],
         ["## Columns", "", *_columns(store)],
         ["## Episodes", "", *_episodes(store)],
         ["## Source", "", *_table(("what", "value"), sorted(store.info["source"].items()))],
+        *_quarantine(store),
         ["## Files", "", *_files(store)],
     )
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
@@ -56,6 +57,15 @@ def _episodes(store: Store) -> list[str]:
 def _spread(figures: Mapping[str, Any]) -> list[str]:
     values = [figures["mean"], figures["std"], figures["min"], *figures["quartiles"], figures["max"]]
     return [f"{float(value):.4g}" for value in values]
+
+
+def _quarantine(store: Store) -> list[list[str]]:
+    """A section of its own if anything was left out."""
+    left_out = store.info["quarantined"]
+    if not left_out:
+        return []
+    rows = [(entry["episode"], entry["reason"]) for entry in left_out]
+    return [[f"## Quarantined: {len(left_out)} episodes", "", *_table(("episode", "reason"), rows)]]
 
 
 def _files(store: Store) -> list[str]:

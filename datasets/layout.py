@@ -1,4 +1,4 @@
-"""How a store looks on disk: a folder of flat HDF5 shards and ``dataset.json``."""
+"""How a store looks on disk: a folder of flat HDF5 shards, an index of the episodes and ``dataset.json``."""
 
 import json
 import math
@@ -10,9 +10,10 @@ from dreamset.core.errors import UserError
 from dreamset.core.spec import ArraySpec
 from dreamset.datasets.episode import Array, Episode, Fields
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ALIGNMENT = "action_precedes_observation"
 MANIFEST = "dataset.json"
+INDEX = "episodes.npz"
 
 ACTION, REWARD = "action", "reward"
 IS_FIRST, IS_LAST, IS_TERMINAL = "is_first", "is_last", "is_terminal"

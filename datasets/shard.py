@@ -1,15 +1,20 @@
-"""One HDF5 file of a store: contiguous columns at its root, written at once and read through a memory map."""
+"""One HDF5 file of a store: flat columns at its root, written at once and read through a memory map.
+
+Contiguous columns are mapped; compressed ones (lossless, for archives) are read by h5py, chunk by chunk.
+"""
 
 import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ArraySpec
+from dreamset.datasets.compression import compression_filter, load_filters
 from dreamset.datasets.episode import Array, Episode
 from dreamset.datasets.hdf5 import members, opened, require_plain, translated
 from dreamset.datasets.layout import (
@@ -22,21 +27,26 @@ from dreamset.datasets.layout import (
     columns_of,
 )
 
+_CHUNK_BYTES = 1 << 20
 _BYTE_ALIGNMENT = 64  # of every column in the file, so that mapped arrays are aligned for any dtype
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The mapped columns of one file; arrays are read-only views into it."""
+    """The columns of one file: read-only views into it, or h5py datasets where the file is compressed."""
 
-    columns: Mapping[str, Array]  # name -> [rows, ...]
+    columns: Mapping[str, Any]  # name -> [rows, ...], to be sliced
     lengths: Array  # [episodes] rows of each episode
     offsets: Array  # [episodes] first row of each episode
     returns: Array  # [episodes] sum of rewards
 
 
-def write_shard(path: Path, specs: Mapping[str, ArraySpec], episodes: Sequence[Episode]) -> None:
+def write_shard(
+    path: Path, specs: Mapping[str, ArraySpec], episodes: Sequence[Episode], *, compression: str | None = None
+) -> None:
     """Writes the episodes one after another; equal episodes give equal bytes."""
+    options = compression_filter(compression)
+    contents = [columns_of(episode) for episode in episodes]
     lengths = np.array([episode.rows for episode in episodes])
     ends = np.cumsum(lengths)
     figures = {
@@ -48,11 +58,11 @@ def write_shard(path: Path, specs: Mapping[str, ArraySpec], episodes: Sequence[E
         file.attrs["alignment"] = ALIGNMENT
         file.attrs["format_version"] = FORMAT_VERSION
         for name, spec in specs.items():
-            column = _create(file, name, (int(ends[-1]), *spec.shape), spec.dtype)
-            for episode, end in zip(episodes, ends, strict=True):
-                column[end - episode.rows : end] = columns_of(episode)[name]
+            column = _create(file, name, (int(ends[-1]), *spec.shape), spec.dtype, options)
+            for content, length, end in zip(contents, lengths, ends, strict=True):
+                column.write_direct(content[name], dest_sel=np.s_[end - length : end])
         for name, dtype in EPISODE_COLUMNS.items():
-            _create(file, name, lengths.shape, dtype)[:] = figures[name]
+            _create(file, name, lengths.shape, dtype, {})[:] = figures[name]
 
 
 def open_shard(path: Path, specs: Mapping[str, ArraySpec], *, episodes: int, rows: int) -> Shard:
@@ -69,15 +79,31 @@ def open_shard(path: Path, specs: Mapping[str, ArraySpec], *, episodes: int, row
     if missing:
         raise UserError(f"{path}: columns {missing} are missing; run the ingest stage again")
     content = _map(path)
-    columns = {name: np.ndarray(shape, dtype, content, offset=offsets[name]) for name, (shape, dtype) in wanted.items()}
+    columns: dict[str, Any] = {
+        name: np.ndarray(shape, dtype, content, offset=offset)
+        for name, (shape, dtype) in wanted.items()
+        if (offset := offsets[name]) is not None
+    }
     figures = {name: columns.pop(name) for name in EPISODE_COLUMNS}
+    columns |= _compressed(path, sorted(wanted.keys() - columns.keys() - figures.keys()))
     shard = Shard(columns, figures[EPISODE_ROWS], figures[EPISODE_OFFSET], figures[EPISODE_RETURN])
     _check_episodes(shard, rows, path)
     return shard
 
 
-def _create(file: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> h5py.Dataset:
-    return file.create_dataset(name, shape, dtype, track_times=False)  # a timestamp would change the bytes
+def _create(
+    file: h5py.File, name: str, shape: tuple[int, ...], dtype: str, compression: Mapping[str, Any]
+) -> h5py.Dataset:
+    options = dict(compression)
+    if options:
+        options["chunks"] = (chunk_rows(shape, np.dtype(dtype).itemsize), *shape[1:])
+    return file.create_dataset(name, shape, dtype, track_times=False, **options)  # a timestamp would change the bytes
+
+
+def chunk_rows(shape: tuple[int, ...], itemsize: int) -> int:
+    """Rows of a chunk of about one MiB: a window of pictures lies in one or two of them."""
+    row = itemsize * int(np.prod(shape[1:], dtype=np.int64))
+    return max(1, min(shape[0], _CHUNK_BYTES // row))
 
 
 def _checked_offset(
@@ -85,7 +111,8 @@ def _checked_offset(
     found: h5py.Group | h5py.Dataset,
     path: Path,
     wanted: Mapping[str, tuple[tuple[int, ...], np.dtype[np.generic]]],
-) -> int:
+) -> int | None:
+    """Where a contiguous column begins in the file; None if it is in chunks."""
     place = f"{path}: {name!r}"
     if not isinstance(found, h5py.Dataset):
         raise UserError(f"{place} is a group, a shard holds plain columns only; run the ingest stage again")
@@ -96,11 +123,21 @@ def _checked_offset(
         raise UserError(f"{place} is {got}, dataset.json says {dtype}{list(shape)}; run the ingest stage again")
     offset = found.id.get_offset()
     size = path.stat().st_size
-    if offset is None and found.size:
-        raise UserError(f"{place} is chunked or compressed, so it cannot be mapped; run the ingest stage again")
+    if found.chunks is not None and name not in EPISODE_COLUMNS:
+        return None
     if (offset or 0) + found.size * found.dtype.itemsize > size:
         raise UserError(f"{place} ends behind the end of the file of {size} bytes; it was cut short, copy it again")
     return offset or 0
+
+
+def _compressed(path: Path, names: Sequence[str]) -> dict[str, h5py.Dataset]:
+    """Columns that need unpacking; their datasets keep the file open."""
+    if not names:
+        return {}
+    load_filters()
+    with translated(str(path)):
+        file = h5py.File(path, "r", locking="best-effort")
+        return {name: file[name] for name in names}
 
 
 def _map(path: Path) -> mmap.mmap:

@@ -1,9 +1,11 @@
 """The store: a dataset that is read at memory speed through maps of its own HDF5 files."""
 
 import hashlib
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,12 @@ from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256
 from dreamset.core.spec import DataSpec
 from dreamset.datasets.episode import Array
-from dreamset.datasets.layout import MANIFEST, column_specs, read_manifest
+from dreamset.datasets.index import read_index
+from dreamset.datasets.layout import INDEX, MANIFEST, column_specs, read_manifest
 from dreamset.datasets.shard import Shard, open_shard
 from dreamset.datasets.windows import Indices
+
+_MOST_MAPPED = 512  # shards: every map holds a file open, and 1024 open files are a common limit
 
 
 class Store:
@@ -25,14 +30,18 @@ class Store:
         self.path = path
         self.info = info  # the content of dataset.json
         self.spec = DataSpec.from_json(info["spec"])
-        self.digest = hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
-        self._shards = [self._open_shard(entry) for entry in info["shards"]]
-        self.lengths: Indices = _joined([shard.lengths for shard in self._shards], np.int64)  # [episodes] rows
-        self.returns: NDArray[np.float64] = _joined([shard.returns for shard in self._shards], np.float64)  # [episodes]
-        self._offsets: Indices = _joined([shard.offsets for shard in self._shards], np.int64)
-        self._shard_of = np.repeat(np.arange(len(self._shards)), [len(shard.lengths) for shard in self._shards])
-        self._splits = {name: np.asarray(episodes, np.int64) for name, episodes in info["splits"].items()}
-        self._check_splits()
+        self.digest = _manifest_digest(path)
+        index = read_index(path, info["index_sha256"])
+        self.lengths: Indices = index.rows  # [episodes] rows
+        self.returns: NDArray[np.float64] = index.returns  # [episodes]
+        self._splits = {name: np.flatnonzero(index.split == code) for code, name in enumerate(info["splits"])}
+        self._entries = tuple(self._checked_entry(entry) for entry in info["shards"])
+        episodes = [int(entry["episodes"]) for entry in self._entries]
+        self._shard_of = np.repeat(np.arange(len(episodes)), episodes)
+        self._check_counts(index.split)
+        self._offsets = _offsets_in_shards(self.lengths, episodes)
+        self._shards: OrderedDict[int, Shard] = OrderedDict()
+        self._lock = Lock()
 
     @classmethod
     def open(cls, path: str | Path) -> "Store":
@@ -67,17 +76,20 @@ class Store:
         return self._splits[name]
 
     def read(self, episode: int, start: int = 0, stop: int | None = None) -> dict[str, Array]:
-        """Rows ``start`` to ``stop`` of every column of an episode: read-only views, nothing is copied."""
+        """Rows ``start`` to ``stop`` of every column of an episode: read-only views.
+
+        Nothing is copied, unless the store is compressed.
+        """
         rows = int(self.lengths[episode])
         end = rows if stop is None else stop
         if not 0 <= start <= end <= rows:
             raise IndexError(f"rows {start} to {end} of episode {episode}, which has {rows}")
         first = int(self._offsets[episode])
-        columns = self._shards[self._shard_of[episode]].columns
+        columns = self._shard(int(self._shard_of[episode])).columns
         return {name: values[first + start : first + end] for name, values in columns.items()}
 
-    def verify(self) -> None:
-        """Reads every byte and compares it with the checksums.
+    def verify(self, on_shard: Callable[[], None] = lambda: None) -> None:
+        """Reads every byte and compares it with the checksums; ``on_shard`` is called after each shard.
 
         Raises:
             UserError: naming the first shard that differs.
@@ -89,27 +101,63 @@ class Store:
                     f"{self.path / entry['file']}: its checksum is {found[:12]}..., {MANIFEST} says "
                     f"{entry['sha256'][:12]}...; restore the file or run the ingest stage again"
                 )
+            on_shard()
 
     @cached_property
     def _specs(self) -> Mapping[str, Any]:
         return column_specs(self.spec)
 
-    def _open_shard(self, entry: Mapping[str, Any]) -> Shard:
+    def _shard(self, number: int) -> Shard:
+        """Shards are mapped on first use; the one unused for longest is let go when too many are."""
+        with self._lock:
+            if number not in self._shards:
+                entry = self._entries[number]
+                if _manifest_digest(self.path) != self.digest:
+                    raise UserError(f"{self.path}: was replaced by another dataset while it was read; start again")
+                path = self.path / entry["file"]
+                shard = open_shard(path, self._specs, episodes=int(entry["episodes"]), rows=int(entry["rows"]))
+                mine = self._shard_of == number
+                if not np.array_equal(shard.lengths, self.lengths[mine]):
+                    raise UserError(f"{path}: its episodes are not those of {INDEX}; run the ingest stage again")
+                self._shards[number] = shard
+                if len(self._shards) > _MOST_MAPPED:
+                    self._shards.popitem(last=False)
+            self._shards.move_to_end(number)
+            return self._shards[number]
+
+    def _checked_entry(self, entry: Mapping[str, Any]) -> Mapping[str, Any]:
         name = str(entry["file"])
         if Path(name).name != name:
             raise UserError(f"{self.path / MANIFEST}: shard {name!r} lies outside the folder, which is refused")
-        return open_shard(self.path / name, self._specs, episodes=int(entry["episodes"]), rows=int(entry["rows"]))
-
-    def _check_splits(self) -> None:
-        numbers = np.concatenate([np.zeros(0, np.int64), *self._splits.values()])
-        if not np.array_equal(np.sort(numbers), np.arange(len(self.lengths))):
+        path = self.path / name
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; copy the whole dataset again or run the ingest stage again")
+        if path.stat().st_size != entry["bytes"]:
             raise UserError(
-                f"{self.path / MANIFEST}: the splits do not share out its {len(self.lengths)} episodes, each to one "
-                f"split; run the ingest stage again"
+                f"{path}: has {path.stat().st_size} bytes, {MANIFEST} says {entry['bytes']}; it was cut short or "
+                f"changed, copy it again or run the ingest stage again"
+            )
+        return entry
+
+    def _check_counts(self, split: NDArray[np.uint8]) -> None:
+        rows = sum(int(entry["rows"]) for entry in self._entries)
+        episodes = len(self.lengths)
+        fits = len(self._shard_of) == episodes == len(self.returns) == len(split) and int(self.lengths.sum()) == rows
+        if not fits or split.max(initial=0) >= max(len(self._splits), 1):
+            raise UserError(
+                f"{self.path / MANIFEST}: its shards and splits do not share out the {episodes} episodes of {INDEX}, "
+                f"each to one split; run the ingest stage again"
             )
 
 
-def _joined(parts: list[Array], dtype: type[Any]) -> NDArray[Any]:
-    joined = np.concatenate([np.zeros(0, dtype), *parts]).astype(dtype)
-    joined.flags.writeable = False
-    return joined
+def _manifest_digest(folder: Path) -> str:
+    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+
+
+def _offsets_in_shards(lengths: Indices, episodes: Sequence[int]) -> Indices:
+    """The first row of each episode within its shard."""
+    ends = np.cumsum(lengths)
+    firsts = np.cumsum([0, *episodes])[:-1]
+    before = np.concatenate([[0], ends])[firsts]  # rows before each shard
+    offsets: Indices = ends - lengths - np.repeat(before, episodes)
+    return offsets

@@ -1,6 +1,9 @@
 """From a source to a store: checks, aligns, splits and describes the episodes while they stream by."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +11,10 @@ import numpy as np
 
 from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256, replaced_folder
-from dreamset.core.spec import DataSpec
+from dreamset.core.spec import DataSpec, VectorStatistics
+from dreamset.datasets.duplicates import Fingerprints
 from dreamset.datasets.episode import Episode, align
+from dreamset.datasets.index import EpisodeIndex, split_codes
 from dreamset.datasets.layout import (
     ALIGNMENT,
     FORMAT_VERSION,
@@ -19,12 +24,15 @@ from dreamset.datasets.layout import (
     shard_name,
     write_manifest,
 )
-from dreamset.datasets.shard import write_shard
-from dreamset.datasets.sources.base import Source, SourceDescription, read_all
+from dreamset.datasets.read_ahead import read_ahead
+from dreamset.datasets.shard import open_shard, write_shard
+from dreamset.datasets.sources.base import Source, SourceDescription
 from dreamset.datasets.splits import TRAIN, split_episodes
 from dreamset.datasets.statistics import RunningMoments, describe_values
 from dreamset.datasets.store import Store
 from dreamset.datasets.windows import Indices
+
+ON_INVALID = ("error", "quarantine")
 
 
 def write_store(
@@ -33,57 +41,136 @@ def write_store(
     *,
     validation_fraction: float = 0.1,
     seed: int = 0,
+    splits: Callable[[Sequence[int]], Mapping[str, Indices]] | None = None,
+    on_invalid: str = "error",
+    compression: str | None = None,
     shard_bytes: int = 64 << 20,
+    workers: int = 2,
     on_episode: Callable[[int], None] | None = None,
 ) -> Store:
     """Writes every episode of ``source`` into the folder ``path`` and opens it.
 
-    Memory is bounded by one shard and one episode. An existing store at ``path`` is replaced when the new one is
-    complete, and kept if anything fails. ``on_episode`` hears how many episodes are done. Equal input gives equal
-    bytes.
+    Memory is bounded by one shard and ``workers + 1`` episodes. An existing store at ``path`` is replaced when the new
+    one is complete, and kept if anything fails. Equal input gives equal bytes, whatever the number of workers.
+
+    Args:
+        source: where the episodes come from.
+        path: the store's folder.
+        validation_fraction: share of the episodes that validates, drawn from ``seed``.
+        seed: of the split.
+        splits: instead of a drawn split, a function from the kept episodes' numbers in the source to named lists of
+            positions among them.
+        on_invalid: ``error`` stops at the first invalid episode, ``quarantine`` leaves such episodes out and lists
+            each with its reason in ``dataset.json``.
+        compression: lossless compression by name (``compression.FILTERS``); None keeps columns that can be mapped.
+        shard_bytes: size at which a shard is closed.
+        workers: threads that read and decode episodes.
+        on_episode: hears how many episodes are done.
 
     Raises:
         UserError: if an episode is not what the source promised, or ``path`` holds something that is no store.
     """
+    if on_invalid not in ON_INVALID:
+        raise UserError(f"on_invalid is {on_invalid!r}, allowed are {' or '.join(ON_INVALID)}; mend the settings")
     target = Path(path)
     _require_replaceable(target)
     description = source.describe()
-    splits = split_episodes(source.episode_count, validation_fraction=validation_fraction, seed=seed)
-    with replaced_folder(target) as folder:
-        draft = _Draft(folder, description, training=set(splits[TRAIN].tolist()), shard_bytes=shard_bytes)
-        for done, raw in enumerate(read_all(source), start=1):
-            draft.add(align(raw, description))
-            if on_episode:
-                on_episode(done)
-        draft.flush()
-        settings = {"validation_fraction": validation_fraction, "seed": seed}
-        write_manifest(folder, {**draft.manifest(splits), "split_settings": settings})
+    drawn: dict[str, Any] = {"validation_fraction": validation_fraction, "seed": seed}
+    with replaced_folder(target) as folder, ThreadPoolExecutor(1, thread_name_prefix="checksum") as hashing:
+        shards = _ShardWriter(folder, description, hashing, compression=compression, shard_bytes=shard_bytes)
+        kept, quarantined = _write_valid(source, description, shards, workers, on_invalid, on_episode or _nobody)
+        shards.flush()
+        if splits is None:
+            shares = split_episodes(len(kept), validation_fraction=validation_fraction, seed=seed)
+        else:
+            shares, drawn = dict(splits(kept)), {"given": True}
+        written = _Written(folder, description, shards, shares)
+        write_manifest(
+            folder,
+            {
+                **written.manifest(),
+                "split_settings": drawn,
+                "compression": compression,
+                "quarantined": quarantined,
+            },
+        )
     return Store.open(target)
 
 
-class _Draft:
-    """A store in the making: the shards that are written, one shard of episodes in memory, and running figures."""
+def _write_valid(
+    source: Source,
+    description: SourceDescription,
+    shards: "_ShardWriter",
+    workers: int,
+    on_invalid: str,
+    on_episode: Callable[[int], None],
+) -> tuple[list[int], list[dict[str, Any]]]:
+    """Numbers of the episodes that were kept, and those that were not, with reasons."""
+    fingerprints = Fingerprints()
+    kept: list[int] = []
+    quarantined: list[dict[str, Any]] = []
 
-    def __init__(self, folder: Path, description: SourceDescription, *, training: set[int], shard_bytes: int) -> None:
+    def read(number: int) -> tuple[Episode, str]:
+        raw = source.read(number)
+        return align(raw, description), raw.name
+
+    with closing(read_ahead(read, source.episode_count, workers=workers)) as results:
+        for number in range(source.episode_count):
+            try:
+                episode = _only_new(next(results), fingerprints)
+            except UserError as error:
+                if on_invalid == "error":
+                    raise
+                quarantined.append({"episode": number, "reason": str(error)})
+            else:
+                shards.add(episode)
+                kept.append(number)
+                del episode  # it need not stay in memory while the next one is awaited
+            on_episode(number + 1)
+    _require_some(kept, quarantined)
+    return kept, quarantined
+
+
+def _only_new(result: tuple[Episode, str] | UserError, fingerprints: Fingerprints) -> Episode:
+    if isinstance(result, UserError):
+        raise result
+    episode, name = result
+    fingerprints.add(episode, name)
+    return episode
+
+
+def _require_some(kept: Sequence[int], quarantined: Sequence[Mapping[str, Any]]) -> None:
+    if quarantined and not kept:
+        raise UserError(f"all {len(quarantined)} episodes are invalid; the first: {quarantined[0]['reason']}")
+
+
+class _ShardWriter:
+    """Closed shards, one shard of episodes in memory, and a few numbers per episode."""
+
+    def __init__(
+        self,
+        folder: Path,
+        description: SourceDescription,
+        hashing: ThreadPoolExecutor,
+        *,
+        compression: str | None,
+        shard_bytes: int,
+    ) -> None:
+        self.specs = column_specs(description)
+        self.rows: list[int] = []  # of every episode
+        self.returns: list[float] = []
         self._folder = folder
-        self._description = description
-        self._training = training
+        self._hashing = hashing
+        self._compression = compression
         self._shard_bytes = shard_bytes
-        self._specs = column_specs(description)
-        self._moments = _vector_moments(description)
         self._buffer: list[Episode] = []
         self._buffered_bytes = 0
-        self._shards: list[dict[str, Any]] = []
-        self._rows: list[int] = []
-        self._returns: list[float] = []
+        self._entries: list[dict[str, Any]] = []
+        self._checksums: list[Future[str]] = []
 
     def add(self, episode: Episode) -> None:
-        if len(self._rows) in self._training:
-            for name, values in {**episode.observations, **episode.privileged}.items():
-                if name in self._moments:
-                    self._moments[name].update(values)
-        self._rows.append(episode.rows)
-        self._returns.append(float(episode.reward.sum(dtype=np.float64)))
+        self.rows.append(episode.rows)
+        self.returns.append(float(episode.reward.sum(dtype=np.float64)))
         self._buffer.append(episode)
         self._buffered_bytes += sum(values.nbytes for values in columns_of(episode).values())
         if self._buffered_bytes >= self._shard_bytes:
@@ -93,45 +180,97 @@ class _Draft:
         """Writes what is in memory as one shard."""
         if not self._buffer:
             return
-        path = self._folder / shard_name(len(self._shards))
-        write_shard(path, self._specs, self._buffer)
+        path = self._folder / shard_name(len(self._entries))
+        write_shard(path, self.specs, self._buffer, compression=self._compression)
         rows = sum(episode.rows for episode in self._buffer)
-        entry = {"file": path.name, "episodes": len(self._buffer), "rows": rows, "sha256": file_sha256(path)}
-        self._shards.append(entry)
+        entry = {"file": path.name, "episodes": len(self._buffer), "rows": rows, "bytes": path.stat().st_size}
+        self._entries.append(entry)
+        self._checksums.append(self._hashing.submit(file_sha256, path))
         self._buffer, self._buffered_bytes = [], 0
 
-    def manifest(self, splits: dict[str, Indices]) -> dict[str, Any]:
-        """The content of ``dataset.json``."""
-        episodes = len(self._rows)
+    def entries(self) -> list[dict[str, Any]]:
+        """What ``dataset.json`` says of each shard."""
+        return [
+            {**entry, "sha256": checksum.result()}
+            for entry, checksum in zip(self._entries, self._checksums, strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """All shards on disk, waiting for their manifest."""
+
+    folder: Path
+    description: SourceDescription
+    shards: _ShardWriter
+    splits: Mapping[str, Indices]
+
+    def manifest(self) -> dict[str, Any]:
+        """The content of ``dataset.json``; writes the index beside it."""
+        rows, returns = np.array(self.shards.rows, np.int64), np.array(self.shards.returns, np.float64)
+        codes = split_codes(self.splits, len(rows))
+        entries = self.shards.entries()
         spec = DataSpec(
-            observations=self._description.observations,
-            action=self._description.action,
-            privileged=self._description.privileged,
-            statistics={name: moments.result() for name, moments in self._moments.items()},
+            observations=self.description.observations,
+            action=self.description.action,
+            privileged=self.description.privileged,
+            statistics=self._vector_statistics(entries),
         )
-        rows = sum(self._rows)
         return {
             "format_version": FORMAT_VERSION,
             "alignment": ALIGNMENT,
             "spec": spec.to_json(),
-            "counts": {"episodes": episodes, "rows": rows, "transitions": rows - episodes},
-            "splits": {name: numbers.tolist() for name, numbers in splits.items()},
-            "episode_statistics": {name: self._episode_statistics(numbers) for name, numbers in splits.items()},
-            "source": self._description.provenance,
-            "shards": self._shards,
+            "counts": {
+                "episodes": len(rows),
+                "rows": int(rows.sum()),
+                "transitions": int(rows.sum()) - len(rows),
+            },
+            "splits": list(self.splits),
+            "index_sha256": EpisodeIndex(rows, returns, codes).write(self.folder),
+            "episode_statistics": {
+                name: {
+                    "episodes": len(numbers),
+                    "return": describe_values(returns[numbers]),
+                    "length": describe_values(rows[numbers] - 1),  # in transitions
+                }
+                for name, numbers in self.splits.items()
+                if len(numbers)
+            },
+            "source": self.description.provenance,
+            "shards": entries,
         }
 
-    def _episode_statistics(self, episodes: Indices) -> dict[str, Any]:
-        return {
-            "episodes": len(episodes),
-            "return": describe_values(np.array(self._returns)[episodes]),
-            "length": describe_values(np.array(self._rows)[episodes] - 1),  # in transitions
-        }
+    def _vector_statistics(self, entries: Sequence[Mapping[str, Any]]) -> dict[str, VectorStatistics]:
+        """Moments over the training episodes' rows, read back shard by shard: only now the split is known."""
+        specs = self.shards.specs
+        names = _vector_columns(self.description)
+        moments = {name: RunningMoments(specs[column].size) for name, column in names.items()}
+        training = np.zeros(len(self.shards.rows), bool)
+        training[self.splits.get(TRAIN, np.arange(0))] = True
+        first = 0
+        for entry in entries if moments else ():
+            episodes = entry["episodes"]
+            shard = open_shard(self.folder / entry["file"], specs, episodes=episodes, rows=entry["rows"])
+            chosen = np.repeat(training[first : first + episodes], self.shards.rows[first : first + episodes])
+            for name, column in names.items():
+                rows = shard.columns[column][:][chosen]
+                if len(rows):
+                    moments[name].update(rows)
+            first += episodes
+        return {name: running.result() for name, running in moments.items()}
 
 
-def _vector_moments(description: SourceDescription) -> dict[str, RunningMoments]:
-    specs: Iterable[Any] = (*description.observations.items(), *description.privileged.items())
-    return {name: RunningMoments(spec.size) for name, spec in specs if spec.dtype == "float32"}
+def _vector_columns(description: SourceDescription) -> dict[str, str]:
+    """Every vector observation and privileged vector, and its column's name in the file."""
+    columns = column_specs(description)
+    names: dict[str, str] = {}
+    for group, prefix in ((description.observations, ""), (description.privileged, "privileged.")):
+        names |= {name: prefix + name for name in group if columns[prefix + name].dtype == "float32"}
+    return names
+
+
+def _nobody(_episodes: int) -> None:
+    """Nobody listens to the progress."""
 
 
 def _require_replaceable(path: Path) -> None:

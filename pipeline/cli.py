@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        options = _parser().parse_args(arguments)
+        options = _parse(sys.argv[1:] if arguments is None else arguments)
         options.run(options)
     except UserError as error:
         print(f"dreamset: error: {error}", file=sys.stderr)  # noqa: T201 - the command's own voice
@@ -51,6 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    if list(arguments[:1]) != ["data"]:
+        return _parser().parse_args(arguments)
+    from dreamset.pipeline import data_tools  # loads the formats' libraries
+
+    return data_tools.parser().parse_args(arguments[1:])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     resolve.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
     resolve.add_argument("--output", type=Path, default=Path("resolved"), help="default: %(default)s")
     resolve.set_defaults(run=_run_resolve)
+    commands.add_parser("data", help="look at, check, export, merge and split datasets: dreamset data --help")
     ui = commands.add_parser("ui", help="open the MLflow UI on the embedded store")
     ui.add_argument("--port", type=int, default=5000, help="default: %(default)s")
     ui.set_defaults(run=_run_ui)

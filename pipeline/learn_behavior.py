@@ -9,13 +9,13 @@ import yaml
 from dreamset.behaviors.actor_critic import ImaginationActorCritic
 from dreamset.behaviors.rewards import PredictedReward
 from dreamset.core.files import file_sha256, replaced_folder
-from dreamset.datasets import SequenceSampler, Store
+from dreamset.datasets import Store
 from dreamset.pipeline import tracking
 from dreamset.pipeline.artifacts import SavedModel, load_world_model, save_model
 from dreamset.pipeline.checkpoint import Checkpoint
 from dreamset.pipeline.devices import choose_device
 from dreamset.pipeline.files import digest, write_csv, write_json
-from dreamset.pipeline.loop import Training, advance
+from dreamset.pipeline.loop import Training, advance, build_sampler
 from dreamset.pipeline.runtime import build_part
 from dreamset.pipeline.trainers import BehaviorTrainer
 
@@ -75,11 +75,7 @@ def start(
         clip_norm=settings["clip_norm"],
         generator=torch.Generator(device).manual_seed(config["seed"]),
     )
-    batch = settings["batch"]
-    sampler = SequenceSampler(
-        store, split="train", batch_size=batch["size"], length=batch["length"], seed=config["seed"]
-    )
-    return Training(trainer, sampler)
+    return Training(trainer, build_sampler(settings["batch"], store, seed=config["seed"]))
 
 
 def learn(

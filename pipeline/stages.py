@@ -4,7 +4,7 @@ A setting that a stage does not read is not in its file, so DVC never reruns the
 """
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dreamset.core.errors import UserError
@@ -14,6 +14,34 @@ from dreamset.pipeline.compose import Config
 StageConfig = Config
 
 
+DATASET_DEFAULTS: Config = {
+    "recording": None,
+    "fetch": None,
+    "transforms": [],
+    "on_invalid": "error",
+    "split": {"validation_fraction": 0.1, "seed": 0},
+    "environment": None,
+    "reference": None,
+}
+DATASET_KEYS = {"name", "id", "source", *DATASET_DEFAULTS}
+
+
+def dataset_of(config: Config) -> Config:
+    """The chosen dataset with what its yaml leaves out.
+
+    Raises:
+        UserError: for a key that no stage reads.
+    """
+    dataset: Config = config["dataset"]
+    unknown = sorted(dataset.keys() - DATASET_KEYS)
+    if unknown:
+        raise UserError(
+            f"dataset={config['choices']['dataset']}: nothing reads the keys {unknown}, known are "
+            f"{sorted(DATASET_KEYS)}; mend its yaml"
+        )
+    return DATASET_DEFAULTS | dataset
+
+
 def item_name(objective: str, seed: int) -> str:
     """One entry of the matrix, also its folder's name."""
     return f"{objective}-{seed}"
@@ -21,25 +49,30 @@ def item_name(objective: str, seed: int) -> str:
 
 def collect(config: Config) -> StageConfig:
     """Records the dataset, or registers the one that is there already."""
-    dataset = config["dataset"]
-    recorded = dataset.get("recording") is not None
+    dataset = dataset_of(config)
+    recorded = dataset["recording"] is not None
     return {
         "dataset": dataset["name"],
-        "recording": dataset.get("recording"),
+        "recording": dataset["recording"],
         "environment": dataset["environment"] if recorded else None,
         "reference": dataset["reference"] if recorded else None,
-        "source_path": dataset["source"]["path"],
+        "fetch": dataset["fetch"],
+        "source_path": dataset["source"].get("path"),
         "output": f"{config['paths']['recordings']}/{dataset['name']}",
     }
 
 
 def ingest(config: Config) -> StageConfig:
     """Turns the recording into a checked store."""
-    dataset = config["dataset"]
+    dataset = dataset_of(config)
     return {
         "dataset": dataset["name"],
         "source": dataset["source"],
+        "transforms": dataset["transforms"],
+        "code": foreign_code([dataset["source"], *dataset["transforms"]]),
+        "on_invalid": dataset["on_invalid"],
         "split": dataset["split"],
+        "settings": config["ingest"],
         "output": f"{config['paths']['stores']}/{dataset['name']}",
         "card": f"{config['paths']['cards']}/{dataset['name']}",
     }
@@ -81,7 +114,7 @@ def evaluate(config: Config) -> StageConfig:
     """Runs one policy in the environment."""
     return {
         "device": config["device"],
-        "environment": config["dataset"].get("environment"),
+        "environment": dataset_of(config)["environment"],
         "evaluation": config["evaluation"],
         "context": config["validation"]["context"],
         "world_model": f"{_output(config, 'world_model')}/model",
@@ -111,7 +144,7 @@ PER_OBJECTIVE: dict[str, Callable[[Config], StageConfig]] = {
 
 
 def code_digest(target: str) -> str:
-    """Checksum of the module that defines ``target``: the one objective's code, so that others may change freely.
+    """Checksum of the module that defines ``target``: that one part's code, so that others may change freely.
 
     Raises:
         UserError: if there is no such module.
@@ -122,8 +155,14 @@ def code_digest(target: str) -> str:
     except ModuleNotFoundError:
         spec = None
     if spec is None or spec.origin is None:
-        raise UserError(f"objective._target_ is {target}, but there is no module {module}; check its spelling")
+        raise UserError(f"_target_ is {target}, but there is no module {module}; check its spelling")
     return file_sha256(Path(spec.origin))
+
+
+def foreign_code(nodes: Sequence[Config]) -> dict[str, str]:
+    """Checksums of the modules outside this package that parts are made from, as DVC does not watch them."""
+    named = [str(node[key]).replace(":", ".") for node in nodes for key in ("_target_", "function") if key in node]
+    return {name: code_digest(name) for name in named if not name.startswith("dreamset.")}
 
 
 def _output(config: Config, stage: str) -> str:

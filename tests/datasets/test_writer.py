@@ -118,7 +118,7 @@ def test_a_complete_new_store_replaces_the_old_one_without_leftovers(make_store)
     mapped = old.read(0)["state"].copy()
     new = make_store(6, 6)
     assert new.lengths.tolist() == [7, 7]
-    assert sorted(item.name for item in new.path.iterdir()) == ["dataset.json", "shard-00000.h5"]
+    assert sorted(item.name for item in new.path.iterdir()) == ["dataset.json", "episodes.npz", "shard-00000.h5"]
     assert [item.name for item in new.path.parent.iterdir()] == ["store"]
     assert np.array_equal(old.read(0)["state"], mapped)  # who still reads the old one is not disturbed
 

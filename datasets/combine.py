@@ -1,0 +1,74 @@
+"""Stores made of stores."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamset.core.errors import UserError
+from dreamset.core.files import replaced_folder
+from dreamset.datasets.sources.base import Source
+from dreamset.datasets.store import Store
+from dreamset.datasets.store_source import Concatenated, StoreSource
+from dreamset.datasets.transforms.selection import Chosen
+from dreamset.datasets.windows import Indices
+from dreamset.datasets.writer import write_store
+
+
+def merge(stores: Sequence[Path], output: Path, *, on_episode: Callable[[int], None]) -> Store:
+    """All episodes of several stores in one; each stays in the split that it is in.
+
+    Raises:
+        UserError: if their columns differ, or the same episode is in two of them.
+    """
+    sources = [StoreSource(path) for path in stores]
+    merged: Source = Concatenated(sources, [str(path) for path in stores])
+    splits: dict[str, list[int]] = {}
+    before = 0
+    for source in sources:
+        for name in source.store.info["splits"]:
+            splits.setdefault(name, []).extend((source.store.split(name) + before).tolist())
+        before += source.episode_count
+    return write_store(
+        merged,
+        output,
+        splits=lambda _: {name: np.array(numbers, np.int64) for name, numbers in splits.items()},
+        on_episode=on_episode,
+    )
+
+
+def split(
+    path: Path, shares: Mapping[str, float], output: Path, *, seed: int, on_episode: Callable[[int], None]
+) -> dict[str, Store]:
+    """Several stores, each with a drawn share of the episodes, in folders of ``output``.
+
+    Each episode goes to one of them and stays in the split that it is in, so that none validates in one store and
+    trains in another.
+
+    Raises:
+        UserError: if the shares do not add up to one, or one of them gets no episode.
+    """
+    source = StoreSource(path)
+    if not abs(sum(shares.values()) - 1) <= 1e-6 or min(shares.values()) <= 0:  # written so that NaN is refused
+        raise UserError(f"the shares {dict(shares)} must be above 0 and add up to 1; mend them")
+    order = np.random.default_rng(seed).permutation(source.episode_count)
+    bounds = np.rint(np.cumsum([0.0, *shares.values()]) * source.episode_count).astype(int)
+    with replaced_folder(output) as fresh:
+        for name, first, last in zip(shares, bounds[:-1], bounds[1:], strict=True):
+            note = {"part": name, "share": shares[name], "seed": seed, "of": source.store.digest}
+            _write_part(source, np.sort(order[first:last]), fresh / name, note, on_episode)
+    return {name: Store.open(output / name) for name in shares}
+
+
+def _write_part(
+    source: StoreSource, numbers: Indices, output: Path, note: Mapping[str, Any], on_episode: Callable[[int], None]
+) -> None:
+    if not len(numbers):
+        raise UserError(f"{source.store.path}: its episodes leave none for {note['part']!r}; choose larger shares")
+    description = source.describe()
+    provenance = {**description.provenance, "split": note}
+    splits = {name: np.flatnonzero(np.isin(numbers, source.store.split(name))) for name in source.store.info["splits"]}
+    part = Chosen(source, numbers.tolist(), replace(description, provenance=provenance))
+    write_store(part, output, splits=lambda _: splits, on_episode=on_episode)

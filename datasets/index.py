@@ -1,0 +1,68 @@
+"""The index of a store: one number per episode and property, so that opening a dataset touches no shard."""
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dreamset.core.errors import UserError
+from dreamset.datasets.layout import INDEX
+from dreamset.datasets.windows import Indices
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeIndex:
+    """Rows, return and split of every episode, in the order of the shards."""
+
+    rows: Indices  # [episodes]
+    returns: NDArray[np.float64]  # [episodes]
+    split: NDArray[np.uint8]  # [episodes] position in the manifest's list of split names
+
+    def write(self, folder: Path) -> str:
+        """Writes the index and returns its checksum; equal values give equal bytes."""
+        content = io.BytesIO()
+        np.savez(content, rows=self.rows.astype(np.int32), returns=self.returns, split=self.split)
+        (folder / INDEX).write_bytes(content.getvalue())
+        return hashlib.sha256(content.getvalue()).hexdigest()
+
+
+def read_index(folder: Path, checksum: str) -> EpisodeIndex:
+    """The index of the store in ``folder``.
+
+    Raises:
+        UserError: if it is missing or not the one that the manifest was written with.
+    """
+    path = folder / INDEX
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; copy the whole dataset again or run the ingest stage again")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise UserError(f"{path}: its checksum is not the one in dataset.json; copy it or run the ingest stage again")
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            index = EpisodeIndex(arrays["rows"].astype(np.int64), arrays["returns"], arrays["split"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: damaged ({error}); run the ingest stage again") from error
+    for values in (index.rows, index.returns, index.split):
+        values.flags.writeable = False
+    return index
+
+
+def split_codes(splits: Mapping[str, Indices], episodes: int) -> NDArray[np.uint8]:
+    """The split of each episode as a position in the order of ``splits``.
+
+    Raises:
+        ValueError: if they do not share out the episodes, each to one split.
+    """
+    numbers = np.concatenate([np.zeros(0, np.int64), *splits.values()])
+    if not np.array_equal(np.sort(numbers), np.arange(episodes)):
+        raise ValueError(f"the splits do not share out {episodes} episodes, each to one split")
+    codes = np.zeros(episodes, np.uint8)
+    for code, members in enumerate(splits.values()):
+        codes[members] = code
+    return codes

@@ -1,0 +1,87 @@
+"""Stores as sources, so that merging, splitting, filtering and exporting stores is reading and writing them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dreamset.core.errors import UserError
+from dreamset.datasets.episode import RawEpisode, from_arrivals
+from dreamset.datasets.layout import ACTION, IS_TERMINAL, PRIVILEGED, REWARD
+from dreamset.datasets.sources.base import Source, SourceDescription
+from dreamset.datasets.store import Store
+
+
+class StoreSource:
+    """The episodes of a store, as they were before they were aligned."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.store = Store.open(path)
+
+    @property
+    def episode_count(self) -> int:
+        """How many episodes there are."""
+        return len(self.store.lengths)
+
+    def describe(self) -> SourceDescription:
+        """The store's columns; its provenance is that of what it was made from."""
+        spec = self.store.spec
+        return SourceDescription(spec.observations, spec.privileged, spec.action, dict(self.store.info["source"]))
+
+    def read(self, number: int) -> RawEpisode:
+        """Views into the store."""
+        rows = self.store.read(number)
+        return from_arrivals(
+            f"episode {number} of {self.store.path}",
+            observations={name: rows[name] for name in self.store.spec.observations},
+            action=rows[ACTION],
+            reward=rows[REWARD],
+            terminated=bool(rows[IS_TERMINAL][-1]),
+            privileged={name: rows[PRIVILEGED + name] for name in self.store.spec.privileged},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Concatenated:
+    """Several sources one after another; they must have the same columns."""
+
+    sources: Sequence[Source]
+    names: Sequence[str]  # for messages
+
+    def __post_init__(self) -> None:
+        first = self.sources[0].describe()
+        for source, name in zip(self.sources[1:], self.names[1:], strict=True):
+            other = source.describe()
+            for part in ("observations", "privileged", "action"):
+                if getattr(other, part) != getattr(first, part):
+                    raise UserError(
+                        f"{name}: its {part} are {getattr(other, part)}, those of {self.names[0]} are "
+                        f"{getattr(first, part)}; ingest both with the same columns"
+                    )
+
+    @property
+    def episode_count(self) -> int:
+        """Of all together."""
+        return sum(source.episode_count for source in self.sources)
+
+    def describe(self) -> SourceDescription:
+        """The common columns and everybody's provenance."""
+        descriptions = [source.describe() for source in self.sources]
+        first = descriptions[0]
+        parts = [dict(description.provenance) for description in descriptions]
+        provenance = {"format": "merged", "parts": parts} | _shared_references(parts)
+        return SourceDescription(first.observations, first.privileged, first.action, provenance)
+
+    def read(self, number: int) -> RawEpisode:
+        """Episodes are numbered through all sources."""
+        ends = np.cumsum([source.episode_count for source in self.sources])
+        which = int(np.searchsorted(ends, number, side="right"))
+        before = int(ends[which - 1]) if which else 0
+        return self.sources[which].read(number - before)
+
+
+def _shared_references(parts: Sequence[dict[str, object]]) -> dict[str, object]:
+    """Reference scores that all parts agree on."""
+    names = ("ref_min_score", "ref_max_score")
+    return {name: parts[0][name] for name in names if name in parts[0] and len({part.get(name) for part in parts}) == 1}

@@ -1,0 +1,71 @@
+"""What every transform offers."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from typing import Any, Protocol
+
+from dreamset.datasets.episode import RawEpisode, check
+from dreamset.datasets.sources.base import Source, SourceDescription
+
+
+class Transform(Protocol):
+    """Turns a source into another one."""
+
+    def __call__(self, source: Source) -> Source:
+        """The source as seen through the transform."""
+
+
+class EpisodeTransform:
+    """A transform that looks at one episode at a time; subclasses are frozen dataclasses of their settings."""
+
+    def columns(self, description: SourceDescription) -> SourceDescription:
+        """The columns after the transform.
+
+        Raises:
+            UserError: if the transform does not fit the columns.
+        """
+        return description
+
+    def apply(self, raw: RawEpisode) -> RawEpisode:
+        """The episode after the transform."""
+        raise NotImplementedError
+
+    def __call__(self, source: Source) -> Source:
+        """The source with ``apply`` between it and its reader."""
+        before = source.describe()
+        return _Transformed(source, self, before, noted(self.columns(before), self))
+
+
+@dataclass(frozen=True, slots=True)
+class _Transformed:
+    source: Source
+    transform: EpisodeTransform
+    before: SourceDescription
+    after: SourceDescription
+
+    @property
+    def episode_count(self) -> int:
+        return self.source.episode_count
+
+    def describe(self) -> SourceDescription:
+        return self.after
+
+    def read(self, number: int) -> RawEpisode:
+        raw = self.source.read(number)
+        check(raw, self.before)  # a transform may rely on it, and the message speaks of the recorded steps
+        return self.transform.apply(raw)
+
+
+def transformed(source: Source, transforms: Sequence[Transform]) -> Source:
+    """The source as seen through all of them, the first one nearest to it."""
+    for transform in transforms:
+        source = transform(source)
+    return source
+
+
+def noted(description: SourceDescription, transform: Any, **facts: Any) -> SourceDescription:
+    """The description with the transform, its settings and what was found on the way added to its provenance."""
+    assert is_dataclass(transform)
+    settings = {"transform": type(transform).__name__, **asdict(transform), **facts}  # type: ignore[arg-type]
+    before = description.provenance.get("transforms", [])
+    return replace(description, provenance={**description.provenance, "transforms": [*before, settings]})

@@ -1,0 +1,168 @@
+"""Pictures: cut, made smaller, made grey. All of them take and give uint8 [N + 1, H, W, C]."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dreamset.core.errors import UserError
+from dreamset.core.spec import ArraySpec
+from dreamset.datasets.episode import Array, RawEpisode
+from dreamset.datasets.sources.base import SourceDescription
+from dreamset.datasets.transforms.base import EpisodeTransform
+
+Frames = NDArray[np.uint8]  # [N + 1, H, W, C]
+
+_LUMA = np.array([299, 587, 114], np.uint32)  # thousandths, ITU-R BT.601; integers, so that no machine rounds otherwise
+
+
+class ImageTransform(EpisodeTransform):
+    """A transform of every picture, or of the columns that ``only`` names."""
+
+    only: Sequence[str] | None
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """[H, W, C] after the transform."""
+        raise NotImplementedError
+
+    def frames(self, frames: Frames) -> Frames:
+        """The pictures after the transform."""
+        raise NotImplementedError
+
+    def columns(self, description: SourceDescription) -> SourceDescription:
+        """The new shapes."""
+        specs = {**description.privileged, **description.observations}
+        pictures = sorted(name for name, spec in specs.items() if spec.is_image)
+        if not pictures:
+            raise UserError(
+                f"{type(self).__name__}: there is no picture among {sorted(specs)}; leave the transform out"
+            )
+        for name in self.only or ():
+            if name not in pictures:
+                raise UserError(f"{type(self).__name__}: {name!r} is no picture, available are {pictures}; mend 'only'")
+        return replace(
+            description,
+            observations={name: self._spec(name, spec) for name, spec in description.observations.items()},
+            privileged={name: self._spec(name, spec) for name, spec in description.privileged.items()},
+        )
+
+    def apply(self, raw: RawEpisode) -> RawEpisode:
+        """The episode with new pictures."""
+        return replace(raw, observations=self._each(raw.observations), privileged=self._each(raw.privileged))
+
+    def _spec(self, name: str, spec: ArraySpec) -> ArraySpec:
+        return ArraySpec(self.shape(spec.shape), "uint8") if spec.is_image and self._chosen(name) else spec
+
+    def _each(self, columns: Mapping[str, Array]) -> dict[str, Array]:
+        return {
+            name: self.frames(values.astype(np.uint8, copy=False))
+            if values.ndim == 4 and values.dtype == np.uint8 and self._chosen(name)
+            else values
+            for name, values in columns.items()
+        }
+
+    def _chosen(self, name: str) -> bool:
+        return self.only is None or name in self.only
+
+
+@dataclass(frozen=True)
+class Resize(ImageTransform):
+    """To ``height`` x ``width`` by the area filter: each new pixel is the mean of the area that it covers.
+
+    Where the factor is whole that is the block mean; otherwise pixels on a border count by their share. Rounded half
+    up, from exact sums.
+    """
+
+    height: int
+    width: int
+    only: Sequence[str] | None = None
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """[height, width, C]."""
+        if self.height < 1 or self.width < 1 or self.height > shape[0] or self.width > shape[1]:
+            raise UserError(
+                f"Resize to {self.height} x {self.width}: pictures are {shape[0]} x {shape[1]} and can only be made "
+                f"smaller by an area filter; choose a smaller size"
+            )
+        return (self.height, self.width, *shape[2:])
+
+    def frames(self, frames: Frames) -> Frames:
+        """Block means where both factors are whole, shares of pixels frame by frame elsewhere."""
+        rows, height, width, channels = frames.shape
+        if (height, width) == (self.height, self.width):
+            return frames
+        if height % self.height == 0 and width % self.width == 0:
+            tall, wide = height // self.height, width // self.width
+            blocks = frames.reshape(rows, self.height, tall, self.width, wide, channels)
+            sums = blocks.sum(axis=(2, 4), dtype=np.uint32)
+            means: Frames = ((sums + tall * wide // 2) // (tall * wide)).astype(np.uint8)
+            return means
+        down, across = _overlaps(height, self.height), _overlaps(width, self.width)
+        resized = np.empty((rows, self.height, self.width, channels), np.uint8)
+        for frame, small in zip(frames, resized, strict=True):
+            sums = across @ (down @ frame.reshape(height, -1)).reshape(self.height, width, channels)
+            small[:] = (sums + height * width // 2) // (height * width)
+        return resized
+
+
+def _overlaps(old: int, new: int) -> NDArray[np.float64]:
+    """How much of each of ``old`` pixels each of ``new`` covers, in units of 1 / new pixel: [new, old].
+
+    Whole numbers below 2^53, so sums of products with bytes are exact in any order.
+    """
+    ends = np.minimum(np.arange(1, new + 1)[:, None] * old, np.arange(1, old + 1) * new)
+    begins = np.maximum(np.arange(new)[:, None] * old, np.arange(old) * new)
+    overlaps: NDArray[np.float64] = np.maximum(ends - begins, 0).astype(np.float64)
+    return overlaps
+
+
+@dataclass(frozen=True)
+class Crop(ImageTransform):
+    """The rectangle of ``height`` x ``width`` whose upper left corner is at ``top``, ``left``; centred without them."""
+
+    height: int
+    width: int
+    top: int | None = None
+    left: int | None = None
+    only: Sequence[str] | None = None
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """[height, width, C]."""
+        top, left = self._corner(shape)
+        fits = top >= 0 and top + self.height <= shape[0] and left >= 0 and left + self.width <= shape[1]
+        if not fits or self.height < 1 or self.width < 1:
+            raise UserError(
+                f"Crop of {self.height} x {self.width} at {top}, {left} does not lie in pictures of {shape[0]} x "
+                f"{shape[1]}; choose another rectangle"
+            )
+        return (self.height, self.width, *shape[2:])
+
+    def frames(self, frames: Frames) -> Frames:
+        """A copy, so that the uncut pictures can be let go."""
+        top, left = self._corner(frames.shape[1:])
+        return frames[:, top : top + self.height, left : left + self.width].copy()
+
+    def _corner(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        top = (shape[0] - self.height) // 2 if self.top is None else self.top
+        return top, (shape[1] - self.width) // 2 if self.left is None else self.left
+
+
+@dataclass(frozen=True)
+class Grayscale(ImageTransform):
+    """One channel of brightness: 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), rounded half up."""
+
+    only: Sequence[str] | None = None
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """[H, W, 1]."""
+        if shape[2] != len(_LUMA):
+            raise UserError(f"Grayscale needs three channels, the pictures have {shape[2]}; leave them out by 'only'")
+        return (*shape[:2], 1)
+
+    def frames(self, frames: Frames) -> Frames:
+        """[N + 1, H, W, 1]."""
+        grey = np.empty((*frames.shape[:3], 1), np.uint8)
+        for frame, brightness in zip(frames, grey, strict=True):  # one at a time: the sums are four times as large
+            brightness[..., 0] = (frame @ _LUMA + 500) // 1000
+        return grey

@@ -39,6 +39,18 @@ def counter(*, description: str, total: int | None = None) -> Iterator[Callable[
         yield count
 
 
+@contextmanager
+def byte_counter(*, description: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar of bytes that appears with the first call of what it yields: bytes done, bytes in all if known."""
+    with tqdm(desc=description, unit="B", unit_scale=True, unit_divisor=1024, delay=0.1, leave=True) as bar:
+
+        def show(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
 def progress(items: Iterable[T], *, description: str, total: int | None = None, initial: int = 0) -> "tqdm[T]":
     """A bar with speed and time left; one line every ten seconds where nobody watches."""
     watched = sys.stderr.isatty()

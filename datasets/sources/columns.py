@@ -1,0 +1,166 @@
+"""Which stored columns become observations and privileged columns, where a format does not declare it."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dreamset.core.errors import UserError
+from dreamset.core.spec import ArraySpec
+from dreamset.datasets.episode import Array
+from dreamset.datasets.sources.codecs import Codec, inferred_codec
+from dreamset.datasets.sources.npz import ArrayHeader
+from dreamset.datasets.sources.tables import Table
+
+Headers = Mapping[str, ArrayHeader]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A stored column and how it is decoded."""
+
+    column: str
+    codec: Codec
+
+    @classmethod
+    def of(cls, column: str, headers: Headers, where: str) -> "Field":
+        """By dtype and shape.
+
+        Raises:
+            UserError: if there is no such column, or it holds no numbers.
+        """
+        if column not in headers:
+            raise UserError(
+                f"{where}: {column!r} is missing, available are {sorted(headers)}; mend the ingest settings"
+            )
+        return cls(column, inferred_codec(headers[column].dtype, headers[column].shape[1:], f"{where}: {column!r}"))
+
+    def decode(self, values: Mapping[str, Array], where: str) -> Array:
+        """The column's rows as the store wants them."""
+        return self.codec.decode(values[self.column], f"{where}: {self.column!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The columns of every episode by the names that they get."""
+
+    observations: Mapping[str, Field]
+    privileged: Mapping[str, Field]
+
+    @property
+    def columns(self) -> set[str]:
+        """What has to be read."""
+        return {field.column for field in (*self.observations.values(), *self.privileged.values())}
+
+
+def specs_of(fields: Mapping[str, Field]) -> dict[str, ArraySpec]:
+    """What the decoded columns hold."""
+    return {name: field.codec.spec for name, field in fields.items()}
+
+
+def decode_all(fields: Mapping[str, Field], values: Mapping[str, Array], where: str) -> dict[str, Array]:
+    """Every field's rows."""
+    return {name: field.decode(values, where) for name, field in fields.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The columns of all files, sorted out: those that can be read, and why the others cannot."""
+
+    usable: Mapping[str, Field]
+    varying: Mapping[str, str]  # usable ones that some files lack or shape differently, with the reason
+    ignored: Mapping[str, str]
+
+    def choose(
+        self, observations: Sequence[str] | None, privileged: Sequence[str] | None, where: str
+    ) -> tuple[Fields, dict[str, str]]:
+        """The fields that the settings name, and what is left out and why.
+
+        Inputs are by default the pictures, or every column if there are none; probes see by default what is no input
+        and the same in every file.
+
+        Raises:
+            UserError: if a setting names what is not there, or nothing is left to learn from.
+        """
+        pictures = [name for name, field in self.usable.items() if field.codec.spec.is_image]
+        inputs = self._named("observations", observations, pictures or list(self.usable), where)
+        rest = [name for name in self.usable if name not in inputs and name not in self.varying]
+        probed = self._named("privileged", privileged, rest, where)
+        if not inputs:
+            raise UserError(f"{where}: no observation to learn from is selected, available are {sorted(self.usable)}")
+        chosen = {*inputs, *probed}
+        unused = {name: self.varying.get(name, "not selected") for name in self.usable if name not in chosen}
+        return Fields(inputs, probed), dict(sorted({**self.ignored, **unused}.items()))
+
+    def _named(self, setting: str, names: Sequence[str] | None, default: Sequence[str], where: str) -> dict[str, Field]:
+        chosen = default if names is None else [names] if isinstance(names, str) else names
+        for name in chosen:
+            if name not in self.usable:
+                reason = f"cannot be a column ({self.ignored[name]})" if name in self.ignored else "does not exist"
+                raise UserError(
+                    f"{where}: {name!r} of the setting '{setting}' {reason}; available are {sorted(self.usable)}"
+                )
+        return {name: self.usable[name] for name in chosen}
+
+
+def headers_of(tables: Iterable[Table], where: str) -> dict[Table, Headers]:
+    """Of the files that are not damaged, those with the most common columns first.
+
+    Raises:
+        UserError: if all are damaged.
+    """
+    found: dict[Table, Headers] = {}
+    failures = []
+    for table in tables:
+        try:
+            found[table] = table.headers(table.place)
+        except UserError as error:
+            failures.append(error)
+    if not found:
+        raise UserError(f"{where}: no file can be read; the first one: {failures[0]}") from failures[0]
+    kinds = {table: frozenset((name, h.shape[1:]) for name, h in headers.items()) for table, headers in found.items()}
+    counts = Counter(kinds.values())
+    return {table: found[table] for table in sorted(found, key=lambda table: -counts[kinds[table]])}
+
+
+def survey(files: Mapping[Table, Headers], reserved: Iterable[str], skipped: Mapping[str, str]) -> Survey:
+    """The columns of ``files``: the first one's, compared with all others'.
+
+    ``reserved`` are no observations (the action, the reward, flags); ``skipped`` says of a beginning of a name why
+    such columns are left out.
+    """
+    first = next(iter(files))
+    usable: dict[str, Field] = {}
+    ignored: dict[str, str] = {}
+    for name in sorted(set().union(*files.values()) - set(reserved)):
+        reason = _left_out(name, files[first], first.name, skipped)
+        if reason:
+            ignored[name] = reason
+        else:
+            usable[name] = Field.of(name, files[first], first.place)
+    return Survey(usable, _varying(usable, files, first), ignored)
+
+
+def _left_out(name: str, headers: Headers, file: str, skipped: Mapping[str, str]) -> str | None:
+    for beginning, reason in skipped.items():
+        if name.startswith(beginning):
+            return reason
+    if name not in headers:
+        return f"missing in {file}"
+    header = headers[name]
+    if header.dtype.kind not in "fiub":
+        return f"{header.dtype}, not numbers"
+    if not header.shape or 0 in header.shape[1:]:
+        return "a single value" if not header.shape else "no numbers per row"
+    return None
+
+
+def _varying(usable: Iterable[str], files: Mapping[Table, Headers], first: Table) -> dict[str, str]:
+    varying: dict[str, str] = {}
+    for table, headers in files.items():
+        for name in usable:
+            wanted, got = files[first][name].shape[1:], headers.get(name)
+            if got is None:
+                varying.setdefault(name, f"missing in {table.name}")
+            elif got.shape[1:] != wanted:
+                varying.setdefault(name, f"shape {got.shape[1:]} instead of {wanted} in {table.name}")
+    return varying

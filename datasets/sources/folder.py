@@ -1,0 +1,55 @@
+"""Folders of data files: which files belong, in which order, and one digest of them all."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dreamset.core.errors import UserError
+from dreamset.core.files import file_sha256
+
+_DIGITS = re.compile(r"(\d+)")
+
+
+def list_files(path: Path, endings: Sequence[str]) -> list[Path]:
+    """The files directly in the folder ``path`` that end in one of ``endings``; 2.npz comes before 10.npz.
+
+    Raises:
+        UserError: if there is no such folder, or no such file in it.
+    """
+    wanted = " or ".join(f"*{ending}" for ending in endings)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder; give the folder that holds the files {wanted}")
+    files = [file for file in path.iterdir() if file.suffix in endings and not file.name.startswith(".")]
+    if not files:
+        raise UserError(f"{path}: holds no files {wanted}; give the folder that holds them, not one above or below")
+    return sorted(files, key=lambda file: natural_order(file.name))
+
+
+def natural_order(name: str) -> tuple[list[str | int], str]:
+    """Sorting key that compares digits as numbers; among names that are then equal, the name decides."""
+    parts = _DIGITS.split(name)
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
+
+
+def checked_limit(episodes: int | None) -> int | None:
+    """The setting ``episodes`` of a source: how many of the first episodes it offers, None for all.
+
+    Raises:
+        UserError: if it is less than one.
+    """
+    if episodes is not None and episodes < 1:
+        raise UserError(f"episodes is {episodes}, allowed is 1 or more, or null for all; mend the ingest settings")
+    return episodes
+
+
+def digest(files: Iterable[Path]) -> dict[str, Any]:
+    """How many files and bytes, and one SHA-256 over their names, sizes and contents: equal data, equal digest."""
+    entries = sorted((file.name, file.stat().st_size, file_sha256(file)) for file in files if file.is_file())
+    return {
+        "files": len(entries),
+        "bytes": sum(size for _, size, _ in entries),
+        "sha256": hashlib.sha256(json.dumps(entries).encode()).hexdigest(),
+    }

@@ -1,0 +1,114 @@
+"""What the columns of an episode are by the user's word, and how they become transitions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from dreamset.core.errors import UserError
+from dreamset.datasets.episode import Array, RawEpisode
+from dreamset.datasets.sources.actions import ActionField, ActionSettings
+from dreamset.datasets.sources.columns import Field, Fields, Headers, decode_all
+from dreamset.datasets.sources.rows import Flags, flags, one_per_row, require_transition
+from dreamset.datasets.sources.timing import TimeRule, taken
+
+
+@dataclass(frozen=True, slots=True)
+class MappedColumns:
+    """The roles of the columns, and the time rule of action and reward."""
+
+    observations: Mapping[str, str]  # name of the input -> column
+    privileged: Mapping[str, str]
+    action: ActionSettings
+    reward: str | None
+    terminal: str | None
+    time: TimeRule
+
+    @property
+    def names(self) -> list[str]:
+        """What has to be read of each episode."""
+        single = (self.action.column, self.reward, self.terminal)
+        named = {*self.observations.values(), *self.privileged.values(), *single}
+        return sorted(column for column in named if column is not None)
+
+    def lacks_arrival(self, rows: Mapping[str, int]) -> bool:
+        """Whether an episode whose columns have so many rows ends with an action whose outcome is not there."""
+        return self.time.lacks_arrival(self._observed(rows), *self._timed(rows))
+
+    def terminal_flags(self, values: Mapping[str, Array], where: str) -> Flags:
+        """[rows]; never set if there is no such column."""
+        if self.terminal is None:
+            return np.zeros(1, bool)
+        return flags(values[self.terminal], f"{where}: {self.terminal!r}")
+
+    def decoder(self, headers: Headers, example: Array, where: str) -> "EpisodeDecoder":
+        """How episodes are decoded, by the headers and the actions of one of them.
+
+        Raises:
+            UserError: if a column is missing or does not fit its role.
+        """
+        inputs = {name: Field.of(column, headers, where) for name, column in self.observations.items()}
+        probed = {name: Field.of(column, headers, where) for name, column in self.privileged.items()}
+        return EpisodeDecoder(self, Fields(inputs, probed), self.action.field(headers, example, where))
+
+    def transitions(self, rows: Mapping[str, int]) -> tuple[int, int]:
+        """How many observations, and how many transitions, are recorded in so many rows of each column."""
+        observed = self._observed(rows)
+        return observed, self.time.transitions(observed, *self._timed(rows))
+
+    def _observed(self, rows: Mapping[str, int]) -> int:
+        return rows[next(iter(self.observations.values()))]
+
+    def _timed(self, rows: Mapping[str, int]) -> list[int]:
+        return [rows[column] for column in (self.action.column, self.reward) if column is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeDecoder:
+    """Makes episodes of the stored values of ``columns``."""
+
+    columns: MappedColumns
+    fields: Fields
+    action: ActionField
+
+    def decode(self, values: Mapping[str, Array], where: str) -> RawEpisode:
+        """The episode in which action t is taken at observation t.
+
+        Raises:
+            UserError: if the columns' rows do not fit each other, or values do not fit their column.
+        """
+        rows = {column: len(array) for column, array in values.items()}
+        observed, transitions = self.columns.transitions(rows)
+        require_transition(transitions, where)
+        raw = RawEpisode(
+            name=where,
+            observations=decode_all(self.fields.observations, values, where),
+            actions=self._actions(values, observed, transitions, where),
+            rewards=self._rewards(values, observed, transitions, where),
+            terminated=self._terminated(values, observed, transitions, where),
+            privileged=decode_all(self.fields.privileged, values, where),
+        )
+        return self.columns.time.final.apply(raw) if self.columns.lacks_arrival(rows) else raw
+
+    def _actions(self, values: Mapping[str, Array], observed: int, transitions: int, where: str) -> Array:
+        column, rule = self.action.column, self.columns.time.action
+        place = f"{where}: {column!r}"
+        return self.action.decode(
+            taken(values[column], rule, observations=observed, transitions=transitions, place=place), where
+        )
+
+    def _rewards(self, values: Mapping[str, Array], observed: int, transitions: int, where: str) -> Array:
+        if self.columns.reward is None:
+            return np.zeros(transitions, np.float32)
+        place = f"{where}: {self.columns.reward!r}"
+        rewards = one_per_row(values[self.columns.reward], place)
+        return taken(rewards, self.columns.time.reward, observations=observed, transitions=transitions, place=place)
+
+    def _terminated(self, values: Mapping[str, Array], observed: int, transitions: int, where: str) -> bool:
+        terminal = self.columns.terminal_flags(values, where)
+        if self.columns.terminal is not None and len(terminal) not in (observed, transitions):
+            raise UserError(
+                f"{where}: {self.columns.terminal!r} has {len(terminal)} rows, needed are {transitions} or {observed}; "
+                f"drop or mend the episode"
+            )
+        return self.columns.time.is_terminated(terminal, where)

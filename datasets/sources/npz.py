@@ -1,0 +1,128 @@
+"""Npz archives from strangers: nothing is unpickled, no size is believed before it is checked."""
+
+import io
+import math
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from dreamset.core.errors import UserError
+from dreamset.datasets.episode import Array
+
+_SUFFIX = ".npy"
+_LONGEST_HEADER = 1 << 14  # bytes; those of plain arrays have 128
+_DEFLATE_RATIO = 1100  # deflate shrinks by at most 1032: no more than this times the stored bytes can come out
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, TypeError, OverflowError, MemoryError)
+_ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError)
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayHeader:
+    """What an array says about itself before its values are read."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NpzArchive:
+    """The arrays of an open archive."""
+
+    where: str  # for messages, such as "episode 12 of /data/12.npz"
+    headers: Mapping[str, ArrayHeader]
+    _archive: zipfile.ZipFile
+
+    def read(self, name: str) -> Array:
+        """All values of one array.
+
+        Raises:
+            UserError: if it is missing, damaged or holds objects, which would have to be unpickled.
+        """
+        if name not in self.headers:
+            raise UserError(f"{self.where}: {name!r} is missing, available are {sorted(self.headers)}")
+        if self.headers[name].dtype.hasobject:
+            raise UserError(f"{self.where}: {name!r} holds pickled objects, which is refused; store it as numbers")
+        with _translated(self.where), self._archive.open(name + _SUFFIX) as stream:
+            values: Array = np.lib.format.read_array(stream, allow_pickle=False, max_header_size=_LONGEST_HEADER)
+        return values
+
+
+@contextmanager
+def opened_npz(path: Path, where: str) -> Iterator[NpzArchive]:
+    """The archive, with only the headers of its arrays decompressed.
+
+    Raises:
+        UserError: starting with ``where``, if the file is missing, cut short, no npz, or claims impossible sizes.
+    """
+    if not path.is_file():
+        raise UserError(f"{where}: no such file; check the path, or copy or download the dataset again")
+    with _translated(where):
+        archive = zipfile.ZipFile(path)
+    with archive:
+        yield NpzArchive(where, _read_headers(archive, path.stat().st_size, where), archive)
+
+
+def _read_headers(archive: zipfile.ZipFile, stored: int, where: str) -> dict[str, ArrayHeader]:
+    headers = {}
+    for entry in archive.infolist():
+        if not entry.filename.endswith(_SUFFIX):
+            raise UserError(f"{where}: holds {entry.filename!r}, which is no array; it is no npz, take that entry out")
+        _require_possible(entry, stored, f"{where}: {entry.filename!r}")
+        with _translated(where), archive.open(entry) as stream:
+            headers[entry.filename.removesuffix(_SUFFIX)] = _parse_header(stream, entry, where)
+    return headers
+
+
+def _require_possible(entry: zipfile.ZipInfo, stored: int, place: str) -> None:
+    """Whether so much can come out of the bytes that are there; only numpy's own two ways of packing are read."""
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise UserError(f"{place} is packed by an unknown method; write the file again with numpy")
+    packed = min(entry.compress_size, stored)
+    largest = packed if entry.compress_type == zipfile.ZIP_STORED else _DEFLATE_RATIO * packed
+    if entry.file_size > largest:
+        raise UserError(
+            f"{place} claims {entry.file_size} bytes of which {packed} are stored; the file is damaged, copy it again"
+        )
+
+
+def _parse_header(stream: IO[bytes], entry: zipfile.ZipInfo, where: str) -> ArrayHeader:
+    start = io.BytesIO(stream.read(_LONGEST_HEADER))
+    version = np.lib.format.read_magic(start)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"{entry.filename!r} has the unknown version {version}")
+    parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _fortran_order, dtype = parse(start, max_header_size=_LONGEST_HEADER)
+    header = ArrayHeader(tuple(map(int, shape)), dtype)
+    _require_fitting(header, entry.file_size - start.tell(), f"{where}: {entry.filename!r}")
+    return header
+
+
+def _require_fitting(header: ArrayHeader, content: int, place: str) -> None:
+    if header.dtype.hasobject:
+        return  # pickled: any size, but it is never read
+    claimed = math.prod(header.shape) * header.dtype.itemsize
+    if min(header.shape, default=0) < 0 or claimed != content:
+        shape = list(header.shape)
+        raise UserError(
+            f"{place} claims {header.dtype}{shape}, {claimed} bytes, but has {content}; it is damaged, copy it again"
+        )
+
+
+@contextmanager
+def _translated(where: str) -> Iterator[None]:
+    """Turns what zip, zlib and numpy say about a damaged file into one line for a person."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (*_DAMAGE, *_ZIP_DAMAGE) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{where}: unreadable, truncated or no npz ({reason}); copy or download it again") from error

@@ -1,0 +1,222 @@
+"""Files of named arrays, npz or HDF5, behind one interface."""
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import h5py
+
+from dreamset.core.errors import UserError
+from dreamset.datasets.episode import Array
+from dreamset.datasets.hdf5 import describe_dtype, find, members, opened, require_plain, translated
+from dreamset.datasets.sources.npz import ArrayHeader, opened_npz
+
+HDF5_ENDINGS = (".hdf5", ".h5")
+NPZ_ENDING = ".npz"
+TABLE_ENDINGS = (NPZ_ENDING, *HDF5_ENDINGS)
+
+_DEFLATE_RATIO = 1100  # as in datasets/hdf5.py: nothing shrinks by more
+_SMALL = 1 << 20  # bytes that are allocated without suspicion
+_DEEPEST = 16  # groups within groups: more is a cycle
+
+ALL_ROWS = slice(None)
+
+
+class Table(Protocol):
+    """Named arrays in a file, or in a group of a file; nothing stays open between the calls."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def place(self) -> str:
+        """The file, and the group if it is not the root, for messages."""
+
+    @property
+    def name(self) -> str:
+        """The same without the folder, for provenance."""
+
+    def headers(self, where: str) -> Mapping[str, ArrayHeader]:
+        """Shape and dtype of every array; ``UserError`` that starts with ``where`` if the file is damaged."""
+
+    def read(self, columns: Collection[str], where: str, rows: slice = ALL_ROWS) -> dict[str, Array]:
+        """Some rows of some arrays; ``UserError`` that starts with ``where`` if they cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class NpzTable:
+    """An npz archive."""
+
+    path: Path
+
+    @property
+    def place(self) -> str:
+        """The file."""
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+    def headers(self, where: str) -> Mapping[str, ArrayHeader]:
+        """Of every array, without decompressing them."""
+        with opened_npz(self.path, where) as archive:
+            return archive.headers
+
+    def read(self, columns: Collection[str], where: str, rows: slice = ALL_ROWS) -> dict[str, Array]:
+        """The chosen arrays are decompressed whole, even for a few rows; the file read last is kept for the next."""
+        if rows == ALL_ROWS:
+            return _read_archive(self.path, columns, where)
+        with _naming(self.path, where):
+            changed = self.path.stat().st_mtime_ns if self.path.is_file() else 0
+            whole = _read_recent(self.path, changed, tuple(columns))
+        return {column: array[rows] for column, array in whole.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class HDF5Table:
+    """The datasets below one group of an HDF5 file, named by their path such as ``obs/image``."""
+
+    path: Path
+    group: str = ""  # "" is the root
+
+    @property
+    def place(self) -> str:
+        """File and group."""
+        return f"{self.path}:{self.group}" if self.group else str(self.path)
+
+    @property
+    def name(self) -> str:
+        """The file's name, and the group."""
+        return f"{self.path.name}:{self.group}" if self.group else self.path.name
+
+    def headers(self, where: str) -> Mapping[str, ArrayHeader]:
+        """Of every dataset, in nested groups too."""
+        with _opened_at(self.path, where) as file:
+            return {
+                name: ArrayHeader(dataset.shape or (), dataset.dtype)
+                for name, dataset in _datasets(_descend(file, self.group, where), where)
+            }
+
+    def read(self, columns: Collection[str], where: str, rows: slice = ALL_ROWS) -> dict[str, Array]:
+        """Only the chosen rows are decompressed."""
+        with _opened_at(self.path, where) as file:
+            root = _descend(file, self.group, where)
+            return {column: _read_rows(_descend(root, column, where), rows, where) for column in columns}
+
+
+def open_table(path: Path) -> Table:
+    """The table in a file, by the ending of its name.
+
+    Raises:
+        UserError: if the ending is none of ``TABLE_ENDINGS``.
+    """
+    if path.suffix == NPZ_ENDING:
+        return NpzTable(path)
+    if path.suffix in HDF5_ENDINGS:
+        return HDF5Table(path)
+    raise UserError(f"{path}: the name ends in {path.suffix!r}, supported are {', '.join(TABLE_ENDINGS)}")
+
+
+def subgroups(path: Path, group: str) -> list[str]:
+    """The paths of the groups directly below ``group`` of an HDF5 file.
+
+    Raises:
+        UserError: if the file is damaged or there is no such group.
+    """
+    where = str(path)
+    with _opened_at(path, where) as file:
+        parent = _descend(file, group, where)
+        if isinstance(parent, h5py.Dataset):
+            raise UserError(f"{where}: {group!r} is an array, a group of episodes is needed; mend the setting")
+        children = members(parent, where)
+        return [_joined(group, name) for name, child in children.items() if isinstance(child, h5py.Group)]
+
+
+@lru_cache(maxsize=2)
+def _read_recent(path: Path, changed: int, columns: tuple[str, ...]) -> dict[str, Array]:  # noqa: ARG001 (part of the key)
+    values = _read_archive(path, columns, str(path))
+    for array in values.values():
+        array.setflags(write=False)  # episodes share it
+    return values
+
+
+def _read_archive(path: Path, columns: Collection[str], where: str) -> dict[str, Array]:
+    with opened_npz(path, where) as archive:
+        values = {column: archive.read(column) for column in columns}
+    for column in values:
+        if not values[column].ndim:
+            raise UserError(f"{where}: {column!r} is a single value, needed is one row per step; leave it out")
+    return values
+
+
+@contextmanager
+def _naming(path: Path, where: str) -> Iterator[None]:
+    """Lets an error that begins with the file begin with ``where``."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace(str(path), where, 1)) from error
+
+
+@contextmanager
+def _opened_at(path: Path, where: str) -> Iterator[h5py.File]:
+    with ExitStack() as stack:
+        with _naming(path, where):
+            file = stack.enter_context(opened(path))
+        yield file
+
+
+def _descend(node: h5py.Group | h5py.Dataset, path: str, where: str) -> h5py.Group | h5py.Dataset:
+    for name in filter(None, path.split("/")):
+        child = find(node, name, where)
+        if child is None:
+            raise UserError(f"{where}: {path!r} is missing; mend the setting that names it, or drop the episode")
+        node = child
+    return node
+
+
+def _datasets(root: h5py.Group | h5py.Dataset, where: str) -> Iterator[tuple[str, h5py.Dataset]]:
+    stack: list[tuple[str, h5py.Group | h5py.Dataset]] = [("", root)]
+    while stack:
+        path, node = stack.pop()
+        if isinstance(node, h5py.Dataset):
+            yield path, node
+        elif path.count("/") > _DEEPEST:
+            raise UserError(f"{where}: {path!r} is nested deeper than {_DEEPEST} groups; flatten the file")
+        else:
+            stack.extend((_joined(path, name), child) for name, child in members(node, where).items())
+
+
+def _joined(group: str, name: str) -> str:
+    return "/".join(filter(None, (group.strip("/"), name)))
+
+
+def _read_rows(dataset: h5py.Group | h5py.Dataset, rows: slice, where: str) -> Array:
+    if not isinstance(dataset, h5py.Dataset):
+        raise UserError(f"{where}: {dataset.name!r} is a group, an array is needed; mend the setting that names it")
+    with translated(where):
+        place = f"{where}: {dataset.name!r}"
+        require_plain(dataset, place)
+        _require_readable(dataset, rows, place)
+        values: Array = dataset[rows]
+    return values
+
+
+def _require_readable(dataset: h5py.Dataset, rows: slice, place: str) -> None:
+    if not dataset.shape:
+        raise UserError(f"{place} is a single value, needed is one row per step; leave it out")
+    if dataset.dtype.kind == "O":
+        raise UserError(f"{place} holds {describe_dtype(dataset)}, allowed are numbers; leave it out")
+    wanted = len(range(*rows.indices(len(dataset)))) * math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+    stored = min(dataset.id.get_storage_size(), Path(dataset.file.filename).stat().st_size)
+    if wanted > max(_SMALL, _DEFLATE_RATIO * stored):
+        raise UserError(
+            f"{place} claims {wanted} bytes of which {stored} are stored; the file is damaged, copy it again"
+        )

@@ -1,0 +1,107 @@
+"""The 84 x 84 form of V-D4RL: HDF5 shards that may begin and end within an episode."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamset.core.errors import UserError
+from dreamset.datasets.episode import RawEpisode, from_arrivals
+from dreamset.datasets.sources.actions import ActionSettings
+from dreamset.datasets.sources.base import SourceDescription
+from dreamset.datasets.sources.columns import decode_all, specs_of, survey
+from dreamset.datasets.sources.folder import checked_limit, digest, list_files, natural_order
+from dreamset.datasets.sources.rows import Flags, ends_terminally, no_discount, one_per_row
+from dreamset.datasets.sources.segments import MarkedTable, Segments, marked_table, readable_headers, segments_of
+from dreamset.datasets.sources.tables import HDF5_ENDINGS, HDF5Table, Table
+
+_ACTION, _REWARD, _DISCOUNT, _STEP_TYPE = "action", "reward", "discount", "step_type"
+_FIRST, _LAST = 0, 2  # values of step_type
+_IMAGE = {"observation": "image"}  # the shards' name of the pictures, and ours
+
+
+class VD4RLShards:
+    """The 84 x 84 form: rows of many episodes in HDF5 files whose borders need not be those of episodes.
+
+    An episode begins where ``step_type`` is 0 and ends where it is 2. Where a shard ends within an episode and the
+    next one, by the number in its name, begins within one, the two parts are one episode. A part without its beginning
+    is an episode of its own: the action and reward of its first row led to an observation that is there, but were
+    taken at one that is not, so they are dropped like the filling of a first row. A part without its end is an episode
+    that was cut by a time limit. A single row has no transition and is left out. The provenance counts all of these.
+
+    Settings and errors are those of ``VD4RLSource``.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        observations: Sequence[str] | None = None,
+        privileged: Sequence[str] | None = None,
+        episodes: int | None = None,
+    ) -> None:
+        files = [marked_table(HDF5Table(file), _mark) for file in list_files(Path(path), HDF5_ENDINGS)]
+        self._segments = Segments.of(segments_of(files, _continues), checked_limit(episodes))
+        headers = readable_headers(files, str(path))
+        self._action = ActionSettings(_ACTION, discrete=0, low=-1.0, high=1.0).field_of_first(headers, str(path))
+        found = survey(headers, (_ACTION, _REWARD, _DISCOUNT, _STEP_TYPE), {})
+        usable = {_IMAGE.get(name, name): field for name, field in found.usable.items()}
+        self._fields, self._ignored = replace(found, usable=usable).choose(observations, privileged, str(path))
+
+    @property
+    def episode_count(self) -> int:
+        """How many episodes and parts of episodes there are."""
+        return len(self._segments.entries)
+
+    def describe(self) -> SourceDescription:
+        """What each episode holds and where it comes from."""
+        return SourceDescription(
+            observations=specs_of(self._fields.observations),
+            privileged=specs_of(self._fields.privileged),
+            action=self._action.spec,
+            provenance=self._provenance,
+        )
+
+    def read(self, number: int) -> RawEpisode:
+        """Episodes in the order of the shards and within them."""
+        segment = self._segments.segment(number)
+        where = f"episode {number} of {segment.place}"
+        values = segment.read(sorted({*self._fields.columns, _ACTION, _REWARD, _DISCOUNT}), where)
+        return from_arrivals(
+            where,
+            observations=decode_all(self._fields.observations, values, where),
+            action=self._action.decode(values[_ACTION], where),
+            reward=one_per_row(values[_REWARD], f"{where}: {_REWARD!r}"),
+            terminated=ends_terminally(no_discount(values[_DISCOUNT], f"{where}: {_DISCOUNT!r}"), where),
+            privileged=decode_all(self._fields.privileged, values, where),
+        )
+
+    @cached_property
+    def _provenance(self) -> Mapping[str, Any]:
+        return {
+            "format": "vd4rl",
+            **digest(self._segments.files),
+            **self._segments.provenance,
+            "ignored_columns": self._ignored,
+        }
+
+
+def _mark(table: Table) -> tuple[Flags, Flags]:
+    place = f"{table.place}: {_STEP_TYPE!r}"
+    kind = one_per_row(table.read([_STEP_TYPE], table.place)[_STEP_TYPE], place)
+    if not np.isin(kind, (_FIRST, 1, _LAST)).all():
+        raise UserError(f"{place} has other values than 0, 1 and 2; copy or download it again")
+    return kind == _FIRST, kind == _LAST
+
+
+def _continues(previous: MarkedTable, following: MarkedTable) -> bool:
+    """Whether the numbers in the names, as in 4.hdf5 and 5.hdf5, say that no shard is missing in between."""
+    (before, _), (after, _) = (natural_order(marked.table.path.stem) for marked in (previous, following))
+    changed = [pair for pair in zip(before, after, strict=False) if pair[0] != pair[1]]
+    if len(before) != len(after) or len(changed) != 1:
+        return False
+    old, new = changed[0]
+    return isinstance(old, int) and new == old + 1

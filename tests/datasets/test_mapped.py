@@ -1,0 +1,438 @@
+"""Npz and HDF5 files of any layout, read by what the settings say of their columns."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from dreamset.core.errors import UserError
+from dreamset.datasets import SequenceSampler, write_store
+from dreamset.datasets.episode import align
+from dreamset.datasets.sources.base import read_all
+from dreamset.datasets.sources.mapped import MappedSource
+
+Columns = dict[str, Any]
+NAN = np.nan
+ROLES: dict[str, Any] = {
+    "observations": {"state": "proprio"},
+    "action": "act",
+    "reward": "rew",
+    "terminal": "done",
+    "action_high": 1e6,
+}
+LENGTHS = (3, 5, 2)
+
+
+def follows(number: int, transitions: int, *, rows: int, fill: float = NAN) -> Columns:
+    """The counting episode with N + 1 observations; row t of action and reward belongs to observation t."""
+    count = 1000.0 * number + np.arange(transitions + 1)
+    timed = np.full((rows, 2), fill)
+    timed[:transitions] = np.stack([count[:-1] + 0.25, count[:-1] + 0.5], axis=1)
+    done = (np.arange(rows) == rows - 1) & (number % 2 == 0)
+    return {"proprio": np.stack([count, -count], axis=1), "act": timed[:, :1], "rew": timed[:, 1], "done": done}
+
+
+def final_observation(number: int, transitions: int) -> Columns:
+    return follows(number, transitions, rows=transitions)
+
+
+def rlds(number: int, transitions: int) -> Columns:
+    return follows(number, transitions, rows=transitions + 1)
+
+
+def rlds_done_before(number: int, transitions: int) -> Columns:
+    """The flag follows the action, as the reward does, and is filled up with False."""
+    columns = rlds(number, transitions)
+    return {**columns, "done": np.roll(columns["done"], -1)}
+
+
+def precedes(number: int, transitions: int) -> Columns:
+    columns = rlds(number, transitions)
+    return {**columns, **{name: np.roll(columns[name], 1, axis=0) for name in ("act", "rew")}}
+
+
+def stable_worldmodel(number: int, transitions: int) -> Columns:
+    """The action follows, the reward precedes."""
+    columns = rlds(number, transitions)
+    return {**columns, "rew": np.roll(columns["rew"], 1)}
+
+
+def reversed_mixture(number: int, transitions: int) -> Columns:
+    columns = rlds(number, transitions)
+    return {**columns, "act": np.roll(columns["act"], 1, axis=0)}
+
+
+CONVENTIONS: dict[str, tuple[Callable[[int, int], Columns], Columns]] = {
+    "N + 1 observations, N actions": (final_observation, {}),
+    "RLDS": (rlds, {"filled_last_row": True}),
+    "RLDS, flag on the transition": (rlds_done_before, {"filled_last_row": True}),
+    "precedes": (precedes, {"alignment": "precedes"}),
+    "stable-worldmodel": (stable_worldmodel, {"alignment": {"action": "follows", "reward": "precedes"}}),
+    "the reverse": (reversed_mixture, {"alignment": {"action": "precedes", "reward": "follows"}}),
+}
+
+
+def write_npz(path: Path, episodes: Sequence[Columns]) -> Columns:
+    """Numbered without leading zeros."""
+    path.mkdir()
+    for number, columns in enumerate(episodes):
+        np.savez_compressed(path / f"episode_{number + 9}.npz", **columns)
+    return {"path": path}
+
+
+def write_hdf5_files(path: Path, episodes: Sequence[Columns]) -> Columns:
+    path.mkdir()
+    for number, columns in enumerate(episodes):
+        with h5py.File(path / f"episode_{number + 9}.h5", "w") as file:
+            for name, values in columns.items():
+                file.create_dataset(name, data=values, compression="gzip")
+    return {"path": path}
+
+
+def write_groups(path: Path, episodes: Sequence[Columns]) -> Columns:
+    with h5py.File(path.with_suffix(".hdf5"), "w") as file:
+        for number, columns in enumerate(episodes):
+            for name, values in columns.items():
+                file[f"data/demo_{number + 9}/{name}"] = values
+    return {"path": path.with_suffix(".hdf5"), "boundaries": {"groups": "data"}}
+
+
+def write_root_groups(path: Path, episodes: Sequence[Columns]) -> Columns:
+    with h5py.File(path.with_suffix(".hdf5"), "w") as file:
+        for number, columns in enumerate(episodes):
+            for name, values in columns.items():
+                file[f"{number + 9}/{name}"] = values
+    return {"path": path.with_suffix(".hdf5"), "boundaries": {"groups": ""}}
+
+
+def joined(episodes: Sequence[Columns]) -> Columns:
+    ends = [np.arange(len(columns["proprio"])) == len(columns["proprio"]) - 1 for columns in episodes]
+    columns = {name: np.concatenate([episode[name] for episode in episodes]) for name in episodes[0]}
+    return {**columns, "end": np.concatenate(ends), "lengths": [len(episode["proprio"]) for episode in episodes]}
+
+
+def write_flat_npz(path: Path, episodes: Sequence[Columns]) -> Columns:
+    np.savez(path.with_suffix(".npz"), **joined(episodes))
+    return {"path": path.with_suffix(".npz"), "boundaries": {"ends": "end"}}
+
+
+def write_flat_hdf5(path: Path, episodes: Sequence[Columns]) -> Columns:
+    with h5py.File(path.with_suffix(".h5"), "w") as file:
+        for name, values in joined(episodes).items():
+            file[name] = values
+    return {"path": path.with_suffix(".h5"), "boundaries": {"lengths": "lengths"}}
+
+
+WRITERS = [write_npz, write_hdf5_files, write_groups, write_root_groups, write_flat_npz, write_flat_hdf5]
+
+
+def require_counting(source: MappedSource, lengths: Sequence[int] = LENGTHS) -> None:
+    """Whether these are the counting episodes, those of even number with a true end, and nothing is shifted."""
+    assert source.episode_count == len(lengths)
+    for number, raw in enumerate(read_all(source)):
+        count = 1000.0 * number + np.arange(lengths[number] + 1)
+        assert raw.observations["state"].tolist() == np.stack([count, -count], axis=1).tolist()
+        assert raw.actions.tolist() == (count[:-1, None] + 0.25).tolist()
+        assert raw.rewards.tolist() == (count[:-1] + 0.5).tolist()
+        assert raw.terminated is (number % 2 == 0)
+        align(raw, source.describe())
+
+
+def ways() -> list[tuple[str, Callable[..., Columns]]]:
+    """Every convention in every layout; in a flat file all columns have as many rows."""
+    flat = (write_flat_npz, write_flat_hdf5)
+    return [
+        (name, write) for name in CONVENTIONS for write in WRITERS if write not in flat or not name.startswith("N + 1")
+    ]
+
+
+@pytest.mark.parametrize(("convention", "write"), ways())
+def test_every_row_is_where_it_belongs(tmp_path, convention, write):
+    make, settings = CONVENTIONS[convention]
+    layout = write(tmp_path / "data", [make(number, length) for number, length in enumerate(LENGTHS)])
+    source = MappedSource(**{**ROLES, **settings, **layout})
+    require_counting(source)
+    provenance = source.describe().provenance
+    assert (provenance["episodes"], provenance["dropped_final_transitions"]) == (3, 0)
+    assert set(provenance["ignored_columns"]) <= {"lengths", "end"}
+    assert provenance["boundaries"] == layout.get("boundaries", {})
+
+
+def without_arrival(number: int, transitions: int) -> Columns:
+    columns = final_observation(number, transitions)
+    return {**columns, "proprio": columns["proprio"][:-1]}
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_missing_final_observation_drops_the_last_transition(tmp_path, write):
+    layout = write(tmp_path / "data", [without_arrival(number, length) for number, length in enumerate(LENGTHS)])
+    source = MappedSource(**{**ROLES, **layout})
+    for number, raw in enumerate(read_all(source)):
+        count = 1000.0 * number + np.arange(LENGTHS[number])
+        assert raw.observations["state"][:, 0].tolist() == count.tolist()
+        assert raw.actions[:, 0].tolist() == (count[:-1] + 0.25).tolist()
+        assert raw.rewards.tolist() == (count[:-1] + 0.5).tolist()
+        assert raw.terminated is False
+        align(raw, source.describe())
+    provenance = source.describe().provenance
+    assert (provenance["dropped_final_transitions"], provenance["dropped_terminals"]) == (3, 2)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_missing_final_observation_can_be_repeated(tmp_path, write):
+    layout = write(tmp_path / "data", [without_arrival(number, length) for number, length in enumerate(LENGTHS)])
+    source = MappedSource(final_transition="repeat", privileged={"same": "proprio"}, **ROLES, **layout)
+    for number, raw in enumerate(read_all(source)):
+        count = 1000.0 * number + np.arange(LENGTHS[number])
+        assert raw.observations["state"][:, 0].tolist() == [*count, count[-1]]
+        assert raw.privileged["same"][:, 0].tolist() == [*count, count[-1]]
+        assert raw.actions[:, 0].tolist() == (count + 0.25).tolist()
+        assert raw.rewards.tolist() == (count + 0.5).tolist()
+        assert raw.terminated is (number % 2 == 0)
+        align(raw, source.describe())
+    assert source.describe().provenance["dropped_final_transitions"] == 0
+
+
+def test_from_files_to_a_batch_the_count_is_kept(tmp_path):
+    episodes = [stable_worldmodel(number, 6 + number) for number in range(3)]
+    source = MappedSource(**{**ROLES, **CONVENTIONS["stable-worldmodel"][1], **write_npz(tmp_path / "data", episodes)})
+    store = write_store(source, tmp_path / "store", seed=1)
+    batch = SequenceSampler(store, split="train", batch_size=64, length=4, seed=0).sample()
+    count = batch.observations["state"][..., 0]
+    assert (count[:, 1:] - count[:, :-1] == 1).all()
+    assert (batch.is_first == (count % 1000 == 0)).all()
+    assert (batch.action[..., 0] == (count - 0.75) * ~batch.is_first).all()
+    assert (batch.reward == (count - 0.5) * ~batch.is_first).all()
+
+
+def test_any_of_several_columns_ends_an_episode_and_the_last_one_needs_none(tmp_path):
+    columns = joined([rlds(number, length) for number, length in enumerate(LENGTHS)])
+    columns["timeout"] = columns["end"] & ~columns["done"]
+    columns["timeout"][-1] = columns["done"][-1] = False
+    np.savez(tmp_path / "data.npz", **columns)
+    settings = {"filled_last_row": True, "boundaries": {"ends": ["done", "timeout"]}}
+    source = MappedSource(tmp_path / "data.npz", **ROLES, **settings)
+    assert [len(raw.rewards) for raw in read_all(source)] == [3, 5, 2]
+    assert [raw.terminated for raw in read_all(source)] == [True, False, False]
+
+
+def test_pictures_nested_columns_and_column_rewards(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (4, 8, 7, 3), np.uint8)
+    columns = final_observation(0, 3)
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file["obs/camera/rgb"], file["act"], file["rew"] = frames, columns["act"], columns["rew"][:, None]
+        file["obs/more"], file["done"] = frames, columns["done"][:, None]
+    source = MappedSource(tmp_path / "data.h5", **{**ROLES, "observations": {"image": "obs/camera/rgb"}})
+    (raw,) = read_all(source)
+    assert np.array_equal(raw.observations["image"], frames)
+    assert raw.rewards.tolist() == [0.5, 1.5, 2.5]
+    assert raw.terminated
+    assert source.describe().provenance["ignored_columns"] == {"obs/more": "not named in the settings"}
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float32])
+def test_integer_actions_become_one_hot(tmp_path, dtype):
+    columns = {**rlds(0, 3), "act": np.array([2, 0, 1, 0]).astype(dtype)}
+    if dtype is np.float32:
+        columns["act"][-1] = NAN
+    layout = write_npz(tmp_path / "data", [columns])
+    source = MappedSource(**{**ROLES, **layout}, filled_last_row=True, discrete=3)
+    (raw,) = read_all(source)
+    assert raw.actions.tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
+    align(raw, source.describe())
+    fractions = write_npz(tmp_path / "more", [rlds(0, 3)])
+    with pytest.raises(UserError, match=r"^episode 0 of .*'act' holds fractions, a discrete action needs whole"):
+        MappedSource(**{**ROLES, **fractions}, filled_last_row=True, discrete=3).read(0)
+
+
+def test_one_hot_actions_are_asked_about_even_beside_filling(tmp_path):
+    columns = {**rlds(0, 3), "act": np.array([[1, 0], [0, 1], [1, 0], [NAN, NAN]])}
+    layout = write_npz(tmp_path / "data", [columns])
+    with pytest.raises(UserError, match="'act' holds one-hot rows only: set discrete to 2"):
+        MappedSource(**{**ROLES, **layout}, filled_last_row=True)
+    source = MappedSource(**{**ROLES, **layout}, filled_last_row=True, discrete=2)
+    assert align(source.read(0), source.describe()).action[1:].tolist() == [[1, 0], [0, 1], [1, 0]]
+
+
+def test_reward_and_terminal_may_be_absent(tmp_path):
+    columns = final_observation(0, 3)
+    del columns["rew"], columns["done"]
+    source = MappedSource(**{**ROLES, **write_npz(tmp_path / "data", [columns]), "reward": None, "terminal": None})
+    episode = align(source.read(0), source.describe())
+    assert episode.reward.tolist() == [0, 0, 0, 0]
+    assert not episode.is_terminal.any()
+    assert source.describe().provenance["reward"] is None
+
+
+def test_a_nan_outside_the_filling_is_found(tmp_path):
+    columns = rlds(0, 3)
+    columns["act"][1] = NAN
+    source = MappedSource(**{**ROLES, **write_npz(tmp_path / "data", [columns])}, filled_last_row=True)
+    with pytest.raises(UserError, match=r"^episode 0 of .*episode_9\.npz: actions is nan at step 1"):
+        align(source.read(0), source.describe())
+
+
+def test_filling_that_is_taken_for_a_transition_is_found(tmp_path):
+    source = MappedSource(**{**ROLES, **write_npz(tmp_path / "data", [rlds(0, 3)])}, final_transition="repeat")
+    with pytest.raises(UserError, match="actions is nan at step 3"):
+        align(source.read(0), source.describe())
+
+
+SETTINGS: dict[str, tuple[Columns, str]] = {
+    "alignment": ({"alignment": "after"}, "alignment is 'after', allowed is follows or precedes"),
+    "half an alignment": ({"alignment": {"action": "follows"}}, r"alignment names \['action'\], needed are action and"),
+    "final transition": ({"final_transition": "keep"}, "final_transition is 'keep', allowed is drop or repeat"),
+    "boundaries": ({"boundaries": {"starts": "x"}}, r"boundaries names \['starts'\], allowed is null or one of"),
+    "two boundaries": ({"boundaries": {"ends": "x", "lengths": "y"}}, r"boundaries names \['ends', 'lengths'\]"),
+    "no observations": ({"observations": {}}, "no observation to learn from is named"),
+    "no column": ({"observations": {"state": "prop"}}, r"data: no episode fits .*'prop' is missing, available are"),
+    "no action": ({"action": "acts"}, "'acts' is missing"),
+    "no ends": ({"boundaries": {"ends": "end"}}, "'end' is missing, available are"),
+    "groups in npz": ({"boundaries": {"groups": "data"}}, "unreadable, cut short or no HDF5"),
+    "episodes": ({"episodes": 0}, "episodes is 0"),
+    "path": ({"path": "/nowhere/x.npz"}, r"/nowhere/x\.npz: no such file"),
+    "ending": ({"path": "/nowhere/x.mat"}, r"the name ends in '\.mat', supported are \.npz, \.hdf5"),
+    "discrete": ({"discrete": -2}, "discrete is -2, allowed are 2 to"),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_a_setting_that_cannot_be_is_answered_with_what_can(tmp_path, case):
+    changes, message = SETTINGS[case]
+    layout = write_npz(tmp_path / "data", [final_observation(0, 3)])
+    with pytest.raises(UserError, match=message):
+        MappedSource(**{**ROLES, **layout, **changes})
+
+
+DAMAGE: dict[str, tuple[Columns, str]] = {
+    "no reward": ({"rew": None}, "'rew' is missing"),
+    "objects": ({"rew": np.array([None] * 3)}, "'rew' holds pickled objects"),
+    "text": ({"rew": np.array(["a"] * 3)}, "'rew' holds <U1"),
+    "single value": ({"rew": np.float64(3)}, "'rew' is a single value"),
+    "two rewards": ({"rew": np.zeros((3, 2))}, "needed is one number"),
+    "fewer rewards": ({"rew": np.zeros(2)}, "'rew' has 2 rows for 4 observations, needed are 3 or 4 if it follows"),
+    "more actions": ({"act": np.zeros((5, 1))}, "'act' has 5 rows for 4 observations"),
+    "other actions": ({"act": np.zeros((3, 2))}, r"'act' holds float64\[2\] per row"),
+    "more flags": ({"done": np.zeros(6)}, "'done' has 6 rows, needed are 3 or 4"),
+    "early flag": ({"done": np.array([0, 1, 0])}, "is terminal at row 1 of 3"),
+    "no rows": (
+        {"proprio": np.zeros((0, 2)), "act": np.zeros((0, 1)), "rew": np.zeros(0), "done": np.zeros(0)},
+        "holds no two observations, needed is at least one transition",
+    ),
+    "one row": (
+        {"proprio": np.zeros((1, 2)), "act": np.zeros((0, 1)), "rew": np.zeros(0), "done": np.zeros(0)},
+        "at least one transition",
+    ),
+    "NaN": ({"proprio": np.full((4, 2), NAN)}, "observation 'state' is nan at step 0"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_damaged_episode_is_named_and_the_others_stay_readable(tmp_path, case, place):
+    changes, message = DAMAGE[case]
+    damaged = {name: values for name, values in {**final_observation(0, 3), **changes}.items() if values is not None}
+    episodes = [final_observation(0, 3), final_observation(0, 3)]
+    episodes.insert(place, damaged)
+    source = MappedSource(**{**ROLES, **write_npz(tmp_path / "data", episodes)})
+    for number in {0, 1, 2} - {place}:
+        assert source.read(number).rewards.tolist() == [0.5, 1.5, 2.5]
+    with pytest.raises(UserError, match=rf"^episode {place} of .*episode_{place + 9}\.npz: .*{message}"):
+        align(source.read(place), source.describe())
+    assert source.describe().provenance["episodes"] == 3
+
+
+@pytest.mark.parametrize("write", [write_npz, write_hdf5_files])
+def test_a_truncated_file_is_named_and_the_others_stay_readable(tmp_path, write):
+    layout = write(tmp_path / "data", [final_observation(number, 3) for number in range(3)])
+    damaged = next(layout["path"].glob("episode_9.*"))
+    damaged.write_bytes(damaged.read_bytes()[:-50])
+    source = MappedSource(**{**ROLES, **layout})
+    assert [source.read(number).rewards[0] for number in (1, 2)] == [1000.5, 2000.5]
+    with pytest.raises(UserError, match=rf"^episode 0 of .*{damaged.name}: unreadable"):
+        source.read(0)
+
+
+FLAT_DAMAGE: dict[str, tuple[Columns, str]] = {
+    "fewer rewards": ({"rew": np.zeros(5)}, "the columns have different numbers of rows"),
+    "lengths too long": ({"lengths": [4, 6, 4]}, "'lengths' sums to 14, needed are positive whole numbers that sum to"),
+    "negative length": ({"lengths": [4, 10, -1]}, "needed are positive whole numbers that sum to the 13 rows"),
+    "half lengths": ({"lengths": [4.5, 4.5, 4]}, "needed are positive whole numbers"),
+}
+
+
+@pytest.mark.parametrize("case", FLAT_DAMAGE)
+def test_flat_columns_that_do_not_fit_are_refused(tmp_path, case):
+    changes, message = FLAT_DAMAGE[case]
+    columns = joined([rlds(number, length) for number, length in enumerate(LENGTHS)])
+    np.savez(tmp_path / "data.npz", **{**columns, **changes})
+    settings = {"filled_last_row": True, "boundaries": {"lengths": "lengths"}}
+    with pytest.raises(UserError, match=rf"data\.npz: no episode fits the settings; the first one: .*{message}"):
+        MappedSource(tmp_path / "data.npz", **ROLES, **settings)
+
+
+def link_out(file: h5py.File) -> None:
+    del file["rew"]
+    file["rew"] = h5py.ExternalLink("/etc/passwd", "/x")
+
+
+def claim_much(file: h5py.File) -> None:
+    del file["rew"]
+    file.create_dataset("rew", (1 << 50,), float, chunks=(1 << 10,))  # no chunk is ever written
+
+
+def hold_text(file: h5py.File) -> None:
+    del file["rew"]
+    file["rew"] = ["1", "2", "3"]
+
+
+def keep_elsewhere(file: h5py.File) -> None:
+    del file["rew"]
+    layout = h5py.VirtualLayout((3,), float)
+    layout[:] = h5py.VirtualSource("elsewhere.h5", "rewards", (3,))
+    file.create_virtual_dataset("rew", layout)
+
+
+def make_group(file: h5py.File) -> None:
+    del file["rew"]
+    file.create_group("rew")
+
+
+@pytest.mark.parametrize(
+    ("tamper", "message"),
+    [
+        (link_out, "'rew' is an external link"),
+        (claim_much, "claims 9007199254740992 bytes of which 0 are stored"),
+        (hold_text, "holds text, allowed are numbers"),
+        (keep_elsewhere, "keeps its values in other files"),
+        (make_group, "is a group, an array is needed"),
+    ],
+)
+def test_a_tampered_hdf5_file_is_refused(tmp_path, tamper, message):
+    layout = write_hdf5_files(tmp_path / "data", [final_observation(number, 3) for number in range(2)])
+    with h5py.File(tmp_path / "data" / "episode_10.h5", "a") as file:
+        tamper(file)
+    source = MappedSource(**{**ROLES, **layout})
+    assert source.read(0).rewards.tolist() == [0.5, 1.5, 2.5]
+    with pytest.raises(UserError, match=rf"^episode 1 of .*episode_10\.h5.*{message}"):
+        source.read(1)
+
+
+def test_groups_that_are_not_there_are_named(tmp_path):
+    layout = write_groups(tmp_path / "data", [final_observation(0, 3)])
+    with pytest.raises(UserError, match=r"data\.hdf5.*'demos' is missing"):
+        MappedSource(**{**ROLES, **layout, "boundaries": {"groups": "demos"}})
+    with pytest.raises(UserError, match=r"data\.hdf5.*there are no groups below 'data/demo_9'"):
+        MappedSource(**{**ROLES, **layout, "boundaries": {"groups": "data/demo_9"}})
+
+
+def test_episodes_can_be_limited_and_equal_data_have_equal_provenance(tmp_path):
+    episodes = [final_observation(number, 3) for number in range(3)]
+    layouts = [write_npz(tmp_path / name, episodes) for name in ("a", "b")]
+    assert MappedSource(**{**ROLES, **layouts[0]}, episodes=2).episode_count == 2
+    first, second = (MappedSource(**{**ROLES, **layout}).describe().provenance for layout in layouts)
+    assert first == second
+    assert first["alignment"] == {"action": "follows", "reward": "follows"}

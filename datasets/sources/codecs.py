@@ -2,6 +2,8 @@
 
 import io
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +14,8 @@ from PIL import Image
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ArraySpec
 from dreamset.datasets.episode import Array
+
+JPEG_START = b"\xff\xd8\xff"
 
 
 class Codec(Protocol):
@@ -40,7 +44,10 @@ class VectorCodec:
         """[rows, size]; values too large for float32 become infinite and are found by the episode's check."""
         if values.dtype.kind not in "fiub" or values.shape[1:] != self.shape:
             got = f"{values.dtype}{list(values.shape[1:])}"
-            raise UserError(f"{where} holds {got} per row, its space says numbers of shape {list(self.shape)}")
+            raise UserError(
+                f"{where} holds {got} per row, its space says numbers of shape {list(self.shape)}; "
+                f"mend or drop the episode, or leave the column out"
+            )
         with np.errstate(over="ignore"):
             return values.reshape(len(values), -1).astype(np.float32)
 
@@ -116,18 +123,21 @@ class ImageCodec:
         return values.astype(np.uint8, copy=False)
 
     def _decode_jpeg(self, encoded: bytes, where: str) -> NDArray[np.uint8]:
-        try:
-            with Image.open(io.BytesIO(encoded), formats=["JPEG"]) as image:
-                shape = (image.height, image.width, *self._bands(len(image.getbands())))
-                if shape != self.shape:  # before the pixels are decoded
-                    raise UserError(f"{where} is a picture of {list(shape)}, its space says {list(self.shape)}")
-                return np.asarray(image, np.uint8)
-        except (OSError, SyntaxError) as error:
-            raise UserError(f"{where} is no readable JPEG ({error}); copy the dataset again") from error
+        with _opened_jpeg(encoded, where) as image:
+            shape = _shape_of(image)
+            if shape != self.shape:  # before the pixels are decoded
+                raise UserError(f"{where} is a picture of {list(shape)}, its space says {list(self.shape)}")
+            return np.asarray(image, np.uint8)
 
-    @staticmethod
-    def _bands(count: int) -> tuple[int, ...]:
-        return () if count == 1 else (count,)
+
+def jpeg_shape(encoded: bytes, where: str) -> tuple[int, ...]:
+    """[height, width] of a grey picture, else [height, width, channels], without decoding its pixels.
+
+    Raises:
+        UserError: if it is no JPEG.
+    """
+    with _opened_jpeg(encoded, where) as image:
+        return _shape_of(image)
 
 
 def inferred_codec(dtype: np.dtype[Any], row_shape: tuple[int, ...], where: str) -> Codec:
@@ -141,3 +151,17 @@ def inferred_codec(dtype: np.dtype[Any], row_shape: tuple[int, ...], where: str)
     if dtype == np.uint8 and len(row_shape) == 3:
         return ImageCodec(row_shape)
     return VectorCodec(row_shape)
+
+
+@contextmanager
+def _opened_jpeg(encoded: bytes, where: str) -> Iterator[Image.Image]:
+    try:
+        with Image.open(io.BytesIO(encoded), formats=["JPEG"]) as image:
+            yield image
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{where} is no readable JPEG ({error}); copy the dataset again") from error
+
+
+def _shape_of(image: Image.Image) -> tuple[int, ...]:
+    channels = len(image.getbands())
+    return (image.height, image.width) if channels == 1 else (image.height, image.width, channels)

@@ -1,43 +1,86 @@
-"""Which of a Minari dataset's ``infos`` are columns: numbers, one row per observation, in every episode."""
+"""Which of a Minari dataset's ``infos`` are columns: one row of numbers per observation, in every episode."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import h5py
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from dreamset.core.errors import UserError
-from dreamset.datasets.hdf5 import descend, describe_dtype, find, members, translated
+from dreamset.datasets.sources.codecs import Codec, ImageCodec, inferred_codec, jpeg_shape
+from dreamset.datasets.sources.minari_storage import Layout, LeafPath, MinariStorage, StoredEpisode
 
-Path = tuple[str, ...]  # of an info below the group "infos"
-
-_DEEPEST = 16  # groups within groups: more is a cycle
+_MOST_NAMED = 20  # damaged episodes that the provenance names one by one
 
 
 @dataclass(frozen=True, slots=True)
+class Info:
+    """An info that can be a column, as the first episode that has it keeps it."""
+
+    path: LeafPath  # below "infos"
+    layout: Layout
+    episode: int
+
+    def codec(self, storage: MinariStorage) -> Codec:
+        """How it is decoded; the shape of encoded pictures is that of the first one."""
+        episode = storage.episode(self.episode)
+        where = f"{episode.where}: {'/'.join(('infos', *self.path))!r}"
+        if self.layout.jpeg:
+            return ImageCodec(_first_picture(episode, ("infos", *self.path), where))
+        return inferred_codec(self.layout.dtype, self.layout.row_shape, where)
+
+
+@dataclass(slots=True)
 class InfoScan:
     """The infos of all episodes, sorted out."""
 
-    shapes: Mapping[Path, tuple[int, ...]]  # shape of a row, () or (size,)
-    ignored: Mapping[str, str]  # name -> why it is no column
+    found: dict[LeafPath, Info] = field(default_factory=dict)  # what can be a column, at least of some episodes
+    ignored: dict[str, str] = field(default_factory=dict)  # name -> why it is no column unless asked for by name
+    damaged: dict[str, str] = field(default_factory=dict)  # episode -> why nothing is known of its infos
+    damaged_count: int = 0
+    _seen: dict[LeafPath, Layout] = field(default_factory=dict)
+    _scanned: int = 0
 
+    def is_usual(self, info: Info) -> bool:
+        """Whether it is a vector that all episodes have."""
+        return info_name(info.path) not in self.ignored
 
-def scan_infos(file: h5py.File, episodes: Sequence[str], where: str) -> InfoScan:
-    """Looks at the shapes and dtypes, not at the values, of every episode's infos."""
-    shapes: dict[Path, tuple[int, ...]] = {}
-    ignored: dict[str, str] = {}
-    for count, episode in enumerate(episodes):
-        place = f"{episode} of {where}"
-        found = _row_shapes(file, episode, place)
-        for path, (shape, reason) in found.items():
-            reason = reason or _changed(shape, shapes.get(path), first=count == 0)
-            shapes[path] = shape
+    def add(self, number: int, layouts: Mapping[LeafPath, Layout]) -> None:
+        """Compares one more episode with those before it."""
+        for path, layout in layouts.items():
+            reason = layout.unfit or _changed(layout, self._seen.get(path), first=not self._scanned)
             if reason:
-                ignored.setdefault(info_name(path), f"{reason} in {episode}")
-        for path in shapes.keys() - found.keys():
-            ignored.setdefault(info_name(path), f"missing in {episode}")
-    kept = {path: shape for path, shape in sorted(shapes.items()) if info_name(path) not in ignored}
-    return InfoScan(kept, dict(sorted(ignored.items())))
+                self.ignored.setdefault(info_name(path), f"{reason} in episode_{number}")
+            self._seen[path] = layout
+            if not layout.unfit:
+                self.found.setdefault(path, Info(path, layout, number))
+        for path in self._seen.keys() - layouts.keys():
+            self.ignored.setdefault(info_name(path), f"missing in episode_{number}")
+        self._scanned += 1
+
+    def add_damaged(self, number: int, reason: str) -> None:
+        """Notes an episode that has to be left to ``read``, which says the same and more."""
+        if len(self.damaged) < _MOST_NAMED:
+            self.damaged[f"episode_{number}"] = reason
+        self.damaged_count += 1
+
+    @property
+    def summary_of_damage(self) -> dict[str, str]:
+        """Which episodes could not be looked at and why; no long list of them."""
+        further = self.damaged_count - len(self.damaged)
+        return {**self.damaged, **({"further episodes": f"{further} more"} if further else {})}
+
+
+def scan_infos(storage: MinariStorage, numbers: Sequence[int]) -> InfoScan:
+    """Looks at the shapes and dtypes, not at the values, of every episode's infos."""
+    scan = InfoScan()
+    for number in numbers:
+        try:
+            scan.add(number, storage.episode(number).infos())
+        except UserError as error:
+            reason = str(error).replace(storage.where, "")  # equal data give equal provenance, wherever they are
+            scan.add_damaged(number, reason.partition(": ")[2])
+    for path, info in scan.found.items():
+        if info.layout.jpeg or len(info.layout.row_shape) > 1:
+            scan.ignored.setdefault(info_name(path), f"{info.layout.form}: a column only if 'privileged' names it")
+    return scan
 
 
 def info_name(path: Sequence[str]) -> str:
@@ -45,46 +88,14 @@ def info_name(path: Sequence[str]) -> str:
     return ".".join(path).replace("/", ".")
 
 
-def _row_shapes(file: h5py.File, episode: str, where: str) -> dict[Path, tuple[tuple[int, ...], str | None]]:
-    """The shape of a row of every info of an episode, and why it cannot be a column if so."""
-    infos = find(file[episode], "infos", where)
-    if infos is None:
-        return {}
-    if not isinstance(infos, h5py.Group):
-        raise UserError(f"{where}: 'infos' is an array, a group of arrays is needed; copy or download it again")
-    with translated(where):
-        rows = len(descend(file[episode], ("rewards",), where)) + 1
-        return {path: (info.shape[1:], _unfit(info, rows)) for path, info in _datasets(infos, where)}
-
-
-def _datasets(infos: h5py.Group, where: str) -> Iterator[tuple[Path, Any]]:
-    stack: list[tuple[Path, h5py.Group]] = [((), infos)]
-    while stack:
-        prefix, node = stack.pop()
-        if len(prefix) > _DEEPEST:
-            raise UserError(
-                f"{where}: infos are nested deeper than {_DEEPEST} groups, at {info_name(prefix)!r}; flatten"
-            )
-        for name, child in members(node, where).items():
-            if isinstance(child, h5py.Dataset):
-                yield (*prefix, name), child
-            else:
-                stack.append(((*prefix, name), child))
-
-
-def _unfit(dataset: h5py.Dataset, rows: int) -> str | None:
-    if dataset.dtype.kind not in "fiub":
-        return f"{describe_dtype(dataset)}, not numbers,"
-    if dataset.ndim not in (1, 2):
-        return f"{dataset.ndim} axes instead of 1 or 2"
-    if 0 in dataset.shape[1:]:
-        return "no numbers per row"
-    if len(dataset) != rows:
-        return f"{len(dataset)} rows instead of {rows}"
-    return None
-
-
-def _changed(shape: tuple[int, ...], before: tuple[int, ...] | None, *, first: bool) -> str | None:
+def _changed(layout: Layout, before: Layout | None, *, first: bool) -> str | None:
     if before is None:
         return None if first else "missing in earlier episodes, first seen"
-    return None if before == shape else f"shape {shape} instead of {before}"
+    return None if before.form == layout.form else f"{layout.form} instead of {before.form}"
+
+
+def _first_picture(episode: StoredEpisode, path: LeafPath, where: str) -> tuple[int, ...]:
+    pictures = episode.read([path])[path]
+    if not len(pictures):
+        raise UserError(f"{where} holds no picture; leave it out")
+    return jpeg_shape(pictures[0].tobytes(), f"{where} at step 0")

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from dreamset.core.errors import UserError
-from dreamset.datasets.hdf5 import opened
-from dreamset.datasets.sources.minari_spaces import Space, codec_of, leaves
+from dreamset.datasets.hdf5 import opened, translated
+from dreamset.datasets.sources.minari_spaces import Space, codec_of, leaves, row_shape
+from dreamset.datasets.sources.minari_storage import LeafPath
 
-_DATA_FILE = "main_data.hdf5"
+HDF5_FILE = "main_data.hdf5"
 _METADATA_FILE = "metadata.json"
 _ORIGIN = (
     "dataset_id",
@@ -33,7 +34,9 @@ _ORIGIN = (
 class MinariMetadata:
     """The parts of Minari's metadata that a reader needs."""
 
-    file: Path  # of the episodes
+    folder: Path  # of the data and the metadata
+    layout: str  # "hdf5", "arrow" or "parquet"
+    total_episodes: int  # 0 if unknown
     observation_space: Space
     action_space: Space
     origin: Mapping[str, Any]  # plain json values
@@ -41,28 +44,45 @@ class MinariMetadata:
     @property
     def environment(self) -> str | None:
         """The Gymnasium id that the episodes were recorded in, if it was kept."""
-        spec = self.origin.get("env_spec")
-        return json.loads(spec).get("id") if isinstance(spec, str) and spec.startswith("{") else None
+        try:
+            return str(json.loads(self.origin["env_spec"])["id"])
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    @property
+    def observation_paths(self) -> list[LeafPath]:
+        """Where the observations are that can be read."""
+        return [
+            ("observations", *path)
+            for path, leaf in leaves(self.observation_space).items()
+            if codec_of(leaf) is not None
+        ]
+
+    @property
+    def row_shapes(self) -> dict[LeafPath, tuple[int, ...]]:
+        """The declared shape of a row of every leaf of both spaces."""
+        sides = {"observations": self.observation_space, "actions": self.action_space}
+        return {(side, *path): row_shape(leaf) for side, space in sides.items() for path, leaf in leaves(space).items()}
 
 
 def load_metadata(path: Path) -> MinariMetadata:
     """The metadata of the dataset in ``path`` or in its ``data`` folder.
 
     Raises:
-        UserError: if the folder, a file or an entry is missing, or the format is not HDF5.
+        UserError: if the folder, a file or an entry is missing or damaged.
     """
     folder = _data_folder(path)
     written = folder / _METADATA_FILE
     metadata = _from_json(written) if written.exists() else _from_attributes(folder)
-    storage = metadata.get("data_format", "hdf5")
-    if storage != "hdf5":
-        raise UserError(
-            f"{folder}: the dataset is stored as {storage}, supported is hdf5; "
-            f"load it with Minari and write it again with data_format='hdf5'"
-        )
     spaces = {side: _space(metadata, side, folder) for side in ("observation_space", "action_space")}
-    origin = {key: metadata[key] for key in _ORIGIN if key in metadata}
-    return MinariMetadata(folder / _DATA_FILE, spaces["observation_space"], spaces["action_space"], origin)
+    return MinariMetadata(
+        folder,
+        layout=str(metadata.get("data_format", "hdf5")),
+        total_episodes=_total_episodes(metadata, folder),
+        observation_space=spaces["observation_space"],
+        action_space=spaces["action_space"],
+        origin={key: metadata[key] for key in _ORIGIN if key in metadata},
+    )
 
 
 def _data_folder(path: Path) -> Path:
@@ -83,18 +103,27 @@ def _from_json(written: Path) -> dict[str, Any]:
 
 def _from_attributes(folder: Path) -> dict[str, Any]:
     """Minari 0.4 and older kept the metadata in the HDF5 file itself."""
-    if not (folder / _DATA_FILE).exists():
+    if not (folder / HDF5_FILE).exists():
         raise UserError(
-            f"{folder}: neither {_METADATA_FILE} nor {_DATA_FILE} is there; "
+            f"{folder}: neither {_METADATA_FILE} nor {HDF5_FILE} is there; "
             f"give the folder of a Minari dataset, the one that holds 'data'"
         )
-    with opened(folder / _DATA_FILE) as file:
+    with opened(folder / HDF5_FILE) as file, translated(str(folder / HDF5_FILE)):
         return {name: _plain(value) for name, value in file.attrs.items()}
 
 
 def _plain(value: Any) -> Any:
     plain = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-    return plain.decode("utf-8", "replace") if isinstance(plain, bytes) else plain
+    if isinstance(plain, bytes):
+        return plain.decode("utf-8", "replace")
+    return plain if isinstance(plain, str | int | float | list) else str(plain)
+
+
+def _total_episodes(metadata: Mapping[str, Any], folder: Path) -> int:
+    total = metadata.get("total_episodes", 0)
+    if not isinstance(total, int) or total < 0:
+        raise UserError(f"{folder}: 'total_episodes' of the metadata is {total!r}, no count; download it again")
+    return total
 
 
 def _space(metadata: Mapping[str, Any], side: str, folder: Path) -> Space:
@@ -106,9 +135,10 @@ def _space(metadata: Mapping[str, Any], side: str, folder: Path) -> Space:
     try:
         space = json.loads(value) if isinstance(value, str | bytes) else value
         for leaf in leaves(space).values():
+            row_shape(leaf)
             codec_of(leaf)  # says so here if the description of a space is incomplete
     except UserError as error:
         raise UserError(f"{folder}: {side!r} of the metadata describes {error}") from error
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{folder}: {side!r} of the metadata is no serialised space ({error!r}); mend it") from error
     return dict(space)

@@ -1,6 +1,8 @@
 """Episodes written by the real Minari library, read through ``MinariSource``."""
 
 import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from dreamset.datasets.sources.base import read_all
 
 ONE = spaces.Box(-np.inf, np.inf, (1,), np.float64)
 ACTION = spaces.Box(-10.0, 1e6, (1,), np.float32)
+LAYOUTS = ["hdf5", "arrow", "parquet"]
+every_layout = pytest.mark.parametrize("layout", LAYOUTS)
 
 
 def pictures(rows: int, *shape: int) -> np.ndarray:
@@ -24,8 +28,28 @@ def pictures(rows: int, *shape: int) -> np.ndarray:
     return np.broadcast_to(ramp.reshape(rows, 1, -1, *[1] * (len(shape) - 2)), (rows, *shape)).astype(np.uint8)
 
 
-def test_from_minari_to_a_batch_the_count_is_kept(record_counter, tmp_path):
-    store = write_store(MinariSource(record_counter(6, 6, 9)), tmp_path / "store", seed=1)
+@every_layout
+def test_every_row_of_an_episode_is_where_it_was_recorded(record, minari_counter, layout):
+    lengths = [4, 1, 6]
+    folder = record([minari_counter(e, n) for e, n in enumerate(lengths)], ONE, ACTION, data_format=layout)
+    episodes = list(read_all(MinariSource(folder)))
+    assert len(episodes) == 3
+    for number, (raw, length) in enumerate(zip(episodes, lengths, strict=True)):
+        count = 1000.0 * number + np.arange(length + 1)
+        assert {name: values.tolist() for name, values in raw.observations.items()} == {
+            "state": count[:, None].tolist()
+        }
+        assert raw.actions.tolist() == (count[:-1, None] + 0.25).tolist()
+        assert raw.rewards.tolist() == (count[:-1] + 0.5).tolist()
+        assert raw.terminated == (number % 2 == 0)
+        assert raw.name.startswith(f"episode_{number} of {folder}")
+    assert MinariSource(folder).describe().provenance["layout"] == layout
+
+
+@every_layout
+def test_from_minari_to_a_batch_the_count_is_kept(record, minari_counter, tmp_path, layout):
+    folder = record([minari_counter(e, n) for e, n in enumerate([6, 6, 9])], ONE, ACTION, data_format=layout)
+    store = write_store(MinariSource(folder), tmp_path / "store", seed=1)
     batch = SequenceSampler(store, split="train", batch_size=64, length=4, seed=0).sample()
     count = batch.observations["state"][..., 0]
     assert (count[:, 1:] - count[:, :-1] == 1).all()
@@ -46,18 +70,22 @@ def flags_of(store: Store) -> dict[int, tuple[list[bool], list[bool]]]:
     return found
 
 
-def test_a_terminated_a_truncated_and_an_unfinished_episode(record, minari_counter, tmp_path):
+@every_layout
+def test_a_terminated_a_truncated_and_an_unfinished_episode(record, minari_counter, tmp_path, layout):
     terminated, truncated, unfinished = (minari_counter(number, 3) for number in range(3))
     unfinished["terminations"] = unfinished["truncations"] = [False] * 3
-    store = write_store(MinariSource(record([terminated, truncated, unfinished], ONE, ACTION)), tmp_path / "store")
+    folder = record([terminated, truncated, unfinished], ONE, ACTION, data_format=layout)
+    store = write_store(MinariSource(folder), tmp_path / "store")
     last = [False, False, False, True]
     assert flags_of(store) == {0: (last, last), 1: (last, [False] * 4), 2: (last, [False] * 4)}
 
 
-def test_a_vector_becomes_flat_float32(record, minari_counter):
+@every_layout
+def test_a_vector_becomes_flat_float32(record, minari_counter, layout):
     values = np.arange(4 * 2 * 3, dtype=np.int16).reshape(4, 2, 3)
     episode = {**minari_counter(0, 3), "observations": values, "actions": values[:3]}
-    source = MinariSource(record([episode], spaces.Box(-9, 99, (2, 3), np.int16), spaces.Box(-9, 99, (2, 3), np.int16)))
+    space = spaces.Box(-9, 99, (2, 3), np.int16)
+    source = MinariSource(record([episode], space, space, data_format=layout))
     (raw,) = read_all(source)
     assert raw.observations["state"].dtype == np.float32
     assert raw.observations["state"].tolist() == values.reshape(4, 6).tolist()
@@ -65,7 +93,8 @@ def test_a_vector_becomes_flat_float32(record, minari_counter):
     assert source.describe().action.low == (-9.0,) * 6
 
 
-def test_nested_observations_are_named_by_their_path(record, minari_counter):
+@every_layout
+def test_nested_observations_are_named_by_their_path(record, minari_counter, layout):
     space = spaces.Dict(
         body=spaces.Dict(speed=ONE, gear=spaces.Discrete(3, start=-1)),
         pair=spaces.Tuple((spaces.MultiDiscrete([5, 7]), spaces.MultiBinary(2))),
@@ -76,7 +105,8 @@ def test_nested_observations_are_named_by_their_path(record, minari_counter):
         "pair": (np.array([[0, 1], [2, 3], [4, 5]]), np.array([[0, 1], [1, 0], [1, 1]], np.int8)),
         "goal": ["left", "left", "left"],
     }
-    source = MinariSource(record([{**minari_counter(0, 2), "observations": observations}], space, ACTION))
+    episode = {**minari_counter(0, 2), "observations": observations}
+    source = MinariSource(record([episode], space, ACTION, data_format=layout))
     (raw,) = read_all(source)
     assert {name: values.tolist() for name, values in raw.observations.items()} == {
         "body.speed": [[0], [1], [2]],
@@ -104,15 +134,16 @@ def test_a_discrete_value_outside_its_space_is_named(record, minari_counter, out
         list(read_all(source))
 
 
-def image_source(record: Any, episode: dict[str, Any], frames: np.ndarray, *, jpeg: bool) -> MinariSource:
+def record_images(record: Any, episode: dict[str, Any], frames: np.ndarray, *, jpeg: bool, layout: str) -> Path:
     space = spaces.Box(0, 255, frames.shape[1:], np.uint8)
-    return MinariSource(record([{**episode, "observations": frames}], space, ACTION, jpeg_encoding=jpeg))
+    return record([{**episode, "observations": frames}], space, ACTION, jpeg_encoding=jpeg, data_format=layout)
 
 
+@every_layout
 @pytest.mark.parametrize("shape", [(40, 32, 3), (7, 7, 3), (3, 40, 32), (40, 32)])
-def test_raw_images_are_exact_and_channels_come_last(record, minari_counter, shape):
+def test_raw_images_are_exact_and_channels_come_last(record, minari_counter, shape, layout):
     frames = np.random.default_rng(0).integers(0, 256, (4, *shape), np.uint8)
-    source = image_source(record, minari_counter(0, 3), frames, jpeg=False)
+    source = MinariSource(record_images(record, minari_counter(0, 3), frames, jpeg=False, layout=layout))
     (raw,) = read_all(source)
     wanted = frames.transpose(0, 2, 3, 1) if shape[0] == 3 else frames.reshape(4, *shape[:2], -1)
     assert np.array_equal(raw.observations["image"], wanted)
@@ -120,64 +151,23 @@ def test_raw_images_are_exact_and_channels_come_last(record, minari_counter, sha
     assert source.describe().provenance["jpeg"] is False
 
 
+@every_layout
 @pytest.mark.parametrize("shape", [(40, 32, 3), (40, 32)])
 @pytest.mark.parametrize("equally_long", [True, False])
-def test_jpeg_images_are_close_whether_ragged_or_equally_long(record, minari_counter, shape, equally_long):
+def test_jpeg_images_are_close_whether_ragged_or_equally_long(record, minari_counter, shape, equally_long, layout):
     frames = pictures(4, *shape)
     if equally_long:
         frames = frames[[1, 1, 1, 1]]
-    source = image_source(record, minari_counter(0, 3), frames, jpeg=True)
-    with h5py.File(next(Path(record_folder(source)).glob("*.hdf5"))) as file:
-        assert file["episode_0/observations"].ndim == (2 if equally_long else 1)
+    folder = record_images(record, minari_counter(0, 3), frames, jpeg=True, layout=layout)
+    for written in (folder / "data").glob("*.hdf5"):
+        with h5py.File(written) as file:
+            assert file["episode_0/observations"].ndim == (2 if equally_long else 1)
+    source = MinariSource(folder)
     (raw,) = read_all(source)
     found = raw.observations["image"].reshape(frames.shape).astype(float)
     assert np.abs(found - frames).mean() < 2
     assert equally_long or np.abs(found - np.roll(frames, 1, axis=0)).mean() > 10  # a shift would show
     assert source.describe().provenance["jpeg"] is True
-
-
-def record_folder(source: MinariSource) -> Path:
-    return source._file.parent
-
-
-def test_infos_with_a_row_per_observation_are_privileged(record, minari_counter, tmp_path):
-    infos = {
-        "time": np.arange(4),
-        "body": {"position": np.arange(8.0).reshape(4, 2)},
-        "state": np.arange(4) * 3,
-        "word": ["a", "b", "c", "d"],
-        "short": np.arange(3),
-        "map": np.zeros((4, 2, 2)),
-    }
-    episodes = [{**minari_counter(number, 3), "infos": infos} for number in range(2)]
-    source = MinariSource(record(episodes, ONE, ACTION))
-    store = write_store(source, tmp_path / "store")
-    assert set(store.spec.privileged) == {"time", "body.position", "infos.state"}  # "state" is the observation
-    assert store.read(1)["privileged.body.position"].tolist() == infos["body"]["position"].tolist()
-    assert store.read(1)["privileged.infos.state"].tolist() == [[0], [3], [6], [9]]
-    assert store.info["source"]["ignored_infos"] == {
-        "map": "3 axes instead of 1 or 2 in episode_0",
-        "short": "3 rows instead of 4 in episode_0",
-        "word": "text, not numbers, in episode_0",
-    }
-
-
-def test_infos_that_differ_between_episodes_are_ignored(record, minari_counter):
-    infos = [
-        {"a": np.arange(4), "b": np.zeros((4, 2))},
-        {"b": np.zeros((4, 3)), "c": np.arange(4)},
-        {"b": np.zeros((4, 3))},
-    ]
-    episodes = [{**minari_counter(number, 3), "infos": info} for number, info in enumerate(infos)]
-    source = MinariSource(record(episodes, ONE, ACTION))
-    assert source.describe().privileged == {}
-    assert source.describe().provenance["ignored_infos"] == {
-        "a": "missing in episode_1",
-        "b": "shape (3,) instead of (2,) in episode_1",
-        "c": "missing in earlier episodes, first seen in episode_1",
-    }
-    with pytest.raises(UserError, match=r"'a' of the setting 'privileged' cannot be a column \(missing in episode_1\)"):
-        MinariSource(record_folder(source), privileged=["a"])
 
 
 def dict_episode(episode: dict[str, Any]) -> tuple[dict[str, Any], gymnasium.Space[Any]]:
@@ -220,16 +210,52 @@ def test_the_origin_is_kept(record_counter):
     assert len(provenance["sha256"]) == 64
 
 
-def test_metadata_in_the_attributes_of_the_file_is_read(record_counter):
-    folder = record_counter(3, 3)
-    current = MinariSource(folder)
+@every_layout
+def test_the_checksum_is_that_of_the_content_wherever_it_lies(record, minari_counter, tmp_path, layout):
+    folder = record([minari_counter(0, 2), minari_counter(1, 2)], ONE, ACTION, data_format=layout)
+    provenance = MinariSource(folder).describe().provenance
+    copy = shutil.copytree(folder, tmp_path / "elsewhere")
+    assert MinariSource(copy).describe().provenance == provenance
+    assert str(tmp_path) not in json.dumps(provenance)
+    (written,) = {*copy.glob("data/*.hdf5"), *copy.glob("data/1/part-0.*")}
+    content = bytearray(written.read_bytes())
+    content[-1] ^= 1
+    written.write_bytes(content)
+    assert MinariSource(copy, episodes=1).describe().provenance["sha256"] != provenance["sha256"]
+
+
+def test_the_environment_is_kept_if_the_metadata_name_it(record_counter):
+    folder = record_counter(2)
     written = folder / "data" / "metadata.json"
     metadata = json.loads(written.read_text())
-    with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
-        for key in ("observation_space", "action_space", "dataset_id", "total_episodes"):
-            file.attrs[key] = metadata[key]
-    written.unlink()
-    older = MinariSource(folder)
-    assert older.describe().observations == current.describe().observations
-    assert older.describe().action == current.describe().action
-    assert older.describe().provenance["dataset_id"] == "counter/test-v0"
+    specs = {"env_spec": '{"id": "Counter-v0"}', "eval_env_spec": '{"id": "Other-v0"}', "ref_min_score": -3.5}
+    written.write_text(json.dumps({**metadata, **specs}))
+    provenance = MinariSource(folder).describe().provenance
+    assert provenance["env_id"] == "Counter-v0"
+    assert specs.items() <= provenance.items()
+    written.write_text(json.dumps({**metadata, "env_spec": "{damaged"}))
+    assert MinariSource(folder).describe().provenance["env_id"] is None
+
+
+@every_layout
+def test_threads_read_what_one_thread_reads(record, minari_counter, layout):
+    source = MinariSource(record([minari_counter(e, 3) for e in range(12)], ONE, ACTION, data_format=layout))
+    with ThreadPoolExecutor(4) as pool:
+        firsts = list(pool.map(lambda number: source.read(number % 12).observations["state"][0, 0], range(96)))
+    assert firsts == [1000 * (number % 12) for number in range(96)]
+
+
+def test_the_file_is_opened_once_and_closed_with_its_source(record_counter, monkeypatch):
+    folder = record_counter(*[2] * 10)
+    opened: list[h5py.File] = []
+
+    def spy(*args: Any, real: Any = h5py.File, **settings: Any) -> h5py.File:
+        opened.append(real(*args, **settings))
+        return opened[-1]
+
+    monkeypatch.setattr(h5py, "File", spy)
+    source = MinariSource(folder)
+    assert len(list(read_all(source))) == 10
+    assert [bool(file) for file in opened] == [True]
+    del source
+    assert not any(opened)

@@ -77,18 +77,54 @@ def test_flipped_bytes_are_read_or_refused_but_never_crash(folder, tmp_path, see
         store.verify()
 
 
-@pytest.mark.parametrize("storage", ["arrow", "parquet"])
-def test_another_storage_format_is_named_with_the_way_out(folder, storage):
+def rewrite_metadata(folder: Path, **changes: Any) -> None:
     written = folder / "data" / "metadata.json"
-    written.write_text(json.dumps({**json.loads(written.read_text()), "data_format": storage}))
-    with pytest.raises(UserError, match=f"stored as {storage}, supported is hdf5; .* data_format='hdf5'"):
+    written.write_text(json.dumps({**json.loads(written.read_text()), **changes}))
+
+
+def test_an_unknown_layout_is_named_with_the_way_out(folder):
+    rewrite_metadata(folder, data_format="zarr")
+    with pytest.raises(UserError, match=r"stored as zarr, supported are arrow, hdf5, parquet; .* data_format='hdf5'"):
         MinariSource(folder)
+
+
+@pytest.mark.parametrize("total", ["many", -1, 2.5, None])
+def test_a_damaged_number_of_episodes_is_named(folder, total):
+    rewrite_metadata(folder, total_episodes=total)
+    with pytest.raises(UserError, match=r"'total_episodes' of the metadata is .*, no count"):
+        MinariSource(folder)
+
+
+def test_an_impossible_number_of_episodes_is_refused_before_it_is_counted(folder):
+    rewrite_metadata(folder, total_episodes=10**12)
+    with pytest.raises(UserError, match=r"main_data\.hdf5: the metadata speak of 1000000000000 episodes"):
+        MinariSource(folder)
+
+
+def test_a_file_without_episodes_is_named(folder):
+    with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+        file.clear()
+    with pytest.raises(UserError, match=r"main_data\.hdf5: holds no episodes"):
+        MinariSource(folder)
+
+
+def test_a_link_in_the_middle_of_a_name_is_not_followed(folder, tmp_path):
+    """HDF5 reads a slash in a name as a path, so a part of the name may be a link to another file."""
+    with h5py.File(tmp_path / "secret.h5", "w") as other:
+        other["x"] = np.zeros((5, 1))
+    with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+        for number in range(2):
+            del file[f"episode_{number}/observations"]
+            file[f"episode_{number}/observations/away"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "/")
+    box = {"type": "Box", "dtype": "float64", "shape": [1], "low": [0.0], "high": [1.0]}
+    rewrite_metadata(folder, observation_space={"type": "Dict", "subspaces": {"away/x": box}})
+    with pytest.raises(UserError, match="'away' is an external link, which is refused"):
+        read_every_episode(folder)
 
 
 @pytest.mark.parametrize("space", ["{", '{"type": "Box"}', "3", '{"shape": [1]}', '{"type": "Dict"}'])
 def test_a_damaged_space_is_named(folder, space):
-    written = folder / "data" / "metadata.json"
-    written.write_text(json.dumps({**json.loads(written.read_text()), "observation_space": space}))
+    rewrite_metadata(folder, observation_space=space)
     with pytest.raises(UserError, match="'observation_space' of the metadata"):
         MinariSource(folder)
 
@@ -98,13 +134,6 @@ def test_damaged_metadata_is_named(folder, text):
     (folder / "data" / "metadata.json").write_text(text)
     with pytest.raises(UserError, match=r"metadata\.json: "):
         MinariSource(folder)
-
-
-def test_an_action_space_of_many_parts_is_refused(record, minari_counter):
-    episode = {**minari_counter(0, 3), "actions": np.zeros((3, 2), np.int64)}
-    path = record([episode], spaces.Box(-np.inf, np.inf, (1,), np.float64), spaces.MultiDiscrete([2, 2]))
-    with pytest.raises(UserError, match="action space is MultiDiscrete, supported are Box and Discrete"):
-        MinariSource(path)
 
 
 def put_virtual(file: h5py.File) -> None:
@@ -128,10 +157,6 @@ def put(path: str, values: Any, **options: Any) -> Callable[[h5py.File], None]:
         file.create_dataset(path, data=values, **options)
 
     return change
-
-
-def put_circle(file: h5py.File) -> None:
-    file["episode_1/infos/again"] = file["episode_1/infos"]
 
 
 def put_references(file: h5py.File) -> None:
@@ -163,8 +188,12 @@ TAMPERED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
         lambda file: (file.pop("episode_1/actions"), file.create_group("episode_1/actions")),
         "is a group",
     ),
-    "infos in a circle": (put_circle, "nested deeper than 16 groups"),
-    "array for infos": (put("episode_1/infos", [1.0]), "'infos' is an array, a group of arrays is needed"),
+    "missing episode": (lambda file: file.pop("episode_1"), "episode_1 of .*: there is no such group"),
+    "array for an episode": (put("episode_1", [1.0]), "episode_1 of .*: there is no such group"),
+    "array for infos": (put("episode_1/infos", [1.0]), "'infos/clock' is missing"),
+    "rewards too short": (put("episode_1/rewards", np.zeros(3)), "has 4 rows, needed are 3"),
+    "text flags": (put("episode_1/terminations", list("abcd")), "holds text, allowed are numbers"),
+    "flags in a table": (put("episode_1/terminations", np.zeros((4, 1), bool)), "needed is one flag per transition"),
 }
 
 
@@ -173,9 +202,11 @@ def test_a_tampered_file_is_refused(folder, tmp_path, case):
     tamper, message = TAMPERED[case]
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
         tamper(file)
+    source = MinariSource(folder, privileged=["clock"])  # damage to one episode does not stop it
+    assert source.read(0).privileged["clock"][:, 0].tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(UserError, match=message) as caught:
-        write_store(MinariSource(folder, privileged=["clock"]), tmp_path / "store")
-    assert "main_data.hdf5" in str(caught.value)
+        write_store(source, tmp_path / "store")
+    assert str(caught.value).startswith(f"episode_1 of {folder}/data/main_data.hdf5: ")
     assert not (tmp_path / "store").exists()
 
 

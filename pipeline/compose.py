@@ -9,7 +9,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir, initialize_config_module
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
 from dreamset.core.errors import UserError
 
@@ -26,24 +26,45 @@ def compose(overrides: Sequence[str]) -> Config:
     Raises:
         UserError: for an unknown key, an unknown choice, bad syntax or a value of another type than the default's.
     """
-    config = _compose(overrides)
-    choices = [text for text in overrides if text.partition("=")[0] in GROUPS]
-    named = [text.partition("=")[0].lstrip("+~") for text in overrides if text not in choices]
+    composed = _compose(overrides)
+    config = _plain(composed, overrides)
+    choices = [text for text in overrides if _key(text) in GROUPS]
+    named = [_key(text) for text in overrides if text not in choices]
     if named:
-        _check_types(_compose(choices), config, named)
+        unresolved = cast("Config", OmegaConf.to_container(_compose(choices), resolve=False))
+        required = {key for key, value in _leaves(unresolved) if value == "???"}  # no default tells their type
+        defaults = [text for text in overrides if text in choices or _key(text) in required]
+        _check_types(_plain(_compose(defaults), defaults), config, named)
     return config
 
 
-def _compose(overrides: Sequence[str]) -> Config:
-    try:
-        with _initialized():
-            composed = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    with _translated(overrides), _initialized():
+        composed = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
         assert isinstance(composed, DictConfig)
         chosen = composed.hydra.runtime.choices
         with open_dict(composed):
             del composed["hydra"]
             composed.choices = {group: chosen[group] for group in GROUPS}
+        return composed
+
+
+def _plain(composed: DictConfig, overrides: Sequence[str]) -> Config:
+    with _translated(overrides):
         return cast("Config", OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
+
+
+@contextmanager
+def _translated(overrides: Sequence[str]) -> Iterator[None]:
+    try:
+        yield
+    except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
+        missing = error.full_key if isinstance(error, MissingMandatoryValue) else _one_line(error)
+        raise UserError(f"configuration: {missing} has no default, give it: {missing}=...") from None
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"configuration: {_one_line(error)} (overrides: {' '.join(overrides) or 'none'})") from None
 

@@ -1,0 +1,129 @@
+"""What a LeRobot dataset says about itself in ``meta/info.json``."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamset.core.errors import UserError
+
+INFO = "meta/info.json"
+SMALLEST_PICTURE = 4  # pixels of a side: with fewer, channels could not be told from sides
+LARGEST_PICTURE = 4096
+
+_LARGEST_ROW = 1 << 20  # numbers per frame: more is a damaged description
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One column of the frames, or one camera."""
+
+    name: str
+    dtype: str  # of numpy, or image, video, string, ...
+    shape: tuple[int, ...]  # of a frame
+    axes: tuple[str, ...]  # names of a picture's axes, if they are given
+    is_depth: bool
+
+    @classmethod
+    def parse(cls, name: str, value: Mapping[str, Any]) -> "Feature":
+        """From its entry in ``info.json``."""
+        axes, details = value.get("names"), value.get("info") or value.get("video_info") or {}
+        return cls(
+            name=name,
+            dtype=str(value["dtype"]),
+            shape=tuple(map(int, value["shape"])),
+            axes=tuple(map(str, axes)) if isinstance(axes, list) else (),
+            is_depth=bool(details.get("video.is_depth_map") or details.get("is_depth_map")),
+        )
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it lies in video files beside the table of frames."""
+        return self.dtype == "video"
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether a frame is a picture, in a video or by itself."""
+        return self.dtype in ("image", "video")
+
+    @property
+    def picture_shape(self) -> tuple[int, int, int]:
+        """[height, width, channels], in whatever order they are declared."""
+        first, second, third = self.shape
+        channels_first = self.axes[0].startswith("channel") if self.axes else first < min(second, third)
+        return (second, third, first) if channels_first else (first, second, third)
+
+    @property
+    def unfit(self) -> str | None:
+        """Why it cannot be a column, if so."""
+        if not self.is_picture:
+            fits = _is_number(self.dtype) and 0 < math.prod(self.shape) <= _LARGEST_ROW
+            return None if fits else f"{self.dtype} of shape {list(self.shape)}, not 1 to {_LARGEST_ROW} numbers"
+        if self.is_depth:
+            return "a depth map"
+        return None if self._is_grey_or_rgb else f"a picture of shape {list(self.shape)}, neither grey nor RGB"
+
+    @property
+    def _is_grey_or_rgb(self) -> bool:
+        if len(self.shape) != 3:
+            return False
+        height, width, channels = self.picture_shape
+        return channels in (1, 3) and SMALLEST_PICTURE <= min(height, width) <= max(height, width) <= LARGEST_PICTURE
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """The parts of ``info.json`` that a reader needs."""
+
+    version: str
+    fps: float
+    robot: str | None
+    episodes: int
+    tasks: int
+    features: Mapping[str, Feature]
+    chunk_size: int  # episodes per folder, before version 3
+    data_path: str  # template
+    video_path: str  # template; empty without videos
+
+
+def load_info(root: Path) -> Info:
+    """Reads ``info.json``.
+
+    Raises:
+        UserError: if it is missing or damaged.
+    """
+    file = root / INFO
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; give the folder of a LeRobot dataset, the one that holds 'meta'")
+    try:
+        info = _parsed(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise UserError(f"{file}: damaged or incomplete ({error!r}); copy or download the dataset again") from error
+    if not (math.isfinite(info.fps) and info.fps > 0):
+        raise UserError(f"{file}: fps is {info.fps}, needed is a positive number; mend the file")
+    return info
+
+
+def _parsed(value: Mapping[str, Any]) -> Info:
+    return Info(
+        version=str(value["codebase_version"]),
+        fps=float(value["fps"]),
+        robot=value.get("robot_type"),
+        episodes=int(value["total_episodes"]),
+        tasks=int(value.get("total_tasks") or 0),
+        features={str(name): Feature.parse(name, feature) for name, feature in value["features"].items()},
+        chunk_size=int(value.get("chunks_size") or 1000),
+        data_path=str(value["data_path"]),
+        video_path=str(value.get("video_path") or ""),
+    )
+
+
+def _is_number(dtype: str) -> bool:
+    try:
+        return np.dtype(dtype).kind in "fiub"
+    except TypeError:  # string, language, ...
+        return False

@@ -1,0 +1,110 @@
+"""Columns of parquet files as numpy arrays."""
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+
+from dreamset.core.errors import UserError
+from dreamset.datasets.episode import Array
+
+_FORMATS = ("PNG", "JPEG")  # that pictures are stored in
+
+
+def read_columns(file: Path, columns: Sequence[str], where: str, *, episode: int | None = None) -> pa.Table:
+    """The columns of a file, of the rows whose ``episode_index`` is ``episode`` if one is given.
+
+    Raises:
+        UserError: that starts with ``where`` if the file or a column is missing or damaged.
+    """
+    if not file.is_file():
+        raise UserError(f"{where}: {file.name} is missing in {file.parent}; download it, or drop the episode")
+    filters = None if episode is None else [("episode_index", "=", episode)]
+    with _translated(f"{where}: {file.name}"):
+        table = pq.read_table(file, columns=list(columns), filters=filters, partitioning=None)
+        missing = sorted(set(columns) - set(table.column_names))
+        if missing:
+            raise UserError(f"{where}: {missing[0]!r} is missing in {file.name}; copy or download the dataset again")
+    return table
+
+
+def numbers(table: pa.Table, column: str, shape: Sequence[int], where: str) -> Array:
+    """[rows, size] of a column of numbers, or of lists of them, that are ``shape`` in a row; missing numbers are NaN.
+
+    Raises:
+        UserError: if the rows are of another shape, or of different ones.
+    """
+    values, rows, size = table.column(column).combine_chunks(), len(table), math.prod(shape)
+    while _is_list(values.type):
+        if values.null_count or len(set(pc.list_value_length(values).to_pylist())) > 1:
+            raise UserError(f"{where}: {column!r} holds lists of different lengths; drop or mend the episode")
+        values = values.flatten()
+    if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)):
+        raise UserError(f"{where}: {column!r} holds {values.type}, needed are numbers; leave the column out")
+    if len(values) != rows * size:
+        raise UserError(
+            f"{where}: {column!r} holds {len(values) / max(rows, 1):g} numbers per row, info.json says {list(shape)}; "
+            f"copy or download the dataset again"
+        )
+    array: Array = values.to_numpy(zero_copy_only=False)
+    return array.reshape(rows, size)
+
+
+def pictures(
+    table: pa.Table, column: str, shape: tuple[int, int, int], size: tuple[int, int] | None, where: str
+) -> NDArray[np.uint8]:
+    """[rows, height, width, channels] of a column of PNG or JPEG files, shrunk to ``size`` (height, width) if given.
+
+    Raises:
+        UserError: if one is missing, damaged or of another shape.
+    """
+    height, width = size or shape[:2]
+    frames = np.empty((len(table), height, width, shape[2]), np.uint8)
+    step = 0
+    for chunk in table.column(column).chunks:
+        for value in chunk:
+            encoded, place = value.as_py(), f"{where}: {column!r} at step {step}"
+            frames[step] = _picture(encoded, shape, (height, width), place).reshape(frames.shape[1:])
+            step += 1
+    return frames
+
+
+def _picture(value: Any, shape: tuple[int, int, int], size: tuple[int, int], place: str) -> NDArray[np.uint8]:
+    encoded = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(encoded, bytes):
+        raise UserError(f"{place} lies outside of the table, which is refused; write the pictures into the table")
+    try:
+        with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
+            found = (image.height, image.width, len(image.getbands()))
+            if found != shape or image.mode not in ("L", "RGB"):  # before the pixels are decoded
+                raise UserError(
+                    f"{place} is a picture of {list(found)} in mode {image.mode}, info.json says {list(shape)}"
+                )
+            resized = image.resize((size[1], size[0]), Image.Resampling.BOX) if size != shape[:2] else image
+            return np.asarray(resized, np.uint8)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{place} is no readable picture ({error}); copy or download the dataset again") from error
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+@contextmanager
+def _translated(where: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except (pa.ArrowException, OSError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{where}: unreadable, cut short or incomplete ({reason}); download it again") from error

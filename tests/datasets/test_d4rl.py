@@ -1,0 +1,422 @@
+"""D4RL files as their scripts write them: flat arrays, here of counting episodes."""
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from dreamset.core.errors import UserError
+from dreamset.datasets import SequenceSampler, write_store
+from dreamset.datasets.sources import d4rl_facts
+from dreamset.datasets.sources.base import read_all
+from dreamset.datasets.sources.d4rl import D4RLSource, fetch
+
+WIDE = {"action_low": -10.0, "action_high": 1e6}
+TERMINAL, TIMEOUT, NEITHER = "terminal", "timeout", "neither"
+EPISODES = ((4, TERMINAL), (3, TIMEOUT), (5, TERMINAL), (2, NEITHER))
+
+
+def arrays(*episodes: tuple[int, str]) -> dict[str, np.ndarray]:
+    """Observation t of episode e is 1000 e + t; the action taken there + 0.25 and its reward + 0.5."""
+    step = np.concatenate([1000.0 * number + np.arange(rows) for number, (rows, _) in enumerate(episodes)])
+    last = np.concatenate([np.arange(rows) == rows - 1 for rows, _ in episodes])
+    end = np.concatenate([np.full(rows, end) for rows, end in episodes])
+    return {
+        "observations": np.stack([step, -step], axis=1).astype(np.float32),
+        "next_observations": np.stack([step + 1, -step - 1], axis=1).astype(np.float32),
+        "actions": (step[:, None] + 0.25).astype(np.float32),
+        "rewards": (step + 0.5).astype(np.float32),
+        "terminals": last & (end == TERMINAL),
+        "timeouts": last & (end == TIMEOUT),
+    }
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes arrays; None leaves one out."""
+
+    def write_file(columns: dict[str, np.ndarray], **changes: Any) -> Path:
+        path = tmp_path / "counter.hdf5"
+        path.unlink(missing_ok=True)
+        with h5py.File(path, "w") as file:
+            for name, values in {**columns, **changes}.items():
+                if values is not None:
+                    file.create_dataset(name, data=values, compression="gzip" if np.ndim(values) else None)
+        return path
+
+    return write_file
+
+
+def read(path: Path, **settings: Any) -> list[Any]:
+    return list(read_all(D4RLSource(path, **WIDE, **settings)))
+
+
+def summary(path: Path, **settings: Any) -> list[tuple[list[float], list[float], list[float], bool]]:
+    """(observations, actions, rewards, terminated) of every episode, the offset of its number removed."""
+    found = []
+    for number, raw in enumerate(read(path, **settings)):
+        state = raw.observations["state"]
+        assert (state[:, 1] == -state[:, 0]).all()
+        columns = (state[:, 0], raw.actions[:, 0], raw.rewards)
+        found.append((*((values - 1000 * number).tolist() for values in columns), raw.terminated))
+    return found
+
+
+def counted(transitions: int, *, terminated: bool) -> tuple[list[float], list[float], list[float], bool]:
+    steps = [float(t) for t in range(transitions + 1)]
+    return steps, [t + 0.25 for t in steps[:-1]], [t + 0.5 for t in steps[:-1]], terminated
+
+
+def test_final_observations_come_from_the_next_observations(write):
+    wanted = [counted(rows, terminated=end == TERMINAL) for rows, end in EPISODES]
+    assert summary(write(arrays(*EPISODES))) == wanted
+
+
+def test_without_next_observations_the_last_transition_is_dropped_and_counted(write):
+    path = write(arrays(*EPISODES), next_observations=None)
+    assert summary(path) == [counted(rows - 1, terminated=False) for rows, _ in EPISODES]
+    provenance = D4RLSource(path, **WIDE).describe().provenance
+    assert (provenance["dropped_final_transitions"], provenance["dropped_terminals"]) == (4, 2)
+    assert provenance["last_episode_unfinished"] is True
+
+
+def test_without_next_observations_the_last_observation_can_be_repeated(write):
+    path = write(arrays(*EPISODES), next_observations=None)
+    wanted = [counted(rows, terminated=end == TERMINAL) for rows, end in EPISODES]
+    for observations, *_ in wanted:
+        observations[-1] = observations[-2]
+    assert summary(path, final_transition="repeat") == wanted
+    assert D4RLSource(path, final_transition="repeat").describe().provenance["dropped_final_transitions"] == 0
+
+
+def test_an_episode_without_any_transition_is_left_out_and_counted(write):
+    path = write(arrays((3, TIMEOUT), (1, TERMINAL), (3, TERMINAL)), next_observations=None)
+    source = D4RLSource(path, **WIDE)
+    assert [raw.observations["state"][0, 0] for raw in read_all(source)] == [0, 2000]
+    provenance = source.describe().provenance
+    assert (provenance["episodes"], provenance["episodes_in_file"]) == (2, 3)
+    assert provenance["episodes_without_transition"] == 1
+
+
+def test_from_the_file_to_a_batch_the_count_is_kept(write, tmp_path):
+    path = write(arrays((6, TERMINAL), (6, TIMEOUT), (9, TERMINAL)))
+    store = write_store(D4RLSource(path, **WIDE), tmp_path / "store", seed=1)
+    batch = SequenceSampler(store, split="train", batch_size=64, length=4, seed=0).sample()
+    count = batch.observations["state"][..., 0]
+    assert (count[:, 1:] - count[:, :-1] == 1).all()
+    assert (batch.is_first == (count % 1000 == 0)).all()
+    assert (batch.action[..., 0] == (count - 0.75) * ~batch.is_first).all()
+    assert (batch.reward == (count - 0.5) * ~batch.is_first).all()
+
+
+def test_columns_in_double_precision_with_an_axis_too_many_as_of_replay_buffers(write):
+    columns = {name: values.astype(np.float64) for name, values in arrays(*EPISODES).items()}
+    for name in ("rewards", "terminals", "timeouts"):
+        columns[name] = columns[name][:, None]
+    path = write(columns)
+    assert summary(path) == [counted(rows, terminated=end == TERMINAL) for rows, end in EPISODES]
+    (first, *_) = read(path)
+    assert first.observations["state"].dtype == first.actions.dtype == np.float32
+
+
+def test_kitchen_has_terminals_in_floats_and_no_timeouts(write):
+    columns = arrays((3, TERMINAL), (4, TERMINAL))
+    path = write(
+        columns, terminals=columns["terminals"].astype(np.float32), timeouts=None, next_observations=None, infos=None
+    )
+    assert summary(path, dataset_id="kitchen-complete-v0") == [counted(n, terminated=False) for n in (2, 3)]
+    source = D4RLSource(path, dataset_id="kitchen-complete-v0")
+    assert source.describe().provenance["cut_at_timeouts"] is False
+
+
+def endless(rows: int, *waypoints: int) -> dict[str, np.ndarray]:
+    columns = arrays((rows, NEITHER))
+    columns["terminals"][list(waypoints)] = True
+    return {name: values for name, values in columns.items() if name not in ("timeouts", "next_observations")}
+
+
+def test_maze2d_goes_on_after_a_waypoint(write):
+    path = write(endless(700, 20, 21, 350))
+    known = read(path, dataset_id="maze2d-umaze-v1")
+    assert [len(raw.rewards) for raw in known] == [299, 299, 99]
+    assert [raw.observations["state"][0, 0] for raw in known] == [0, 300, 600]
+    assert not any(raw.terminated for raw in known)
+    assert D4RLSource(path, dataset_id="maze2d-large-dense-v1").episode_count == 1
+    provenance = D4RLSource(path, dataset_id="maze2d-umaze-v1").describe().provenance
+    assert (provenance["cut_at_terminals"], provenance["cut_at_length"]) == (False, 300)
+    assert (provenance["ref_min_score"], provenance["ref_max_score"]) == (23.85, 161.86)
+
+
+def test_settings_go_before_what_is_known_of_a_dataset(write):
+    path = write(endless(700, 20, 350))
+    settings = {"dataset_id": "maze2d-umaze-v1", "cut_at_terminals": True, "episode_length": 200}
+    starts = [raw.observations["state"][0, 0] for raw in read(path, **settings)]
+    assert starts == [0, 21, 221, 351, 551]
+    assert [raw.observations["state"][0, 0] for raw in read(path)] == [0, 21, 351]
+    assert [raw.terminated for raw in read(path, final_transition="repeat")] == [True, True, False]
+
+
+def test_a_regular_cut_keeps_the_arrival_and_only_a_marked_row_is_terminal(write):
+    path = write(arrays((7, TERMINAL)), timeouts=None)
+    found = read(path, episode_length=3)
+    assert [raw.observations["state"][:, 0].tolist() for raw in found] == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7]]
+    assert [raw.terminated for raw in found] == [False, False, True]
+    with pytest.raises(UserError, match="episode_length is 1, allowed is 2 or more"):
+        D4RLSource(path, episode_length=1)
+
+
+def test_a_missing_boundary_is_found_in_its_episode_only(write):
+    columns = arrays((3, TIMEOUT), (4, TIMEOUT), (3, TIMEOUT), (3, TERMINAL))
+    columns["timeouts"][6] = False
+    source = D4RLSource(write(columns), **WIDE)
+    assert source.episode_count == 3
+    with pytest.raises(UserError, match=r"episode_1 \(rows 3 to 9\) of .*counter.hdf5: .* at step 3 \(row 6\) is not"):
+        source.read(1)
+    assert source.read(0).observations["state"][:, 0].tolist() == [0, 1, 2, 3]
+    assert source.read(2).observations["state"][:, 0].tolist() == [3000, 3001, 3002, 3003]
+
+
+INFOS = {  # of a file of 7 rows
+    "infos/qpos": np.stack([np.arange(7), np.arange(7) * 2], axis=1),
+    "infos/action_log_probs": np.arange(7) * 0.5,
+    "infos/short": np.arange(6),
+    "infos/words": np.array([b"word"] * 7),
+    "metadata/algorithm": np.bytes_(b"SAC"),
+    "metadata/policy/weights": np.zeros((2, 2)),
+    "seed": np.float64(3),
+}
+
+
+def test_infos_are_columns_on_request_at_the_cost_of_every_last_transition(write):
+    path = write(arrays((3, TERMINAL), (4, TIMEOUT)), **INFOS)
+    assert D4RLSource(path).describe().privileged == {}
+    source = D4RLSource(path, **WIDE, privileged=["infos.qpos", "infos.action_log_probs"])
+    _, second = read_all(source)
+    assert second.privileged["infos.qpos"].tolist() == [[3, 6], [4, 8], [5, 10], [6, 12]]
+    assert second.privileged["infos.action_log_probs"].tolist() == [[1.5], [2], [2.5], [3]]
+    assert second.observations["state"][:, 0].tolist() == [1000, 1001, 1002, 1003]
+    assert (second.actions[:, 0].tolist(), second.terminated) == ([1000.25, 1001.25, 1002.25], False)
+    provenance = source.describe().provenance
+    assert (provenance["dropped_final_transitions"], provenance["dropped_terminals"]) == (2, 1)
+    with pytest.raises(UserError, match=r"'infos/qpos' has no row for the final observation.* final_transition=repeat"):
+        D4RLSource(path, privileged=["infos.qpos"], final_transition="repeat")
+
+
+def test_what_is_left_out_is_named_with_its_reason(write):
+    path = write(arrays((3, TERMINAL), (4, TIMEOUT)), **INFOS)
+    assert D4RLSource(path, privileged=["infos.qpos"]).describe().provenance["ignored_columns"] == {
+        "infos.action_log_probs": "not selected",
+        "infos/short": "6 rows instead of 7",
+        "infos/words": "|S4, not numbers",
+        "metadata/algorithm": "describes how it was collected",
+        "metadata/policy/weights": "describes how it was collected",
+        "seed": "no rows instead of 7",
+    }
+    with pytest.raises(UserError, match=r"'infos\.speed' of the setting 'privileged' does not exist; available are"):
+        D4RLSource(path, privileged=["infos.speed"])
+    with pytest.raises(UserError, match="no observation to learn from"):
+        D4RLSource(path, observations=[])
+
+
+def test_episodes_and_bounds_can_be_set(write):
+    path = write(arrays(*EPISODES))
+    source = D4RLSource(path, episodes=2, action_low=[-2.0], action_high=3.0)
+    assert source.episode_count == 2
+    assert (source.describe().action.low, source.describe().action.high) == ((-2.0,), (3.0,))
+    assert source.describe().provenance["episodes_in_file"] == 4
+    with pytest.raises(UserError, match=r"counter.hdf5.*2 bounds are set"):
+        D4RLSource(path, action_low=[-1.0, -1.0])
+    with pytest.raises(UserError, match="final_transition is 'keep', allowed is drop or repeat"):
+        D4RLSource(path, final_transition="keep")
+    with pytest.raises(UserError, match="set discrete to the number of choices"):
+        D4RLSource(write(arrays(*EPISODES), actions=np.arange(14)))
+
+
+def test_provenance_tells_origin_but_not_the_place(write):
+    provenance = D4RLSource(write(arrays(*EPISODES)), dataset_id="hopper-medium-v2").describe().provenance
+    assert (provenance["ref_min_score"], provenance["ref_max_score"]) == (-20.272305, 3234.3)
+    assert (provenance["file"], len(provenance["sha256"])) == ("counter.hdf5", 64)
+    assert "ref_min_score" not in D4RLSource(write(arrays(*EPISODES))).describe().provenance
+
+
+def test_a_nan_stays_in_and_is_found_by_the_check(write, tmp_path):
+    columns = arrays(*EPISODES)
+    columns["observations"][5, 1] = columns["next_observations"][4, 1] = np.nan
+    source = D4RLSource(write(columns), **WIDE)
+    assert np.isnan(source.read(1).observations["state"][1, 1])
+    with pytest.raises(UserError, match=r"episode_1 .*counter.hdf5: observation 'state' is nan at step 1, .* \[1\]"):
+        write_store(source, tmp_path / "store")
+
+
+DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
+    "no rewards": ({"rewards": None}, "'rewards' is missing, so it is no D4RL dataset"),
+    "no terminals": ({"terminals": None}, "'terminals' is missing"),
+    "rewards too short": ({"rewards": np.zeros(13)}, r"'rewards' has shape \(13,\), 'terminals' has 14 rows"),
+    "timeouts too long": ({"timeouts": np.zeros(15, bool)}, r"'timeouts' has shape \(15,\)"),
+    "wide terminals": ({"terminals": np.zeros((14, 2))}, r"'terminals' holds float64\[2\] per row"),
+    "wide rewards": ({"rewards": np.zeros((14, 2))}, r"episode_0 .*'rewards' holds float64\[2\] per row"),
+    "narrow arrivals": (
+        {"next_observations": np.zeros((14, 1))},
+        r"'next_observations' has shape \(14, 1\), .* has \(14, 2\)",
+    ),
+    "words for actions": ({"actions": np.array([b"left"] * 14)}, r"'actions' holds \|S4\[\] per row"),
+    "objects": (
+        {"observations": np.array(["a"] * 14, h5py.string_dtype()), "next_observations": None},
+        "'observations' holds object",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_file_that_does_not_fit_is_refused(write, case):
+    changes, message = DAMAGED[case]
+    with pytest.raises(UserError, match=message) as caught:
+        read(write(arrays(*EPISODES), **changes))
+    assert "counter.hdf5" in str(caught.value)
+
+
+def test_an_empty_a_missing_and_a_cut_file_are_refused(write, tmp_path):
+    with pytest.raises(UserError, match=r"nowhere.hdf5: no such file"):
+        D4RLSource(tmp_path / "nowhere.hdf5")
+    path = write({name: values[:0] for name, values in arrays((1, TERMINAL)).items()})
+    with pytest.raises(UserError, match=r"counter.hdf5: holds no steps"):
+        D4RLSource(path)
+    path = write(arrays(*EPISODES))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"counter.hdf5: unreadable, cut short or no HDF5"):
+        read(path)
+
+
+def test_a_link_out_of_the_file_is_refused(write):
+    path = write(arrays(*EPISODES), rewards=None)
+    with h5py.File(path, "a") as file:
+        file["rewards"] = h5py.ExternalLink("other.hdf5", "/rewards")
+    with pytest.raises(UserError, match="'rewards' is an external link"):
+        D4RLSource(path)
+
+
+def test_a_published_name_is_known_and_a_wrong_one_is_answered_with_similar_ones():
+    root = "http://rail.eecs.berkeley.edu/datasets/offline_rl/"
+    assert {name: d4rl_facts.facts(name).url.removeprefix(root) for name in (
+        "hopper-medium-v2", "walker2d-medium-replay-v0", "maze2d-umaze-v1", "antmaze-umaze-v2", "antmaze-large-play-v0",
+        "kitchen-complete-v0", "pen-human-v1", "pen-human-v0",
+    )} == {
+        "hopper-medium-v2": "gym_mujoco_v2/hopper_medium-v2.hdf5",
+        "walker2d-medium-replay-v0": "gym_mujoco/walker_mixed.hdf5",
+        "maze2d-umaze-v1": "maze2d/maze2d-umaze-sparse-v1.hdf5",
+        "antmaze-umaze-v2": "ant_maze_v2/Ant_maze_u-maze_noisy_multistart_False_multigoal_False_sparse_fixed.hdf5",
+        "antmaze-large-play-v0": "ant_maze_new/Ant_maze_hardest-maze_noisy_multistart_True_multigoal_False_sparse.hdf5",
+        "kitchen-complete-v0": "kitchen/mini_kitchen_microwave_kettle_light_slider-v0.hdf5",
+        "pen-human-v1": "hand_dapg_v1/pen-human-v1.hdf5",
+        "pen-human-v0": "hand_dapg/pen-v0_demos_clipped.hdf5",
+    }  # fmt: skip
+    with pytest.raises(UserError, match="'pen-human-v7' is no D4RL dataset; there are pen-cloned-v0, "):
+        d4rl_facts.facts("pen-human-v7")
+
+
+@pytest.fixture
+def installed_d4rl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package whose body must not run, as that of d4rl, which asks for an old simulator."""
+    package = tmp_path / "site" / "d4rl"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('no simulator')")
+    tables = {"DATASET_URLS": {"hopper-medium-v2": "http://other/h.hdf5", "new-v9": "http://other/n.hdf5"}}
+    tables |= {"REF_MIN_SCORE": {"hopper-medium-v2": 1.0}, "REF_MAX_SCORE": {"hopper-medium-v2": 2.0}}
+    (package / "infos.py").write_text("\n".join(f"{name} = {table!r}" for name, table in tables.items()))
+    monkeypatch.syspath_prepend(package.parent)
+    d4rl_facts.published.cache_clear()
+    yield
+    d4rl_facts.published.cache_clear()
+
+
+@pytest.mark.usefixtures("installed_d4rl")
+def test_the_table_of_an_installed_d4rl_goes_before_ours():
+    known = d4rl_facts.facts("hopper-medium-v2")
+    assert (known.url, known.ref_min_score, known.ref_max_score) == ("http://other/h.hdf5", 1.0, 2.0)
+    assert d4rl_facts.facts("new-v9").ref_max_score is None
+    assert d4rl_facts.facts("pen-human-v1").url.endswith("pen-human-v1.hdf5")
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
+    """A folder and the local address that serves it; nothing is in the cache of the d4rl package."""
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "cache"))
+    (tmp_path / "served").mkdir()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def send_header(self, keyword: str, value: str) -> None:
+            promised_too_much = keyword == "Content-Length" and "short" in self.path
+            super().send_header(keyword, f"{value}9" if promised_too_much else value)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path / "served"))) as http:
+        threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
+        yield tmp_path / "served", f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+
+
+def test_a_dataset_is_downloaded_with_progress_and_then_found(write, server, tmp_path):
+    served, address = server
+    content = write(arrays(*EPISODES)).read_bytes()
+    (served / "x.hdf5").write_bytes(content)
+    heard: list[tuple[int, int | None]] = []
+    target = tmp_path / "data" / "hopper.hdf5"
+    url = f"{address}/x.hdf5"
+    assert fetch("hopper-medium-v2", target, url=url, on_bytes=lambda *bytes_: heard.append(bytes_)) == target
+    assert target.read_bytes() == content
+    assert heard[-1] == (len(content), len(content))
+    (served / "x.hdf5").unlink()
+    assert fetch("hopper-medium-v2", target, url=url) == target
+    assert [path.name for path in target.parent.iterdir()] == ["hopper.hdf5"]
+
+
+@pytest.mark.parametrize("file", ["missing.hdf5", "page.hdf5", "short.hdf5"])
+def test_a_download_that_fails_leaves_nothing_and_says_what_to_do(write, server, tmp_path, file):
+    served, address = server
+    (served / "page.hdf5").write_text("<html>Please log in</html>")
+    (served / "short.hdf5").write_bytes(write(arrays(*EPISODES)).read_bytes())
+    message = {
+        "missing.hdf5": "404.*by hand into .*target.hdf5",
+        "page.hdf5": "is no HDF5 file",
+        "short.hdf5": "the download failed",
+    }[file]
+    with pytest.raises(UserError, match=rf"{address}/{file}: .*{message}") as caught:
+        fetch("hopper-medium-v2", tmp_path / "data" / "target.hdf5", url=f"{address}/{file}")
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "data").iterdir())
+
+
+@pytest.mark.usefixtures("server")
+def test_an_address_without_a_server_or_with_another_scheme_is_refused(tmp_path):
+    with pytest.raises(UserError, match="file:///etc/passwd: is no http or https address"):
+        fetch("hopper-medium-v2", tmp_path / "x.hdf5", url="file:///etc/passwd")
+    with pytest.raises(UserError, match=r"http://127.0.0.1:1/x.hdf5: the download failed"):
+        fetch("hopper-medium-v2", tmp_path / "x.hdf5", url="http://127.0.0.1:1/x.hdf5")
+
+
+def test_without_a_name_the_file_has_to_be_there(write):
+    path = write(arrays(*EPISODES))
+    assert fetch(None, path) == path
+    with pytest.raises(UserError, match=r"nowhere.hdf5: no such file; .*path"):
+        fetch(None, path.with_name("nowhere.hdf5"))
+
+
+@pytest.mark.usefixtures("server")
+def test_what_the_d4rl_package_has_downloaded_is_copied(write, tmp_path):
+    cached = tmp_path / "cache" / "hopper_medium-v2.hdf5"
+    cached.parent.mkdir()
+    write(arrays(*EPISODES)).rename(cached)
+    target = fetch("hopper-medium-v2", tmp_path / "data" / "h.hdf5")
+    assert target.read_bytes() == cached.read_bytes()
+    cached.write_bytes(cached.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"hopper_medium-v2.hdf5: unreadable, cut short or no HDF5"):
+        fetch("hopper-medium-v2", tmp_path / "data" / "other.hdf5")

@@ -15,22 +15,17 @@ def read_ahead(read: Callable[[int], T], count: int, *, workers: int) -> Generat
     """``read(0)`` to ``read(count - 1)`` in order; at most ``workers + 1`` results are in memory at a time.
 
     So it is if the caller keeps none. What a person did wrong comes as a value, so that the others can still be read;
-    any other error is raised. Closing it cancels what has not begun.
+    any other error is raised. Closing it waits for what has begun.
     """
     if workers < 1:
         raise UserError(f"workers is {workers}, allowed is 1 or more; mend the ingest settings")
     with ThreadPoolExecutor(workers, thread_name_prefix="read") as pool:
-        waiting: deque[Future[T]] = deque()
-        try:
-            numbers = iter(range(count))
-            waiting.extend(pool.submit(read, number) for number in islice(numbers, workers))
-            while waiting:
-                result = _outcome(waiting.popleft())
-                waiting.extend(pool.submit(read, number) for number in islice(numbers, 1))
-                yield result
-        finally:
-            for future in waiting:
-                future.cancel()
+        numbers = iter(range(count))
+        waiting = deque(pool.submit(read, number) for number in islice(numbers, workers))
+        while waiting:
+            result = _outcome(waiting.popleft())
+            waiting.extend(pool.submit(read, number) for number in islice(numbers, 1))
+            yield result
 
 
 def _outcome(future: Future[T]) -> T | UserError:

@@ -31,6 +31,8 @@ class Store:
         self.info = info  # the content of dataset.json
         self.spec = DataSpec.from_json(info["spec"])
         self.digest = _manifest_digest(path)
+        for spec in self._specs.values():
+            np.dtype(spec.dtype)  # says so here if it is none
         index = read_index(path, info["index_sha256"])
         self.lengths: Indices = index.rows  # [episodes] rows
         self.returns: NDArray[np.float64] = index.returns  # [episodes]
@@ -130,6 +132,8 @@ class Store:
         if Path(name).name != name:
             raise UserError(f"{self.path / MANIFEST}: shard {name!r} lies outside the folder, which is refused")
         path = self.path / name
+        if not isinstance(entry["sha256"], str):
+            raise TypeError(f"checksum of {name}")
         if not path.is_file():
             raise UserError(f"{path}: no such file; copy the whole dataset again or run the ingest stage again")
         if path.stat().st_size != entry["bytes"]:

@@ -123,7 +123,7 @@ def _shares(texts: Sequence[str]) -> dict[str, float]:
             shares[name] = float(share)
         except ValueError:
             raise UserError(f"{text!r} is no NAME=SHARE such as pretrain=0.8; mend it") from None
-        if not name or Path(name).name != name:
+        if name in ("", "..") or Path(name).name != name:
             raise UserError(f"{name!r} cannot name a folder; choose a plain name")
     if len(shares) < len(texts):
         raise UserError(f"{' '.join(texts)} names a part twice; choose different names")

@@ -44,8 +44,8 @@ def return_histogram(store: Store, path: Path) -> None:
         figure = _figure(6, 3.2)
         axes = figure.subplots()
         bins = np.histogram_bin_edges(store.returns, bins=min(30, max(5, len(store.returns) // 5)))
-        values = [store.returns[store.split(name)] for name in ("train", "validation")]
-        labels = [f"{name} ({len(v)})" for name, v in zip(("training", "validation"), values, strict=True)]
+        values = [store.returns[store.split(name)] for name in store.info["splits"]]
+        labels = [f"{name} ({len(v)})" for name, v in zip(store.info["splits"], values, strict=True)]
         axes.hist(values, bins=list(bins), stacked=True, label=labels)
         axes.axvline(float(store.returns.mean()), color="black", linewidth=1, label=f"mean {store.returns.mean():.1f}")
         axes.set(xlabel="return of an episode", ylabel="episodes", title=f"{store.path.name}: returns")

@@ -239,3 +239,14 @@ def test_an_incomplete_dataset_json_is_named(shard, entry):
     edit_manifest(shard.parent, lambda manifest: manifest.pop(entry))
     with pytest.raises(UserError, match=f"dataset.json: incomplete .*{entry}"):
         Store.open(shard.parent)
+
+
+@pytest.mark.parametrize("change", [lambda m: m["shards"][0].pop("sha256"), lambda m: break_dtype(m)])
+def test_an_incomplete_entry_of_dataset_json_is_named_on_opening(shard, change):
+    edit_manifest(shard.parent, change)
+    with pytest.raises(UserError, match=r"dataset\.json: incomplete"):
+        Store.open(shard.parent)
+
+
+def break_dtype(manifest: dict[str, Any]) -> None:
+    manifest["spec"]["observations"]["state"]["dtype"] = "float33"

@@ -1,0 +1,193 @@
+"""What ``describe_path`` tells of files, and that nothing in them makes it fail in any other way than one line."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from dreamset.core.errors import UserError
+from dreamset.datasets.inspection import describe_path
+
+
+def write_hdf5(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["observations"] = np.zeros((7, 3), np.float32)
+        file["rewards"] = np.zeros(7)
+        file["infos/qpos"] = np.zeros((7, 2))
+        file["note"] = "text"
+        file.create_dataset("frames", (7,), h5py.vlen_dtype(np.uint8))
+
+
+def write_npz(path: Path) -> None:
+    np.savez_compressed(path, image=np.zeros((5, 4, 4, 3), np.uint8), reward=np.arange(5.0))
+
+
+def write_parquet(path: Path) -> None:
+    parquet.write_table(pa.table({"action": [[1.0, 2.0], [3.0, 4.0]], "episode_index": [0, 0]}), path)
+
+
+def write_json(path: Path) -> None:
+    path.write_text(json.dumps({"codebase_version": "v3.0", "fps": 10}))
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    ".hdf5": write_hdf5,
+    ".h5": write_hdf5,
+    ".npz": write_npz,
+    ".parquet": write_parquet,
+    ".json": write_json,
+}
+
+
+@pytest.fixture
+def written(tmp_path) -> Callable[[str], Path]:
+    def write(suffix: str) -> Path:
+        WRITERS[suffix](tmp_path / f"file{suffix}")
+        return tmp_path / f"file{suffix}"
+
+    return write
+
+
+@pytest.mark.parametrize("suffix", [".hdf5", ".h5"])
+def test_hdf5_is_shown_as_a_tree(written, suffix):
+    path = written(suffix)
+    assert describe_path(path).splitlines() == [
+        str(path),
+        "  frames: object[7]",
+        "  infos/",
+        "    qpos: float64[7, 2]",
+        "  note: object[]",
+        "  observations: float32[7, 3]",
+        "  rewards: float64[7]",
+    ]
+
+
+def test_npz_parquet_and_json_are_shown(written):
+    assert describe_path(written(".npz")).splitlines()[1:] == ["  image: uint8[5, 4, 4, 3]", "  reward: float64[5]"]
+    shown = describe_path(written(".parquet")).splitlines()[1:]
+    assert shown == ["  2 rows", "  action: list<element: double>", "  episode_index: int64"]
+    assert describe_path(written(".json")).splitlines()[1:] == ["  dict of codebase_version, fps"]
+
+
+def test_npz_headers_of_every_version_are_shown_and_no_pickle_is_opened(tmp_path):
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return pytest.fail, ("a pickle was opened",)
+
+    path = tmp_path / "mixed.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for version in ((1, 0), (2, 0), (3, 0)):
+            with archive.open(f"v{version[0]}.npy", "w") as member:
+                np.lib.format.write_array(member, np.zeros((2, version[0]), np.float32), version)
+        with archive.open("objects.npy", "w") as member:
+            np.lib.format.write_array(member, np.array([Trap()]), allow_pickle=True)
+    lines = describe_path(path).splitlines()[1:]
+    assert lines == ["  v1: float32[2, 1]", "  v2: float32[2, 2]", "  v3: float32[2, 3]", "  objects: object[1]"]
+
+
+def test_many_groups_are_counted_and_arrays_beside_them_do_not_hide_them(tmp_path):
+    path = tmp_path / "episodes.h5"
+    with h5py.File(path, "w") as file:
+        for name in "abcd":
+            file[name] = np.zeros(2)
+        for number in range(5):
+            file[f"episode_{number}/reward"] = np.zeros(number)
+        file["zero"] = np.zeros(1)
+    lines = describe_path(path).splitlines()[1:]
+    assert lines[:4] == [f"  {name}: float64[2]" for name in "abcd"]
+    assert lines[4:] == [
+        *(line for n in range(3) for line in (f"  episode_{n}/", f"    reward: float64[{n}]")),
+        "  zero: float64[1]",
+        "  ... and 2 more groups",
+    ]
+
+
+def test_a_folder_is_shown_by_the_first_files_of_each_kind(tmp_path):
+    for name in ("b/one.npz", "a/two.npz", "c.npz", "d.npz", "e.npz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_npz(tmp_path / name)
+    write_json(tmp_path / "info.json")
+    (tmp_path / "readme.txt").write_text("not looked at")
+    lines = describe_path(tmp_path).splitlines()
+    shown = [line for line in lines if not line.startswith(" ")]
+    files = [str(tmp_path / name) for name in ("info.json", "a/two.npz", "b/one.npz", "c.npz")]
+    assert shown == [*files, "... and 2 more .npz files"]
+
+
+def test_what_cannot_be_described_is_said(tmp_path):
+    with pytest.raises(UserError, match="nowhere: no such file or folder"):
+        describe_path(tmp_path / "nowhere")
+    (tmp_path / "video.mp4").write_bytes(b"x")
+    for path in (tmp_path, tmp_path / "video.mp4"):
+        with pytest.raises(UserError, match=r"holds none of \.h5, \.hdf5, \.json, \.npz, \.parquet; nothing of it"):
+            describe_path(path)
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        describe_path(path)
+    message = str(caught.value)
+    assert path.name in message
+    assert "\n" not in message
+    return message
+
+
+def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path):
+    path = tmp_path / "linked.h5"
+    with h5py.File(path, "w") as file:
+        file["secret"] = h5py.ExternalLink("/etc/passwd", "/x")
+    assert "'secret' is an external link, which is refused" in refused(path)
+
+
+def test_groups_in_a_circle_come_to_an_end(tmp_path):
+    path = tmp_path / "circle.h5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("a")
+        group["again"] = group
+    assert "nested deeper than 16" in refused(path)
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.7])
+def test_files_that_were_cut_short_are_named(written, suffix, kept):
+    path = written(suffix)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    assert "copy or download it again" in refused(path) or suffix in (".h5", ".hdf5")
+
+
+def test_json_that_is_nested_too_deep_is_named(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    assert "unreadable or cut short" in refused(tmp_path / "deep.json")
+
+
+def test_a_member_that_is_no_array_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
+        archive.writestr("note.txt", "hello")
+    assert "unreadable or cut short" in refused(tmp_path / "text.npz")
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_flipped_bytes_are_shown_or_refused_in_one_line_but_never_crash(written, suffix):
+    path = written(suffix)
+    original = path.read_bytes()
+    messages: list[str] = []
+    for seed in range(60):
+        generator = np.random.default_rng(seed)
+        content = bytearray(original)
+        for place in generator.integers(0, len(content), 1 + seed % 5):
+            content[place] ^= int(generator.integers(1, 256))
+        path.write_bytes(content)
+        try:
+            describe_path(path)
+        except UserError as error:
+            messages.append(str(error))
+    assert messages
+    assert [message for message in messages if "\n" in message or path.name not in message] == []

@@ -1,0 +1,578 @@
+"""Each transform against values that are computed here in another way, and what it leaves in the provenance."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dreamset.core.errors import UserError
+from dreamset.core.spec import ActionSpec, ArraySpec
+from dreamset.datasets import RawEpisode, write_store
+from dreamset.datasets.sources import Source, SourceDescription
+from dreamset.datasets.transforms import (
+    ClipReward,
+    Crop,
+    FoldActions,
+    Grayscale,
+    OneHotActions,
+    RelabelReward,
+    RenameColumns,
+    Resize,
+    ScaleReward,
+    SelectColumns,
+    Subsample,
+    TopReturns,
+    Transform,
+    transformed,
+)
+
+FREE = ActionSpec(1, discrete=False, low=(0.0,), high=(float("inf"),))
+
+
+class Recorded:
+    """Episodes in memory, with the description that fits the first of them."""
+
+    def __init__(self, *episodes: RawEpisode, action: ActionSpec = FREE, **provenance: Any) -> None:
+        self.episodes = episodes
+        first = episodes[0]
+        observations, privileged = (
+            {name: ArraySpec(values.shape[1:], str(values.dtype)) for name, values in columns.items()}
+            for columns in (first.observations, first.privileged)
+        )
+        self.description = SourceDescription(observations, privileged, action, {"format": "memory", **provenance})
+
+    @property
+    def episode_count(self) -> int:
+        return len(self.episodes)
+
+    def describe(self) -> SourceDescription:
+        return self.description
+
+    def read(self, number: int) -> RawEpisode:
+        return self.episodes[number]
+
+
+def recorded_pictures(*shape: int, transitions: int = 3, seed: int = 0) -> Recorded:
+    frames = np.random.default_rng(seed).integers(0, 256, (transitions + 1, *shape), np.uint8)
+    actions, rewards = np.zeros((transitions, 1), np.float32), np.arange(transitions, dtype=np.float32)
+    return Recorded(RawEpisode("episode_0", {"image": frames}, actions, rewards, True, {}))
+
+
+def recorded_returns(*returns: float) -> Recorded:
+    """Episodes of two steps whose rewards sum up to the returns, and whose state is their number."""
+    return Recorded(
+        *(
+            RawEpisode(
+                f"episode_{number}",
+                {"state": np.full((3, 1), number, np.float32)},
+                np.full((2, 1), number, np.float32),
+                np.array([total - 1, 1]),
+                False,
+                {},
+            )
+            for number, total in enumerate(returns)
+        )
+    )
+
+
+def numbers_of(source: Source) -> list[int]:
+    return [int(source.read(number).observations["state"][0, 0]) for number in range(source.episode_count)]
+
+
+def notes_of(source: Source) -> list[Mapping[str, Any]]:
+    return list(source.describe().provenance["transforms"])
+
+
+def area_weights(old: int, new: int) -> np.ndarray:
+    """[new, old] the share of each new pixel that lies in each old one, by measuring overlaps of intervals."""
+    weights = np.zeros((new, old))
+    for row in range(new):
+        begin, end = row * old / new, (row + 1) * old / new
+        for column in range(old):
+            weights[row, column] = max(0.0, min(end, column + 1) - max(begin, column)) / (end - begin)
+    return weights
+
+
+def area_average(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """[rows, height, width, channels] in float64, not rounded."""
+    down, across = area_weights(frames.shape[1], height), area_weights(frames.shape[2], width)
+    channels = frames.astype(np.float64).transpose(0, 3, 1, 2)
+    return (down @ channels @ across.T).transpose(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((8, 12, 3), (4, 3)),  # whole factors, different ones
+        ((9, 9, 1), (3, 3)),
+        ((3, 3, 1), (2, 2)),
+        ((7, 10, 3), (3, 5)),  # whole in one direction only
+        ((10, 7, 2), (4, 7)),
+        ((13, 11, 3), (12, 2)),
+        ((5, 4, 3), (1, 1)),
+    ],
+)
+def test_resize_is_the_mean_of_the_covered_area_rounded_half_up(shape, size):
+    source = recorded_pictures(*shape)
+    small = Resize(*size)(source)
+    assert small.describe().observations["image"] == ArraySpec((*size, shape[2]), "uint8")
+    found = small.read(0).observations["image"]
+    exact = area_average(source.episodes[0].observations["image"], *size)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, np.floor(exact + 0.5 + 1e-9))
+
+
+def test_resize_by_a_whole_factor_is_the_block_mean():
+    source = recorded_pictures(6, 8, 3)
+    frames = source.episodes[0].observations["image"].astype(np.float64)
+    means = np.zeros((4, 3, 2, 3))
+    for row in range(3):
+        for column in range(2):
+            means[:, row, column] = frames[:, 2 * row : 2 * row + 2, 4 * column : 4 * column + 4].mean(axis=(1, 2))
+    np.testing.assert_array_equal(Resize(3, 2)(source).read(0).observations["image"], np.floor(means + 0.5))
+
+
+def test_resize_by_shares_and_by_blocks_agree_in_the_extremes():
+    white = np.full((2, 6, 6, 1), 255, np.uint8)
+    assert (Resize(4, 5).frames(white) == 255).all()
+    assert (Resize(3, 2).frames(white) == 255).all()
+    tie = np.array([[0, 1], [1, 0]], np.uint8)[None, :, :, None]  # the mean is exactly 0.5
+    assert Resize(1, 1).frames(tie).item() == 1
+    thirds = np.array([0, 0, 3], np.uint8)[None, None, :, None]  # by shares: 0 and (0.5 * 0 + 1 * 3) / 1.5 = 2
+    assert Resize(1, 2).frames(thirds).ravel().tolist() == [0, 2]
+
+
+def test_resize_to_the_same_size_changes_nothing():
+    source = recorded_pictures(4, 5, 3)
+    np.testing.assert_array_equal(
+        Resize(4, 5)(source).read(0).observations["image"], source.episodes[0].observations["image"]
+    )
+
+
+@pytest.mark.parametrize("size", [(5, 4), (4, 6), (0, 2), (2, -1)])
+def test_resize_only_makes_smaller(size):
+    with pytest.raises(UserError, match=rf"Resize to {size[0]} x {size[1]}: pictures are 4 x 5 .* choose a smaller"):
+        Resize(*size)(recorded_pictures(4, 5, 3))
+
+
+@pytest.mark.parametrize(("corner", "rows", "columns"), [((None, None), (1, 5), (2, 5)), ((3, 0), (3, 7), (0, 3))])
+def test_crop_takes_the_rectangle_or_the_middle(corner, rows, columns):
+    source = recorded_pictures(7, 8, 3)
+    frames = source.episodes[0].observations["image"]
+    cut = Crop(4, 3, *corner)(source)
+    found = cut.read(0).observations["image"]
+    np.testing.assert_array_equal(found, frames[:, rows[0] : rows[1], columns[0] : columns[1]])
+    assert cut.describe().observations["image"].shape == found.shape[1:]
+    assert not np.shares_memory(found, frames)
+
+
+@pytest.mark.parametrize("settings", [(8, 3), (3, 9), (4, 3, 4, 0), (4, 3, 0, -1), (0, 3)])
+def test_crop_beyond_the_picture_is_refused(settings):
+    with pytest.raises(UserError, match="does not lie in pictures of 7 x 8; choose another rectangle"):
+        Crop(*settings)(recorded_pictures(7, 8, 3))
+
+
+def test_grayscale_is_the_luma_of_bt601_rounded_half_up():
+    source = recorded_pictures(16, 16, 3)
+    frames = source.episodes[0].observations["image"].astype(np.int64)
+    luma = (299 * frames[..., 0] + 587 * frames[..., 1] + 114 * frames[..., 2]) / 1000
+    found = Grayscale()(source).read(0).observations["image"]
+    assert found.shape == (4, 16, 16, 1)
+    np.testing.assert_array_equal(found[..., 0], np.floor(luma + 0.5 + 1e-9))
+    named = np.array([[255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]], np.uint8)
+    assert Grayscale().frames(named[None, None])[0, 0, :, 0].tolist() == [255, 76, 150, 29, 0]
+
+
+def test_grayscale_needs_three_channels():
+    with pytest.raises(UserError, match="Grayscale needs three channels, the pictures have 1"):
+        Grayscale()(recorded_pictures(4, 4, 1))
+
+
+def test_pictures_on_both_sides_are_changed_unless_only_some_are_named(counter_source):
+    def with_view(_number: int, episode: RawEpisode) -> RawEpisode:
+        return replace(episode, privileged={"view": episode.observations["image"]})
+
+    class Seen(counter_source):  # type: ignore[misc, valid-type]
+        def describe(self) -> SourceDescription:
+            description = super().describe()
+            return replace(description, privileged={"view": description.observations["image"]})
+
+    source = Seen([3], with_view)
+    both, one = Resize(1, 1)(source), Resize(1, 1, only=["view"])(source)
+    assert [s.describe().observations["image"].shape for s in (both, one)] == [(1, 1, 1), (2, 3, 1)]
+    assert [s.describe().privileged["view"].shape for s in (both, one)] == [(1, 1, 1), (1, 1, 1)]
+    assert one.read(0).observations["image"].shape == (4, 2, 3, 1)
+    assert one.read(0).privileged["view"].shape == (4, 1, 1, 1)
+    np.testing.assert_array_equal(both.read(0).observations["state"], source.read(0).observations["state"])
+
+
+@pytest.mark.parametrize("name", ["state", "nothing"])
+def test_what_is_no_picture_cannot_be_changed_as_one(counter_source, name):
+    with pytest.raises(UserError, match=rf"Crop: '{name}' is no picture, available are \['image'\]; mend 'only'"):
+        Crop(1, 1, only=[name])(counter_source([3]))
+
+
+def test_a_picture_transform_without_pictures_is_refused():
+    with pytest.raises(UserError, match=r"Resize: there is no picture among \['state'\]; leave the transform out"):
+        Resize(1, 1)(recorded_returns(1.0))
+
+
+def folded(transitions: int, repeat: int, combine: str, counter_source: Callable[..., Source]) -> RawEpisode:
+    source = FoldActions(repeat, combine)(counter_source([transitions]))
+    raw = source.read(0)
+    assert raw.actions.shape == (len(raw.rewards), source.describe().action.size)
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("transitions", "repeat", "rows"),
+    [(6, 3, [0, 3, 6]), (7, 3, [0, 3, 6, 7]), (8, 3, [0, 3, 6, 8]), (2, 5, [0, 2]), (1, 1, [0, 1]), (4, 1, range(5))],
+)
+def test_folded_episodes_keep_every_repeat_th_row_and_the_last(counter_source, transitions, repeat, rows):
+    raw = folded(transitions, repeat, "first", counter_source)
+    assert raw.observations["state"][:, 0].tolist() == list(rows)
+    assert raw.observations["image"][:, 0, 0, 0].tolist() == list(rows)
+    assert raw.privileged["clock"][:, 0].tolist() == [2 * row for row in rows]
+    assert raw.actions[:, 0].tolist() == [row + 0.25 for row in list(rows)[:-1]]
+    sums = [sum(t + 0.5 for t in range(a, b)) for a, b in pairwise(rows)]
+    assert raw.rewards.tolist() == sums
+    assert raw.terminated
+
+
+def test_folding_keeps_whether_the_episode_was_cut(counter_source):
+    assert [FoldActions(2)(counter_source([3, 3])).read(number).terminated for number in (0, 1)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("combine", "actions"),
+    [
+        ("first", [[0.25], [3.25], [6.25]]),
+        ("mean", [[1.25], [4.25], [6.25]]),  # the remainder is its one action, three times
+        ("concatenate", [[0.25, 1.25, 2.25], [3.25, 4.25, 5.25], [6.25, 6.25, 6.25]]),
+    ],
+)
+def test_folded_actions_are_combined_as_asked(counter_source, combine, actions):
+    assert folded(7, 3, combine, counter_source).actions.tolist() == actions
+
+
+def test_several_numbers_per_action_are_concatenated_step_by_step():
+    actions = np.arange(8, dtype=np.float32).reshape(4, 2)
+    action = ActionSpec(2, discrete=False, low=(0.0, -1.0), high=(8.0, 9.0))
+    state = {"state": np.arange(5, dtype=np.float32)[:, None]}
+    source = FoldActions(2, "concatenate")(
+        Recorded(RawEpisode("e", state, actions, np.ones(4), False, {}), action=action)
+    )
+    assert source.read(0).actions.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert source.describe().action == ActionSpec(
+        4, discrete=False, low=(0.0, -1.0, 0.0, -1.0), high=(8.0, 9.0, 8.0, 9.0)
+    )
+
+
+def discrete_source() -> Recorded:
+    actions = np.eye(3, dtype=np.float32)[[2, 0, 1]]
+    episode = RawEpisode("e", {"state": np.arange(4, dtype=np.float32)[:, None]}, actions, np.ones(3), False, {})
+    return Recorded(episode, action=ActionSpec(3, discrete=True, low=(0.0,) * 3, high=(1.0,) * 3))
+
+
+def test_discrete_actions_fold_to_the_first_only():
+    assert FoldActions(2)(discrete_source()).read(0).actions.argmax(axis=1).tolist() == [2, 1]
+    for combine in ("mean", "concatenate"):
+        with pytest.raises(UserError, match=f"discrete actions have no {combine}; set combine to first"):
+            FoldActions(2, combine)(discrete_source())
+
+
+@pytest.mark.parametrize("settings", [{"repeat": 0}, {"repeat": 2, "combine": "last"}])
+def test_wrong_folding_is_refused(settings):
+    with pytest.raises(UserError, match=r"FoldActions: (repeat is 0|combine is 'last'), allowed"):
+        FoldActions(**settings)
+
+
+def numbered_actions(*actions: float) -> Recorded:
+    episode = RawEpisode(
+        "episode_7 of log.h5",
+        {"state": np.zeros((len(actions) + 1, 1), np.float32)},
+        np.array(actions, np.float32)[:, None],
+        np.ones(len(actions)),
+        False,
+        {},
+    )
+    return Recorded(episode, action=ActionSpec(1, discrete=False, low=(-9.0,), high=(9.0,)))
+
+
+def test_numbers_become_one_hot_rows():
+    source = OneHotActions(4)(numbered_actions(3, 0, 1))
+    assert source.read(0).actions.tolist() == [[0, 0, 0, 1], [1, 0, 0, 0], [0, 1, 0, 0]]
+    assert source.read(0).actions.dtype == np.float32
+    assert source.describe().action == ActionSpec(4, discrete=True, low=(0.0,) * 4, high=(1.0,) * 4)
+
+
+@pytest.mark.parametrize("wrong", [4.0, -1.0, 0.5])
+def test_a_number_that_is_no_choice_is_named(wrong):
+    source = OneHotActions(4)(numbered_actions(3, 0, wrong))
+    with pytest.raises(UserError, match=rf"episode_7 of log\.h5: actions is {wrong:g} at step 2, allowed .* 0 to 3"):
+        source.read(0)
+
+
+def test_one_hot_needs_one_plain_number_and_some_choices():
+    with pytest.raises(UserError, match="needs an action of one number, the source has 3 choices already"):
+        OneHotActions(3)(discrete_source())
+    with pytest.raises(UserError, match="OneHotActions: size is 0, allowed is 1 or more"):
+        OneHotActions(0)
+
+
+def test_rewards_are_scaled_and_shifted_then_rounded_once():
+    rewards = np.array([0.1, -3.0, 1e6], np.float32)
+    raw = RawEpisode("e", {"state": np.zeros((4, 1), np.float32)}, np.zeros((3, 1), np.float32), rewards, False, {})
+    found = ScaleReward(3.0, -0.5)(Recorded(raw)).read(0).rewards
+    assert found.tolist() == [float(r) * 3.0 - 0.5 for r in rewards]
+    assert rewards.tolist() == [np.float32(0.1), -3.0, 1e6]  # the input is as it was
+
+
+def test_rewards_are_clipped():
+    raw = recorded_returns(0.0).episodes[0]
+    raw = replace(raw, rewards=np.array([-5.0, 0.25]))
+    assert ClipReward(-1, 1)(Recorded(raw)).read(0).rewards.tolist() == [-1, 0.25]
+    with pytest.raises(UserError, match=r"ClipReward from 1 to 1: low must be below high"):
+        ClipReward(1, 1)
+
+
+def test_a_nan_reward_is_not_clipped_away(counter_source, tmp_path):
+    def spoil(_number: int, episode: RawEpisode) -> RawEpisode:
+        return replace(episode, rewards=np.where(np.arange(3) == 1, np.nan, episode.rewards))
+
+    source = ClipReward(0, 1)(counter_source([3, 3], spoil))
+    with pytest.raises(UserError, match=r"episode_0 of counter: rewards is nan at step 1"):
+        write_store(source, tmp_path / "store")
+
+
+@pytest.mark.parametrize("transform", [ScaleReward(2.0), ClipReward(0, 1)])
+def test_reference_scores_of_other_rewards_are_taken_out(transform):
+    episode = recorded_returns(1.0).episodes[0]
+    source = Recorded(episode, ref_min_score=0.0, ref_max_score=9.0)
+    assert {"ref_min_score", "ref_max_score"} <= Resize(1, 1)(_with_picture(source)).describe().provenance.keys()
+    after = transform(source).describe().provenance
+    assert set(after) == {"format", "transforms"}
+
+
+def _with_picture(source: Recorded) -> Recorded:
+    raw = replace(source.episodes[0], observations={"image": np.zeros((3, 2, 2, 3), np.uint8)})
+    return Recorded(raw, **dict(source.description.provenance))
+
+
+@pytest.fixture
+def rewards_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Writes a module of the person's own and returns its name."""
+    monkeypatch.syspath_prepend(str(tmp_path / "code"))
+    (tmp_path / "code").mkdir()
+
+    def write(body: str, name: str = "my_rewards") -> str:
+        (tmp_path / "code" / f"{name}.py").write_text(body)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return name
+
+    return write
+
+
+def test_rewards_are_computed_anew_from_everything_in_the_episode(rewards_module, counter_source):
+    module = rewards_module(
+        "def after(observations, privileged, actions, rewards):\n"
+        "    return observations['state'][1:, 0] + 10 * actions[:, 0] + 100 * rewards + privileged['clock'][1:, 0]\n"
+    )
+    raw = RelabelReward(f"{module}:after")(counter_source([3, 3])).read(1)
+    steps = 1000 + np.arange(3)
+    np.testing.assert_allclose(raw.rewards, steps + 1 + 10 * (steps + 0.25) + 100 * (steps + 0.5) + 2 * (steps + 1))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return rewards[1:]", r"returned float32\[2\], needed are 3 numbers"),
+        ("return rewards[:, None]", r"returned float32\[3, 1\], needed are 3 numbers"),
+        ("return 0.0", r"returned float64\[\], needed are 3 numbers"),
+        ("return ['a', 'b', 'c']", r"returned <U1\[3\], needed are 3 numbers"),
+        ("return rewards / no_such_name", r"failed with NameError\(.*no_such_name.*\); mend it"),
+        ("return observations['velocity']", r"failed with KeyError\('velocity'\); mend it"),
+    ],
+)
+def test_a_reward_function_that_fails_names_the_episode(rewards_module, counter_source, body, message):
+    module = rewards_module(f"def wrong(observations, privileged, actions, rewards):\n    {body}\n")
+    source = RelabelReward(f"{module}:wrong")(counter_source([3, 3]))
+    with pytest.raises(UserError, match=rf"^episode_1 of counter: the reward function my_rewards:wrong {message}"):
+        source.read(1)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("my_rewards:missing", "has no attribute 'missing'"),
+        ("no_such_module:f", "No module named 'no_such_module'"),
+        ("my_rewards", "cannot be imported"),
+        (".my_rewards:f", "cannot be imported"),
+        (":f", "cannot be imported"),
+        ("broken:f", "SyntaxError"),
+        ("my_rewards:CONSTANT", "is a int, not a function"),
+    ],
+)
+def test_a_reward_function_that_is_not_there_is_named_at_once(rewards_module, function, message):
+    rewards_module("CONSTANT = 3\n")
+    rewards_module("def f(:\n", name="broken")
+    with pytest.raises(UserError, match=rf"reward function '{function}' .*{message}"):
+        RelabelReward(function)
+
+
+def test_a_function_without_a_file_is_refused(rewards_module):
+    module = rewards_module("exec('def unseen(**_): return 0')\n")
+    with pytest.raises(UserError, match="is in no file"):
+        RelabelReward(f"{module}:unseen")
+
+
+def test_other_code_of_the_same_name_is_other_provenance(rewards_module):
+    code = "def zero(observations, privileged, actions, rewards):\n    return rewards * {}\n"
+    notes = []
+    for factor in (0, 0, 2):
+        module = rewards_module(code.format(factor))
+        notes.append(notes_of(RelabelReward(f"{module}:zero")(recorded_returns(1.0))))
+    assert notes[0] == notes[1] != notes[2]
+    assert notes[0][0].keys() == {"transform", "function", "code_sha256"}
+
+
+def test_columns_are_selected_and_change_sides(counter_source):
+    source = SelectColumns(["clock", "state"], privileged=["image"])(counter_source([3]))
+    description, raw = source.describe(), source.read(0)
+    assert list(description.observations) == list(raw.observations) == ["clock", "state"]
+    assert list(description.privileged) == list(raw.privileged) == ["image"]
+    assert raw.observations["clock"][:, 0].tolist() == [0, 2, 4, 6]
+    assert description.privileged["image"].is_image
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        (SelectColumns(["pose"]), r"SelectColumns: 'pose' does not exist, available are \['clock', 'image', 'state'\]"),
+        (SelectColumns(["state"], ["pose"]), "SelectColumns: 'pose' does not exist"),
+        (SelectColumns([]), "no observation is left to learn from"),
+        (RenameColumns({"pose": "x"}), r"RenameColumns: 'pose' does not exist, available are \['clock', 'image'"),
+        (RenameColumns({"state": "image"}), "gives two columns one name"),
+        (RenameColumns({"state": "x", "image": "x"}), "gives two columns one name"),
+        (RenameColumns({"clock": "state"}), "gives two columns one name"),  # on the other side: statistics have names
+    ],
+)
+def test_columns_that_do_not_exist_or_clash_are_named(counter_source, transform, message):
+    with pytest.raises(UserError, match=message):
+        transform(counter_source([3]))
+
+
+def test_columns_are_renamed_on_both_sides_and_can_be_swapped(counter_source):
+    source = RenameColumns({"state": "image", "image": "state", "clock": "time"})(counter_source([3]))
+    description, raw = source.describe(), source.read(0)
+    assert description.observations["image"] == ArraySpec((2,), "float32")
+    assert raw.observations["image"][:, 0].tolist() == [0, 1, 2, 3]
+    assert raw.privileged["time"][:, 0].tolist() == [0, 2, 4, 6]
+    shared = SelectColumns(["state"], ["state"])(counter_source([3]))
+    both = RenameColumns({"state": "pose"})(shared)
+    assert [*both.read(0).observations, *both.read(0).privileged] == ["pose", "pose"]
+
+
+@pytest.mark.parametrize(
+    ("percent", "taken"),
+    [(100, [0, 1, 2, 3, 4]), (40, [1, 3]), (50, [1, 3]), (60, [1, 2, 3]), (80, [0, 1, 2, 3]), (1, [1])],
+)
+def test_the_highest_returns_are_taken_in_their_old_order_and_the_first_of_equals(percent, taken):
+    source = TopReturns(percent)(recorded_returns(2.0, 9.0, 5.0, 9.0, 2.0))
+    assert numbers_of(source) == taken
+    lowest = min([2.0, 9.0, 5.0, 9.0, 2.0][number] for number in taken)
+    assert notes_of(source) == [
+        {"transform": "TopReturns", "percent": percent, "of": 5, "taken": len(taken), "lowest_return": lowest}
+    ]
+
+
+def test_of_many_equal_returns_the_first_are_taken():
+    source = recorded_returns(*[1.0, 2.0] * 40)
+    assert numbers_of(TopReturns(25)(source)) == list(range(1, 41, 2))
+
+
+@pytest.mark.parametrize("percent", [0, -1, 101, float("nan")])
+def test_an_impossible_share_is_refused(percent):
+    with pytest.raises(UserError, match=r"TopReturns: percent is .*, allowed is more than 0 and up to 100"):
+        TopReturns(percent)
+
+
+def test_damaged_episodes_stay_for_the_ingest_to_report(counter_source, tmp_path):
+    def damage(number: int, episode: RawEpisode) -> RawEpisode:
+        if number == 0:
+            raise UserError("episode_0 of counter: unreadable")
+        return replace(episode, rewards=episode.rewards * np.nan) if number == 1 else episode
+
+    source = TopReturns(50)(counter_source([3] * 6, damage))
+    store = write_store(source, tmp_path / "store", on_invalid="quarantine")
+    assert [entry["reason"][:9] for entry in store.info["quarantined"]] == ["episode_0", "episode_1"]
+    assert [store.read(episode)["state"][0, 0] for episode in range(2)] == [4000, 5000]  # the better half of 2 to 5
+    with pytest.raises(UserError, match="episode_0 of counter: unreadable"):
+        write_store(source, tmp_path / "strict")
+
+
+def test_nothing_but_damaged_episodes_is_left_to_the_ingest(counter_source):
+    def damage(number: int, _episode: RawEpisode) -> RawEpisode:
+        raise UserError(f"episode_{number} of counter: unreadable")
+
+    source = TopReturns(50)(counter_source([3, 3], damage))
+    assert source.episode_count == 2
+    assert notes_of(source)[0]["lowest_return"] is None
+
+
+def test_a_subsample_is_drawn_once_per_seed_and_keeps_the_order():
+    source = recorded_returns(*range(30))
+    drawn = numbers_of(Subsample(10)(source))
+    assert len(set(drawn)) == 10
+    assert drawn == sorted(drawn) == numbers_of(Subsample(10)(source))
+    assert numbers_of(Subsample(10, seed=1)(source)) != drawn
+    assert numbers_of(Subsample(30)(source)) == list(range(30))
+    for wrong in (0, 31):
+        with pytest.raises(UserError, match=rf"Subsample: {wrong} episodes are asked for, allowed are 1 to 30"):
+            Subsample(wrong)(source)
+
+
+def test_the_order_of_transforms_matters_and_is_recorded():
+    source = recorded_returns(1.0, 4.0)
+    chains: list[Sequence[Transform]] = [[ScaleReward(2.0), ClipReward(0, 3)], [ClipReward(0, 3), ScaleReward(2.0)]]
+    first, second = (transformed(source, chain) for chain in chains)
+    assert first.read(1).rewards.tolist() == [3, 2]  # rewards 3 and 1
+    assert second.read(1).rewards.tolist() == [6, 2]
+    assert [note["transform"] for note in notes_of(first)] == ["ScaleReward", "ClipReward"]
+    assert notes_of(first) == notes_of(second)[::-1]
+    assert "transforms" not in source.describe().provenance
+
+
+def test_a_later_transform_sees_the_columns_of_the_earlier_one(counter_source):
+    source = transformed(counter_source([6]), [RenameColumns({"image": "camera"}), Crop(1, 3, only=["camera"])])
+    assert source.read(0).observations["camera"].shape == (7, 1, 3, 1)
+    with pytest.raises(UserError, match="Crop: 'camera' is no picture"):
+        transformed(counter_source([6]), [Crop(1, 3, only=["camera"]), RenameColumns({"image": "camera"})])
+
+
+def test_a_mistake_in_the_recording_is_told_by_its_recorded_step(counter_source, nan_in):
+    source = FoldActions(2)(counter_source([6, 6], nan_in(1)))
+    assert len(source.read(0).rewards) == 3
+    with pytest.raises(UserError, match=r"episode_1 of counter: observation 'state' is nan at step 3, element \[1\]"):
+        source.read(1)
+
+
+def test_equal_transforms_give_equal_bytes_and_other_settings_others(counter_source, tmp_path):
+    def digest(name: str, *transforms: Transform) -> str:
+        return write_store(transformed(counter_source([5, 6, 7, 8]), transforms), tmp_path / name).digest
+
+    usual = digest("a", Resize(1, 2), FoldActions(2))
+    assert digest("b", Resize(1, 2), FoldActions(2)) == usual
+    others = {
+        digest("c", Resize(1, 1), FoldActions(2)),
+        digest("d", Resize(1, 2), FoldActions(3)),
+        digest("e", FoldActions(2), Resize(1, 2)),
+        digest("f", Resize(1, 2)),
+        digest("g", Resize(1, 2), FoldActions(2), ScaleReward(1.0)),
+    }
+    assert len(others | {usual}) == 6

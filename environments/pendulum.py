@@ -1,14 +1,24 @@
 """Pendulum swing-up: a task that needs neither download nor graphics driver."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
 
-from dreamset.environments.wrappers import Action, ActionRepeat, CentralFrame, Environment, NamedState, RescaleReward
+from dreamset.environments.rollouts import Policy
+from dreamset.environments.wrappers import (
+    Action,
+    ActionRepeat,
+    CentralFrame,
+    Environment,
+    NamedState,
+    Observation,
+    RescaleReward,
+)
 
 # Hanging still costs about pi^2 a step and resting on top nothing; -8 puts the average random step near a quarter.
 ZERO_REWARD = -8.0
@@ -58,26 +68,26 @@ class NoisySwingUp:
         self._left = 0
         self._torque: Action | None = None
 
-    def __call__(self, state: NDArray[np.floating]) -> Action:
-        """A torque for the true ``state``."""
+    def __call__(self, observation: Observation, info: Mapping[str, Any]) -> Action:  # noqa: ARG002
+        """A torque for the true state."""
         if self._left == 0:
             self._left = int(self.generator.integers(1, self.longest_hold + 1))
             random = self.generator.random() < self.randomness
             self._torque = self.generator.uniform(-2, 2, 1).astype(np.float32) if random else None
         self._left -= 1
-        return swing_up(state) if self._torque is None else self._torque
+        return swing_up(info["state"]) if self._torque is None else self._torque
 
 
-def mixture(generator: np.random.Generator) -> Callable[[NDArray[np.floating]], Action]:
+def mixture(environment: Environment, generator: np.random.Generator) -> Policy:  # noqa: ARG001
     """A policy for one episode, anything between random and scripted with equal chance: D4RL's "mixed" quality."""
     return NoisySwingUp(generator, randomness=float(generator.random()))
 
 
-def scripted(generator: np.random.Generator) -> Callable[[NDArray[np.floating]], Action]:  # noqa: ARG001
+def scripted(environment: Environment, generator: np.random.Generator) -> Policy:  # noqa: ARG001
     """The scripted controller undisturbed: the upper reference score."""
-    return swing_up
+    return lambda _, info: swing_up(info["state"])
 
 
-def random(generator: np.random.Generator) -> Callable[[NDArray[np.floating]], Action]:
+def random(environment: Environment, generator: np.random.Generator) -> Policy:  # noqa: ARG001
     """Independent uniform torques: the lower reference score."""
-    return lambda _: generator.uniform(-2, 2, 1).astype(np.float32)
+    return lambda _, __: generator.uniform(-2, 2, 1).astype(np.float32)

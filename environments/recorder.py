@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,23 +11,29 @@ import numpy as np
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
-from dreamset.environments.rollouts import RecordedEpisode, StatePolicy, record_episode
+from dreamset.core.errors import UserError
+from dreamset.environments.actions import choices, numbers
+from dreamset.environments.rollouts import PolicyFactory, RecordedEpisode, record_episode
 from dreamset.environments.wrappers import Environment
 
 CHUNK = 50  # episodes held in memory before they go to disk
 
 
 def record_episodes(
-    environment: Environment, make_policy: Callable[[np.random.Generator], StatePolicy], *, episodes: int, seed: int
+    environment: Environment, make_policy: PolicyFactory, *, episodes: int, seed: int
 ) -> Iterator[RecordedEpisode]:
-    """Episode k has its own generator, so that its data do not depend on the episodes before it.
+    """One after the other in this process; ``parallel.py`` does the same with several."""
+    return (record_numbered(environment, make_policy, seed=seed, number=number) for number in range(episodes))
+
+
+def record_numbered(environment: Environment, make_policy: PolicyFactory, *, seed: int, number: int) -> RecordedEpisode:
+    """Episode ``number`` of a recording has its own generator, so that its data depend on no other episode.
 
     Environment seeds lie below 2^19; evaluation draws above.
     """
-    for index in range(episodes):
-        generator = np.random.default_rng([seed, index])
-        reset_seed = int(generator.integers(2**19))
-        yield record_episode(environment, make_policy(generator), seed=reset_seed)
+    generator = np.random.default_rng([seed, number])
+    reset_seed = int(generator.integers(2**19))
+    return record_episode(environment, make_policy, generator=generator, seed=reset_seed)
 
 
 def write_minari(
@@ -38,20 +44,25 @@ def write_minari(
     *,
     reference: tuple[float, float] | None,
     description: str,
+    algorithm: str,
 ) -> Path:
     """Streams episodes into a new Minari dataset below ``root`` and returns its folder.
 
     Frames are stored as they are (``jpeg_encoding=False``). An observation dictionary of one entry is stored as that
-    entry. The true state goes to ``infos``.
+    entry. One-hot actions are stored as the numbers that they stand for. ``infos`` holds what the environment informs
+    of: the true state as ``state`` and the infos that its factory was asked to keep; everything else that the
+    environment may say in passing (texts, renderings, debugging values) is not recorded.
     """
+    _check_id(dataset_id)
     assert isinstance(environment.observation_space, spaces.Dict)
     inner = dict(environment.observation_space.spaces)
     single = next(iter(inner)) if len(inner) == 1 else None
+    discrete = choices(environment)
     space = environment.observation_space if single is None else inner[single]
     with _minari_root(root), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # Minari's advice for datasets that will be published
         dataset: minari.MinariDataset | None = None
-        for chunk in _chunks(_buffers(episodes, single), CHUNK):
+        for chunk in _chunks(_buffers(episodes, single, discrete), CHUNK):
             if dataset is not None:
                 dataset.storage.update_episodes(chunk)
                 continue
@@ -59,10 +70,10 @@ def write_minari(
                 dataset_id,
                 chunk,
                 observation_space=space,
-                action_space=environment.action_space,
+                action_space=environment.action_space if discrete is None else discrete,
                 data_format="hdf5",
                 jpeg_encoding=False,
-                algorithm_name="scripted mixture",
+                algorithm_name=algorithm,
                 author="Dreamset",
                 description=description,
             )
@@ -71,7 +82,17 @@ def write_minari(
     return root / dataset_id
 
 
-def _buffers(episodes: Iterator[RecordedEpisode], single: str | None) -> Iterator[EpisodeBuffer]:
+def _check_id(dataset_id: str) -> None:
+    """Before the recording, not after."""
+    try:
+        minari.dataset.minari_dataset.parse_dataset_id(dataset_id)
+    except ValueError as error:
+        raise UserError(f"recording.dataset_id {dataset_id!r}: {error}") from None
+
+
+def _buffers(
+    episodes: Iterator[RecordedEpisode], single: str | None, discrete: spaces.Discrete | None
+) -> Iterator[EpisodeBuffer]:
     for index, episode in enumerate(episodes):
         steps = len(episode.rewards)
         ends = np.arange(steps) == steps - 1
@@ -79,11 +100,11 @@ def _buffers(episodes: Iterator[RecordedEpisode], single: str | None) -> Iterato
             id=index,
             seed=episode.seed,
             observations=episode.observations if single is None else episode.observations[single],
-            actions=episode.actions,
+            actions=episode.actions if discrete is None else numbers(discrete, episode.actions),
             rewards=episode.rewards.tolist(),
             terminations=(ends & episode.terminated).tolist(),
             truncations=(ends & (not episode.terminated)).tolist(),
-            infos={"state": episode.states},
+            infos=episode.infos or None,
         )
 
 

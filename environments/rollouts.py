@@ -1,17 +1,20 @@
-"""Episodes with a policy, several environments side by side."""
+"""Episodes with a policy: one after the other to record, several environments side by side to evaluate."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamset.environments.wrappers import Action, Environment
+from dreamset.environments.wrappers import Action, Environment, Observation
 
 # (observations [N, ...] by name, is_first [N]) -> actions [N, A]
 BatchPolicy = Callable[[dict[str, NDArray[Any]], NDArray[np.bool_]], NDArray[np.float32]]
-StatePolicy = Callable[[NDArray[np.floating]], Action]
+# (observation, info) -> action. It serves one episode, so it may remember; the true state is info["state"].
+Policy = Callable[[Observation, Mapping[str, Any]], Action]
+# (environment, which has been reset; the episode's own generator) -> the policy of that episode
+PolicyFactory = Callable[[Environment, np.random.Generator], Policy]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class RecordedEpisode:
 
     seed: int
     observations: dict[str, NDArray[Any]]  # [N + 1, ...]
-    states: NDArray[Any]  # [N + 1, S] true states from the environment's info
+    infos: dict[str, NDArray[Any]]  # [N + 1, ...] what the environment informs of; "state" is the true state
     actions: NDArray[np.float32]  # [N, A]
     rewards: NDArray[np.float64]  # [N]
     terminated: bool
@@ -53,21 +56,30 @@ class _Recorder:
 
     def finish(self) -> RecordedEpisode:
         names = self.observations[0]
+        informed = {name: self._info(name) for name in self.infos[-1]}
         return RecordedEpisode(
             seed=self.seed,
             observations={name: np.stack([row[name] for row in self.observations]) for name in names},
-            states=np.stack([info["state"] for info in self.infos]),
+            infos=informed,
             actions=np.stack(self.actions),
             rewards=np.asarray(self.rewards, np.float64),
             terminated=self.terminated,
         )
 
+    def _info(self, name: str) -> NDArray[Any]:
+        """Some infos are there only after a step; they are zero at the first row."""
+        rows = [info[name] for info in self.infos[1:]]
+        return np.stack([self.infos[0].get(name, np.zeros_like(rows[0])), *rows])
 
-def record_episode(environment: Environment, policy: StatePolicy, *, seed: int) -> RecordedEpisode:
-    """One episode with a policy that sees the true state."""
+
+def record_episode(
+    environment: Environment, make_policy: PolicyFactory, *, generator: np.random.Generator, seed: int
+) -> RecordedEpisode:
+    """One episode with a policy of its own."""
     recorder = _Recorder(environment, seed)
+    policy = make_policy(environment, generator)
     while not recorder.done:
-        recorder.step(policy(recorder.infos[-1]["state"]))
+        recorder.step(policy(recorder.observations[-1], recorder.infos[-1]))
     return recorder.finish()
 
 

@@ -1,5 +1,7 @@
 """Wrappers that give any Gymnasium environment named observations, true-state infos and a sensible reward scale."""
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, SupportsFloat
 
 import gymnasium
@@ -13,16 +15,27 @@ Environment = gymnasium.Env[Any, Action]  # its observations are dictionaries
 StateEnvironment = gymnasium.Env[NDArray[Any], Action]
 
 
-class ActionRepeat(gymnasium.Wrapper[NDArray[Any], Action, NDArray[Any], Action]):
-    """Takes each action ``repeat`` times and returns the mean reward, so that the reward's scale does not change."""
+def mean(rewards: Sequence[float]) -> float:
+    """Their mean."""
+    return float(np.mean(rewards))
 
-    def __init__(self, env: StateEnvironment, repeat: int) -> None:
+
+class ActionRepeat(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Takes each action ``repeat`` times.
+
+    The reward is the mean by default, so that its scale does not change; with ``combine=sum`` the return does not.
+    """
+
+    def __init__(
+        self, env: gymnasium.Env[Any, Any], repeat: int, *, combine: Callable[[Sequence[float]], float] = mean
+    ) -> None:
         super().__init__(env)
         if repeat < 1:
             raise ValueError(f"action repeat must be at least 1, got {repeat}")
         self.repeat = repeat
+        self.combine = combine
 
-    def step(self, action: Action) -> tuple[NDArray[Any], SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """One agent step; stops early when the episode ends."""
         rewards: list[float] = []
         for _ in range(self.repeat):
@@ -30,7 +43,42 @@ class ActionRepeat(gymnasium.Wrapper[NDArray[Any], Action, NDArray[Any], Action]
             rewards.append(float(reward))
             if terminated or truncated:
                 break
-        return observation, float(np.mean(rewards)), terminated, truncated, info
+        return observation, self.combine(rewards), terminated, truncated, info
+
+
+class OwnRandomness(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Gives an environment that draws from NumPy's global generator or its action space one of its own.
+
+    Some suites do; their episodes would depend on what else the process has drawn, not on the seed alone.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self._state = np.random.RandomState(0).get_state(legacy=False)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Seeds everything that the environment may draw from."""
+        if seed is not None:
+            self._state = np.random.RandomState(seed).get_state(legacy=False)
+            for part in (self.env, self.unwrapped):  # a wrapper may have an action space of its own
+                part.action_space.seed(seed)
+        with self._swapped():
+            return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """One step."""
+        with self._swapped():
+            return self.env.step(action)
+
+    @contextmanager
+    def _swapped(self) -> Iterator[None]:
+        outside = np.random.get_state(legacy=False)  # noqa: NPY002 - it is theirs
+        np.random.set_state(self._state)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            self._state = np.random.get_state(legacy=False)  # noqa: NPY002
+            np.random.set_state(outside)  # noqa: NPY002
 
 
 class RescaleReward(gymnasium.RewardWrapper[NDArray[Any], Action]):

@@ -1,6 +1,7 @@
 """Stage ``collect``: records the chosen dataset into a local Minari dataset, or notes where an existing one lies."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import numpy as np
 
 from dreamset.core.errors import UserError
 from dreamset.core.files import replaced_folder
-from dreamset.environments.recorder import record_episodes, write_minari
+from dreamset.environments import parallel
+from dreamset.environments.recorder import write_minari
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.pipeline.files import digest, write_json
-from dreamset.pipeline.runtime import build_part, progress
+from dreamset.pipeline.runtime import build_part, byte_counter, progress
 
 REFERENCE_SEED = 2**18  # added to the recording's seed: other episodes than the recorded ones
 
@@ -20,7 +22,7 @@ def run(config: dict[str, Any]) -> None:
     """Writes ``output``; see ``stages.collect`` for the configuration."""
     output = Path(config["output"])
     if config["recording"] is None:
-        register(Path(config["source_path"]), output)
+        register(fetched(config), output)
         return
     with replaced_folder(output) as fresh:
         record(config, fresh)
@@ -29,31 +31,51 @@ def run(config: dict[str, Any]) -> None:
 def record(config: dict[str, Any], root: Path) -> Path:
     """Records every episode below ``root``, with reference scores in the dataset's own metadata."""
     recording = config["recording"]
-    environment = build_part(config["environment"])()
     scores = {
         name: _mean_return(config, policy, seed=recording["seed"] + REFERENCE_SEED)
         for name, policy in (config["reference"] or {}).items()
     }
-    episodes: Iterator[RecordedEpisode] = record_episodes(
-        environment, build_part(recording["policy"]), episodes=recording["episodes"], seed=recording["seed"]
-    )
-    return write_minari(
-        root,
-        recording["dataset_id"],
-        environment,
-        iter(progress(episodes, description="record", total=recording["episodes"])),
-        reference=(scores["low"], scores["high"]) if scores else None,
-        description=f"recorded by Dreamset: {config['dataset']}, {recording['episodes']} episodes",
-    )
+    count = recording["episodes"]
+    with (
+        closing(build_part(config["environment"])()) as environment,  # for its spaces
+        closing(_episodes(config, recording["policy"], episodes=count, seed=recording["seed"])) as episodes,
+    ):
+        return write_minari(
+            root,
+            recording["dataset_id"],
+            environment,
+            iter(progress(episodes, description="record", total=count)),
+            reference=(scores["low"], scores["high"]) if scores else None,
+            description=f"recorded by Dreamset: {config['dataset']}, {count} episodes",
+            algorithm=_short_name(recording["policy"]),
+        )
+
+
+def _episodes(
+    config: dict[str, Any], policy: dict[str, Any], *, episodes: int, seed: int
+) -> Generator[RecordedEpisode, None, None]:
+    make, make_policy = build_part(config["environment"]), build_part(policy)
+    workers = config["recording"].get("workers", 1)
+    return parallel.record(make, make_policy, episodes=episodes, seed=seed, workers=workers)
 
 
 def _mean_return(config: dict[str, Any], policy: dict[str, Any], *, seed: int) -> float:
-    environment = build_part(config["environment"])()
     count = config["recording"]["reference_episodes"]
-    episodes = record_episodes(environment, build_part(policy), episodes=count, seed=seed)
-    name = policy["_target_"].rpartition(".")[2]
-    bar = progress(episodes, description=f"reference: {name}", total=count)
-    return float(np.mean([episode.total_reward for episode in bar]))
+    with closing(_episodes(config, policy, episodes=count, seed=seed)) as episodes:
+        bar = progress(episodes, description=f"reference: {_short_name(policy)}", total=count)
+        return float(np.mean([episode.total_reward for episode in bar]))
+
+
+def _short_name(policy: dict[str, Any]) -> str:
+    return str(policy["_target_"]).rpartition(".")[2]
+
+
+def fetched(config: dict[str, Any]) -> Path:
+    """Where the dataset lies, after it was downloaded if its yaml says from where."""
+    if config["fetch"] is None:
+        return Path(config["source_path"])
+    with byte_counter(description="download") as on_bytes:
+        return Path(build_part(config["fetch"], on_bytes=on_bytes))
 
 
 def register(source: Path, output: Path) -> None:

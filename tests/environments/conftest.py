@@ -1,7 +1,7 @@
 """A world that counts: every value says which step of which episode it belongs to."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -64,3 +64,62 @@ class Counter(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 @pytest.fixture
 def counter() -> Callable[..., Counter]:
     return Counter
+
+
+class NativeCounter(gymnasium.Env[Any, Any]):
+    """Counts like ``Counter``, in whatever spaces it is given, as an environment of a suite might have them.
+
+    ``show`` makes the native observation of a count; the picture is filled with it; native actions are remembered.
+    """
+
+    metadata: ClassVar = {"render_modes": ["rgb_array"]}
+
+    def __init__(
+        self,
+        show: Callable[[int], Any],
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        *,
+        info: Callable[[int], dict[str, Any]] = lambda count: {"noise": count},
+    ) -> None:
+        self.show = show
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.info = info
+        self.counter = Counter()
+        self.received: list[Any] = []
+        self.render_mode = "rgb_array"
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        self.counter.reset(seed=seed)
+        return self.show(self.counter.count), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.received.append(action)
+        _, reward, terminated, truncated, _ = self.counter.step(action)
+        return self.show(self.counter.count), reward, terminated, truncated, self.info(self.counter.count)
+
+    def render(self) -> Any:
+        return np.full((6, 10, 3), self.counter.count % 256, np.uint8)
+
+
+def vector(count: int) -> np.ndarray:
+    return np.array([[count, -count]], np.float64)
+
+
+VECTOR = spaces.Box(-np.inf, np.inf, (1, 2), np.float64)
+CONTINUOUS = spaces.Box(-1e5, 1e5, (2, 1), np.float64)
+
+
+@pytest.fixture
+def native() -> Callable[..., NativeCounter]:
+    def make(
+        show: Callable[[int], Any] = vector,
+        observation_space: spaces.Space[Any] = VECTOR,
+        action_space: spaces.Space[Any] = CONTINUOUS,
+        **settings: Any,
+    ) -> NativeCounter:
+        return NativeCounter(show, observation_space, action_space, **settings)
+
+    return make

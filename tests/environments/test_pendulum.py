@@ -13,7 +13,7 @@ from dreamset.environments.rollouts import RecordedEpisode, record_episode
 def play(make_policy: Callable, seed: int, **settings: int | None) -> RecordedEpisode:
     environment = pendulum.make(**({"image_size": None} | settings))
     try:
-        return record_episode(environment, make_policy(np.random.default_rng(seed)), seed=seed)
+        return record_episode(environment, make_policy, generator=np.random.default_rng(seed), seed=seed)
     finally:
         environment.close()
 
@@ -38,7 +38,7 @@ def test_the_frame_shows_the_angle_of_the_same_row() -> None:
     weight = np.where(columns**2 + rows**2 > 36, dark, 0)  # far from the axle and its arrow
     x, y = ((weight * axis).sum(axis=(1, 2)) for axis in (columns, rows))
     seen = np.arctan2(-x, -y)  # from upright, counter-clockwise
-    true = np.arctan2(episode.states[:, 1], episode.states[:, 0])
+    true = np.arctan2(*episode.infos["state"][:, 1::-1].T)
     error = np.abs(np.angle(np.exp(1j * (seen - true))))
     assert np.median(error) < 0.1
 
@@ -77,11 +77,11 @@ def test_episode_steps_count_agent_steps_and_not_environment_steps() -> None:
 
 def test_the_mixture_ranges_from_random_to_scripted() -> None:
     """Interrupted all the time it never follows the script; never interrupted it always does."""
-    state = np.array([1.0, 0.0, 0.0])  # upright and at rest: the script asks for no torque
+    upright = {"state": np.array([1.0, 0.0, 0.0])}  # and at rest: the script asks for no torque
     never = pendulum.NoisySwingUp(np.random.default_rng(0), randomness=0.0)
     always = pendulum.NoisySwingUp(np.random.default_rng(0), randomness=1.0)
-    assert all(never(state) == 0 for _ in range(50))
-    torques = np.array([always(state)[0] for _ in range(600)])
+    assert all(never({}, upright) == 0 for _ in range(50))
+    torques = np.array([always({}, upright)[0] for _ in range(600)])
     assert (torques != 0).all()
     assert -2 <= torques.min() < -1.5
     assert 1.5 < torques.max() <= 2

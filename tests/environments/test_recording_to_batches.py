@@ -22,18 +22,21 @@ EPISODES = 6
 TERMINATED_ROWS, TRUNCATED_ROWS = 8, 6  # one more than the counter's steps
 
 
-def chase(state: np.ndarray) -> np.ndarray:
+def chase(observation: dict[str, np.ndarray], info: dict[str, np.ndarray]) -> np.ndarray:  # noqa: ARG001
     """The action at count c is c + 0.25; the policy sees the truth, which is -c."""
-    return (-state + 0.25).astype(np.float32)
+    return (-info["state"] + 0.25).astype(np.float32)
+
+
+def write(folder: Path, environment: gymnasium.Env[Any, Any], episodes: Any, **settings: Any) -> Path:
+    options = {"reference": None, "description": "counts", "algorithm": "chase"} | settings
+    return write_minari(folder, "counter/test-v0", environment, episodes, **options)
 
 
 @pytest.fixture
 def recording(tmp_path: Path, counter: Callable[..., gymnasium.Env[Any, Any]]) -> Path:
     environment = counter()
-    episodes = record_episodes(environment, lambda _: chase, episodes=EPISODES, seed=0)
-    return write_minari(
-        tmp_path / "recordings", "counter/test-v0", environment, episodes, reference=(-1.0, 2.0), description="counts"
-    )
+    episodes = record_episodes(environment, lambda *_: chase, episodes=EPISODES, seed=0)
+    return write(tmp_path / "recordings", environment, episodes, reference=(-1.0, 2.0))
 
 
 @pytest.fixture
@@ -89,8 +92,8 @@ def test_chunks_join_into_one_dataset(
 ) -> None:
     monkeypatch.setattr(recorder, "CHUNK", 4)
     environment = counter()
-    episodes = record_episodes(environment, lambda _: chase, episodes=10, seed=0)
-    folder = write_minari(tmp_path, "counter/test-v0", environment, episodes, reference=None, description="counts")
+    episodes = record_episodes(environment, lambda *_: chase, episodes=10, seed=0)
+    folder = write(tmp_path, environment, episodes)
     firsts = [episode.observations["count"][0, 0] for episode in read_all(MinariSource(folder))]
     assert firsts == [1000 * episode for episode in range(10)]
 
@@ -101,12 +104,13 @@ def test_frames_are_stored_as_they_are_and_the_reference_scores_beside_them(reco
     np.testing.assert_array_equal(image[:, 0, 0, 0], 1000 % 256 + np.arange(TRUNCATED_ROWS))
     metadata = json.loads((recording / "data" / "metadata.json").read_text())
     assert (metadata["ref_min_score"], metadata["ref_max_score"]) == (-1.0, 2.0)
+    assert metadata["algorithm_name"] == "chase"
 
 
 def test_a_single_observation_is_stored_bare_under_the_name_of_its_kind(tmp_path: Path) -> None:
     environment = pendulum.make(image_size=None, episode_steps=5)
     episodes = record_episodes(environment, pendulum.mixture, episodes=2, seed=0)
-    folder = write_minari(tmp_path, "pendulum/test-v0", environment, episodes, reference=None, description="swing")
+    folder = write(tmp_path, environment, episodes)
     source = MinariSource(folder)
     recorded = list(record_episodes(environment, pendulum.mixture, episodes=2, seed=0))
     assert set(source.describe().observations) == {"state"}
@@ -127,6 +131,6 @@ def test_minaris_environment_variable_is_put_back(
     if before is None:
         monkeypatch.delenv(name)
     environment = counter()
-    episodes = record_episodes(environment, lambda _: chase, episodes=2, seed=0)
-    write_minari(tmp_path, "counter/test-v0", environment, episodes, reference=None, description="counts")
+    episodes = record_episodes(environment, lambda *_: chase, episodes=2, seed=0)
+    write(tmp_path, environment, episodes)
     assert os.environ.get(name) == before

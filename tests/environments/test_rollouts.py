@@ -1,6 +1,6 @@
 """Episodes: what is recorded at which row, side by side and one after the other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium
@@ -9,7 +9,7 @@ import pytest
 
 from dreamset.environments import pendulum
 from dreamset.environments.recorder import record_episodes
-from dreamset.environments.rollouts import RecordedEpisode, record_episode, run_side_by_side
+from dreamset.environments.rollouts import Policy, PolicyFactory, RecordedEpisode, record_episode, run_side_by_side
 
 
 def same(left: RecordedEpisode, right: RecordedEpisode) -> bool:
@@ -17,29 +17,66 @@ def same(left: RecordedEpisode, right: RecordedEpisode) -> bool:
         left.seed == right.seed
         and left.terminated == right.terminated
         and all(np.array_equal(left.observations[name], right.observations[name]) for name in left.observations)
-        and all(np.array_equal(getattr(left, name), getattr(right, name)) for name in ("states", "actions", "rewards"))
+        and all(np.array_equal(left.infos[name], right.infos[name]) for name in left.infos | right.infos)
+        and all(np.array_equal(getattr(left, name), getattr(right, name)) for name in ("actions", "rewards"))
     )
+
+
+def play(environment: gymnasium.Env[Any, Any], make_policy: PolicyFactory, *, seed: int) -> RecordedEpisode:
+    return record_episode(environment, make_policy, generator=np.random.default_rng(0), seed=seed)
 
 
 def test_the_action_follows_the_observation_of_its_row_and_earns_the_reward_of_its_row(
     counter: Callable[..., gymnasium.Env[Any, Any]],
 ) -> None:
-    seen: list[float] = []
+    seen: list[tuple[float, float]] = []
 
-    def policy(state: np.ndarray) -> np.ndarray:
-        seen.append(float(state[0]))
-        return (-state + 0.25).astype(np.float32)
+    def act(observation: Mapping[str, np.ndarray], info: Mapping[str, np.ndarray]) -> np.ndarray:
+        seen.append((float(observation["count"][0]), float(info["state"][0])))
+        return (-info["state"] + 0.25).astype(np.float32)
 
-    episode = record_episode(counter(by_seed=True), policy, seed=2)
+    episode = play(counter(by_seed=True), lambda *_: act, seed=2)
     counts = 2000 + np.arange(8.0)
     np.testing.assert_array_equal(episode.observations["count"][:, 0], counts)
-    np.testing.assert_array_equal(episode.states[:, 0], -counts)
+    np.testing.assert_array_equal(episode.infos["state"][:, 0], -counts)
     np.testing.assert_array_equal(episode.actions[:, 0], counts[:-1] + 0.25)
     np.testing.assert_array_equal(episode.rewards, counts[1:] + 0.5)
-    assert seen == (-counts[:-1]).tolist()  # the last observation asks for no action
+    assert seen == [(count, -count) for count in counts[:-1]]  # the last observation asks for no action
     assert episode.terminated
     assert episode.total_reward == (counts[1:] + 0.5).sum()
-    assert not record_episode(counter(by_seed=True), policy, seed=3).terminated
+    assert not play(counter(by_seed=True), lambda *_: act, seed=3).terminated
+
+
+def test_a_policy_is_made_for_each_episode_once_the_environment_has_been_reset(
+    counter: Callable[..., gymnasium.Env[Any, Any]],
+) -> None:
+    begun: list[float] = []
+
+    def make_policy(environment: Any, generator: np.random.Generator) -> Policy:  # noqa: ARG001
+        begun.append(environment.count)
+        return lambda observation, _: observation["count"]
+
+    list(record_episodes(counter(), make_policy, episodes=3, seed=0))
+    assert begun == [0, 1000, 2000]
+
+
+class LateInfo(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Informs of the reward, which there is only after a step, and of nothing else."""
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        return self.env.reset(**options)[0], {}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, _ = self.env.step(action)
+        return observation, reward, terminated, truncated, {"earned": np.array([reward])}
+
+
+def test_an_info_that_comes_with_a_step_only_is_zero_at_the_first_row(
+    counter: Callable[..., gymnasium.Env[Any, Any]],
+) -> None:
+    episode = play(LateInfo(counter(by_seed=True)), lambda *_: lambda o, _: o["count"], seed=2)
+    assert set(episode.infos) == {"earned"}
+    np.testing.assert_array_equal(episode.infos["earned"][:, 0], [0, *episode.rewards])
 
 
 def follow_the_count(observations: dict[str, np.ndarray], is_first: np.ndarray) -> np.ndarray:  # noqa: ARG001
@@ -70,7 +107,7 @@ def test_side_by_side_on_the_pendulum_equals_each_seed_alone() -> None:
     for seed, episode in zip([1, 2], together, strict=True):
         (alone,) = run_side_by_side(make, swing_up, seeds=[seed])
         assert same(episode, alone)
-    assert not np.array_equal(together[0].states, together[1].states)
+    assert not np.array_equal(together[0].infos["state"], together[1].infos["state"])
 
 
 def test_the_policy_learns_once_that_all_episodes_begin(counter: Callable[..., gymnasium.Env[Any, Any]]) -> None:
@@ -126,10 +163,10 @@ def test_recordings_repeat_with_their_seed(swing: gymnasium.Env[Any, Any]) -> No
 def test_an_episode_does_not_depend_on_the_episodes_before_it(swing: gymnasium.Env[Any, Any]) -> None:
     calls = 0
 
-    def other_policy_at_first(generator: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+    def other_policy_at_first(environment: Any, generator: np.random.Generator) -> Policy:
         nonlocal calls
         calls += 1
-        return pendulum.random(generator) if calls == 1 else pendulum.mixture(generator)
+        return (pendulum.random if calls == 1 else pendulum.mixture)(environment, generator)
 
     plain = list(record_episodes(swing, pendulum.mixture, episodes=3, seed=5))
     changed = list(record_episodes(swing, other_policy_at_first, episodes=3, seed=5))
@@ -140,7 +177,7 @@ def test_an_episode_does_not_depend_on_the_episodes_before_it(swing: gymnasium.E
 
 
 def test_recording_seeds_stay_below_those_of_the_evaluation(counter: Callable[..., gymnasium.Env[Any, Any]]) -> None:
-    episodes = record_episodes(counter(), lambda _: lambda state: (-state).astype(np.float32), episodes=200, seed=0)
+    episodes = record_episodes(counter(), lambda *_: lambda observation, _: observation["count"], episodes=200, seed=0)
     seeds = [episode.seed for episode in episodes]
     assert len(set(seeds)) > 190
     assert max(seeds) < 2**19

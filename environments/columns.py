@@ -1,0 +1,123 @@
+"""From any observation space to named columns: flat float32 vectors, one-hot rows and uint8 pictures.
+
+The columns are those that a recording has once it is ingested, so that a model sees the same while acting.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial, singledispatch
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from dreamset.environments.actions import one_hot
+from dreamset.environments.frames import area_resize
+
+Array = NDArray[Any]
+
+_SMALLEST_GREY_IMAGE = 32  # as Minari: a smaller [H, W] array of bytes is a table, not a picture
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """How a value of a space becomes a row."""
+
+    space: spaces.Box
+    encode: Callable[[Any], Array]
+
+    @property
+    def is_image(self) -> bool:
+        """Whether rows are uint8 [H, W, C]."""
+        return self.space.dtype == np.uint8
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One value of a nested observation."""
+
+    path: tuple[str, ...]
+    space: spaces.Space[Any]
+    column: Column | None  # None if no row of fixed size holds the value
+
+    @property
+    def name(self) -> str:
+        """The path joined with dots; a bare observation is named after its kind."""
+        kind = "image" if self.column is not None and self.column.is_image else "state"
+        return ".".join(self.path).replace("/", ".") or kind
+
+    def read(self, observation: Any) -> Array:
+        """The row."""
+        assert self.column is not None
+        for key in self.path:
+            observation = observation[key]
+        return self.column.encode(observation)
+
+
+def leaves(space: spaces.Space[Any], image_size: int | None, path: tuple[str, ...] = ()) -> Iterator[Leaf]:
+    """Every value of a space, in its order; pictures are reduced to ``image_size`` squared unless it is None."""
+    if isinstance(space, spaces.Dict):
+        for name, child in space.spaces.items():
+            yield from leaves(child, image_size, (*path, name))
+    else:
+        yield Leaf(path, space, column(space, image_size))
+
+
+@singledispatch
+def column(space: spaces.Space[Any], image_size: int | None) -> Column | None:  # noqa: ARG001
+    """How values of ``space`` become rows; None for spaces without a fixed number of values."""
+    return None
+
+
+@column.register
+def _box(space: spaces.Box, image_size: int | None) -> Column:
+    if _is_picture(space):
+        return _picture(space, image_size)
+    with np.errstate(over="ignore"):  # bounds beyond float32 are none
+        low, high = space.low.astype(np.float32).ravel(), space.high.astype(np.float32).ravel()
+    return Column(spaces.Box(low, high, dtype=np.float32), _flat)
+
+
+@column.register
+def _discrete(space: spaces.Discrete, image_size: int | None) -> Column:  # noqa: ARG001
+    count, start = int(space.n), int(space.start)
+    return Column(spaces.Box(0.0, 1.0, (count,), np.float32), lambda value: one_hot(int(value) - start, count))
+
+
+@column.register
+def _multi_discrete(space: spaces.MultiDiscrete, image_size: int | None) -> Column:  # noqa: ARG001
+    low = np.asarray(space.start, np.float32).ravel()
+    high = low + np.asarray(space.nvec, np.float32).ravel() - 1
+    return Column(spaces.Box(low, high, dtype=np.float32), _flat)
+
+
+@column.register
+def _multi_binary(space: spaces.MultiBinary, image_size: int | None) -> Column:  # noqa: ARG001
+    return Column(spaces.Box(0.0, 1.0, (int(np.prod(space.shape)),), np.float32), _flat)
+
+
+def _is_picture(space: spaces.Box) -> bool:
+    if space.dtype != np.uint8:
+        return False
+    grey = len(space.shape) == 2 and min(space.shape) >= _SMALLEST_GREY_IMAGE
+    return len(space.shape) == 3 or (grey and bool((space.low == 0).all() and (space.high == 255).all()))
+
+
+def _picture(space: spaces.Box, image_size: int | None) -> Column:
+    channels_first = len(space.shape) == 3 and space.shape[0] < min(space.shape[1:])
+    height, width, channels = (*space.shape[1:], space.shape[0]) if channels_first else (*space.shape, 1)[:3]
+    if image_size is not None:
+        height = width = image_size
+    box = spaces.Box(0, 255, (height, width, channels), np.uint8)
+    return Column(box, partial(_frame, channels_first=channels_first, height=height, width=width))
+
+
+def _frame(value: Any, *, channels_first: bool, height: int, width: int) -> NDArray[np.uint8]:
+    frame = np.asarray(value, np.uint8)
+    last = frame.transpose(1, 2, 0) if channels_first else np.atleast_3d(frame)
+    return area_resize(np.ascontiguousarray(last), height, width)
+
+
+def _flat(value: Any) -> NDArray[np.float32]:
+    return np.asarray(value, np.float32).reshape(-1)

@@ -1,0 +1,95 @@
+"""Gymnasium's MuJoCo tasks (HalfCheetah, Hopper, ...), drawn quickly."""
+
+from collections.abc import Mapping
+from typing import Any, Unpack
+
+import gymnasium
+
+from dreamset.environments.gym import Adaptation, adapt, base
+from dreamset.environments.suites import require
+from dreamset.environments.wrappers import Environment
+
+VIDEO_SIZE = 128  # frames that no model sees
+CAMERA_SETTINGS = {"camera_id", "camera_name", "default_camera_config"}
+
+
+def make(
+    id: str,  # noqa: A002 - Gymnasium's own word
+    *,
+    settings: Mapping[str, Any] | None = None,
+    **adaptation: Unpack[Adaptation],
+) -> Environment:
+    """A task such as ``HalfCheetah-v5``; the observation is ``state``, or the rendered ``image``.
+
+    Frames are drawn without shadows, reflections and multisampling, many times faster on a CPU, by the camera that
+    follows the body where the model has one; they look different from Gymnasium's own.
+
+    Args:
+        id: as registered.
+        settings: further arguments of the environment, e.g. ``{camera_name: track}``.
+        **adaptation: see ``gym.Adaptation``.
+
+    Raises:
+        UserError: if a package is missing or there is no such task.
+    """
+    require("mujoco", extra="mujoco")
+    size = adaptation.get("image_size") or VIDEO_SIZE
+    options = {"width": size, "height": size, **(settings or {})}
+    env = base(id, options, own_limit=adaptation.get("episode_steps") is None)
+    if not CAMERA_SETTINGS & options.keys():
+        _steady(env.unwrapped)
+    return adapt(Frames(env), id, **adaptation)
+
+
+def _steady(inner: Any) -> None:
+    """The model's tracking camera, or one that looks at the model's centre.
+
+    Gymnasium's own looks at where the body lay when the process drew its first frame: episodes would look different
+    with other episodes before them, and a runner would leave the picture.
+    """
+    library = require("mujoco", extra="mujoco")
+    renderer = inner.mujoco_renderer
+    renderer.camera_id = library.mj_name2id(inner.model, library.mjtObj.mjOBJ_CAMERA, "track")
+    renderer.default_cam_config = {"lookat": inner.model.stat.center.copy(), **(renderer.default_cam_config or {})}
+
+
+class QuickFrames(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Leaves out shadows, reflections and multisampling, which cost more than all the rest on a CPU.
+
+    The flags are set when the first frame is asked for, since that is when a graphics driver is needed.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self._quick = False
+
+    def model(self) -> Any:
+        """The MuJoCo model of the environment."""
+        raise NotImplementedError
+
+    def scene(self) -> Any:
+        """What its renderer draws, once there has been a frame."""
+        raise NotImplementedError
+
+    def render(self) -> Any:
+        """The frame."""
+        if not self._quick:
+            self.model().vis.quality.offsamples = 0  # read when the renderer is made
+            self.env.render()
+            kinds = require("mujoco", extra="mujoco").mjtRndFlag
+            flags = self.scene().flags
+            flags[kinds.mjRND_SHADOW] = flags[kinds.mjRND_REFLECTION] = 0
+            self._quick = True
+        return self.env.render()
+
+
+class Frames(QuickFrames):
+    """Of Gymnasium's own renderer."""
+
+    def model(self) -> Any:
+        """The MuJoCo model of the environment."""
+        return self.unwrapped.model  # type: ignore[attr-defined]
+
+    def scene(self) -> Any:
+        """What the viewer draws; there is no public way to it."""
+        return self.unwrapped.mujoco_renderer._get_viewer("rgb_array").scn  # type: ignore[attr-defined]

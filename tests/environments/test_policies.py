@@ -1,0 +1,99 @@
+"""Policies to record with: their ranges, their shares and that they follow their generator."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from dreamset.core.errors import UserError
+from dreamset.environments import gym, policies
+from dreamset.environments.gym import adapt
+from dreamset.environments.recorder import record_episodes
+from dreamset.environments.rollouts import Policy
+
+
+def actions(policy: Policy, count: int, info: Mapping[str, Any] | None = None) -> np.ndarray:
+    return np.stack([policy({}, info or {}) for _ in range(count)])
+
+
+def generator(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_random_actions_fill_the_bounds_and_are_normal_where_there_are_none(native: Callable[..., Any]) -> None:
+    space = spaces.Box(np.array([-2.0, 0.0, -np.inf]), np.array([-1.0, 9.0, 4.0]), dtype=np.float64)
+    drawn = actions(policies.random(adapt(native(action_space=space), "a"), generator()), 2000)
+    assert drawn.dtype == np.float32
+    np.testing.assert_allclose(drawn[:, :2].min(axis=0), [-2, 0], atol=0.05)
+    np.testing.assert_allclose(drawn[:, :2].max(axis=0), [-1, 9], atol=0.05)
+    assert abs(drawn[:, 2].mean()) < 0.1
+    assert abs(drawn[:, 2].std() - 1) < 0.1
+
+
+def test_random_choices_are_one_hot_and_all_alike(native: Callable[..., Any]) -> None:
+    environment = adapt(native(action_space=spaces.Discrete(4, start=2)), "a")
+    drawn = actions(policies.random(environment, generator()), 2000)
+    assert set(map(tuple, drawn.tolist())) == set(map(tuple, np.eye(4).tolist()))
+    np.testing.assert_allclose(drawn.mean(axis=0), 0.25, atol=0.04)
+
+
+def always(value: float) -> Callable[..., Policy]:
+    return lambda *_: lambda *_: np.array([value], np.float32)
+
+
+def test_a_mixture_keeps_to_one_policy_drawn_by_weight(native: Callable[..., Any]) -> None:
+    parts = [always(0), always(1), always(2)]
+    draws, one = [], generator()
+    for _ in range(600):
+        drawn = actions(policies.mixture(native(), one, policies=parts, weights=[3, 0, 1]), 3)
+        assert len(np.unique(drawn)) == 1
+        draws.append(float(drawn[0, 0]))
+    assert set(draws) == {0.0, 2.0}
+    assert draws.count(0.0) / 600 == pytest.approx(0.75, abs=0.06)
+    alike = [float(actions(policies.mixture(native(), one, policies=parts), 1)[0, 0]) for _ in range(600)]
+    assert min(alike.count(value) for value in (0.0, 1.0, 2.0)) > 150
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [0.0, 0.0]])
+def test_weights_that_do_not_fit_are_refused(native: Callable[..., Any], weights: list[float]) -> None:
+    with pytest.raises(UserError, match="mixture of 2 policies"):
+        policies.mixture(native(), generator(), policies=[always(0), always(1)], weights=weights)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_policy_is_interrupted_for_the_stated_share_by_held_actions(native: Callable[..., Any], share: float) -> None:
+    environment = adapt(native(action_space=spaces.Box(0.0, 1.0, (1,), np.float64)), "a")
+    policy = policies.interrupted(environment, generator(), policy=always(7), randomness=share, longest_hold=4)
+    drawn = actions(policy, 4000)[:, 0]
+    assert (drawn != 7).mean() == pytest.approx(share, abs=0.03)
+    if share == 1.0:
+        held = np.diff(np.flatnonzero(np.diff(drawn) != 0))
+        assert (held.min(), held.max()) == (1, 4)
+
+
+def test_without_a_share_every_episode_has_another(native: Callable[..., Any]) -> None:
+    environment, one = adapt(native(action_space=spaces.Box(0.0, 1.0, (1,), np.float64)), "a"), generator()
+    shares = [(actions(policies.interrupted(environment, one, policy=always(7)), 300) != 7).mean() for _ in range(100)]
+    assert min(shares) < 0.15
+    assert max(shares) > 0.85
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.1)
+    with pytest.raises(UserError, match=r"randomness is 1\.5"):
+        policies.interrupted(environment, one, policy=always(7), randomness=1.5)
+
+
+def test_the_cartpole_controller_holds_the_pole_to_the_end() -> None:
+    environment = gym.make("CartPole-v1")
+    balanced = [episode.total_reward for episode in record_episodes(environment, policies.balance, episodes=5, seed=0)]
+    fallen = [episode.total_reward for episode in record_episodes(environment, policies.random, episodes=5, seed=0)]
+    assert balanced == [500.0] * 5
+    assert max(fallen) < 200
+
+
+def test_policies_repeat_with_their_generator(native: Callable[..., Any]) -> None:
+    environment = adapt(native(), "a")
+    for make in (policies.random, lambda e, g: policies.interrupted(e, g, policy=policies.random)):
+        first, again, other = (actions(make(environment, generator(seed)), 30) for seed in (1, 1, 2))
+        np.testing.assert_array_equal(first, again)
+        assert not np.array_equal(first, other)

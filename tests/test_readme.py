@@ -1,6 +1,7 @@
 """The README's own examples are run, so that they cannot drift."""
 
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 
 from dreamset.core.records import total_loss
 from dreamset.datasets.sources.minari import MinariSource
-from dreamset.pipeline import cli, collect, resolve, stages
+from dreamset.pipeline import cli, collect, data_tools, resolve, stages
 from dreamset.pipeline.compose import compose
 from dreamset.pipeline.runtime import build_part
 from tests.builders import tiny_batch, tiny_model
@@ -85,11 +86,16 @@ def test_params_in_the_readme_are_the_ones_in_the_file(block: Block, root: Path)
 
 def test_commands_in_the_readme_exist(root: Path) -> None:
     text = (root / "README.md").read_text()
+    datasets = (root / "docs/datasets.md").read_text()
     makefile = (root / "Makefile").read_text()
     for target in set(re.findall(r"make ([a-z]+)", text)) - {"lists"}:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for command in set(re.findall(r"^dreamset ([a-z][a-z-]+)", text, re.MULTILINE)):
-        assert command in cli.STAGES
+        assert command in (*cli.STAGES, "data")
+    tools = re.findall(r"^dreamset data +(.+?)(?: +#.*)?$", text + datasets, re.MULTILINE)
+    assert tools
+    for tool in tools:
+        data_tools.parser().parse_args(shlex.split(tool))  # exits if there is no such tool or option
     stage_names = set(yaml.safe_load((root / "dvc.yaml").read_text())["stages"])
     assert set(re.findall(r"dvc repro ([a-z_]+)", text)) <= stage_names
 
@@ -104,3 +110,17 @@ def test_pictures_in_the_readme_exist_and_are_pictures(root: Path) -> None:
 def test_numbers_are_finite_in_the_committed_results(root: Path) -> None:
     table = pd.read_csv(root / "docs/results/pendulum_pixels.csv")
     assert np.isfinite(table["return_iqm"]).all()
+
+
+def test_every_dataset_of_the_documentation_has_a_yaml_and_every_yaml_is_documented(root: Path) -> None:
+    table = (root / "docs/datasets.md").read_text().partition("## Formats")[2].partition("## Checks")[0]
+    named = {name for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert named == {path.stem for path in (root / "configs/dataset").glob("*.yaml")}
+
+
+def test_transforms_of_the_documentation_can_be_built(root: Path) -> None:
+    text = (root / "docs/datasets.md").read_text()
+    (block,) = re.findall(r"```yaml\n(transforms:.*?)```", text, re.DOTALL)
+    for node in yaml.safe_load(block)["transforms"]:
+        if "function" not in node:
+            build_part(node)

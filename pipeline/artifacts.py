@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +86,25 @@ def load_weights(folder: Path, module: nn.Module, *, made_by: str) -> None:
 
 
 def build(node: Mapping[str, Any], *arguments: object, allowed: tuple[str, ...]) -> Any:
-    """Instantiates a saved node whose every ``_target_`` lies in one of the packages ``allowed``.
+    """Instantiates a saved node whose every ``_target_`` is defined in one of the packages ``allowed``.
 
     Raises:
         UserError: if a file asks for a class from anywhere else.
     """
     for target in targets(node):
-        if not target.startswith(tuple(f"{package}." for package in allowed)):
+        if not target.startswith(tuple(f"{package}." for package in allowed)) or not _is_defined_there(target):
             raise UserError(f"a saved model asks for {target}, but files may name classes of {allowed} only")
     return instantiate(dict(node), *arguments, _convert_="all")
+
+
+def _is_defined_there(target: str) -> bool:
+    """Not merely imported there: ``dreamset.models.rssm.torch.hub.load`` names a way out of the package."""
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError):
+        return False
+    return getattr(found, "__module__", None) == module
 
 
 def targets(node: object) -> list[str]:

@@ -50,8 +50,9 @@ def test_a_file_that_asks_for_a_class_from_elsewhere_is_refused(saved: Path) -> 
 def test_targets_are_found_at_every_depth() -> None:
     node = {"_target_": "a.A", "parts": [{"_target_": "b.B"}, {"deeper": {"_target_": "c.C"}}]}
     assert targets(node) == ["a.A", "b.B", "c.C"]
-    with pytest.raises(UserError, match=r"c\.C"):
-        build(node, allowed=("a", "b"))
+    nested = {"_target_": "dreamset.models.heads.NormalHead", "parts": [{"deeper": {"_target_": "c.C"}}]}
+    with pytest.raises(UserError, match=r"asks for c\.C"):
+        build(nested, allowed=("dreamset.models",))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
@@ -78,3 +79,17 @@ def test_another_format_version_is_refused(saved: Path) -> None:
     (saved / "model.json").write_text(json.dumps(description))
     with pytest.raises(UserError, match="format version 99"):
         load_world_model(saved, CPU)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "dreamset.models.rssm.torch.zeros",
+        "dreamset.models.rssm.torch",
+        "dreamset.models.rssm.Callable",
+        "dreamset.models.none.X",
+    ],
+)
+def test_what_a_module_of_ours_imports_is_not_ours(target: str) -> None:
+    with pytest.raises(UserError, match=f"asks for {target}"):
+        build({"_target_": target, "_args_": [3]}, allowed=("dreamset.models",))

@@ -1,16 +1,18 @@
 """Decoders: features to distributions over named observations."""
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dreamset.core.errors import UserError
-from dreamset.core.spec import ArraySpec, DataSpec
-from dreamset.models.distributions import UnitNormal
-from dreamset.models.encoders import Standardize
-from dreamset.models.layers import images_to_planes, linear, mlp
+from dreamset.core.spec import ArraySpec, DataSpec, VectorStatistics
+from dreamset.models.distributions import Distribution, SquaredError, SymlogSquaredError, UnitNormal
+from dreamset.models.encoders import SMALLEST, Standardize, pyramid_widths
+from dreamset.models.layers import ELU, RELU, SILU_RMS_NORM, BlockLinear, Style, images_to_planes, mlp
 
 # Kernels of the published decoder (64 pixels) and of its shorter relatives; stride 2 throughout.
 KERNELS = {64: (5, 5, 6, 6), 32: (5, 6, 6), 16: (6, 6)}
@@ -24,11 +26,11 @@ class TransposedConvolution(nn.Module):
     frame of one pixel needs a matrix product only. ``benchmarks/transposed_convolution.py`` measures both.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, style: Style = RELU) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(inputs, outputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        nn.init.xavier_uniform_(self.weight)
+        style.initialize(self.weight)
 
     def forward(self, planes: Tensor) -> Tensor:
         """[N, inputs, H, W] to [N, outputs, 2 (H - 1) + kernel, 2 (W - 1) + kernel]."""
@@ -44,84 +46,235 @@ class TransposedConvolution(nn.Module):
         return shuffled[:, :, :-1, :-1] if odd else shuffled
 
 
-class ImageDecoder(nn.Module):
-    """A dense layer, then transposed convolutions of stride 2 with ReLU (Dreamer v1, appendix A)."""
+class UpsampledConvolution(nn.Module):
+    """Every pixel repeated 2 x 2 times, then a convolution of kernel 5 that keeps the size (Dreamer v3's decoder).
 
-    def __init__(self, features: int, spec: ArraySpec, *, depth: int) -> None:
+    Each of the 2 x 2 output phases sees 3 x 3 different pixels, repeated: adding up the kernel's taps that meet the
+    same pixel gives four kernels of 3 x 3 on the small planes, the channels of one convolution. The result is the
+    same with 9 products per output instead of 25.
+    """
+
+    taps: Tensor
+
+    def __init__(self, inputs: int, outputs: int, style: Style) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, 5, 5))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        style.initialize(self.weight)
+        taps = torch.tensor(  # [phase, tap of 5, pixel of 3]: tap k at phase p meets pixel floor((p + k - 2) / 2) + 1
+            [
+                [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1]],
+                [[1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]],
+            ]
+        )
+        self.register_buffer("taps", taps.to(self.weight.dtype), persistent=False)
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """[N, inputs, H, W] to [N, outputs, 2 H, 2 W]."""
+        phases = torch.einsum("oikl,pka,qlb->opqiab", self.weight, self.taps, self.taps).flatten(0, 2)
+        return F.pixel_shuffle(F.conv2d(planes, phases, self.bias.repeat_interleave(4), padding=1), 2)
+
+
+class ObservationDecoder(nn.Module, ABC):
+    """A module from features to a distribution over one observation."""
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Distribution:
+        """p(o | s) from features [..., F]."""
+
+    @abstractmethod
+    def target(self, observation: Tensor) -> Tensor:
+        """The recorded observation in the distribution's own units and order."""
+
+
+class _PlanesTarget(ObservationDecoder):
+    """Images are explained as planes [..., C, H, W] in [-0.5, 0.5]."""
+
+    def target(self, observation: Tensor) -> Tensor:
+        """The recorded image [..., H, W, C] as planes."""
+        planes = images_to_planes(observation)
+        return planes.reshape(*observation.shape[:-3], *planes.shape[1:])
+
+
+class ImageDecoder(_PlanesTarget):
+    """A dense layer, then transposed convolutions of stride 2; ReLU in Dreamer v1 (appendix A), ELU in v2."""
+
+    def __init__(self, features: int, spec: ArraySpec, *, depth: int, style: Style = RELU) -> None:
         super().__init__()
         edge, channels = spec.shape[0], spec.shape[2]
         if spec.shape[0] != spec.shape[1] or edge not in KERNELS:
             raise UserError(f"the convolutional decoder makes frames of {sorted(KERNELS)} pixels, got {spec.shape}")
-        kernels = KERNELS[edge]
-        widths = [depth * 2**power for power in reversed(range(len(kernels) - 1))]  # published: 128, 64, 32
+        *kernels, last = KERNELS[edge]
+        widths = [depth * 2**power for power in reversed(range(len(kernels)))]  # published: 128, 64, 32
         self.inputs = 8 * widths[0]
-        self.dense = linear(features, self.inputs)
+        self.dense = style.linear(features, self.inputs)
         layers: list[nn.Module] = []
-        for kernel, before, after in zip(kernels, [self.inputs, *widths], [*widths, channels], strict=True):
-            layers += [TransposedConvolution(before, after, kernel), nn.ReLU()]
-        self.layers = nn.Sequential(*layers[:-1])
+        for kernel, before, after in zip(kernels, [self.inputs, *widths[:-1]], widths, strict=True):
+            layers += [TransposedConvolution(before, after, kernel, style), *style.after_planes(after)]
+        self.layers = nn.Sequential(*layers, TransposedConvolution(widths[-1], channels, last, style))
 
     def forward(self, features: Tensor) -> UnitNormal:
         """Features [..., F] to N(mean, I) over pixels in [-0.5, 0.5], shaped [..., C, H, W]."""
         planes: Tensor = self.layers(self.dense(features).reshape(-1, self.inputs, 1, 1))
         return UnitNormal(planes.reshape(*features.shape[:-1], *planes.shape[1:]), event_axes=3)
 
-    def target(self, image: Tensor) -> Tensor:
-        """The recorded image [..., H, W, C] in the distribution's own units and order."""
-        planes = images_to_planes(image)
-        return planes.reshape(*image.shape[:-3], *planes.shape[1:])
+
+class PyramidImageDecoder(_PlanesTarget):
+    """4 x 4 positions, doubled with a convolution of kernel 5 at every level: Dreamer v3, the mirrored encoder.
+
+    The deterministic state enters block by block, which keeps the first layer small where the state is large; the
+    stochastic state enters through a hidden layer.
+
+    Args:
+        features: F.
+        spec: the image's.
+        depth: channels are depth * 2, 3, 4, 4 as in the encoder.
+        deterministic: how many of the features are the deterministic state.
+        hidden: half the width of the stochastic state's hidden layer.
+        blocks: of the deterministic state.
+        style: activation, norm and first kernels.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        spec: ArraySpec,
+        *,
+        depth: int,
+        deterministic: int,
+        hidden: int,
+        blocks: int = 8,
+        style: Style = SILU_RMS_NORM,
+    ) -> None:
+        super().__init__()
+        widths = pyramid_widths(spec, depth)
+        self.shape = (widths[-1], SMALLEST, SMALLEST)
+        units = widths[-1] * SMALLEST * SMALLEST
+        self.split = (deterministic, features - deterministic)
+        self.from_deterministic = BlockLinear(deterministic, units, blocks=blocks)
+        self.from_stochastic = mlp(self.split[1], units, hidden=2 * hidden, layers=1, style=style)
+        self.after = style.after_planes(widths[-1])
+        layers: list[nn.Module] = []
+        for before, after in zip(widths[:0:-1], widths[-2::-1], strict=True):
+            layers += [UpsampledConvolution(before, after, style), *style.after_planes(after)]
+        self.layers = nn.Sequential(*layers, UpsampledConvolution(widths[0], spec.shape[2], style), nn.Sigmoid())
+
+    def forward(self, features: Tensor) -> SquaredError:
+        """Features [..., F] to the squared error from pixels in [-0.5, 0.5], shaped [..., C, H, W]."""
+        deterministic, stochastic = features.reshape(-1, sum(self.split)).split(self.split, dim=-1)
+        units = self.from_deterministic(deterministic).flatten(-2) + self.from_stochastic(stochastic)
+        planes = units.unflatten(-1, self.shape).contiguous(memory_format=torch.channels_last)
+        pixels: Tensor = self.layers(self.after(planes)) - 0.5
+        return SquaredError(pixels.reshape(*features.shape[:-1], *pixels.shape[1:]), event_axes=3)
 
 
-class VectorDecoder(nn.Module):
+class VectorDecoder(ObservationDecoder):
     """A dense network that predicts the standardised vector."""
 
-    def __init__(self, features: int, standardize: Standardize, *, size: int, hidden: int, layers: int) -> None:
+    def __init__(
+        self,
+        features: int,
+        spec: ArraySpec,
+        statistics: VectorStatistics,
+        *,
+        hidden: int,
+        layers: int,
+        style: Style = ELU,
+    ) -> None:
         super().__init__()
-        self.standardize = standardize
-        self.layers = mlp(features, size, hidden=hidden, layers=layers)
+        self.standardize = Standardize(statistics)
+        self.layers = mlp(features, spec.size, hidden=hidden, layers=layers, style=style)
 
     def forward(self, features: Tensor) -> UnitNormal:
         """Features [..., F] to N(mean, I) over the standardised vector [..., O]."""
         return UnitNormal(self.layers(features), event_axes=1)
 
-    def target(self, vector: Tensor) -> Tensor:
-        """The recorded vector in the distribution's own units."""
-        standardized: Tensor = self.standardize(vector)
+    def target(self, observation: Tensor) -> Tensor:
+        """The recorded vector, standardised."""
+        standardized: Tensor = self.standardize(observation)
         return standardized
+
+
+class SymlogVectorDecoder(ObservationDecoder):
+    """A dense network that predicts symlog(x): Dreamer v3."""
+
+    def __init__(
+        self,
+        features: int,
+        spec: ArraySpec,
+        statistics: VectorStatistics,  # noqa: ARG002 - other decoders of vectors use them
+        *,
+        hidden: int,
+        layers: int,
+        style: Style = SILU_RMS_NORM,
+    ) -> None:
+        super().__init__()
+        self.layers = mlp(features, spec.size, hidden=hidden, layers=layers, style=style)
+
+    def forward(self, features: Tensor) -> SymlogSquaredError:
+        """Features [..., F] to the squared error from the symlog of the vector [..., O]."""
+        return SymlogSquaredError(self.layers(features))
+
+    def target(self, observation: Tensor) -> Tensor:
+        """The recorded vector as it is."""
+        return observation
+
+
+class MakesImageDecoder(Protocol):
+    """The class of a decoder of images, or a partial of it."""
+
+    def __call__(self, features: int, spec: ArraySpec, *, depth: int) -> ObservationDecoder:
+        """A decoder from F ``features`` to images like ``spec``."""
+
+
+class MakesVectorDecoder(Protocol):
+    """The class of a decoder of vectors, or a partial of it."""
+
+    def __call__(
+        self, features: int, spec: ArraySpec, statistics: VectorStatistics, *, hidden: int, layers: int
+    ) -> ObservationDecoder:
+        """A decoder from F ``features`` to vectors like ``spec``."""
 
 
 class Decoder(nn.Module):
     """One decoder per observation, by kind."""
 
     def __init__(
-        self, features: int, spec: DataSpec, *, depth: int, hidden: int, layers: int, names: Sequence[str] | None = None
+        self,
+        features: int,
+        spec: DataSpec,
+        *,
+        depth: int,
+        hidden: int,
+        layers: int,
+        names: Sequence[str] | None = None,
+        image: MakesImageDecoder = ImageDecoder,
+        vector: MakesVectorDecoder = VectorDecoder,
     ) -> None:
         super().__init__()
         self.decoders = nn.ModuleDict()
         for name in sorted(spec.observations if names is None else names):
             array = spec.observations[name]
             self.decoders[name.replace(".", "/")] = (
-                ImageDecoder(features, array, depth=depth)
+                image(features, array, depth=depth)
                 if array.is_image
-                else VectorDecoder(
-                    features, Standardize(spec.statistics[name]), size=array.size, hidden=hidden, layers=layers
-                )
+                else vector(features, array, spec.statistics[name], hidden=hidden, layers=layers)
             )
 
-    def forward(self, features: Tensor) -> dict[str, UnitNormal]:
+    def forward(self, features: Tensor) -> dict[str, Distribution]:
         """Features [..., F] to a distribution per observation name."""
-        return {key.replace("/", "."): decode(features) for key, decode in self.decoders.items()}
+        return {name: decode(features) for name, decode in self._by_name()}
 
     def targets(self, observations: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The recorded observations in the distributions' own units."""
-        result = {}
-        for key, decode in self.decoders.items():
-            name = key.replace("/", ".")
-            target: Callable[[Tensor], Tensor] = decode.target  # type: ignore[assignment]
-            result[name] = target(observations[name])
-        return result
+        return {name: decode.target(observations[name]) for name, decode in self._by_name()}
 
     def log_prob(self, features: Tensor, observations: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """ln p(o_t | s_t) per observation name, [B, T] each, summed over the observation's elements."""
         targets = self.targets(observations)
         return {name: distribution.log_prob(targets[name]) for name, distribution in self(features).items()}
+
+    def _by_name(self) -> Iterator[tuple[str, ObservationDecoder]]:
+        for key, decode in self.decoders.items():
+            assert isinstance(decode, ObservationDecoder)
+            yield key.replace("/", "."), decode

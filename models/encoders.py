@@ -1,23 +1,42 @@
 """Encoders: named observations to one embedding."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ArraySpec, DataSpec, VectorStatistics
-from dreamset.models.layers import images_to_planes, initialize_convolutions, mlp
+from dreamset.models.layers import (
+    ELU,
+    RELU,
+    SILU_RMS_NORM,
+    Style,
+    images_to_planes,
+    initialize_convolutions,
+    mlp,
+)
+from dreamset.models.symlog import symlog
+
+SMALLEST = 4  # edge of the planes at which the pyramid of Dreamer v3 ends
+MULTIPLES = (2, 3, 4, 4)  # its channels at every level, in multiples of the depth; the last one goes on for ever
 
 
-class ImageEncoder(nn.Module):
-    """Strided convolutions with ReLU: four kernels of 4, stride 2, widths depth * 1, 2, 4, 8 for 64 pixels.
+class ObservationEncoder(nn.Module):
+    """A module from one observation [..., *shape] to an embedding [..., embedding_size]."""
 
-    Layers are added until at most 3 x 3 positions are left, so that smaller frames work too
-    (Dreamer v1, appendix A; from World Models).
+    embedding_size: int
+
+
+class ImageEncoder(ObservationEncoder):
+    """Strided convolutions: four kernels of 4, stride 2, widths depth * 1, 2, 4, 8 for 64 pixels.
+
+    With ReLU this is the encoder of Dreamer v1 (appendix A; from World Models), with ELU that of v2. Layers are added
+    until at most 3 x 3 positions are left, so that smaller frames work too.
     """
 
-    def __init__(self, spec: ArraySpec, *, depth: int) -> None:
+    def __init__(self, spec: ArraySpec, *, depth: int, style: Style = RELU) -> None:
         super().__init__()
         edge = spec.shape[0]
         if spec.shape[0] != spec.shape[1] or edge < 8:
@@ -25,10 +44,10 @@ class ImageEncoder(nn.Module):
         channels, width = spec.shape[2], depth
         layers: list[nn.Module] = []
         while edge > 3:
-            layers += [nn.Conv2d(channels, width, kernel_size=4, stride=2), nn.ReLU()]
+            layers += [nn.Conv2d(channels, width, kernel_size=4, stride=2), *style.after_planes(width)]
             channels, width, edge = width, width * 2, (edge - 4) // 2 + 1
         self.layers = nn.Sequential(*layers)
-        initialize_convolutions(self.layers)
+        initialize_convolutions(self.layers, style.initialize)
         self.embedding_size = channels * edge * edge
 
     def forward(self, image: Tensor) -> Tensor:
@@ -37,18 +56,81 @@ class ImageEncoder(nn.Module):
         return planes.reshape(*image.shape[:-3], self.embedding_size)
 
 
-class VectorEncoder(nn.Module):
+class PooledImageEncoder(ObservationEncoder):
+    """Convolutions with kernels of 5, each followed by the maximum of 2 x 2 positions: Dreamer v3.
+
+    Frames are halved until 4 x 4 positions are left; four levels of depth * 2, 3, 4, 4 channels for 64 pixels.
+    """
+
+    def __init__(self, spec: ArraySpec, *, depth: int, style: Style = SILU_RMS_NORM) -> None:
+        super().__init__()
+        channels = spec.shape[2]
+        layers: list[nn.Module] = []
+        for width in pyramid_widths(spec, depth):
+            layers += [nn.Conv2d(channels, width, kernel_size=5, padding=2), nn.MaxPool2d(2)]
+            layers += style.after_planes(width)
+            channels = width
+        self.layers = nn.Sequential(*layers)
+        initialize_convolutions(self.layers, style.initialize)
+        self.embedding_size = channels * SMALLEST * SMALLEST
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``uint8`` images [..., H, W, C] to embeddings [..., E]."""
+        planes: Tensor = self.layers(images_to_planes(image))
+        return planes.reshape(*image.shape[:-3], self.embedding_size)
+
+
+def pyramid_widths(spec: ArraySpec, depth: int) -> Sequence[int]:
+    """Channels of the levels between the frame and 4 x 4 positions, the widest frames first.
+
+    Raises:
+        UserError: if repeated halving does not lead there.
+    """
+    edge = spec.shape[0]
+    if spec.shape[0] != spec.shape[1] or edge < 4 * SMALLEST or edge & (edge - 1):
+        raise UserError(
+            f"Dreamer v3's encoder and decoder take square frames of 16, 32, 64, ... pixels, got {spec.shape}"
+        )
+    levels = (edge // SMALLEST).bit_length() - 1
+    return [depth * MULTIPLES[min(level, len(MULTIPLES) - 1)] for level in range(levels)]
+
+
+class VectorEncoder(ObservationEncoder):
     """A dense network on the standardised vector."""
 
-    def __init__(self, spec: ArraySpec, statistics: VectorStatistics, *, hidden: int, layers: int) -> None:
+    def __init__(
+        self, spec: ArraySpec, statistics: VectorStatistics, *, hidden: int, layers: int, style: Style = ELU
+    ) -> None:
         super().__init__()
         self.standardize = Standardize(statistics)
-        self.layers = mlp(spec.size, hidden, hidden=hidden, layers=layers)
+        self.layers = mlp(spec.size, hidden, hidden=hidden, layers=layers, style=style)
         self.embedding_size = hidden
 
     def forward(self, vector: Tensor) -> Tensor:
         """Vectors [..., O] to embeddings [..., E]."""
         embedding: Tensor = self.layers(self.standardize(vector))
+        return embedding
+
+
+class SymlogVectorEncoder(ObservationEncoder):
+    """Hidden layers on symlog(x), which needs no statistics of the dataset: Dreamer v3."""
+
+    def __init__(
+        self,
+        spec: ArraySpec,
+        statistics: VectorStatistics,  # noqa: ARG002 - other encoders of vectors use them
+        *,
+        hidden: int,
+        layers: int,
+        style: Style = SILU_RMS_NORM,
+    ) -> None:
+        super().__init__()
+        self.layers = style.trunk(spec.size, hidden=hidden, layers=layers)
+        self.embedding_size = hidden
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """Vectors [..., O] to embeddings [..., E]."""
+        embedding: Tensor = self.layers(symlog(vector))
         return embedding
 
 
@@ -68,19 +150,44 @@ class Standardize(nn.Module):
         return (vector - self.mean) / self.std
 
 
+class MakesImageEncoder(Protocol):
+    """The class of an encoder of images, or a partial of it."""
+
+    def __call__(self, spec: ArraySpec, *, depth: int) -> ObservationEncoder:
+        """An encoder of images like ``spec``."""
+
+
+class MakesVectorEncoder(Protocol):
+    """The class of an encoder of vectors, or a partial of it."""
+
+    def __call__(
+        self, spec: ArraySpec, statistics: VectorStatistics, *, hidden: int, layers: int
+    ) -> ObservationEncoder:
+        """An encoder of vectors like ``spec``."""
+
+
 class Encoder(nn.Module):
     """One encoder per observation, by kind; embeddings are concatenated in the order of the names."""
 
-    def __init__(self, spec: DataSpec, *, depth: int, hidden: int, layers: int) -> None:
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        depth: int,
+        hidden: int,
+        layers: int,
+        image: MakesImageEncoder = ImageEncoder,
+        vector: MakesVectorEncoder = VectorEncoder,
+    ) -> None:
         super().__init__()
         if not spec.observations:
             raise UserError("the dataset has no observations: name at least one in `dataset.observations`")
-        encoders: dict[str, ImageEncoder | VectorEncoder] = {}
+        encoders: dict[str, ObservationEncoder] = {}
         for name, array in sorted(spec.observations.items()):
             encoders[name.replace(".", "/")] = (
-                ImageEncoder(array, depth=depth)
+                image(array, depth=depth)
                 if array.is_image
-                else VectorEncoder(array, spec.statistics[name], hidden=hidden, layers=layers)
+                else vector(array, spec.statistics[name], hidden=hidden, layers=layers)
             )
         self.encoders = nn.ModuleDict(encoders)
         self.embedding_size = sum(encoder.embedding_size for encoder in encoders.values())

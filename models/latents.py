@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dreamset.models.distributions import OneHotCategorical, gumbel
+
 
 class Latent(Protocol):
     """A family of distributions over z, given by a vector of ``parameter_size`` raw network outputs."""
@@ -68,3 +70,44 @@ class GaussianLatent:
         """Both [..., Z]."""
         mean, raw = parameters.chunk(2, dim=-1)
         return mean, F.softplus(raw) + self.min_std
+
+
+class CategoricalLatent:
+    """A vector of one-hot variables with straight-through gradients (Dreamer v2, section 2.1; Dreamer v3).
+
+    The parameters are the logits of all variables one after the other, and so is z: [..., variables * classes]. With
+    ``unimix``, sampling, KL and entropy use the same mix with the uniform distribution.
+    """
+
+    def __init__(self, variables: int, classes: int, *, unimix: float = 0.0) -> None:
+        self.size = variables * classes
+        self.parameter_size = self.size
+        self.variables = variables
+        self.unimix = unimix
+
+    def noise(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        """Standard Gumbel noise [*shape, Z]."""
+        return gumbel((*shape, self.size), generator)
+
+    def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        """One-hot draws whose gradient is that of the probabilities."""
+        return self.distribution(parameters).sample(self._variables(noise)).flatten(-2)
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """The most likely class of every variable, one-hot."""
+        return self.distribution(parameters).mode.flatten(-2)
+
+    def kl(self, left: Tensor, right: Tensor) -> Tensor:
+        """sum over variables and classes of p_l (ln p_l - ln p_r)."""
+        return self.distribution(left).kl(self.distribution(right)).sum(-1)
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """-sum over variables and classes of p ln p."""
+        return self.distribution(parameters).entropy().sum(-1)
+
+    def distribution(self, parameters: Tensor) -> OneHotCategorical:
+        """All variables side by side, [..., variables, classes]."""
+        return OneHotCategorical(self._variables(parameters), self.unimix)
+
+    def _variables(self, flat: Tensor) -> Tensor:
+        return flat.reshape(*flat.shape[:-1], self.variables, -1)

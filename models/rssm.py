@@ -16,11 +16,10 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dreamset.core.records import ImaginedTrajectory, LatentState, Rollout
 from dreamset.models.latents import Latent
-from dreamset.models.layers import linear
+from dreamset.models.layers import ELU, Style, mlp
 
 Policy = Callable[[Tensor], Tensor]  # features [N, F] -> action [N, A] in [-1, 1]
 
@@ -34,11 +33,75 @@ class Cell(Protocol):
         """The next deterministic state [B, D]."""
 
 
+class Inputs(Protocol):
+    """How z_{t-1} and a_{t-1} meet before the cell."""
+
+    size: int  # of the cell's input
+    stochastic_bias: bool  # whether the projection of z has a bias of its own
+
+    def prepare(self, action: Tensor) -> Tensor:
+        """What can be done with the projected actions [..., hidden] of all rows at once."""
+
+    def __call__(self, stochastic: Tensor, prepared: Tensor) -> Tensor:
+        """The cell's input [B, size] from the projection of z [B, hidden] and what ``prepare`` made of the action."""
+
+
+class JointInputs(nn.Module):
+    """x = act(norm(W_z z + W_a a + b)): one hidden layer that sees both (Dreamer v1 and v2)."""
+
+    stochastic_bias = False
+
+    def __init__(self, hidden: int, style: Style) -> None:
+        super().__init__()
+        self.size = hidden
+        self.after = style.after(hidden)
+
+    def prepare(self, action: Tensor) -> Tensor:
+        """Nothing: the nonlinearity needs z."""
+        return action
+
+    def forward(self, stochastic: Tensor, prepared: Tensor) -> Tensor:
+        """[B, hidden]."""
+        joint: Tensor = self.after(prepared + stochastic)
+        return joint
+
+
+class SeparateInputs(nn.Module):
+    """x = [act(norm(W_z z + b_z)), act(norm(W_a a + b_a))]: a hidden layer for each (Dreamer v3)."""
+
+    stochastic_bias = True
+
+    def __init__(self, hidden: int, style: Style) -> None:
+        super().__init__()
+        self.size = 2 * hidden
+        self.after_stochastic = style.after(hidden)
+        self.after_action = style.after(hidden)
+
+    def prepare(self, action: Tensor) -> Tensor:
+        """The whole hidden layer of the actions, [..., hidden]."""
+        prepared: Tensor = self.after_action(action)
+        return prepared
+
+    def forward(self, stochastic: Tensor, prepared: Tensor) -> Tensor:
+        """[B, 2 hidden]."""
+        return torch.cat([self.after_stochastic(stochastic), prepared], dim=-1)
+
+
 class RSSM(nn.Module):
     """Deterministic and stochastic state, prior and posterior.
 
     Only what is truly recurrent stays inside the loop over time: the embedding's and the action's projections and the
     whole prior are single matrix products over all rows.
+
+    Args:
+        embedding_size: E.
+        action_size: A.
+        latent: the family of z.
+        cell: makes the recurrent cell for inputs of a given size.
+        hidden: units of the hidden layers around the cell.
+        inputs: makes the layer in front of the cell from ``hidden`` and ``style``.
+        prior_layers: hidden layers of the prior; the posterior has one.
+        style: activation, norm and first kernels of all these layers.
     """
 
     def __init__(
@@ -49,18 +112,23 @@ class RSSM(nn.Module):
         latent: Latent,
         cell: Callable[[int], Cell],
         hidden: int,
+        inputs: Callable[[int, Style], Inputs] = JointInputs,
+        prior_layers: int = 1,
+        style: Style = ELU,
     ) -> None:
         super().__init__()
         self.latent = latent
-        self.cell = cell(hidden)
+        self.inputs = inputs(hidden, style)
+        self.cell = cell(self.inputs.size)
         deterministic = self.cell.size
         self.feature_size = deterministic + latent.size
-        self.from_stochastic = linear(latent.size, hidden, bias=False)
-        self.from_action = linear(action_size, hidden)
-        self.prior_head = nn.Sequential(linear(deterministic, hidden), nn.ELU(), linear(hidden, latent.parameter_size))
-        self.from_deterministic = linear(deterministic, hidden, bias=False)
-        self.from_embedding = linear(embedding_size, hidden)
-        self.posterior_out = linear(hidden, latent.parameter_size)
+        self.from_stochastic = style.linear(latent.size, hidden, bias=self.inputs.stochastic_bias)
+        self.from_action = style.linear(action_size, hidden)
+        self.prior_head = mlp(deterministic, latent.parameter_size, hidden=hidden, layers=prior_layers, style=style)
+        self.from_deterministic = style.linear(deterministic, hidden, bias=False)
+        self.from_embedding = style.linear(embedding_size, hidden)
+        self.after_observation = style.after(hidden)
+        self.posterior_out = style.linear(hidden, latent.parameter_size)
 
     def initial(self, batch: int) -> LatentState:
         """The state before any observation: zeros."""
@@ -88,7 +156,7 @@ class RSSM(nn.Module):
         state = self.initial(batch) if start is None else start
         keep = (~is_first).to(action.dtype).t().unsqueeze(-1)  # [T, B, 1]
         resets: list[bool] = is_first.any(dim=0).tolist()
-        actions = self.from_action(action.transpose(0, 1) * keep)  # [T, B, hidden]
+        actions = self.inputs.prepare(self.from_action(action.transpose(0, 1) * keep))  # [T, B, hidden]
         embeddings = self.from_embedding(embedding.transpose(0, 1))  # [T, B, hidden]
         noise = self.latent.noise((time, batch), generator)  # [T, B, Z]
         deterministic, stochastic, posteriors = [], [], []
@@ -96,8 +164,8 @@ class RSSM(nn.Module):
         for t in range(time):
             if resets[t]:
                 h, z = h * keep[t], z * keep[t]
-            h = self.cell(F.elu(actions[t] + self.from_stochastic(z)), h)
-            posterior = self.posterior_out(F.elu(embeddings[t] + self.from_deterministic(h)))
+            h = self.cell(self.inputs(self.from_stochastic(z), actions[t]), h)
+            posterior = self.posterior_out(self.after_observation(embeddings[t] + self.from_deterministic(h)))
             z = self.latent.sample(posterior, noise[t])
             deterministic.append(h)
             stochastic.append(z)
@@ -113,7 +181,7 @@ class RSSM(nn.Module):
 
     def step(self, state: LatentState, action: Tensor, noise: Tensor) -> LatentState:
         """One imagined step: the prior's draw after ``action`` [N, A]."""
-        inputs = F.elu(self.from_action(action) + self.from_stochastic(state.stochastic))
+        inputs = self.inputs(self.from_stochastic(state.stochastic), self.inputs.prepare(self.from_action(action)))
         deterministic = self.cell(inputs, state.deterministic)
         return LatentState(deterministic, self.latent.sample(self.prior_head(deterministic), noise))
 

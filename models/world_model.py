@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dreamset.core.records import ImaginedTrajectory, LatentState, Loss, Rollout, SequenceBatch
 from dreamset.core.spec import DataSpec
 from dreamset.models.distributions import Distribution
-from dreamset.models.divergences import FreeNatsKL
+from dreamset.models.divergences import Divergence
 from dreamset.models.encoders import Encoder
 from dreamset.models.rssm import RSSM, Policy
 
@@ -19,6 +19,18 @@ class WorldModel(nn.Module):
     """p(s_t | s_{t-1}, a_{t-1}), p(r_t | s_t) and, if asked for, the probability that the episode goes on.
 
     What makes the state meaningful besides these is the representation objective's business, outside this class.
+
+    Args:
+        spec: what the data offer.
+        encoder: makes the encoder of the observations.
+        dynamics: makes the recurrent state-space model from E and A.
+        reward_head: makes p(r | s) from F.
+        continue_head: makes p(c | s) from F; None where episodes never end before their time.
+        divergence: what pulls posterior and prior together.
+        reward_weight: factor of the reward's loss.
+        continue_weight: factor of the continuation's loss.
+        continue_discount: gamma if the head is to predict gamma (1 - terminal) as a soft target, as Dreamer v2 and v3
+            do, instead of 1 - terminal; ``continuation`` divides by it again.
     """
 
     def __init__(
@@ -29,8 +41,10 @@ class WorldModel(nn.Module):
         dynamics: Callable[[int, int], RSSM],
         reward_head: Callable[[int], Head],
         continue_head: Callable[[int], Head] | None,
-        divergence: FreeNatsKL,
+        divergence: Divergence,
         reward_weight: float = 1.0,
+        continue_weight: float = 1.0,
+        continue_discount: float = 1.0,
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -40,6 +54,8 @@ class WorldModel(nn.Module):
         self.continue_head = None if continue_head is None else continue_head(self.feature_size)
         self.divergence = divergence
         self.reward_weight = reward_weight
+        self.continue_weight = continue_weight
+        self.continue_discount = continue_discount
 
     @property
     def feature_size(self) -> int:
@@ -71,15 +87,19 @@ class WorldModel(nn.Module):
         return self.reward_head(features).mean
 
     def continuation(self, features: Tensor) -> Tensor:
-        """Probability that the episode goes on, [...]; one where no head was asked for."""
+        """Probability that the episode goes on, [...]; one where no head was asked for.
+
+        A behaviour whose own discount is ``continue_discount`` multiplies both to exactly what the head predicts.
+        """
         if self.continue_head is None:
             return torch.ones_like(features[..., 0])
-        return self.continue_head(features).mean
+        return self.continue_head(features).mean / self.continue_discount
 
     def losses(self, rollout: Rollout, batch: SequenceBatch) -> dict[str, Loss]:
-        """-ln p(r_t | s_t), -ln p(c_t | s_t) where there is a head, and the KL term: what all objectives share."""
+        """-ln p(r_t | s_t), -ln p(c_t | s_t) where there is a head, and the KL terms: what all objectives share."""
         result = self.divergence(self.dynamics.latent, rollout.posterior_parameters, rollout.prior_parameters)
         result["reward"] = Loss(-self.reward_head(rollout.features).log_prob(batch.reward), self.reward_weight)
         if self.continue_head is not None:
-            result["continue"] = Loss(-self.continue_head(rollout.features).log_prob(~batch.is_terminal))
+            target = self.continue_discount * (~batch.is_terminal)
+            result["continue"] = Loss(-self.continue_head(rollout.features).log_prob(target), self.continue_weight)
         return result

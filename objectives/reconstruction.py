@@ -1,6 +1,6 @@
 """Reconstruction: the state must explain the observations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dreamset.core.errors import UserError
 from dreamset.core.records import Loss, Rollout, SequenceBatch
@@ -10,13 +10,14 @@ from dreamset.objectives.base import Objective
 
 
 class Reconstruction(Objective):
-    """J_O = sum over observation names of ln p(o_t | s_t), p = N(mean(s_t), I) (Dreamer v1, equation 10).
+    """J_O = sum over observation names of ln p(o_t | s_t) (Dreamer v1, equation 10).
 
     Args:
         model: the world model whose features are decoded.
         weight: factor on the log-likelihood, 1 as published.
         depth, hidden, layers: sizes of the decoders.
         names: observations to reconstruct; all unless given.
+        decoder: makes p(o | s), each generation its own; N(mean, I) of Dreamer v1 unless given.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class Reconstruction(Objective):
         hidden: int,
         layers: int,
         names: Sequence[str] | None = None,
+        decoder: Callable[..., Decoder] = Decoder,
     ) -> None:
         super().__init__()
         unknown = set(names or ()) - set(model.spec.observations)
@@ -37,7 +39,7 @@ class Reconstruction(Objective):
                 f"but the dataset has the observations {sorted(model.spec.observations)}"
             )
         self.weight = weight
-        self.decoder = Decoder(model.feature_size, model.spec, depth=depth, hidden=hidden, layers=layers, names=names)
+        self.decoder = decoder(model.feature_size, model.spec, depth=depth, hidden=hidden, layers=layers, names=names)
 
     def forward(self, rollout: Rollout, batch: SequenceBatch, model: WorldModel) -> dict[str, Loss]:  # noqa: ARG002
         """-ln p(o_t | s_t) per observation name."""

@@ -61,10 +61,15 @@ def tiny_model(*overrides: str, spec: DataSpec | None = None, seed: int = 0) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: WorldModel = build_part(tiny_config(*overrides)["world_model"], spec or tiny_spec())
-        for parameter in model.parameters():
-            if parameter.ndim == 1:
-                torch.nn.init.normal_(parameter, std=0.1)
+        without_zeros(model)
     return model
+
+
+def without_zeros(module: torch.nn.Module) -> None:
+    """Draws what starts at a constant, so that no bias hides by being zero and no last layer stops gradients."""
+    for parameter in module.parameters():
+        if parameter.ndim == 1 or not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -82,6 +82,27 @@ def test_without_a_continue_head_every_episode_goes_on() -> None:
     assert torch.equal(model.continuation(features), torch.ones(3, 6))
 
 
+def test_a_discount_that_is_folded_into_the_continuation_is_a_soft_target_and_taken_out_again() -> None:
+    gamma = 0.9
+    model = tiny_model("world_model=dreamer_v2", f"world_model.continue_discount={gamma}")
+    batch = tiny_batch()
+    rollout = model.observe(batch, seeded())
+    predicted = model.continue_head(rollout.features).mean.detach().double().numpy()
+    target = np.where(batch.is_terminal.numpy(), 0.0, gamma)
+    expected = -(target * np.log(predicted) + (1 - target) * np.log1p(-predicted))
+    loss = model.losses(rollout, batch)["continue"]
+    np.testing.assert_allclose(loss.value.detach().numpy(), expected, rtol=1e-4)
+    goes_on = model.continuation(rollout.features).detach().numpy()
+    np.testing.assert_allclose(goes_on, predicted / gamma, rtol=1e-6)  # times gamma: exactly what the head predicts
+
+
+def test_the_loss_of_the_continuation_has_a_weight_of_its_own() -> None:
+    batch = tiny_batch()
+    for name, weight in (("dreamer_v1_continue", 1.0), ("dreamer_v2_atari", 5.0)):
+        model = tiny_model(f"world_model={name}")
+        assert model.losses(model.observe(batch, seeded()), batch)["continue"].weight == weight
+
+
 def test_privileged_values_never_reach_the_model() -> None:
     model, batch = tiny_model(), tiny_batch()
     blind = replace(batch, privileged={})

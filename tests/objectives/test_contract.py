@@ -1,8 +1,13 @@
-"""What every objective in ``configs/objective`` promises; a new yaml file is tested without a line here."""
+"""What every objective in ``configs/objective`` promises, and every part of a world model beside every other.
+
+A new yaml file is tested without a line here.
+"""
 
 import copy
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +18,7 @@ from dreamset.models.world_model import WorldModel
 from dreamset.objectives.base import Objective
 from dreamset.pipeline.runtime import build_part
 from dreamset.pipeline.trainers import WorldModelTrainer
-from tests.builders import seeded, tiny_batch, tiny_config, tiny_model
+from tests.builders import seeded, tiny_batch, tiny_config, tiny_model, tiny_spec, without_zeros
 
 FOLDER = Path(__file__).parents[2] / "configs" / "objective"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -137,3 +142,79 @@ def test_training_on_one_batch_lowers_its_losses(name: str) -> None:
     after = measured()
     spread = max(max(values) - min(values) for values in (before, after))  # what the draws alone make of it
     assert min(before) - max(after) > spread
+
+
+def choices(group: str) -> list[str]:
+    """Every choice of a group, found by being there."""
+    return sorted(path.stem for path in (FOLDER.parent / group).glob("*.yaml"))
+
+
+GENERATIONS = choices("world_model")
+LATENT, CELL = "world_model/dynamics/latent", "world_model/dynamics/cell"
+DIVERGENCE, REWARD_HEAD = "world_model/divergence", "world_model/reward_head"
+WIDE = "network.depth=8"  # so many channels that not all units of a layer are dead at the start
+PRODUCT = list(itertools.product(*map(choices, (LATENT, CELL, DIVERGENCE, REWARD_HEAD)), NAMES))
+
+
+def part(group: str, name: str) -> dict[str, Any]:
+    """One part's node as Hydra composes it. Free nats are taken away, as they would stop gradients."""
+    node: Any = tiny_config(WIDE, f"{group}={name}")
+    for key in group.split("/"):
+        node = node[key]
+    return {key: 0.0 if key in ("free_nats", "free_bits") else value for key, value in node.items()}
+
+
+def assemble(latent: str, cell: str, divergence: str, reward_head: str, objective: str) -> tuple[WorldModel, Objective]:
+    """Dreamer v1 with a discount model and four parts chosen freely."""
+    config = tiny_config(WIDE, "world_model=dreamer_v1_continue")["world_model"]
+    dynamics = config["dynamics"] | {"latent": part(LATENT, latent), "cell": part(CELL, cell)}
+    parts = {"divergence": part(DIVERGENCE, divergence), "reward_head": part(REWARD_HEAD, reward_head)}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model: WorldModel = build_part(config | parts | {"dynamics": dynamics}, tiny_spec())
+        without_zeros(model)
+        built: Objective = build_part(tiny_config(WIDE, f"objective={objective}")["objective"], model)
+    return model, built
+
+
+def train_once(model: WorldModel, objective: Objective) -> tuple[dict[str, Loss], SequenceBatch]:
+    """All losses of one batch and the gradients of their sum."""
+    losses, rollout, seen = evaluate(model, objective, tiny_batch(3, 4))
+    losses = model.losses(rollout, seen) | losses
+    total(losses).backward()
+    return losses, seen
+
+
+def unreached(*modules: torch.nn.Module) -> list[str]:
+    """Trained parameters without a gradient."""
+    named = [item for module in modules for item in module.named_parameters()]
+    return [name for name, value in named if value.requires_grad and (value.grad is None or not value.grad.any())]
+
+
+@pytest.mark.parametrize(("latent", "cell", "divergence", "reward_head", "objective"), PRODUCT)
+def test_every_part_works_with_every_other(
+    latent: str, cell: str, divergence: str, reward_head: str, objective: str
+) -> None:
+    model, built = assemble(latent, cell, divergence, reward_head, objective)
+    losses, seen = train_once(model, built)
+    for name, loss in losses.items():
+        assert loss.value.shape == seen.reward.shape, name
+        assert torch.isfinite(loss.value).all(), name
+    assert unreached(model, built) == []
+
+
+@every_objective
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_every_generation_serves_every_objective(generation: str, name: str) -> None:
+    model, objective = build(name, WIDE, f"world_model={generation}")
+    model.divergence = build_part(part(DIVERGENCE, "free_nats"))  # without free nats
+    losses, seen = train_once(model, objective)
+    assert all(loss.value.shape == seen.reward.shape and torch.isfinite(loss.value).all() for loss in losses.values())
+    assert unreached(model, objective) == []
+
+
+def test_a_parameter_that_nothing_trains_would_be_found() -> None:
+    model, objective = build("reward_only")
+    model.idle = torch.nn.Linear(1, 1)
+    train_once(model, objective)
+    assert "idle.weight" in unreached(model, objective)

@@ -1,0 +1,103 @@
+"""Every generation can learn one tiny batch by heart: each loss comes down to a floor that is known beforehand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dreamset.core.records import SequenceBatch
+from dreamset.objectives.base import Objective
+from dreamset.pipeline.runtime import build_part
+from dreamset.pipeline.trainers import WorldModelTrainer
+from tests.builders import seeded, tiny_batch, tiny_config, tiny_spec
+
+UPDATES = 200
+LEFT = 0.15  # of the way from the first loss to the floor
+SIZES = ("network.hidden=32", "network.deterministic=32", "network.depth=4", "weights.reward=1.0", "weights.kl=1.0")
+UNIT_NORMAL = 0.5 * math.log(2 * math.pi)  # -ln N(x; x, 1)
+
+
+def two_hot_floor(batch: SequenceBatch) -> float:
+    """The entropy of the targets: the cross-entropy of the best prediction, which is the target itself."""
+    even = np.linspace(-20, 20, 255)
+    bins, reward = np.sign(even) * np.expm1(np.abs(even)), batch.reward.double().numpy()
+    below = np.searchsorted(bins, reward) - 1
+    share = (reward - bins[below]) / (bins[below + 1] - bins[below])
+    return float(-(share * np.log(share) + (1 - share) * np.log(1 - share)).mean())
+
+
+def continue_floor(batch: SequenceBatch, discount: float) -> float:
+    """The entropy of the soft targets."""
+    target = discount * (~batch.is_terminal).double()
+    return float((torch.special.entr(target) + torch.special.entr(1 - target)).mean())
+
+
+def floors(generation: str, batch: SequenceBatch) -> dict[str, float]:
+    """What each loss would be if the model knew the batch; for the KL terms, their free nats."""
+    if generation == "dreamer_v3":
+        return {
+            "dynamics": 1.0,
+            "representation": 1.0,
+            "reward": two_hot_floor(batch),
+            "continue": continue_floor(batch, 1 - 1 / 333),
+            "reconstruction.image": 0.0,
+            "reconstruction.state": 0.0,
+        }
+    published = generation == "dreamer_v2"
+    return {
+        "kl": 1.0 if published else 0.0,
+        "reward": UNIT_NORMAL,
+        "continue": continue_floor(batch, 0.99 if published else 1.0),
+        "reconstruction.image": 16 * 16 * 3 * UNIT_NORMAL,
+        "reconstruction.state": 3 * UNIT_NORMAL,
+    }
+
+
+def trainer(*overrides: str) -> WorldModelTrainer:
+    config = tiny_config(*SIZES, *overrides)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_part(config["world_model"], tiny_spec())
+        objective: Objective = build_part(config["objective"], model)
+    return WorldModelTrainer(
+        model,
+        objective,
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=5e-3),
+        clip_norm=100.0,
+        generator=seeded(),
+    )
+
+
+def learn(learner: WorldModelTrainer, batch: SequenceBatch) -> tuple[dict[str, float], dict[str, float]]:
+    """Every loss before and after; the latter averaged over some updates, as draws differ."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        history: list[dict[str, Tensor]] = [learner.step(batch) for _ in range(UPDATES)]
+    names = [key for key in history[0] if key.startswith("loss/") and key != "loss/total"]
+
+    def average(rows: list[dict[str, Tensor]]) -> dict[str, float]:
+        return {name.removeprefix("loss/"): float(torch.stack([row[name] for row in rows]).mean()) for name in names}
+
+    return average(history[:1]), average(history[-20:])
+
+
+@pytest.mark.parametrize("generation", ["dreamer_v1_continue", "dreamer_v2", "dreamer_v3"])
+def test_every_loss_comes_down_to_its_floor_and_not_below(generation: str) -> None:
+    batch = tiny_batch(2, 5)
+    before, after = learn(trainer(f"world_model={generation}"), batch)
+    expected = floors(generation, batch)
+    assert after.keys() == expected.keys()
+    for name, floor in expected.items():
+        assert after[name] > floor - 1e-3, name
+        if name not in ("kl", "dynamics", "representation"):  # these begin near their floor and rise on the way
+            assert after[name] - floor < LEFT * (before[name] - floor), name
+    for name in expected.keys() & {"kl", "dynamics", "representation"}:
+        assert after[name] < expected[name] + 0.5, name
+
+
+@pytest.mark.parametrize("generation", ["dreamer_v1_continue", "dreamer_v2"])
+def test_contrastive_comes_down_to_zero(generation: str) -> None:
+    before, after = learn(trainer(f"world_model={generation}", "objective=contrastive"), tiny_batch(2, 5))
+    assert 0 <= after["contrastive"] < LEFT * before["contrastive"]

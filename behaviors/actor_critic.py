@@ -1,4 +1,4 @@
-"""Actor and critic learned in imagination (Dreamer v1, section 3).
+"""Actor and critic learned in imagination (Dreamer v1, section 3; v2, section 2.3; v3, "Actor learning").
 
 Rows of an imagined trajectory; ``V`` and both losses exist for rows 0 to H - 1, row H only bootstraps::
 
@@ -8,23 +8,28 @@ Rows of an imagined trajectory; ``V`` and both losses exist for rows 0 to H - 1,
     reward     r_0      r_1      ...     r_{H-1}     on arrival
     value               v_1      ...     v_{H-1}    v_H
     return     V_0      V_1      ...     V_{H-1}
+    baseline   v_0      v_1      ...     v_{H-1}     of V_t, the reward on arrival included
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from dreamset.behaviors.action_distributions import Actor
+from dreamset.behaviors.actor_loss import ActorLoss
+from dreamset.behaviors.base import Experience, Learner, LearnerLosses
+from dreamset.behaviors.cloning import cloning_loss, require_cloneable
+from dreamset.behaviors.critics import Critic, NoSlowCritic, SlowCritic
+from dreamset.behaviors.gradients import Decisions
 from dreamset.behaviors.returns import lambda_return
 from dreamset.behaviors.rewards import RewardFunction
 from dreamset.core.records import LatentState
 from dreamset.core.spec import ActionSpec
-from dreamset.models.distributions import Distribution, TanhNormal
 from dreamset.models.world_model import WorldModel
-
-Actor = Callable[[Tensor], TanhNormal]
-Critic = Callable[[Tensor], Distribution]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +40,32 @@ class BehaviorLosses:
     critic: Tensor
     imagined_return: Tensor  # mean V_0
     imagined_reward: Tensor  # mean predicted reward per step
-    action_std: Tensor  # mean std before the tanh
+    action_entropy: Tensor  # mean -ln pi of the imagined actions, in nats
+    return_scale: Tensor  # what the normaliser divides by
 
 
-class ImaginationActorCritic(nn.Module):
-    """Maximises lambda-returns of imagined trajectories by backpropagation through the dynamics.
+@dataclass(frozen=True, slots=True)
+class Imagined:
+    """Trajectories and what they are worth."""
 
-    Actor: max E[sum_t w_t V_t], gradients through values, rewards and dynamics over all H steps (equation 7).
-    Critic: min E[1/2 sum_t w_t (v(s_t) - sg V_t)^2] (equation 8). w_t is the product of the discounts before row t.
+    features: Tensor  # [H + 1, N, F]
+    draws: Tensor  # [H, N, A] as the actor drew them, before they were clipped to the bounds
+    surprise: Tensor  # mean -ln pi of the draws
+    reward: Tensor  # [H + 1, N]
+    discount: Tensor  # [H + 1, N] discount times probability of going on
+    returns: Tensor  # [H, N] V_t
+
+
+class ImaginationActorCritic(Learner):
+    """Maximises lambda-returns of imagined trajectories.
+
+    Actor: see ``ActorLoss``; a ``cloning_weight`` keeps it near the recorded actions besides.
+    Critic: max E[sum_t w_t ln p(sg V_t | s_t)], for a unit normal the squared error of Dreamer v1's equation 8.
+    w_t is the product of the discounts before row t.
     The world model is never trained here: its parameters must not require gradients.
     """
+
+    headline: ClassVar[str] = "imagination/reward"
 
     def __init__(
         self,
@@ -56,43 +77,100 @@ class ImaginationActorCritic(nn.Module):
         horizon: int,
         discount: float,
         lambda_: float,
+        actor_loss: ActorLoss | None = None,
+        slow_critic: Callable[[Critic], SlowCritic] = NoSlowCritic,
+        cloning_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.actor = actor(features, action)
         self.critic = critic(features)
-        self.action_size = action.size
         self.horizon = horizon
         self.discount = discount
         self.lambda_ = lambda_
+        self.actor_loss = ActorLoss() if actor_loss is None else actor_loss
+        self.slow_critic = slow_critic(self.critic)
+        self.cloning_weight = cloning_weight
+        if cloning_weight:
+            require_cloneable(action)
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        """Actor and critic; the slow critic follows by itself."""
+        assert isinstance(self.actor, nn.Module)
+        assert isinstance(self.critic, nn.Module)
+        return {"actor": self.actor, "critic": self.critic}
+
+    def losses_on(
+        self, experience: Experience, model: WorldModel, reward: RewardFunction, generator: torch.Generator
+    ) -> LearnerLosses:
+        """Imagines from every state of ``experience``."""
+        losses = self.losses(model, experience.starts, reward, generator)
+        actor, figures = losses.actor, {}
+        if self.cloning_weight:
+            cloning = cloning_loss(self.actor, experience.demonstrations)
+            actor = actor + self.cloning_weight * cloning
+            figures["cloning/log_prob"] = -cloning.detach()
+        figures |= {
+            "imagination/lambda_return": losses.imagined_return,
+            "imagination/reward": losses.imagined_reward,
+            "imagination/action_entropy": losses.action_entropy,
+            "imagination/return_scale": losses.return_scale,
+        }
+        return LearnerLosses({"actor": actor, "critic": losses.critic}, figures)
 
     def losses(
         self, model: WorldModel, start: LatentState, reward: RewardFunction, generator: torch.Generator
     ) -> BehaviorLosses:
-        """Imagines from every ``start`` state [N, ...] and returns both losses."""
-        stds: list[Tensor] = []
+        """Imagines from every ``start`` state [N, ...] and returns both losses, without cloning."""
+        # without a gradient through the dynamics nothing that was imagined needs to be kept for one
+        with nullcontext() if self.actor_loss.gradient.through_dynamics else torch.no_grad():
+            imagined = self._imagine(model, start, reward, generator)
+        weights = trajectory_weights(imagined.discount)
+        states = imagined.features[:-1].detach()  # stop: the critic regresses on fixed targets at fixed states
+        prediction = self.critic(states)
+        log_likelihood = self.slow_critic.log_likelihood(prediction, imagined.returns.detach(), states)
+        baseline = self.slow_critic.baseline(prediction, states)
+        decisions = Decisions(self.actor, states, imagined.draws)
+        return BehaviorLosses(
+            actor=self.actor_loss(imagined.returns, baseline, weights, decisions),
+            critic=-(weights * log_likelihood).mean(),
+            imagined_return=imagined.returns[0].detach().mean(),
+            imagined_reward=imagined.reward.detach().mean(),
+            action_entropy=imagined.surprise,
+            return_scale=self.actor_loss.normalizer.scale.detach().clone(),
+        )
+
+    def after_update(self) -> None:
+        """The slow critic follows."""
+        self.slow_critic.update(self.critic)
+
+    def _imagine(
+        self, model: WorldModel, start: LatentState, reward: RewardFunction, generator: torch.Generator
+    ) -> Imagined:
+        draws: list[Tensor] = []
+        surprises: list[Tensor] = []
 
         def policy(features: Tensor) -> Tensor:
             # stop: actions change the future through the dynamics, not by moving the state that the actor looks at
             distribution = self.actor(features.detach())
-            noise = torch.randn(len(features), self.action_size, generator=generator, device=generator.device)
-            stds.append(distribution.scale.detach().mean())
-            return distribution.sample(noise)
+            draw = distribution.sample(distribution.noise(generator))
+            draws.append(draw)
+            with torch.no_grad():
+                surprises.append(-distribution.log_prob(draw).mean())
+            return draw.clamp(-1, 1)
 
         trajectory = model.imagine(start, policy, horizon=self.horizon, generator=generator)
-        rewards = reward(trajectory)  # [H + 1, N]
-        discounts = self.discount * model.continuation(trajectory.features)  # [H + 1, N]
-        with frozen(self.critic):
-            values = self.critic(trajectory.features[1:]).mean  # [H, N]
-        returns = lambda_return(rewards[:-1], values, discounts[:-1], lambda_=self.lambda_)  # [H, N]
-        weights = trajectory_weights(discounts)
-        # stop: the critic regresses on fixed targets at fixed states
-        prediction = self.critic(trajectory.features[:-1].detach())
-        return BehaviorLosses(
-            actor=-(weights * returns).mean(),
-            critic=-(weights * prediction.log_prob(returns.detach())).mean(),
-            imagined_return=returns[0].detach().mean(),
-            imagined_reward=rewards.detach().mean(),
-            action_std=torch.stack(stds).mean(),
+        rewards = reward(trajectory)
+        discounts = self.discount * model.continuation(trajectory.features)
+        target = self.slow_critic.target(self.critic)
+        with frozen(target):
+            values = target(trajectory.features[1:]).mean  # [H, N]
+        return Imagined(
+            features=trajectory.features,
+            draws=torch.stack(draws),
+            surprise=torch.stack(surprises).mean(),
+            reward=rewards,
+            discount=discounts,
+            returns=lambda_return(rewards[:-1], values, discounts[:-1], lambda_=self.lambda_),
         )
 
 

@@ -1,19 +1,19 @@
 """Acting with a learned behaviour: filter the observations, ask the actor."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from dreamset.behaviors.action_distributions import Actor
 from dreamset.core.records import LatentState, SequenceBatch
-from dreamset.models.distributions import TanhNormal
 from dreamset.models.world_model import WorldModel
 
 
 class LatentPolicy:
     """A policy over observations for several episodes side by side, which may start at different times."""
 
-    def __init__(self, model: WorldModel, actor: Callable[[Tensor], TanhNormal], *, generator: torch.Generator) -> None:
+    def __init__(self, model: WorldModel, actor: Actor, *, generator: torch.Generator) -> None:
         self.model = model
         self.actor = actor
         self.generator = generator
@@ -22,7 +22,7 @@ class LatentPolicy:
 
     @torch.no_grad()
     def act(self, observations: Mapping[str, Tensor], is_first: Tensor) -> Tensor:
-        """The actor's mode, in the environment's units.
+        """The actor's mode, in the environment's units; of a choice, the likeliest as a one-hot row.
 
         Args:
             observations: [N, ...] by name.

@@ -1,4 +1,4 @@
-"""Stage ``learn_behavior``: actor and critic in the imagination of a frozen world model; no environment is touched."""
+"""Stage ``learn_behavior``: a policy on top of a frozen world model; no environment is touched."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import yaml
 
-from dreamset.behaviors.actor_critic import ImaginationActorCritic
+from dreamset.behaviors.base import Learner
 from dreamset.behaviors.rewards import PredictedReward
 from dreamset.core.files import file_sha256, replaced_folder
 from dreamset.datasets import Store
@@ -50,19 +50,15 @@ def root_name(lineage: Any) -> str:
     return f"{lineage['objective']} (seed {lineage['seed']})"
 
 
-def build_behavior(
-    config: dict[str, Any], features: int, described: SavedModel, device: torch.device
-) -> ImaginationActorCritic:
-    """Actor and critic, initialised from the seed."""
+def build_behavior(config: dict[str, Any], features: int, described: SavedModel, device: torch.device) -> Learner:
+    """The learner with its networks, initialised from the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
-        behavior: ImaginationActorCritic = build_part(config["behavior"], features, described.spec.action)
+        behavior: Learner = build_part(config["behavior"], features, described.spec.action)
     return behavior.to(device)
 
 
-def start(
-    config: dict[str, Any], store: Store, behavior: ImaginationActorCritic, model: Any
-) -> Training[BehaviorTrainer]:
+def start(config: dict[str, Any], store: Store, behavior: Learner, model: Any) -> Training[BehaviorTrainer]:
     """A fresh learner and a sampler at its first draw."""
     settings = config["training"]
     device = next(behavior.parameters()).device
@@ -73,6 +69,7 @@ def start(
         actor_optimizer=build_part(settings["actor_optimizer"]),
         critic_optimizer=build_part(settings["critic_optimizer"]),
         clip_norm=settings["clip_norm"],
+        clipping=None if settings.get("clipping") is None else build_part(settings["clipping"]),
         generator=torch.Generator(device).manual_seed(config["seed"]),
     )
     return Training(trainer, build_sampler(settings["batch"], store, seed=config["seed"]))
@@ -86,14 +83,14 @@ def learn(
     device: torch.device,
 ) -> None:
     """Updates until the configured number is reached."""
-    updates = config["training"]["updates"]
+    updates, headline = config["training"]["updates"], learning.trainer.behavior.headline
     for bar, metrics in advance(learning, updates, description="behavior", device=device, checkpoint=checkpoint):
         if learning.update % LOG_EVERY == 0 or learning.update == updates:
             row = {name: float(value) for name, value in metrics.items()}
             learning.history.append({"update": learning.update} | row)
             tracked.metrics(row, learning.update)
-            tracked.headline({"imagination/reward": row["imagination/reward"]}, learning.update)
-            bar.set_postfix(reward=f"{row['imagination/reward']:.3f}")
+            tracked.headline({headline: row[headline]}, learning.update)
+            bar.set_postfix({headline.rpartition("/")[2]: f"{row[headline]:.3f}"})
 
 
 def finish(

@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from dreamset.behaviors.actor_critic import BehaviorLosses, ImaginationActorCritic
+from dreamset.behaviors.base import Experience, Learner
 from dreamset.behaviors.rewards import RewardFunction
 from dreamset.core.records import Loss, Rollout, SequenceBatch, total_loss
 from dreamset.models.world_model import WorldModel
 from dreamset.objectives.base import Objective
+from dreamset.pipeline.optimizers import Clipping, choose_clipping
 
 OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -28,8 +28,9 @@ class WorldModelTrainer:
         objective: Objective,
         *,
         optimizer: OptimizerFactory,
-        clip_norm: float,
         generator: torch.Generator,
+        clip_norm: float | None = None,
+        clipping: Clipping | None = None,
         scheduler: SchedulerFactory | None = None,
     ) -> None:
         self.model = model
@@ -37,7 +38,7 @@ class WorldModelTrainer:
         self.parameters: list[Tensor] = [*model.parameters(), *objective.parameters()]
         self.optimizer = optimizer(self.parameters)
         self.scheduler = None if scheduler is None else scheduler(self.optimizer)
-        self.clip_norm = clip_norm
+        self.clipping = choose_clipping(clip_norm, clipping)
         self.generator = generator
 
     def losses(self, batch: SequenceBatch) -> tuple[dict[str, Loss], Rollout]:
@@ -55,7 +56,7 @@ class WorldModelTrainer:
         """One update; returns the unweighted mean of every loss, the total and the gradient's norm before clipping."""
         losses, _ = self.losses(batch)
         total = total_loss(losses)
-        norm = apply_gradients(self.optimizer, self.parameters, total, clip_norm=self.clip_norm)
+        norm = apply_gradients(self.optimizer, self.parameters, total, clipping=self.clipping)
         if self.scheduler is not None:
             self.scheduler.step()
         self.objective.after_update(self.model)
@@ -83,69 +84,60 @@ class WorldModelTrainer:
 
 
 class BehaviorTrainer:
-    """Learns a policy in the imagination of a frozen world model."""
+    """Learns a policy on top of a frozen world model; nothing of the model changes."""
 
     def __init__(
         self,
         model: WorldModel,
-        behavior: ImaginationActorCritic,
+        behavior: Learner,
         reward: RewardFunction,
         *,
         actor_optimizer: OptimizerFactory,
         critic_optimizer: OptimizerFactory,
-        clip_norm: float,
         generator: torch.Generator,
+        clip_norm: float | None = None,
+        clipping: Clipping | None = None,
     ) -> None:
         assert not any(parameter.requires_grad for parameter in model.parameters()), "the world model must be frozen"
         self.model = model
         self.behavior = behavior
         self.reward = reward
-        self.actor_parameters = parameters_of(behavior.actor)
-        self.critic_parameters = parameters_of(behavior.critic)
-        self.actor_optimizer = actor_optimizer(self.actor_parameters)
-        self.critic_optimizer = critic_optimizer(self.critic_parameters)
-        self.clip_norm = clip_norm
+        factories = {"actor": actor_optimizer, "critic": critic_optimizer}
+        networks = behavior.networks()
+        self.parameters: dict[str, list[Tensor]] = {name: list(net.parameters()) for name, net in networks.items()}
+        self.optimizers = {name: factories[name](parameters) for name, parameters in self.parameters.items()}
+        self.clipping = choose_clipping(clip_norm, clipping)
         self.generator = generator
 
     def step(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """Imagines from every posterior state of ``batch`` and updates actor and critic once."""
-        with torch.no_grad():
-            start = self.model.observe(batch, self.generator).posterior.map(lambda value: value.flatten(0, 1))
-        losses: BehaviorLosses = self.behavior.losses(self.model, start, self.reward, self.generator)
-        actor_norm = apply_gradients(
-            self.actor_optimizer, self.actor_parameters, losses.actor, clip_norm=self.clip_norm
-        )
-        critic_norm = apply_gradients(
-            self.critic_optimizer, self.critic_parameters, losses.critic, clip_norm=self.clip_norm
-        )
-        return {
-            "loss/actor": losses.actor.detach(),
-            "loss/critic": losses.critic.detach(),
-            "imagination/lambda_return": losses.imagined_return,
-            "imagination/reward": losses.imagined_reward,
-            "imagination/action_std": losses.action_std,
-            "gradient_norm/actor": actor_norm,
-            "gradient_norm/critic": critic_norm,
+        """Updates every network once; returns the losses, what the learner tells and the gradients' norms."""
+        experience = Experience.of(self.model, batch, self.generator)
+        learned = self.behavior.losses_on(experience, self.model, self.reward, self.generator)
+        norms = {
+            name: apply_gradients(self.optimizers[name], self.parameters[name], loss, clipping=self.clipping)
+            for name, loss in learned.losses.items()
         }
+        self.behavior.after_update()
+        losses = {f"loss/{name}": loss.detach() for name, loss in learned.losses.items()}
+        return losses | dict(learned.figures) | {f"gradient_norm/{name}": norm for name, norm in norms.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Networks, optimisers and generator."""
+        """Networks and what else the learner remembers, optimisers and generator."""
         return {
             "behavior": self.behavior.state_dict(),
-            "actor_optimizer": self.actor_optimizer.state_dict(),
-            "critic_optimizer": self.critic_optimizer.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "generator": self.generator.get_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of ``state_dict``."""
         self.behavior.load_state_dict(state["behavior"])
-        self.actor_optimizer.load_state_dict(state["actor_optimizer"])
-        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
         self.generator.set_state(state["generator"])
 
 
-def apply_gradients(optimizer: Optimizer, parameters: list[Tensor], loss: Tensor, *, clip_norm: float) -> Tensor:
+def apply_gradients(optimizer: Optimizer, parameters: list[Tensor], loss: Tensor, *, clipping: Clipping) -> Tensor:
     """One step down ``loss``; returns the gradient's norm before clipping.
 
     Raises:
@@ -153,14 +145,8 @@ def apply_gradients(optimizer: Optimizer, parameters: list[Tensor], loss: Tensor
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    norm = clip_grad_norm_(parameters, clip_norm)
+    norm = clipping(parameters)
     if not torch.isfinite(norm):
         raise FloatingPointError(f"the gradient is not finite (loss {loss.item():g}); lower the learning rate")
     optimizer.step()
     return norm
-
-
-def parameters_of(network: object) -> list[Tensor]:
-    """The parameters of a network that is known by its protocol only."""
-    assert isinstance(network, nn.Module)
-    return list(network.parameters())

@@ -1,0 +1,136 @@
+"""Distributions over actions: what an actor returns.
+
+Continuous actions live in [-1, 1]; a choice is a one-hot row. ``TanhNormal`` and ``OneHotCategorical`` of
+``models.distributions`` follow the same protocol.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
+
+
+class ActionDistribution(Protocol):
+    """A policy at some states: how to act, and how likely an action is."""
+
+    @property
+    def mode(self) -> Tensor:
+        """The action to take when nothing is to be explored, [..., A]."""
+
+    def noise(self, generator: torch.Generator) -> Tensor:
+        """The randomness of one draw at every state, as ``sample`` takes it."""
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """A draw [..., A] that carries a gradient to the parameters: pathwise or straight-through."""
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """ln p(action), summed over the action: [...]."""
+
+    def entropy(self) -> Tensor:
+        """In nats, summed over the action: [...]."""
+
+
+Actor = Callable[[Tensor], ActionDistribution]  # features [..., F] -> a distribution over actions [..., A]
+
+
+@dataclass(frozen=True, slots=True)
+class BoundedNormal:
+    """N(location, scale) with a location in [-1, 1] and without bounds of its own: the policy of Dreamer v3.
+
+    A draw may leave [-1, 1]. Its likelihood is that of the draw; whoever acts with it clips it to the bounds first.
+    """
+
+    location: Tensor  # [..., A]
+    scale: Tensor  # [..., A]
+
+    @property
+    def mode(self) -> Tensor:
+        """The location."""
+        return self.location
+
+    def noise(self, generator: torch.Generator) -> Tensor:
+        """Standard normal."""
+        return standard_normal(self.location, generator)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """location + scale * noise."""
+        return self.location + self.scale * noise
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """ln N(action; location, scale)."""
+        return normal_log_density((action - self.location) / self.scale, self.scale).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """ln(scale) + (1 + ln 2 pi) / 2."""
+        return (self.scale.log() + LOG_SQRT_TAU + 0.5).sum(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class TruncatedNormal:
+    """N(location, scale) given that it lies in [-1, 1]: the policy of Dreamer v2 for continuous actions.
+
+    With alpha and beta the standardised bounds, Phi and phi the standard normal's distribution and density and
+    Z = Phi(beta) - Phi(alpha). The location must lie in [-1, 1]; Z is then never small.
+    """
+
+    location: Tensor  # [..., A]
+    scale: Tensor  # [..., A]
+
+    @property
+    def mode(self) -> Tensor:
+        """The location."""
+        return self.location
+
+    def noise(self, generator: torch.Generator) -> Tensor:
+        """Uniform between 0 and 1: which quantile is drawn."""
+        like = self.location
+        return torch.rand(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """The quantile location + scale * Phi^-1(Phi(alpha) + noise * Z), differentiable in both parameters."""
+        alpha, beta = self._bounds()
+        low, high = torch.special.ndtr(alpha), torch.special.ndtr(beta)
+        edge = 8 * torch.finfo(noise.dtype).eps  # Phi^-1 is infinite at 0 and 1, where rounding may end
+        quantile = (low + noise * (high - low)).clamp(edge, 1 - edge)
+        standardized: Tensor = torch.special.ndtri(quantile)
+        return (self.location + self.scale * standardized).clamp(-1, 1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """ln N(action; location, scale) - ln Z, for actions in [-1, 1]."""
+        normal = normal_log_density((action - self.location) / self.scale, self.scale)
+        return (normal - self._mass().log()).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """ln(scale Z) + (1 + ln 2 pi) / 2 + (alpha phi(alpha) - beta phi(beta)) / (2 Z)."""
+        alpha, beta = self._bounds()
+        mass = self._mass()
+        edges = alpha * normal_density(alpha) - beta * normal_density(beta)
+        return ((self.scale * mass).log() + LOG_SQRT_TAU + 0.5 + edges / (2 * mass)).sum(-1)
+
+    def _bounds(self) -> tuple[Tensor, Tensor]:
+        return (-1 - self.location) / self.scale, (1 - self.location) / self.scale
+
+    def _mass(self) -> Tensor:
+        alpha, beta = self._bounds()
+        mass: Tensor = torch.special.ndtr(beta) - torch.special.ndtr(alpha)
+        return mass
+
+
+def standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise in the shape and precision of ``like``."""
+    return torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
+
+
+def normal_density(standardized: Tensor) -> Tensor:
+    """phi, the density of N(0, 1)."""
+    return torch.exp(-0.5 * standardized.square() - LOG_SQRT_TAU)
+
+
+def normal_log_density(standardized: Tensor, scale: Tensor) -> Tensor:
+    """ln N(x; location, scale), given (x - location) / scale."""
+    return -0.5 * standardized.square() - scale.log() - LOG_SQRT_TAU

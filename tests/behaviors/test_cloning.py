@@ -1,0 +1,159 @@
+"""Behaviour cloning: which action belongs to which state, and that it learns what the data did."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dreamset.behaviors.action_distributions import BoundedNormal
+from dreamset.behaviors.actor_critic import ImaginationActorCritic
+from dreamset.behaviors.base import Demonstrations, Experience
+from dreamset.behaviors.cloning import BehaviorCloning, cloning_loss
+from dreamset.core.errors import UserError
+from dreamset.core.records import LatentState
+from dreamset.core.spec import ActionSpec
+from dreamset.models.heads import NormalHead
+from tests.behaviors.worlds import CHOICE, ONE, DelayLine, one_hot_actor, truncated_normal_actor
+from tests.builders import seeded, tiny_batch, tiny_model
+
+ENDLESS = ActionSpec(1, discrete=False, low=(-float("inf"),), high=(float("inf"),))
+
+
+def counted(is_first: list[list[bool]]) -> Experience:
+    """Row t of sequence b has the feature 10 b + t and was reached by the action -(10 b + t)."""
+    first = torch.tensor(is_first)
+    rows = 10.0 * torch.arange(first.shape[0])[:, None] + torch.arange(first.shape[1])
+    states = LatentState(rows[..., None], torch.zeros(*rows.shape, 0))
+    return Experience(states, -rows[..., None], first)
+
+
+def test_an_action_belongs_to_the_state_before_it_and_never_to_another_episode() -> None:
+    experience = counted([[True, False, False, False], [False, False, True, False]])
+    demonstrations = experience.demonstrations
+    pairs = [
+        (float(features), float(action))
+        for features, action, known in zip(
+            demonstrations.features.flatten(),
+            demonstrations.action.flatten(),
+            demonstrations.known.flatten(),
+            strict=True,
+        )
+        if known
+    ]
+    assert pairs == [(0, -1), (1, -2), (2, -3), (10, -11), (12, -13)]  # 11 -> 12 is a border
+
+
+def test_every_state_of_the_batch_is_a_start() -> None:
+    experience = counted([[True, False], [False, True]])
+    assert experience.starts.features.flatten().tolist() == [0, 1, 10, 11]
+
+
+def test_experience_is_the_posterior_with_actions_in_the_actors_units() -> None:
+    model, batch = tiny_model().requires_grad_(False), tiny_batch()
+    experience = Experience.of(model, batch, seeded())
+    low, high = torch.tensor(model.spec.action.low), torch.tensor(model.spec.action.high)
+    torch.testing.assert_close(experience.action, 2 * (batch.action - low) / (high - low) - 1)
+    torch.testing.assert_close(experience.states.features, model.observe(batch, seeded()).features)
+
+
+class Echo(nn.Module):
+    """N(feature, 1)."""
+
+    def forward(self, features: Tensor) -> BoundedNormal:
+        return BoundedNormal(features, torch.ones_like(features))
+
+
+def test_the_loss_is_the_mean_of_minus_log_prob_over_what_is_known() -> None:
+    random = np.random.default_rng(0)
+    features, action = random.normal(size=(2, 3, 4, 1))
+    known = np.array([[1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 0]], bool)
+    surprise = 0.5 * (action - features)[..., 0] ** 2 + 0.5 * np.log(2 * np.pi)
+    demonstrations = Demonstrations(*(torch.from_numpy(array) for array in (features, action, known)))
+    assert float(cloning_loss(Echo(), demonstrations)) == pytest.approx(surprise[known].mean())
+    nothing = replace(demonstrations, known=torch.zeros(3, 4, dtype=torch.bool))
+    assert float(cloning_loss(Echo(), nothing)) == 0
+
+
+def follow(features: Tensor, *, discrete: bool) -> Tensor:
+    """The policy of the data: tanh of a slope, or the choice of the larger of three numbers."""
+    if discrete:
+        scores = torch.cat([features, 0.5 - features, torch.zeros_like(features)], dim=-1)
+        return nn.functional.one_hot(scores.argmax(-1), 3).float()
+    return 0.8 * torch.tanh(2 * features)
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_a_known_policy_is_learned_from_recorded_actions(discrete: bool) -> None:
+    torch.manual_seed(0)
+    generator = seeded()
+    spec, actor = (CHOICE, one_hot_actor()) if discrete else (ONE, truncated_normal_actor())
+    learner = BehaviorCloning(1, spec, actor=actor)
+    optimizer = torch.optim.Adam(learner.parameters(), lr=2e-2)
+    for _ in range(300):
+        features = torch.rand(8, 6, 1, generator=generator) * 2 - 1
+        led_here = torch.zeros(8, 6, spec.size)
+        led_here[:, 1:] = follow(features[:, :-1], discrete=discrete)
+        is_first = torch.rand(8, 6, generator=generator) < 0.2
+        led_here[is_first] = 0  # nothing led to the first row of an episode
+        experience = Experience(LatentState(features, torch.zeros(8, 6, 0)), led_here, is_first)
+        learned = learner.losses_on(experience, None, None, generator)
+        optimizer.zero_grad()
+        learned.losses["actor"].backward()
+        optimizer.step()
+    grid = torch.linspace(-0.9, 0.9, 19)[:, None]
+    difference = (learner.actor(grid).mode - follow(grid, discrete=discrete)).abs().sum(-1).detach()
+    assert set(learned.figures) == {learner.headline}
+    if discrete:
+        assert (difference > 0).sum() <= 2  # at most next to the two borders
+    else:
+        assert difference.max() < 0.12
+
+
+def regularised(weight: float) -> ImaginationActorCritic:
+    torch.manual_seed(0)
+    return ImaginationActorCritic(
+        2,
+        ONE,
+        actor=truncated_normal_actor(),
+        critic=lambda features: NormalHead(features, hidden=8, layers=1),
+        horizon=3,
+        discount=0.9,
+        lambda_=0.95,
+        cloning_weight=weight,
+    )
+
+
+def test_the_regulariser_adds_its_weight_times_the_cloning_loss_to_the_actor_alone() -> None:
+    states = LatentState(torch.rand(4, 5, 1, generator=seeded(1)), torch.rand(4, 5, 1, generator=seeded(2)))
+    experience = Experience(states, torch.rand(4, 5, 1, generator=seeded(3)) * 2 - 1, torch.zeros(4, 5).bool())
+
+    def learned(weight: float) -> tuple[ImaginationActorCritic, dict[str, float]]:
+        learner = regularised(weight)
+        result = learner.losses_on(experience, DelayLine(), lambda t: t.features[..., 1], seeded())
+        assert ("cloning/log_prob" in result.figures) is (weight > 0)
+        return learner, {name: float(loss.detach()) for name, loss in result.losses.items()}
+
+    learner, plain = learned(0.0)
+    _, cloning = learned(2.5)
+    expected = plain["actor"] + 2.5 * float(cloning_loss(learner.actor, experience.demonstrations).detach())
+    assert cloning["actor"] == pytest.approx(expected, rel=1e-5)
+    assert cloning["actor"] != pytest.approx(plain["actor"], rel=1e-2)
+    assert cloning["critic"] == plain["critic"]
+
+
+def test_actions_without_bounds_cannot_be_cloned() -> None:
+    with pytest.raises(UserError, match="no bounds"):
+        BehaviorCloning(2, ENDLESS, actor=truncated_normal_actor())
+    with pytest.raises(UserError, match="no bounds"):
+        ImaginationActorCritic(
+            2,
+            ENDLESS,
+            actor=truncated_normal_actor(),
+            critic=lambda features: NormalHead(features, hidden=8, layers=1),
+            horizon=3,
+            discount=0.9,
+            lambda_=0.95,
+            cloning_weight=0.1,
+        )

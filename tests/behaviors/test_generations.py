@@ -1,0 +1,308 @@
+"""The actor-critics of Dreamer v2 and v3: losses written out in NumPy, and problems whose answer is known."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dreamset.behaviors.action_distributions import BoundedNormal
+from dreamset.behaviors.actor import ActorFactory, BoundedNormalActor, OneHotActor, TruncatedNormalActor
+from dreamset.behaviors.actor_critic import BehaviorLosses, ImaginationActorCritic
+from dreamset.behaviors.actor_loss import ActorLoss
+from dreamset.behaviors.critics import EMACritic, HardUpdate
+from dreamset.behaviors.gradients import DynamicsBackpropagation, Mixture, Reinforce
+from dreamset.behaviors.normalizers import PercentileEMA
+from dreamset.core.records import ImaginedTrajectory, LatentState
+from dreamset.core.spec import ActionSpec
+from dreamset.models.distributions import OneHotCategorical, SymexpTwoHot, UnitNormal, symexp_bins
+from dreamset.models.heads import NormalHead, SymexpTwoHotHead
+from tests.behaviors.worlds import CHOICE, ONE, DelayLine, GivenTrajectory, nowhere
+from tests.builders import seeded
+
+Array = NDArray[np.float64]
+HORIZON, COUNT, DISCOUNT, LAMBDA = 4, 6, 0.9, 0.7
+BINS = symexp_bins(41, limit=4.0).double()
+
+
+class LinearCritic(nn.Module):
+    """Weights that can be set: unit normal around w x, or logits W x over bins."""
+
+    def __init__(self, outputs: int, seed: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, 3, dtype=torch.float64, generator=seeded(seed)))
+
+    def forward(self, features: Tensor) -> UnitNormal | SymexpTwoHot:
+        outputs = features @ self.weight.t()
+        return UnitNormal(outputs[..., 0]) if outputs.shape[-1] == 1 else SymexpTwoHot(outputs, BINS)
+
+
+class LinearChoice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 3, dtype=torch.float64, generator=seeded(9)))
+
+    def forward(self, features: Tensor) -> OneHotCategorical:
+        return OneHotCategorical(features @ self.weight.t(), unimix=0.1)
+
+
+class World:
+    """Features (reward, free, probability of going on), given; remembers the actions."""
+
+    def __init__(self) -> None:
+        random = np.random.default_rng(0)
+        self.features = random.normal(size=(HORIZON + 1, COUNT, 3))
+        self.features[..., 2] = random.uniform(size=(HORIZON + 1, COUNT))
+        self.features[1, 0, 2] = 0.0
+        self.features[0, 1, 2] = 0.0  # starts after the end of its episode
+        self.given = GivenTrajectory(torch.from_numpy(self.features))
+        self.continuation = self.given.continuation
+        self.action: Array | None = None
+
+    def imagine(self, *arguments: object, **named: object) -> ImaginedTrajectory:
+        trajectory = self.given.imagine(*arguments, **named)
+        self.action = trajectory.action.detach().numpy()
+        return trajectory
+
+
+def returns_of(features: Array, value: Array) -> tuple[Array, Array]:
+    """V_t and w_t of rows 0 to H - 1."""
+    discount = DISCOUNT * features[..., 2]
+    target = np.concatenate([np.zeros((HORIZON, COUNT)), value[-1:]])
+    for t in reversed(range(HORIZON)):
+        target[t] = features[t, :, 0] + discount[t] * ((1 - LAMBDA) * value[t + 1] + LAMBDA * target[t + 1])
+    weight = np.ones((HORIZON, COUNT))
+    for t in range(1, HORIZON):
+        weight[t] = weight[t - 1] * discount[t - 1]
+    return target[:HORIZON], weight
+
+
+def choices(features: Array, weight: Array) -> Array:
+    """Probabilities of ``LinearChoice``."""
+    powers = np.exp(features[:HORIZON] @ weight.T)
+    return 0.9 * powers / powers.sum(-1, keepdims=True) + 0.1 / 3
+
+
+def two_hot_score(logits: Array, target: Array) -> Array:
+    """sum_k w_k ln softmax(logits)_k with the two-hot weights of ``target``, by linear interpolation of ln p."""
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    flat = zip(log_probs.reshape(-1, len(BINS)), target.ravel(), strict=True)
+    return np.array([np.interp(value, BINS.numpy(), row) for row, value in flat]).reshape(target.shape)
+
+
+def learner_of(
+    critic: nn.Module, actor_loss: ActorLoss, slow_critic: Callable[..., nn.Module]
+) -> ImaginationActorCritic:
+    return ImaginationActorCritic(
+        3,
+        CHOICE,
+        actor=lambda features, action: LinearChoice(),  # noqa: ARG005
+        critic=lambda features: critic,  # noqa: ARG005
+        horizon=HORIZON,
+        discount=DISCOUNT,
+        lambda_=LAMBDA,
+        actor_loss=actor_loss,
+        slow_critic=slow_critic,
+    )
+
+
+def imagined(learner: ImaginationActorCritic, world: World) -> BehaviorLosses:
+    return learner.losses(world, nowhere(COUNT), lambda trajectory: trajectory.features[..., 0], seeded())
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.3, 1.0])
+def test_the_losses_of_dreamer_v2_written_out(rho: float) -> None:
+    world, critic = World(), LinearCritic(1, seed=1)
+    learner = learner_of(critic, ActorLoss(gradient=Mixture(rho), entropy_weight=0.05), HardUpdate)
+    critic.load_state_dict(LinearCritic(1, seed=2).state_dict())  # the copy stays behind
+    losses = imagined(learner, world)
+    slow, fast = ((world.features @ LinearCritic(1, seed=seed).weight.detach().numpy().T)[..., 0] for seed in (1, 2))
+    target, weight = returns_of(world.features, slow)
+    probs = choices(world.features, learner.actor.weight.detach().numpy())
+    log_pi = np.log((probs * world.action).sum(-1))
+    entropy = -(probs * np.log(probs)).sum(-1)
+    objective = rho * log_pi * (target - slow[:HORIZON]) + (1 - rho) * target + 0.05 * entropy
+    log_density = -0.5 * (fast[:HORIZON] - target) ** 2 - 0.5 * np.log(2 * np.pi)
+    assert losses.actor.item() == pytest.approx(-(weight * objective).mean())
+    assert losses.critic.item() == pytest.approx(-(weight * log_density).mean())
+    assert losses.action_entropy.item() == pytest.approx(-log_pi.mean())
+
+
+def test_the_losses_of_dreamer_v3_written_out_over_two_updates() -> None:
+    world, critic = World(), LinearCritic(len(BINS), seed=1)
+    actor_loss = ActorLoss(
+        gradient=Reinforce(), normalizer=PercentileEMA(decay=0.6, floor=0.5), entropy_weight=0.05
+    ).double()
+    learner = learner_of(critic, actor_loss, partial(EMACritic, regularise=0.7))
+    critic.load_state_dict(LinearCritic(len(BINS), seed=2).state_dict())  # the copy stays behind
+    bins, spread = BINS.numpy(), 0.0
+    slow, fast = (world.features @ LinearCritic(len(BINS), seed=seed).weight.detach().numpy().T for seed in (1, 2))
+    slow_value, value = (np.exp(x) @ bins / np.exp(x).sum(-1) for x in (slow, fast))
+    target, weight = returns_of(world.features, value)
+    probs = choices(world.features, learner.actor.weight.detach().numpy())
+    entropy = -(probs * np.log(probs)).sum(-1)
+    for _ in range(2):
+        losses = imagined(learner, world)
+        spread = 0.6 * spread + 0.4 * (np.percentile(target, 95) - np.percentile(target, 5))
+        log_pi = np.log((probs * world.action).sum(-1))
+        objective = log_pi * (target - value[:HORIZON]) / max(0.5, spread) + 0.05 * entropy
+        score = two_hot_score(fast[:HORIZON], target) + 0.7 * two_hot_score(fast[:HORIZON], slow_value[:HORIZON])
+        assert losses.actor.item() == pytest.approx(-(weight * objective).mean())
+        assert losses.critic.item() == pytest.approx(-(weight * score).mean())
+        assert losses.return_scale.item() == pytest.approx(max(0.5, spread))
+    assert spread > 0.5
+
+
+def test_a_start_after_the_end_of_its_episode_teaches_the_actor_nothing() -> None:
+    """Its discount is zero, so its return is the reward on arrival, which is what its value is, too."""
+    world, critic = World(), LinearCritic(1, seed=1)
+    critic.weight = nn.Parameter(torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64))  # v(s) = r
+    learner = learner_of(critic, ActorLoss(gradient=Reinforce()), HardUpdate)
+    world.given = GivenTrajectory(world.given.features[:, 1:2])
+    (gradient,) = torch.autograd.grad(imagined(learner, world).actor, learner.actor.weight)
+    assert gradient.abs().max() < 1e-12
+    world.given = replace(world.given, features=torch.from_numpy(world.features[:, 2:3]))
+    (gradient,) = torch.autograd.grad(imagined(learner, world).actor, learner.actor.weight)
+    assert gradient.abs().max() > 1e-3
+
+
+class Wide(nn.Module):
+    """N(0.5, 2) whatever the features: most draws leave [-1, 1]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.location = nn.Parameter(torch.tensor([0.5]))
+
+    def forward(self, features: Tensor) -> BoundedNormal:
+        location = self.location.expand(*features.shape[:-1], 1)
+        return BoundedNormal(location, torch.full_like(location, 2.0))
+
+
+def test_actions_are_clipped_for_the_world_but_judged_as_they_were_drawn() -> None:
+    seen = []
+
+    class Watched(DelayLine):
+        def imagine(self, *arguments: object, **named: object) -> ImaginedTrajectory:
+            seen.append(super().imagine(*arguments, **named))
+            return seen[-1]
+
+    learner = ImaginationActorCritic(
+        2,
+        ONE,
+        actor=lambda features, action: Wide(),  # noqa: ARG005
+        critic=lambda features: NormalHead(features, hidden=4, layers=1),
+        horizon=2,
+        discount=0.9,
+        lambda_=0.95,
+        actor_loss=ActorLoss(gradient=Reinforce()),
+    )
+    start = LatentState(torch.zeros(4000, 1), torch.zeros(4000, 1))
+    losses = learner.losses(Watched(), start, lambda trajectory: trajectory.features[..., 1], seeded())
+    action = seen[0].action
+    assert action.abs().max() == 1
+    assert (action.abs() == 1).float().mean() > 0.5
+    # -ln pi of clipped actions would be far below the entropy, as they lie nearer to the centre
+    assert losses.action_entropy.item() == pytest.approx(0.5 * np.log(2 * np.pi * np.e * 4), abs=0.05)
+
+
+@pytest.mark.parametrize("gradient", [Reinforce(), Mixture(1.0), Mixture(0.5), DynamicsBackpropagation()])
+def test_imagination_keeps_a_graph_only_where_the_estimator_needs_it(gradient: Reinforce) -> None:
+    graphs = []
+
+    class Watched(DelayLine):
+        def imagine(self, *arguments: object, **named: object) -> ImaginedTrajectory:
+            trajectory = super().imagine(*arguments, **named)
+            graphs.append(trajectory.features.requires_grad)
+            return trajectory
+
+    learner = generation("v2", ONE, gradient=gradient)
+    start = LatentState(torch.zeros(5, 1), torch.zeros(5, 1))
+    losses = learner.losses(Watched(), start, lambda trajectory: trajectory.features[..., 1], seeded())
+    assert graphs == [gradient.through_dynamics]
+    assert losses.actor.requires_grad
+    assert losses.critic.requires_grad
+
+
+SMALL = {"hidden": 24, "layers": 1}
+ACTORS: dict[tuple[str, bool], ActorFactory] = {
+    ("v2", False): partial(TruncatedNormalActor, **SMALL),
+    ("v2", True): partial(OneHotActor, **SMALL),
+    ("v3", False): partial(BoundedNormalActor, output_scale=0.01, **SMALL),
+    ("v3", True): partial(OneHotActor, unimix=0.01, output_scale=0.01, **SMALL),
+}
+
+
+def generation(name: str, action: ActionSpec, **actor_loss: object) -> ImaginationActorCritic:
+    """A small learner with the parts of Dreamer v2 or v3."""
+    defaults: dict[str, dict[str, object]] = {
+        "v2": {"gradient": Mixture(1.0 if action.discrete else 0.0), "entropy_weight": 1e-4},
+        "v3": {"gradient": Reinforce(), "normalizer": PercentileEMA(), "entropy_weight": 3e-4},
+    }
+    critics = {
+        "v2": (partial(NormalHead, **SMALL), partial(HardUpdate, every=20)),
+        "v3": (partial(SymexpTwoHotHead, **SMALL), EMACritic),
+    }
+    critic, slow_critic = critics[name]
+    return ImaginationActorCritic(
+        2 * action.size,
+        action,
+        actor=ACTORS[name, action.discrete],
+        critic=critic,
+        horizon=4,
+        discount=0.9,
+        lambda_=0.95,
+        actor_loss=ActorLoss(**(defaults[name] | actor_loss)),
+        slow_critic=slow_critic,
+    )
+
+
+GOAL, PAYOFF = 0.5, torch.tensor([0.0, 1.0, 0.3])
+
+
+def reward(trajectory: ImaginedTrajectory) -> Tensor:
+    """Of what left the delay line: near the goal, or the payoff of the choice."""
+    size = trajectory.features.shape[-1] // 2
+    arrived = trajectory.features[..., size:]
+    return -(arrived[..., 0] - GOAL).square() if size == 1 else arrived @ PAYOFF
+
+
+def random_starts(action: ActionSpec, generator: torch.Generator) -> LatentState:
+    if action.discrete:
+        drawn = torch.randint(action.size, (2, 48), generator=generator)
+        x, y = nn.functional.one_hot(drawn, action.size).float()
+    else:
+        x, y = torch.rand(2, 48, 1, generator=generator) * 2 - 1
+    return LatentState(x, y)
+
+
+@pytest.mark.parametrize("action", [ONE, CHOICE], ids=["continuous", "discrete"])
+@pytest.mark.parametrize("name", ["v2", "v3"])
+def test_a_reward_that_comes_two_steps_later_is_learned(name: str, action: ActionSpec) -> None:
+    torch.manual_seed(0)
+    learner, generator = generation(name, action), seeded()
+    optimizer = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=1e-2)
+    first = None
+    for _ in range(400):
+        losses = learner.losses(DelayLine(), random_starts(action, generator), reward, generator)
+        first = losses.imagined_reward.item() if first is None else first
+        optimizer.zero_grad()
+        (losses.actor + losses.critic).backward()
+        optimizer.step()
+        learner.after_update()
+    corners = random_starts(action, seeded(1)).features
+    mode = learner.actor(corners).mode.detach()
+    if action.discrete:
+        assert (mode.argmax(-1) == 1).all()
+        # The two payoffs that are on their way, then 1 for ever: V(x, y) = p_y + 0.9 p_x + 0.81 / (1 - 0.9).
+        x, y = corners[:, :3] @ PAYOFF, corners[:, 3:] @ PAYOFF
+        expected = y + 0.9 * x + 8.1
+    else:
+        assert (mode - GOAL).abs().max() < 0.15
+        expected = -(corners[:, 1] - GOAL).square() - 0.9 * (corners[:, 0] - GOAL).square()
+    assert losses.imagined_reward.item() > first
+    value = learner.critic(corners).mean.detach()
+    assert torch.corrcoef(torch.stack([value, expected]))[0, 1] > 0.9

@@ -1,0 +1,156 @@
+"""Every behaviour in ``configs/behavior``, with both kinds of actions: it learns, resumes exactly and acts."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dreamset.behaviors.base import Learner
+from dreamset.behaviors.policy import LatentPolicy
+from dreamset.behaviors.rewards import PredictedReward
+from dreamset.core.errors import UserError
+from dreamset.core.records import SequenceBatch
+from dreamset.core.spec import ActionSpec, DataSpec
+from dreamset.models.world_model import WorldModel
+from dreamset.pipeline.optimizers import AdaptiveClipping, LaProp
+from dreamset.pipeline.runtime import build_part
+from dreamset.pipeline.trainers import BehaviorTrainer
+from tests.builders import seeded, tiny_batch, tiny_config, tiny_model, tiny_spec
+
+CHOICE = ActionSpec(4, discrete=True, low=(0.0,) * 4, high=(1.0,) * 4)
+NAMES = sorted(path.stem for path in (Path(__file__).parents[2] / "configs/behavior").glob("*.yaml"))
+CASES = [(name, discrete) for name in NAMES for discrete in (False, True) if not (name == "dreamer_v1" and discrete)]
+
+
+def data(discrete: bool, seed: int = 0) -> tuple[DataSpec, SequenceBatch]:
+    spec, batch = tiny_spec(), tiny_batch(seed=seed)
+    if not discrete:
+        return spec, batch
+    chosen = torch.randint(4, batch.reward.shape, generator=seeded(seed))
+    one_hot = torch.nn.functional.one_hot(chosen, 4).float() * ~batch.is_first[..., None]
+    return replace(spec, action=CHOICE), replace(batch, action=one_hot)
+
+
+def world(discrete: bool) -> WorldModel:
+    return tiny_model("world_model=dreamer_v1_continue", spec=data(discrete)[0]).requires_grad_(False)
+
+
+def trainer_of(name: str, discrete: bool, *, seed: int = 0, weight: float | None = None) -> BehaviorTrainer:
+    config: dict[str, Any] = tiny_config(f"behavior={name}")["behavior"]
+    if weight is not None:
+        config = config | {"cloning_weight": weight}
+    model = world(discrete)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        learner: Learner = build_part(config, model.feature_size, model.spec.action)
+    return BehaviorTrainer(
+        model,
+        learner,
+        PredictedReward(model),
+        actor_optimizer=lambda parameters: LaProp(parameters, lr=1e-2, warmup=3),
+        critic_optimizer=lambda parameters: LaProp(parameters, lr=1e-2, warmup=3),
+        clipping=AdaptiveClipping(),
+        generator=seeded(seed),
+    )
+
+
+def packed(trainer: BehaviorTrainer) -> bytes:
+    file = io.BytesIO()
+    torch.save(trainer.state_dict(), file)
+    return file.getvalue()
+
+
+def test_the_list_is_not_empty() -> None:
+    assert {"cloning", "dreamer_v1", "dreamer_v2", "dreamer_v2_atari", "dreamer_v3"} <= set(NAMES)
+
+
+@pytest.mark.parametrize(("name", "discrete"), CASES)
+def test_a_step_trains_every_network_and_nothing_of_the_world_model(name: str, discrete: bool) -> None:
+    trainer = trainer_of(name, discrete)
+    before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    started = {key: value.detach().clone() for key, value in trainer.behavior.named_parameters()}
+    for seed in range(2):  # a last layer that starts at zero lets nothing through at first
+        figures = trainer.step(data(discrete, seed)[1])
+    assert all(torch.equal(value, before[key]) for key, value in trainer.model.state_dict().items())
+    trained = {key for key, value in trainer.behavior.named_parameters() if value.requires_grad and key in started}
+    still = {key for key in trained if torch.equal(started[key], trainer.behavior.get_parameter(key))}
+    assert still == set()
+    assert trainer.behavior.headline in figures
+    assert all(torch.isfinite(value) for value in figures.values())
+    assert {f"loss/{key}" for key in trainer.behavior.networks()} <= figures.keys()
+
+
+@pytest.mark.parametrize(("name", "discrete"), CASES)
+def test_learning_goes_on_from_a_checkpoint_to_the_same_bytes(name: str, discrete: bool) -> None:
+    unbroken, broken = trainer_of(name, discrete), trainer_of(name, discrete)
+    for seed in range(4):
+        unbroken.step(data(discrete, seed)[1])
+    for seed in range(2):
+        broken.step(data(discrete, seed)[1])
+    resumed = trainer_of(name, discrete, seed=1)
+    assert packed(resumed) != packed(broken)
+    resumed.load_state_dict(torch.load(io.BytesIO(packed(broken)), weights_only=True))
+    for seed in range(2, 4):
+        resumed.step(data(discrete, seed)[1])
+    assert packed(resumed) == packed(unbroken)
+
+
+def test_what_the_generations_remember_is_in_the_checkpoint() -> None:
+    def remembered(name: str) -> set[str]:
+        state = trainer_of(name, discrete=True).state_dict()["behavior"]
+        return {key.partition(".")[0] + "." + key.rpartition(".")[2] for key in state} - {
+            f"{network}.{part}" for network in ("actor", "critic") for part in ("weight", "bias")
+        }
+
+    assert remembered("dreamer_v2") == {"slow_critic.updates", "slow_critic.weight", "slow_critic.bias"}
+    assert remembered("dreamer_v3") == {"actor_loss.spread", "slow_critic.weight", "slow_critic.bias"}
+    assert remembered("cloning") == set()
+
+
+def test_the_slow_critic_is_told_of_every_update() -> None:
+    second, third = trainer_of("dreamer_v2", discrete=False), trainer_of("dreamer_v3", discrete=False)
+    before = {key: value.clone() for key, value in third.behavior.slow_critic.state_dict().items()}
+    for seed in range(3):
+        second.step(data(False, seed)[1])
+        third.step(data(False, seed)[1])
+    assert int(second.behavior.slow_critic.updates) == 3
+    assert all(not torch.equal(value, before[key]) for key, value in third.behavior.slow_critic.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["dreamer_v2", "dreamer_v3"])
+def test_cloning_can_hold_an_actor_critic_near_the_data(name: str) -> None:
+    def likelihood(weight: float) -> float:
+        trainer = trainer_of(name, discrete=True, weight=weight)
+        always = torch.nn.functional.one_hot(torch.full((3, 6), 2), 4).float()
+        for _ in range(30):
+            trainer.step(replace(data(discrete=True)[1], action=always))
+        features = trainer.model.observe(data(discrete=True)[1], seeded()).features
+        return float(trainer.behavior.actor(features).probs[..., 2].mean().detach())
+
+    assert likelihood(10.0) > 0.8 > likelihood(0.0)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "dreamer_v1"])
+def test_a_policy_over_choices_acts_with_the_likeliest_one_as_a_one_hot_row(name: str) -> None:
+    trainer = trainer_of(name, discrete=True)
+    trainer.step(data(discrete=True)[1])
+    _, batch = data(discrete=True)
+    policy = LatentPolicy(trainer.model, trainer.behavior.actor, generator=seeded())
+    generator = seeded()
+    state, action = None, torch.zeros(3, 4)
+    for t in range(4):
+        acted = policy.act({key: value[:, t] for key, value in batch.observations.items()}, batch.is_first[:, t])
+        row = replace(batch.slice_time(t, t + 1), action=action[:, None])
+        rollout = trainer.model.observe(row, generator, state)
+        state = rollout.posterior.map(lambda value: value[:, 0])
+        logits = trainer.behavior.actor(rollout.features[:, 0]).logits
+        action = torch.nn.functional.one_hot(logits.argmax(-1), 4).float()
+        assert torch.equal(acted, action)
+
+
+def test_dreamer_v1_still_says_what_it_needs() -> None:
+    with pytest.raises(UserError, match="choice among 4"):
+        trainer_of("dreamer_v1", discrete=True)

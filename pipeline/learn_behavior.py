@@ -69,7 +69,7 @@ def start(config: dict[str, Any], store: Store, behavior: Learner, model: Any) -
         actor_optimizer=build_part(settings["actor_optimizer"]),
         critic_optimizer=build_part(settings["critic_optimizer"]),
         clip_norm=settings["clip_norm"],
-        clipping=None if settings.get("clipping") is None else build_part(settings["clipping"]),
+        clipping=None if settings["clipping"] is None else build_part(settings["clipping"]),
         generator=torch.Generator(device).manual_seed(config["seed"]),
     )
     return Training(trainer, build_sampler(settings["batch"], store, seed=config["seed"]))

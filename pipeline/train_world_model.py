@@ -78,6 +78,7 @@ def start(config: dict[str, Any], store: Store, device: torch.device) -> Trainin
         objective,
         optimizer=build_part(settings["optimizer"]),
         clip_norm=settings["clip_norm"],
+        clipping=None if settings["clipping"] is None else build_part(settings["clipping"]),
         generator=generator,
         scheduler=None if settings["scheduler"] is None else build_part(settings["scheduler"]),
     )

@@ -1,6 +1,8 @@
 """Batches in memory: allocated once per batch, each window copied straight from the maps into its place."""
 
+import time
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 import numpy as np
 import torch
@@ -14,6 +16,8 @@ from dreamset.datasets.store import Store
 from dreamset.datasets.windows import Segment
 
 Columns = Mapping[str, Array]  # name in the store -> [B, T, ...]
+
+_DISK_SPEED = 3e9  # bytes a second; copying from memory is faster, and asking it to read ahead would cost a fifth
 
 
 def empty_batch(fields: DataSpec, size: int, length: int, *, pinned: bool = False) -> tuple[SequenceBatch, Columns]:
@@ -35,13 +39,20 @@ def copy_windows(store: Store, windows: Iterable[Iterable[Segment]], columns: Co
 
     NumPy releases the interpreter while it copies, also while it waits for the disk.
     """
-    for row, segments in enumerate(windows):
+    drawn = [list(segments) for segments in windows]
+    began = time.perf_counter()
+    if store.from_disk:
+        for episode, start, stop in chain.from_iterable(drawn):
+            store.will_need(episode, start, stop)
+    for row, segments in enumerate(drawn):
         filled = 0
         for episode, start, stop in segments:
             end = filled + stop - start
             for name, values in store.read(episode, start, stop).items():
                 columns[name][row, filled:end] = values
             filled = end
+    seconds = time.perf_counter() - began
+    store.from_disk = sum(values.nbytes for values in columns.values()) < _DISK_SPEED * seconds
 
 
 def _batch(spec: DataSpec, columns: Mapping[str, Tensor]) -> SequenceBatch:

@@ -37,9 +37,17 @@ class Shard:
     """The columns of one file: read-only views into it, or h5py datasets where the file is compressed."""
 
     columns: Mapping[str, Any]  # name -> [rows, ...], to be sliced
+    mapped: mmap.mmap
+    large: Sequence[tuple[int, int]]  # where each column of large rows begins in the file, and bytes of its rows
     lengths: Array  # [episodes] rows of each episode
     offsets: Array  # [episodes] first row of each episode
     returns: Array  # [episodes] sum of rewards
+
+    def will_need(self, first: int, last: int) -> None:
+        """Has the system read these rows of large columns in one go; a map by itself is read page by page."""
+        for offset, row in self.large:
+            begin = (offset + first * row) // mmap.PAGESIZE * mmap.PAGESIZE
+            self.mapped.madvise(mmap.MADV_WILLNEED, begin, offset + last * row - begin)
 
 
 def write_shard(
@@ -88,10 +96,17 @@ def open_shard(path: Path, specs: Mapping[str, ArraySpec], *, episodes: int, row
         if (offset := offsets[name]) is not None
     }
     figures = {name: columns.pop(name) for name in EPISODE_COLUMNS}
-    columns |= _compressed(path, sorted(wanted.keys() - columns.keys() - figures.keys()))
-    shard = Shard(columns, figures[EPISODE_ROWS], figures[EPISODE_OFFSET], figures[EPISODE_RETURN])
+    packed = _compressed(path, sorted(wanted.keys() - columns.keys() - figures.keys()))
+    large = [(offsets[name] or 0, values[:1].nbytes) for name, values in columns.items() if _is_large(values)]
+    columns |= packed
+    shard = Shard(columns, content, large, figures[EPISODE_ROWS], figures[EPISODE_OFFSET], figures[EPISODE_RETURN])
     _check_episodes(shard, rows, path)
     return shard
+
+
+def _is_large(values: Array) -> bool:
+    """Whether reading ahead pays: a row is a page or more. Not every system can be asked."""
+    return hasattr(mmap, "MADV_WILLNEED") and values[:1].nbytes >= mmap.PAGESIZE
 
 
 def _blocks(parts: Sequence[Array]) -> Iterator[Array]:

@@ -44,6 +44,7 @@ class Store:
         self._offsets = _offsets_in_shards(self.lengths, episodes)
         self._shards: OrderedDict[int, Shard] = OrderedDict()
         self._lock = Lock()
+        self.from_disk = True  # whether the last batch came at the speed of a disk; decides no content, only the way
 
     @classmethod
     def open(cls, path: str | Path) -> "Store":
@@ -89,6 +90,11 @@ class Store:
         first = int(self._offsets[episode])
         columns = self._shard(int(self._shard_of[episode])).columns
         return {name: values[first + start : first + end] for name, values in columns.items()}
+
+    def will_need(self, episode: int, start: int, stop: int) -> None:
+        """Says that these rows are read soon, so that a disk is read for many windows at a time."""
+        first = int(self._offsets[episode])
+        self._shard(int(self._shard_of[episode])).will_need(first + start, first + stop)
 
     def verify(self, on_shard: Callable[[], None] = lambda: None) -> None:
         """Reads every byte and compares it with the checksums; ``on_shard`` is called after each shard.

@@ -38,6 +38,7 @@ class Generated:
 
     episode_count: int
     frames: np.ndarray  # [more than an episode, EDGE, EDGE, 3]
+    copies: bool = False  # whether every episode has memory of its own, as a decoded one has
 
     def describe(self) -> SourceDescription:
         """Pictures and six actions."""
@@ -46,12 +47,13 @@ class Generated:
         return SourceDescription({"image": image}, {}, action, {"format": "generated"})
 
     def read(self, number: int) -> RawEpisode:
-        """Views of the block, except for the actions."""
+        """Frames of the block, actions and rewards of its own."""
         start = number * 37 % (len(self.frames) - TRANSITIONS - 1)
+        frames = self.frames[start : start + TRANSITIONS + 1]
         generator = np.random.default_rng(number)
         return RawEpisode(
             name=f"episode {number}",
-            observations={"image": self.frames[start : start + TRANSITIONS + 1]},
+            observations={"image": frames.copy() if self.copies else frames},
             actions=generator.uniform(-1, 1, (TRANSITIONS, ACTIONS)).astype(np.float32),
             rewards=generator.uniform(0, 1, TRANSITIONS).astype(np.float32),
             terminated=False,
@@ -151,7 +153,7 @@ def stream(gigabytes: float, root: Path) -> None:
     """Ingests and prints this process's peak memory."""
     episodes = max(2, int(gigabytes * 2**30 / ((TRANSITIONS + 1) * EDGE * EDGE * 3)))
     start = time.perf_counter()
-    ours(Generated(episodes, block()), root)
+    ours(Generated(episodes, block(), copies=True), root)
     elapsed = time.perf_counter() - start
     shutil.rmtree(root / "store")
     print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB, {elapsed:.0f} s")

@@ -1,5 +1,6 @@
 """What every transform offers."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ class Transform(Protocol):
         """The source as seen through the transform."""
 
 
-class EpisodeTransform:
+class EpisodeTransform(ABC):
     """A transform that looks at one episode at a time; subclasses are frozen dataclasses of their settings."""
 
     def columns(self, description: SourceDescription) -> SourceDescription:
@@ -26,9 +27,9 @@ class EpisodeTransform:
         """
         return description
 
+    @abstractmethod
     def apply(self, raw: RawEpisode) -> RawEpisode:
         """The episode after the transform."""
-        raise NotImplementedError
 
     def __call__(self, source: Source) -> Source:
         """The source with ``apply`` between it and its reader."""

@@ -1,5 +1,6 @@
 """Pictures: cut, made smaller, made grey. All of them take and give uint8 [N + 1, H, W, C]."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,13 +23,13 @@ class ImageTransform(EpisodeTransform):
 
     only: Sequence[str] | None
 
+    @abstractmethod
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """[H, W, C] after the transform."""
-        raise NotImplementedError
 
+    @abstractmethod
     def frames(self, frames: Frames) -> Frames:
         """The pictures after the transform."""
-        raise NotImplementedError
 
     def columns(self, description: SourceDescription) -> SourceDescription:
         """The new shapes."""

@@ -1,9 +1,7 @@
 """Recording episodes into a local Minari dataset."""
 
-import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import minari
@@ -12,6 +10,7 @@ from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
 from dreamset.core.errors import UserError
+from dreamset.core.variables import environment_variable
 from dreamset.environments.actions import choices, numbers
 from dreamset.environments.rollouts import PolicyFactory, RecordedEpisode, record_episode
 from dreamset.environments.wrappers import Environment
@@ -59,7 +58,7 @@ def write_minari(
     single = next(iter(inner)) if len(inner) == 1 else None
     discrete = choices(environment)
     space = environment.observation_space if single is None else inner[single]
-    with _minari_root(root), warnings.catch_warnings():
+    with environment_variable("MINARI_DATASETS_PATH", str(root.resolve())), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # Minari's advice for datasets that will be published
         dataset: minari.MinariDataset | None = None
         for chunk in _chunks(_buffers(episodes, single, discrete), CHUNK):
@@ -117,17 +116,3 @@ def _chunks(items: Iterator[EpisodeBuffer], size: int) -> Iterator[list[EpisodeB
             chunk = []
     if chunk:
         yield chunk
-
-
-@contextmanager
-def _minari_root(root: Path) -> Iterator[None]:
-    """Minari finds its datasets through an environment variable only."""
-    before = os.environ.get("MINARI_DATASETS_PATH")
-    os.environ["MINARI_DATASETS_PATH"] = str(root.resolve())
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["MINARI_DATASETS_PATH"]
-        else:
-            os.environ["MINARI_DATASETS_PATH"] = before

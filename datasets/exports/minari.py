@@ -1,10 +1,8 @@
 """A Minari dataset: N + 1 observations and the N actions that follow them; privileged columns become infos."""
 
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +11,7 @@ from gymnasium import spaces
 
 from dreamset.core.files import replaced_folder
 from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec
+from dreamset.core.variables import environment_variable
 from dreamset.datasets.episode import RawEpisode
 from dreamset.datasets.store import Store
 from dreamset.datasets.store_source import StoreSource
@@ -38,7 +37,11 @@ def export_minari(store: Store, folder: Path, on_episode: Callable[[], None]) ->
     source = StoreSource(store.path)
     space = _observation_space(store.spec.observations)
     reference = store.info["source"]
-    with replaced_folder(folder) as fresh, _minari_root(fresh), warnings.catch_warnings():
+    with (
+        replaced_folder(folder) as fresh,
+        environment_variable("MINARI_DATASETS_PATH", str(fresh.resolve())),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore", UserWarning)  # Minari's advice for datasets that will be published
         dataset: minari.MinariDataset | None = None
         for chunk in _chunks(source, on_episode):
@@ -119,17 +122,3 @@ def _action_space(action: ActionSpec) -> spaces.Space[Any]:
     if action.discrete:
         return spaces.Discrete(action.size)
     return spaces.Box(np.array(action.low, np.float32), np.array(action.high, np.float32), dtype=np.float32)
-
-
-@contextmanager
-def _minari_root(root: Path) -> Iterator[None]:
-    """Minari finds its datasets through an environment variable only."""
-    before = os.environ.get("MINARI_DATASETS_PATH")
-    os.environ["MINARI_DATASETS_PATH"] = str(root.resolve())
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["MINARI_DATASETS_PATH"]
-        else:
-            os.environ["MINARI_DATASETS_PATH"] = before

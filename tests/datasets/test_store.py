@@ -1,4 +1,5 @@
 import json
+import mmap
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store
+from dreamset.datasets.shard import Shard
 
 
 @pytest.fixture
@@ -250,3 +252,24 @@ def test_an_incomplete_entry_of_dataset_json_is_named_on_opening(shard, change):
 
 def break_dtype(manifest: dict[str, Any]) -> None:
     manifest["spec"]["observations"]["state"]["dtype"] = "float33"
+
+
+class Advised:
+    """Stands for the map and hears which bytes are asked for."""
+
+    def __init__(self) -> None:
+        self.ranges: list[tuple[int, int]] = []
+
+    def madvise(self, _option: int, start: int, length: int) -> None:
+        self.ranges.append((start, start + length))
+
+
+def test_reading_ahead_asks_for_exactly_the_rows_rounded_to_a_page():
+    advised = Advised()
+    empty = np.zeros(0)
+    shard = Shard({}, advised, [(100, 5000)], empty, empty, empty)  # type: ignore[arg-type]
+    shard.will_need(3, 7)
+    ((start, stop),) = advised.ranges
+    assert stop == 100 + 7 * 5000
+    assert start % mmap.PAGESIZE == 0
+    assert 0 <= 100 + 3 * 5000 - start < mmap.PAGESIZE

@@ -40,6 +40,7 @@ class LatentPolicy:
             is_last=nothing,
             is_terminal=nothing,
             privileged={},
+            row=nothing.long(),
         )
         rollout = self.model.observe(row, self.generator, self._state)
         self._state = rollout.posterior.map(lambda value: value[:, 0])

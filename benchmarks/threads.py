@@ -35,7 +35,7 @@ trainer = WorldModelTrainer(model, objective, optimizer=build_part(settings["opt
 rows = settings["batch"]["size"], settings["batch"]["length"]
 false = torch.zeros(rows, dtype=torch.bool)
 batch = SequenceBatch({"image": torch.randint(0, 256, (*rows, 32, 32, 3), dtype=torch.uint8)},
-                      torch.rand(*rows, 1), torch.rand(rows), false, false, false, {})
+                      torch.rand(*rows, 1), torch.rand(rows), false, false, false, {}, false.long())
 times = []
 for _ in range(8):
     began = time.perf_counter()

@@ -38,6 +38,7 @@ class SequenceBatch:
     is_last: Tensor  # [B, T] bool
     is_terminal: Tensor  # [B, T] bool: a true end, never a time limit
     privileged: Mapping[str, Tensor]  # name -> [B, T, ...]
+    row: Tensor  # [B, T] int64: which row of the dataset it is, the same whenever it is drawn
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "SequenceBatch":
         """A batch with ``function`` applied to every tensor."""
@@ -49,6 +50,7 @@ class SequenceBatch:
             is_last=function(self.is_last),
             is_terminal=function(self.is_terminal),
             privileged={name: function(value) for name, value in self.privileged.items()},
+            row=function(self.row),
         )
 
     def to(self, device: torch.device) -> "SequenceBatch":

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from dreamset.core.records import SequenceBatch
-from dreamset.core.spec import DataSpec
+from dreamset.core.spec import ArraySpec, DataSpec
 from dreamset.datasets.episode import Array
 from dreamset.datasets.layout import ACTION, IS_FIRST, IS_LAST, IS_TERMINAL, PRIVILEGED, REWARD, column_specs
 from dreamset.datasets.store import Store
 from dreamset.datasets.windows import Segment
 
 Columns = Mapping[str, Array]  # name in the store -> [B, T, ...]
+
+ROW = "/row"  # SequenceBatch.row beside the store's columns, none of which can have this name
 
 _DISK_SPEED = 3e9  # bytes a second; copying from memory is faster, and asking it to read ahead would cost a fifth
 
@@ -30,7 +32,8 @@ def empty_batch(fields: DataSpec, size: int, length: int, *, pinned: bool = Fals
         pinned: whether in page-locked memory, from which a GPU copies by itself.
     """
     allocate = _pinned if pinned else _plain
-    tensors = {name: allocate((size, length, *spec.shape), spec.dtype) for name, spec in column_specs(fields).items()}
+    specs = column_specs(fields) | {ROW: ArraySpec((), "int64")}
+    tensors = {name: allocate((size, length, *spec.shape), spec.dtype) for name, spec in specs.items()}
     return _batch(fields, tensors), {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
@@ -50,6 +53,8 @@ def copy_windows(store: Store, windows: Iterable[Iterable[Segment]], columns: Co
             end = filled + stop - start
             for name, values in store.read(episode, start, stop).items():
                 columns[name][row, filled:end] = values
+            first = int(store.first_rows[episode])
+            columns[ROW][row, filled:end] = np.arange(first + start, first + stop)
             filled = end
     seconds = time.perf_counter() - began
     store.from_disk = sum(values.nbytes for values in columns.values()) < _DISK_SPEED * seconds
@@ -64,6 +69,7 @@ def _batch(spec: DataSpec, columns: Mapping[str, Tensor]) -> SequenceBatch:
         is_last=columns[IS_LAST],
         is_terminal=columns[IS_TERMINAL],
         privileged={name: columns[PRIVILEGED + name] for name in spec.privileged},
+        row=columns[ROW],
     )
 
 

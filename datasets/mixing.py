@@ -6,12 +6,15 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
+import numpy as np
+
 from dreamset.core.errors import UserError
 from dreamset.core.spec import DataSpec
-from dreamset.datasets.batches import Columns
+from dreamset.datasets.batches import ROW, Columns
 from dreamset.datasets.sampler import WindowSource
 from dreamset.datasets.stream import BatchStream
 
+ROWS_OF_A_SOURCE = 2**40  # more than any has: keeps the numbers of different sources' rows apart
 GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples modulo 1 spread as evenly as any number's
 
 
@@ -65,6 +68,7 @@ class MixedSampler(BatchStream):
             if stop > start:
                 part = {name: values[start:stop] for name, values in columns.items()}
                 source.fill(part, self._generator(number, place))
+                np.add(part[ROW], place * ROWS_OF_A_SOURCE, out=part[ROW])
 
     def _borders(self, number: int) -> list[int]:
         offset = round(number * GOLDEN % 1, 9) % 1  # so far below 1 that no sum is rounded up to the next integer

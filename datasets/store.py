@@ -35,6 +35,7 @@ class Store:
             np.dtype(spec.dtype)  # says so here if it is none
         index = read_index(path, info["index_sha256"])
         self.lengths: Indices = index.rows  # [episodes] rows
+        self.first_rows: Indices = np.cumsum(index.rows) - index.rows  # [episodes] rows of all episodes before
         self.returns: NDArray[np.float64] = index.returns  # [episodes]
         self._splits = {name: np.flatnonzero(index.split == code) for code, name in enumerate(info["splits"])}
         self._entries = tuple(self._checked_entry(entry) for entry in info["shards"])

@@ -123,6 +123,7 @@ def _first_rows(model: WorldModel, episodes: list[RecordedEpisode], rows: int, d
         is_last=nothing,
         is_terminal=nothing,
         privileged={},
+        row=nothing.long(),
     )
 
 

@@ -48,6 +48,7 @@ def tiny_batch(size: int = 3, length: int = 6, *, seed: int = 0) -> SequenceBatc
         is_last=rows == length - 1,
         is_terminal=(rows == length - 1) & (torch.arange(size)[:, None] % 2 == 0),
         privileged={"truth": walk[..., :2]},
+        row=1000 * torch.arange(size)[:, None] + rows,
     )
 
 

@@ -17,6 +17,7 @@ def counting_batch() -> SequenceBatch:
         is_last=count % 10 == 4,
         is_terminal=count == 14,
         privileged={"truth": -count[..., None].float()},
+        row=count + 300,
     )
 
 
@@ -45,6 +46,7 @@ def test_slice_time_keeps_the_same_rows_of_every_column() -> None:
     assert torch.equal(part.action[..., 0], rows + 100)
     assert torch.equal(part.reward, rows + 200)
     assert torch.equal(part.privileged["truth"][..., 0], -rows)
+    assert torch.equal(part.row, rows.long() + 300)
     last = counting_batch().slice_time(4, 5)
     assert last.is_last.all()
     assert last.is_terminal.squeeze(1).tolist() == [False, True]

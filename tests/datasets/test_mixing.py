@@ -7,7 +7,7 @@ import torch
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ArraySpec
 from dreamset.datasets import write_store
-from dreamset.datasets.mixing import MixedSampler, Part
+from dreamset.datasets.mixing import ROWS_OF_A_SOURCE, MixedSampler, Part
 from dreamset.datasets.sampler import WindowSource
 from dreamset.datasets.strategies import UniformEpisodes
 
@@ -49,6 +49,12 @@ def test_every_source_fills_its_share_of_each_batch(sources):
     sampler = mixed(sources, 3.0, 1.0)
     for _ in range(20):
         assert online(sampler.sample()) == [False] * 6 + [True] * 2
+
+
+def test_rows_of_different_sources_have_different_numbers(sources):
+    batch = mixed(sources, 1.0, 1.0).sample()
+    assert set((batch.row[:4] // ROWS_OF_A_SOURCE).flatten().tolist()) == {0}
+    assert set((batch.row[4:] // ROWS_OF_A_SOURCE).flatten().tolist()) == {1}
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,15 @@ def test_a_window_holds_consecutive_rows_of_one_episode(make_store, shard_bytes)
     assert not batch.is_last[:, :-1].any()
 
 
+def test_rows_are_numbered_through_the_whole_dataset_whatever_the_window_and_the_shard(make_store):
+    store = make_store(6, 19, 3, 29, shard_bytes=1)  # transitions: one row less
+    before = torch.tensor([0, 7, 27, 31])
+    for crossing in (False, True):
+        batch = SequenceSampler(store, split="train", batch_size=64, length=5, seed=0, crossing=crossing).sample()
+        count = batch.observations["state"][..., 0].long()
+        assert torch.equal(batch.row, before[count // 1000] + count % 1000)
+
+
 def test_flags_mark_ends_and_only_true_ends_are_terminal(make_store):
     store = make_store(4, 4, 4, 4)  # even episodes terminate, odd ones are cut
     for split in ("train", "validation"):

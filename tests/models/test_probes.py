@@ -74,6 +74,7 @@ def test_open_loop_row_k_follows_the_action_of_row_k_and_begins_at_the_posterior
         is_last=batch.is_last,
         is_terminal=batch.is_terminal,
         privileged={},
+        row=batch.row,
     )
     posterior = LatentState(rows[..., None], -rows[..., None])
     rollout = Rollout(rows[..., None], posterior, rows[..., None], rows[..., None], posterior.features)

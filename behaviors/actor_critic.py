@@ -39,7 +39,7 @@ class BehaviorLosses:
     actor: Tensor
     critic: Tensor
     imagined_return: Tensor  # mean V_0
-    imagined_reward: Tensor  # mean predicted reward per step
+    imagined_terms: Mapping[str, Tensor]  # mean per step of each term of the reward
     action_entropy: Tensor  # mean -ln pi of the imagined actions, in nats
     return_scale: Tensor  # what the normaliser divides by
 
@@ -51,7 +51,7 @@ class Imagined:
     features: Tensor  # [H + 1, N, F]
     draws: Tensor  # [H, N, A] as the actor drew them, before they were clipped to the bounds
     surprise: Tensor  # mean -ln pi of the draws
-    reward: Tensor  # [H + 1, N]
+    terms: Mapping[str, Tensor]  # [H + 1, N] of the reward
     discount: Tensor  # [H + 1, N] discount times probability of going on
     returns: Tensor  # [H, N] V_t
 
@@ -109,9 +109,9 @@ class ImaginationActorCritic(Learner):
             cloning = cloning_loss(self.actor, experience.demonstrations)
             actor = actor + self.cloning_weight * cloning
             figures["cloning/log_prob"] = -cloning.detach()
+        figures |= {f"imagination/{name}": mean for name, mean in losses.imagined_terms.items()}
         figures |= {
             "imagination/lambda_return": losses.imagined_return,
-            "imagination/reward": losses.imagined_reward,
             "imagination/action_entropy": losses.action_entropy,
             "imagination/return_scale": losses.return_scale,
         }
@@ -134,7 +134,7 @@ class ImaginationActorCritic(Learner):
             actor=self.actor_loss(imagined.returns, baseline, weights, decisions),
             critic=-(weights * log_likelihood).mean(),
             imagined_return=imagined.returns[0].detach().mean(),
-            imagined_reward=imagined.reward.detach().mean(),
+            imagined_terms={name: term.detach().mean() for name, term in imagined.terms.items()},
             action_entropy=imagined.surprise,
             return_scale=self.actor_loss.normalizer.scale.detach().clone(),
         )
@@ -159,7 +159,8 @@ class ImaginationActorCritic(Learner):
             return draw.clamp(-1, 1)
 
         trajectory = model.imagine(start, policy, horizon=self.horizon, generator=generator)
-        rewards = reward(trajectory)
+        terms = reward(trajectory, model)
+        rewards = torch.stack(list(terms.values())).sum(0)  # [H + 1, N]
         discounts = self.discount * model.continuation(trajectory.features)
         target = self.slow_critic.target(self.critic)
         with frozen(target):
@@ -168,7 +169,7 @@ class ImaginationActorCritic(Learner):
             features=trajectory.features,
             draws=torch.stack(draws),
             surprise=torch.stack(surprises).mean(),
-            reward=rewards,
+            terms=terms,
             discount=discounts,
             returns=lambda_return(rewards[:-1], values, discounts[:-1], lambda_=self.lambda_),
         )

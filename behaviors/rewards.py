@@ -1,26 +1,57 @@
 """Reward functions of imagined trajectories: the seam where penalties and bonuses enter."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from dreamset.behaviors.penalty_weights import PenaltyWeight
+from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory
+from dreamset.models.ensemble import Spread
 from dreamset.models.world_model import WorldModel
 
 
-class RewardFunction(Protocol):
-    """What a learner maximises on an imagined trajectory."""
+class RewardFunction(nn.Module, ABC):
+    """What a learner maximises on an imagined trajectory. What it remembers is in its ``state_dict``."""
 
-    def __call__(self, trajectory: ImaginedTrajectory) -> Tensor:
-        """Reward on arrival at every row, [H + 1, N]."""
+    @abstractmethod
+    def forward(self, trajectory: ImaginedTrajectory, model: WorldModel) -> Mapping[str, Tensor]:
+        """Terms on arrival at every row, [H + 1, N] each, by name; their sum is maximised."""
 
 
-class PredictedReward:
-    """The world model's own expectation of the task's reward."""
+class PredictedReward(RewardFunction):
+    """The world model's own expectation of the task's reward, E[r | s]."""
 
-    def __init__(self, model: WorldModel) -> None:
-        self.model = model
+    def forward(self, trajectory: ImaginedTrajectory, model: WorldModel) -> Mapping[str, Tensor]:
+        """``reward`` alone."""
+        return {"reward": model.reward(trajectory.features)}
 
-    def __call__(self, trajectory: ImaginedTrajectory) -> Tensor:
-        """E[r | s] at every row, [H + 1, N]."""
-        return self.model.reward(trajectory.features)
+
+class PenalizedReward(RewardFunction):
+    """E[r | s] - lambda u(s): pessimism about states of which the ensemble is uncertain.
+
+    A policy that only looks at predicted rewards goes where the model is wrong in its favour, and nothing recorded
+    contradicts it (MOPO, Yu et al. 2020; with latent states LOMPO and Offline DreamerV2).
+    """
+
+    def __init__(self, *, spread: Spread, weight: PenaltyWeight) -> None:
+        super().__init__()
+        self.spread = spread
+        self.weight = weight
+
+    def forward(self, trajectory: ImaginedTrajectory, model: WorldModel) -> Mapping[str, Tensor]:
+        """``reward`` and ``penalty``, which is at most zero.
+
+        Raises:
+            UserError: if the world model has no ensemble.
+        """
+        if model.ensemble is None:
+            raise UserError(
+                "the reward is penalised by the disagreement of an ensemble, but the world model was trained without; "
+                "add world_model/ensemble=priors and train it again, or take reward=predicted"
+            )
+        state = model.dynamics.state_of(trajectory.features)
+        members = model.ensemble(state.deterministic)  # [K, H + 1, N, P]
+        uncertainty = self.spread(model.dynamics.latent, members, state.stochastic)  # [H + 1, N]
+        return {"reward": model.reward(trajectory.features), "penalty": -self.weight(uncertainty) * uncertainty}

@@ -26,6 +26,15 @@ class Latent(Protocol):
     def mode(self, parameters: Tensor) -> Tensor:
         """The most likely z [..., Z]."""
 
+    def mean(self, parameters: Tensor) -> Tensor:
+        """E[z], [..., Z]."""
+
+    def variance(self, parameters: Tensor) -> Tensor:
+        """Var[z] of every element by itself, [..., Z]."""
+
+    def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
+        """ln p(value) of a draw [..., Z] in nats, [...]."""
+
     def kl(self, left: Tensor, right: Tensor) -> Tensor:
         """KL(left || right) in nats, [...]."""
 
@@ -53,6 +62,19 @@ class GaussianLatent:
     def mode(self, parameters: Tensor) -> Tensor:
         """The mean."""
         return parameters[..., : self.size]
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        """As the mode."""
+        return self.mode(parameters)
+
+    def variance(self, parameters: Tensor) -> Tensor:
+        """std^2."""
+        return self.mean_and_std(parameters)[1].square()
+
+    def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
+        """-sum_i ((z_i - m_i) / s_i)^2 / 2 + ln s_i + ln(2 pi) / 2."""
+        mean, std = self.mean_and_std(parameters)
+        return -(0.5 * ((value - mean) / std).square() + std.log() + 0.5 * math.log(2 * math.pi)).sum(-1)
 
     def kl(self, left: Tensor, right: Tensor) -> Tensor:
         """sum_i ln(s_r / s_l) + (s_l^2 + (m_l - m_r)^2) / (2 s_r^2) - 1/2."""
@@ -96,6 +118,19 @@ class CategoricalLatent:
     def mode(self, parameters: Tensor) -> Tensor:
         """The most likely class of every variable, one-hot."""
         return self.distribution(parameters).mode.flatten(-2)
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        """The probabilities."""
+        return self.distribution(parameters).probs.flatten(-2)
+
+    def variance(self, parameters: Tensor) -> Tensor:
+        """p (1 - p)."""
+        probability = self.mean(parameters)
+        return probability * (1 - probability)
+
+    def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
+        """sum over variables of ln p of the class that was drawn."""
+        return self.distribution(parameters).log_prob(self._variables(value)).sum(-1)
 
     def kl(self, left: Tensor, right: Tensor) -> Tensor:
         """sum over variables and classes of p_l (ln p_l - ln p_r)."""

@@ -12,6 +12,7 @@ Time diagram of ``observe``; row ``t`` is arrival at time ``t``::
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -124,7 +125,10 @@ class RSSM(nn.Module):
         self.feature_size = deterministic + latent.size
         self.from_stochastic = style.linear(latent.size, hidden, bias=self.inputs.stochastic_bias)
         self.from_action = style.linear(action_size, hidden)
-        self.prior_head = mlp(deterministic, latent.parameter_size, hidden=hidden, layers=prior_layers, style=style)
+        self.new_prior = partial(
+            mlp, deterministic, latent.parameter_size, hidden=hidden, layers=prior_layers, style=style
+        )  # makes a fresh network like the prior's
+        self.prior_head = self.new_prior()
         self.from_deterministic = style.linear(deterministic, hidden, bias=False)
         self.from_embedding = style.linear(embedding_size, hidden)
         self.after_observation = style.after(hidden)
@@ -134,6 +138,10 @@ class RSSM(nn.Module):
         """The state before any observation: zeros."""
         weight = self.posterior_out.weight
         return LatentState(weight.new_zeros(batch, self.cell.size), weight.new_zeros(batch, self.latent.size))
+
+    def state_of(self, features: Tensor) -> LatentState:
+        """The state whose features these are, [..., F]."""
+        return LatentState(*features.split([self.cell.size, self.latent.size], dim=-1))
 
     def observe(
         self,

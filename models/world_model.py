@@ -10,6 +10,7 @@ from dreamset.core.spec import DataSpec
 from dreamset.models.distributions import Distribution
 from dreamset.models.divergences import Divergence
 from dreamset.models.encoders import Encoder
+from dreamset.models.ensemble import PriorEnsemble
 from dreamset.models.rssm import RSSM, Policy
 
 Head = Callable[[Tensor], Distribution]
@@ -29,6 +30,7 @@ class WorldModel(nn.Module):
         divergence: what pulls posterior and prior together.
         reward_weight: factor of the reward's loss.
         continue_weight: factor of the continuation's loss.
+        ensemble: makes further priors that tell how certain the model is; none unless given.
         continue_discount: gamma if the head is to predict gamma (1 - terminal) as a soft target, as Dreamer v2 and v3
             do, instead of 1 - terminal; ``continuation`` divides by it again.
     """
@@ -45,6 +47,7 @@ class WorldModel(nn.Module):
         reward_weight: float = 1.0,
         continue_weight: float = 1.0,
         continue_discount: float = 1.0,
+        ensemble: Callable[[RSSM], PriorEnsemble] | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -56,6 +59,7 @@ class WorldModel(nn.Module):
         self.reward_weight = reward_weight
         self.continue_weight = continue_weight
         self.continue_discount = continue_discount
+        self.ensemble = None if ensemble is None else ensemble(self.dynamics)
 
     @property
     def feature_size(self) -> int:
@@ -96,10 +100,15 @@ class WorldModel(nn.Module):
         return self.continue_head(features).mean / self.continue_discount
 
     def losses(self, rollout: Rollout, batch: SequenceBatch) -> dict[str, Loss]:
-        """-ln p(r_t | s_t), -ln p(c_t | s_t) where there is a head, and the KL terms: what all objectives share."""
+        """-ln p(r_t | s_t), -ln p(c_t | s_t) where there is a head, and the KL terms: what all objectives share.
+
+        An ensemble adds its own, which moves nothing but its members.
+        """
         result = self.divergence(self.dynamics.latent, rollout.posterior_parameters, rollout.prior_parameters)
         result["reward"] = Loss(-self.reward_head(rollout.features).log_prob(batch.reward), self.reward_weight)
         if self.continue_head is not None:
             target = self.continue_discount * (~batch.is_terminal)
             result["continue"] = Loss(-self.continue_head(rollout.features).log_prob(target), self.continue_weight)
+        if self.ensemble is not None:
+            result["ensemble"] = self.ensemble.loss(self.dynamics.latent, rollout, batch.row)
         return result

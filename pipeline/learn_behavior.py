@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from dreamset.behaviors.base import Learner
-from dreamset.behaviors.rewards import PredictedReward
+from dreamset.behaviors.rewards import RewardFunction
 from dreamset.core.files import file_sha256, replaced_folder
 from dreamset.datasets import Store
 from dreamset.pipeline import tracking
@@ -62,10 +62,11 @@ def start(config: dict[str, Any], store: Store, behavior: Learner, model: Any) -
     """A fresh learner and a sampler at its first draw."""
     settings = config["training"]
     device = next(behavior.parameters()).device
+    reward: RewardFunction = build_part(config["reward"])
     trainer = BehaviorTrainer(
         model,
         behavior,
-        PredictedReward(model),
+        reward.to(device),
         actor_optimizer=build_part(settings["actor_optimizer"]),
         critic_optimizer=build_part(settings["critic_optimizer"]),
         clip_norm=settings["clip_norm"],
@@ -102,7 +103,7 @@ def finish(
     metrics["cost/behavior_updates"] = learning.update
     metrics["cost/behavior_seconds"] = round(learning.seconds, 1)
     with replaced_folder(output) as fresh:
-        lineage = {**described.lineage, "feature_size": learning.trainer.model.feature_size}
+        lineage = {**described.lineage, "reward": config["reward"], "feature_size": learning.trainer.model.feature_size}
         saved = SavedModel(config["behavior"], described.spec, lineage)
         save_model(fresh / "model", learning.trainer.behavior, saved)
         write_csv(fresh / "imagination.csv", learning.history)

@@ -102,6 +102,7 @@ def learn_behavior(config: Config) -> StageConfig:
         "seed": config["seed"],
         "device": config["device"],
         "behavior": config["behavior"],
+        "reward": config["reward"],
         "training": config["behavior_training"],
         "store": f"{config['paths']['stores']}/{config['dataset']['name']}",
         "world_model": f"{_output(config, 'world_model')}/model",

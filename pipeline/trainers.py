@@ -122,9 +122,10 @@ class BehaviorTrainer:
         return losses | dict(learned.figures) | {f"gradient_norm/{name}": norm for name, norm in norms.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Networks and what else the learner remembers, optimisers and generator."""
+        """Networks and what else the learner and the reward remember, optimisers and generator."""
         return {
             "behavior": self.behavior.state_dict(),
+            "reward": self.reward.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "generator": self.generator.get_state(),
         }
@@ -132,6 +133,7 @@ class BehaviorTrainer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of ``state_dict``."""
         self.behavior.load_state_dict(state["behavior"])
+        self.reward.load_state_dict(state["reward"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.generator.set_state(state["generator"])

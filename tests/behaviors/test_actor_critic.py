@@ -39,7 +39,7 @@ def starts(model: WorldModel) -> LatentState:
 
 
 def losses_of(behavior: ImaginationActorCritic, model: WorldModel) -> BehaviorLosses:
-    return behavior.losses(model, starts(model), PredictedReward(model), seeded())
+    return behavior.losses(model, starts(model), PredictedReward(), seeded())
 
 
 def gradients(loss: Tensor, network: object) -> list[Tensor | None]:
@@ -62,7 +62,7 @@ def test_a_step_changes_every_weight_of_actor_and_critic_and_nothing_of_the_worl
     trainer = BehaviorTrainer(
         model,
         behavior,
-        PredictedReward(model),
+        PredictedReward(),
         actor_optimizer=build_part(settings["actor_optimizer"]),
         critic_optimizer=build_part(settings["critic_optimizer"]),
         clip_norm=settings["clip_norm"],
@@ -176,7 +176,7 @@ def test_both_losses_equal_equations_7_and_8_written_out() -> None:
         lambda_=lambda_,
     )
     nowhere = LatentState(torch.zeros(count, 1), torch.zeros(count, 1))
-    losses = behavior.losses(world, nowhere, lambda trajectory: trajectory.features[..., 0], seeded())
+    losses = behavior.losses(world, nowhere, lambda trajectory, _: {"reward": trajectory.features[..., 0]}, seeded())
 
     target = np.zeros((horizon + 1, count))
     target[horizon] = value[horizon]
@@ -190,7 +190,7 @@ def test_both_losses_equal_equations_7_and_8_written_out() -> None:
     assert losses.actor.item() == pytest.approx(-(weight * target[:horizon]).mean())
     assert losses.critic.item() == pytest.approx(-(weight * log_density).mean())
     assert losses.imagined_return.item() == pytest.approx(target[0].mean())
-    assert losses.imagined_reward.item() == pytest.approx(reward.mean())
+    assert losses.imagined_terms["reward"].item() == pytest.approx(reward.mean())
 
 
 class DelayLine:
@@ -215,8 +215,8 @@ class DelayLine:
     def continuation(self, features: Tensor) -> Tensor:
         return torch.ones_like(features[..., 0])
 
-    def reward(self, trajectory: ImaginedTrajectory) -> Tensor:
-        return -(trajectory.features[..., 1] - self.goal).square()
+    def reward(self, trajectory: ImaginedTrajectory, _: object) -> dict[str, Tensor]:
+        return {"reward": -(trajectory.features[..., 1] - self.goal).square()}
 
 
 def test_a_reward_that_comes_two_steps_later_is_learned() -> None:

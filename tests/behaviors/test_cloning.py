@@ -131,7 +131,7 @@ def test_the_regulariser_adds_its_weight_times_the_cloning_loss_to_the_actor_alo
 
     def learned(weight: float) -> tuple[ImaginationActorCritic, dict[str, float]]:
         learner = regularised(weight)
-        result = learner.losses_on(experience, DelayLine(), lambda t: t.features[..., 1], seeded())
+        result = learner.losses_on(experience, DelayLine(), lambda t, _: {"reward": t.features[..., 1]}, seeded())
         assert ("cloning/log_prob" in result.figures) is (weight > 0)
         return learner, {name: float(loss.detach()) for name, loss in result.losses.items()}
 

@@ -111,7 +111,9 @@ def learner_of(
 
 
 def imagined(learner: ImaginationActorCritic, world: World) -> BehaviorLosses:
-    return learner.losses(world, nowhere(COUNT), lambda trajectory: trajectory.features[..., 0], seeded())
+    return learner.losses(
+        world, nowhere(COUNT), lambda trajectory, _: {"reward": trajectory.features[..., 0]}, seeded()
+    )
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.3, 1.0])
@@ -201,7 +203,7 @@ def test_actions_are_clipped_for_the_world_but_judged_as_they_were_drawn() -> No
         actor_loss=ActorLoss(gradient=Reinforce()),
     )
     start = LatentState(torch.zeros(4000, 1), torch.zeros(4000, 1))
-    losses = learner.losses(Watched(), start, lambda trajectory: trajectory.features[..., 1], seeded())
+    losses = learner.losses(Watched(), start, lambda trajectory, _: {"reward": trajectory.features[..., 1]}, seeded())
     action = seen[0].action
     assert action.abs().max() == 1
     assert (action.abs() == 1).float().mean() > 0.5
@@ -221,7 +223,7 @@ def test_imagination_keeps_a_graph_only_where_the_estimator_needs_it(gradient: R
 
     learner = generation("v2", ONE, gradient=gradient)
     start = LatentState(torch.zeros(5, 1), torch.zeros(5, 1))
-    losses = learner.losses(Watched(), start, lambda trajectory: trajectory.features[..., 1], seeded())
+    losses = learner.losses(Watched(), start, lambda trajectory, _: {"reward": trajectory.features[..., 1]}, seeded())
     assert graphs == [gradient.through_dynamics]
     assert losses.actor.requires_grad
     assert losses.critic.requires_grad
@@ -263,11 +265,11 @@ def generation(name: str, action: ActionSpec, **actor_loss: object) -> Imaginati
 GOAL, PAYOFF = 0.5, torch.tensor([0.0, 1.0, 0.3])
 
 
-def reward(trajectory: ImaginedTrajectory) -> Tensor:
+def reward(trajectory: ImaginedTrajectory, _: object) -> dict[str, Tensor]:
     """Of what left the delay line: near the goal, or the payoff of the choice."""
     size = trajectory.features.shape[-1] // 2
     arrived = trajectory.features[..., size:]
-    return -(arrived[..., 0] - GOAL).square() if size == 1 else arrived @ PAYOFF
+    return {"reward": -(arrived[..., 0] - GOAL).square() if size == 1 else arrived @ PAYOFF}
 
 
 def random_starts(action: ActionSpec, generator: torch.Generator) -> LatentState:
@@ -288,7 +290,7 @@ def test_a_reward_that_comes_two_steps_later_is_learned(name: str, action: Actio
     first = None
     for _ in range(400):
         losses = learner.losses(DelayLine(), random_starts(action, generator), reward, generator)
-        first = losses.imagined_reward.item() if first is None else first
+        first = losses.imagined_terms["reward"].item() if first is None else first
         optimizer.zero_grad()
         (losses.actor + losses.critic).backward()
         optimizer.step()
@@ -303,6 +305,6 @@ def test_a_reward_that_comes_two_steps_later_is_learned(name: str, action: Actio
     else:
         assert (mode - GOAL).abs().max() < 0.15
         expected = -(corners[:, 1] - GOAL).square() - 0.9 * (corners[:, 0] - GOAL).square()
-    assert losses.imagined_reward.item() > first
+    assert losses.imagined_terms["reward"].item() > first
     value = learner.critic(corners).mean.detach()
     assert torch.corrcoef(torch.stack([value, expected]))[0, 1] > 0.9

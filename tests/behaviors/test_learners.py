@@ -49,7 +49,7 @@ def trainer_of(name: str, discrete: bool, *, seed: int = 0, weight: float | None
     return BehaviorTrainer(
         model,
         learner,
-        PredictedReward(model),
+        PredictedReward(),
         actor_optimizer=lambda parameters: LaProp(parameters, lr=1e-2, warmup=3),
         critic_optimizer=lambda parameters: LaProp(parameters, lr=1e-2, warmup=3),
         clipping=AdaptiveClipping(),

@@ -42,6 +42,19 @@ def test_log_probability_and_entropy_of_the_mixed_distribution(unimix: float) ->
 
 
 @every_mix
+def test_moments_and_density_of_the_latent(unimix: float) -> None:
+    logits = draw(5, VARIABLES * CLASSES)
+    latent = CategoricalLatent(VARIABLES, CLASSES, unimix=unimix)
+    probs = numpy_probs(logits.reshape(5, VARIABLES, CLASSES), unimix)
+    chosen = np.eye(CLASSES)[np.random.default_rng(1).integers(CLASSES, size=(5, VARIABLES))]
+    raw = torch.from_numpy(logits)
+    np.testing.assert_allclose(latent.mean(raw).numpy(), probs.reshape(5, -1), rtol=1e-12)
+    np.testing.assert_allclose(latent.variance(raw).numpy(), (probs - probs**2).reshape(5, -1), rtol=1e-9)
+    got = latent.log_prob(raw, torch.from_numpy(chosen.reshape(5, -1)))
+    np.testing.assert_allclose(got.numpy(), np.log((probs * chosen).sum(-1)).sum(-1), rtol=1e-12)
+
+
+@every_mix
 def test_samples_are_one_hot_and_follow_the_probabilities(unimix: float) -> None:
     logits = torch.tensor([2.0, 0.0, -1.0, -6.0]).expand(200_000, CLASSES)
     distribution = OneHotCategorical(logits, unimix)

@@ -63,6 +63,17 @@ def test_entropy_equals_the_closed_form() -> None:
     np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12)
 
 
+def test_moments_and_density_equal_the_closed_forms() -> None:
+    raw, value = parameters(0, 4, 5), np.random.default_rng(1).normal(size=(4, 5, 3))
+    mean, std = mean_and_std(raw)
+    latent = GaussianLatent(3, min_std=MIN_STD)
+    np.testing.assert_allclose(latent.mean(torch.from_numpy(raw)).numpy(), mean, rtol=0)
+    np.testing.assert_allclose(latent.variance(torch.from_numpy(raw)).numpy(), std**2, rtol=1e-12)
+    expected = np.log(np.exp(-((value - mean) ** 2) / (2 * std**2)) / np.sqrt(2 * np.pi * std**2)).sum(axis=-1)
+    got = latent.log_prob(torch.from_numpy(raw), torch.from_numpy(value))
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-9)
+
+
 def test_sample_is_mean_plus_std_times_noise_and_differentiable_in_both() -> None:
     raw = parameters(0, 6)
     mean, std = mean_and_std(raw)

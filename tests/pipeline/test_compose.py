@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dreamset.behaviors.rewards import PenalizedReward
 from dreamset.core.errors import UserError
 from dreamset.pipeline.compose import compose
+from dreamset.pipeline.runtime import build_part
 
 
 def test_presets_and_overrides_reach_every_part_that_shares_a_size() -> None:
@@ -43,6 +45,20 @@ def test_paper_preset_is_the_published_scale() -> None:
 @pytest.mark.parametrize("dataset", ["pendulum_pixels", "pendulum_state"])
 def test_every_preset_composes_with_every_dataset(name: str, dataset: str) -> None:
     assert compose([f"preset={name}", f"dataset={dataset}"])["choices"]["preset"] == name
+
+
+@pytest.mark.parametrize("spread", ["mean_disagreement", "log_probability_spread", "mixture_spread"])
+@pytest.mark.parametrize("weight", ["fixed", "tuned"])
+@pytest.mark.parametrize(
+    "generation", ["dreamer_v1", "dreamer_v1_continue", "dreamer_v2", "dreamer_v2_atari", "dreamer_v3"]
+)
+def test_every_generation_can_be_pessimistic(generation: str, spread: str, weight: str) -> None:
+    chosen = [f"reward={spread}", f"reward/weight={weight}", "world_model/ensemble=priors"]
+    config = compose(["preset=tiny", f"world_model={generation}", *chosen])
+    assert config["world_model"]["ensemble"]["members"] == 7
+    reward = build_part(config["reward"])
+    assert isinstance(reward, PenalizedReward)
+    assert type(reward.weight).__name__.lower() == f"{weight}weight"
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,33 @@ def test_a_killed_behavior_learning_ends_where_an_unbroken_one_would(
     assert POLICY.read_bytes() == unbroken
 
 
+def test_a_killed_pessimistic_learning_ends_where_an_unbroken_one_would(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ["world_model/ensemble=priors", "reward=mean_disagreement", "reward/weight=tuned"]
+    train_world_model.run(configure("train_world_model", *overrides))
+    config = configure("learn_behavior", *overrides)
+    learn_behavior.run(config)
+    unbroken = POLICY.read_bytes()
+    curves = pd.read_csv("runs/behavior/reconstruction-0/imagination.csv")
+    assert (curves["imagination/penalty"] < 0).all()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(patch, 3)
+        learn_behavior.run(config)
+    with monkeypatch.context() as patch:
+        kill_after(patch, 1)
+        learn_behavior.run(config)
+    assert POLICY.read_bytes() == unbroken
+    learn_behavior.run(configure("learn_behavior", overrides[0], "reward=predicted"))
+    assert POLICY.read_bytes() != unbroken
+
+
+def test_pessimism_without_an_ensemble_says_what_to_choose(configure: Configure) -> None:
+    train_world_model.run(configure("train_world_model"))
+    with pytest.raises(UserError, match="world_model/ensemble=priors"):
+        learn_behavior.run(configure("learn_behavior", "reward=mixture_spread"))
+
+
 def test_another_configuration_never_goes_on_from_a_checkpoint(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,61 @@
+"""How many units of reward a unit of uncertainty costs."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from dreamset.core.errors import UserError
+
+
+class PenaltyWeight(nn.Module, ABC):
+    """lambda. What it remembers is in its ``state_dict``."""
+
+    @abstractmethod
+    def forward(self, uncertainty: Tensor) -> Tensor:
+        """A scalar without gradient, after a look at the uncertainty of an update's trajectories."""
+
+
+class FixedWeight(PenaltyWeight):
+    """The same number at all times."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        if value < 0:
+            raise UserError(f"the weight of the penalty is {value}, allowed is 0 or more; set reward.weight.value")
+        self.value = value
+
+    def forward(self, uncertainty: Tensor) -> Tensor:
+        """The number."""
+        return uncertainty.new_tensor(self.value)
+
+
+class TunedWeight(PenaltyWeight):
+    """Such that the mean penalty is ``target`` units of reward per step, whatever the scale of the uncertainty.
+
+    lambda = target / u, u a moving average of the mean uncertainty. Offline DreamerV2's code descends
+    ln lambda (lambda u - target) instead; that has the same fixed point, but walks there in steps of a learning rate.
+    """
+
+    average: Tensor
+    updates: Tensor
+
+    def __init__(self, target: float, *, decay: float = 0.99) -> None:
+        super().__init__()
+        if target < 0 or not 0 <= decay < 1:
+            raise UserError(
+                f"a tuned penalty has target {target} and decay {decay}, allowed are a target of 0 or more and a decay "
+                f"from 0 to below 1; set reward.weight.target and reward.weight.decay"
+            )
+        self.target = target
+        self.decay = decay
+        self.register_buffer("average", torch.zeros(()))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+
+    def forward(self, uncertainty: Tensor) -> Tensor:
+        """target / u; while training, u first takes in this update."""
+        if self.training:
+            self.updates += 1
+            self.average.lerp_(uncertainty.detach().mean(), 1 - self.decay)
+        mean = self.average / (1 - self.decay ** self.updates.clamp_min(1))  # it began at zero
+        return self.target / mean.clamp_min(torch.finfo(mean.dtype).tiny)

@@ -1,0 +1,86 @@
+"""Reward functions: what pessimism takes away, and how its weight finds its size."""
+
+import numpy as np
+import pytest
+import torch
+
+from dreamset.behaviors.penalty_weights import FixedWeight, TunedWeight
+from dreamset.behaviors.rewards import PenalizedReward, PredictedReward
+from dreamset.core.errors import UserError
+from dreamset.core.records import ImaginedTrajectory
+from dreamset.models.ensemble import MeanDisagreement
+from dreamset.models.world_model import WorldModel
+from tests.builders import seeded, tiny_batch, tiny_model
+
+HORIZON = 4
+
+
+def imagined(model: WorldModel) -> ImaginedTrajectory:
+    start = model.observe(tiny_batch(), seeded()).posterior.map(lambda value: value.flatten(0, 1))
+    return model.imagine(start, lambda features: torch.tanh(features[:, :2]), horizon=HORIZON, generator=seeded(1))
+
+
+@pytest.mark.parametrize("generation", ["dreamer_v1", "dreamer_v2", "dreamer_v3"])
+def test_the_penalty_is_the_weight_times_the_disagreement_about_every_row(generation: str) -> None:
+    model = tiny_model(f"world_model={generation}", "world_model/ensemble=priors").double()
+    model.dynamics.latent.noise = lambda shape, _: torch.full((*shape, model.dynamics.latent.size), 0.1).double()
+    trajectory = ImaginedTrajectory(torch.randn(5, 3, model.feature_size, generator=seeded()).double(), torch.zeros(0))
+    terms = PenalizedReward(spread=MeanDisagreement(), weight=FixedWeight(2.5))(trajectory, model)
+    assert torch.equal(terms["reward"], PredictedReward()(trajectory, model)["reward"])
+    deterministic = trajectory.features[..., : model.dynamics.cell.size]
+    means = np.stack([model.dynamics.latent.mean(m(deterministic)).detach().numpy() for m in model.ensemble.members])
+    expected = -2.5 * np.sqrt(((means - means.mean(0)) ** 2).sum(-1)).mean(0)
+    np.testing.assert_allclose(terms["penalty"].detach().numpy(), expected, rtol=1e-9)
+    assert terms["penalty"].shape == (5, 3)
+
+
+def test_a_policy_that_learns_through_the_dynamics_feels_the_penalty() -> None:
+    model = tiny_model("world_model/ensemble=priors").requires_grad_(False)
+    action = torch.zeros(18, 2, requires_grad=True)
+    start = model.observe(tiny_batch(), seeded()).posterior.map(lambda value: value.flatten(0, 1))
+    trajectory = model.imagine(start, lambda _: action, horizon=HORIZON, generator=seeded(1))
+    PenalizedReward(spread=MeanDisagreement(), weight=FixedWeight(1.0))(trajectory, model)["penalty"].sum().backward()
+    assert action.grad.abs().sum() > 0
+
+
+def test_a_world_model_without_an_ensemble_cannot_serve_a_penalty() -> None:
+    model = tiny_model()
+    reward = PenalizedReward(spread=MeanDisagreement(), weight=FixedWeight(1.0))
+    with pytest.raises(UserError, match="world_model/ensemble=priors"):
+        reward(imagined(model), model)
+
+
+def test_a_tuned_weight_makes_the_mean_penalty_the_target_whatever_the_scale() -> None:
+    for scale in (1e-3, 1.0, 1e3):
+        weight = TunedWeight(0.2, decay=0.9)
+        for step in range(60):
+            uncertainty = scale * (1 + torch.rand(5, 7, generator=seeded(step)))
+            penalty = weight(uncertainty) * uncertainty
+        assert penalty.mean().item() == pytest.approx(0.2, rel=0.1)
+
+
+def test_a_tuned_weight_follows_the_moving_average_of_all_updates() -> None:
+    weight, average, decay = TunedWeight(3.0, decay=0.75), 0.0, 0.75
+    for count, mean in enumerate([4.0, 1.0, 2.5], start=1):
+        average = decay * average + (1 - decay) * mean
+        expected = 3.0 / (average / (1 - decay**count))
+        assert weight(torch.tensor([mean - 1, mean + 1])).item() == pytest.approx(expected)
+    weight.eval()
+    assert weight(torch.tensor([100.0])).item() == pytest.approx(expected)  # a look that teaches nothing
+    other = TunedWeight(3.0, decay=0.75).eval()
+    other.load_state_dict(weight.state_dict())
+    assert other(torch.tensor([100.0])).item() == pytest.approx(expected)
+
+
+def test_a_tuned_weight_where_all_members_agree_costs_nothing() -> None:
+    nothing = torch.zeros(3, 4)
+    assert torch.equal(TunedWeight(1.0)(nothing) * nothing, nothing)
+
+
+def test_weights_that_would_reward_uncertainty_are_refused() -> None:
+    with pytest.raises(UserError, match=r"-0\.5.*reward\.weight\.value"):
+        FixedWeight(-0.5)
+    with pytest.raises(UserError, match=r"reward\.weight\.target"):
+        TunedWeight(-1.0)
+    with pytest.raises(UserError, match="decay 1"):
+        TunedWeight(1.0, decay=1.0)

@@ -3,22 +3,64 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dreamset.behaviors.action_distributions import Actor
-from dreamset.core.records import LatentState, SequenceBatch
+from dreamset.core.records import LatentState
 from dreamset.models.world_model import WorldModel
+
+
+class PolicyStep(nn.Module):
+    """One row of acting as a function of nothing but its arguments: what is evaluated, recorded with and exported.
+
+    The state before this row and the action that led here become the posterior state of this row, and the actor says
+    what to do in it. Whoever calls keeps the state and draws the noise.
+    """
+
+    def __init__(self, model: WorldModel, actor: Actor) -> None:
+        super().__init__()
+        self.spec = model.spec
+        self.encoder = model.encoder
+        self.dynamics = model.dynamics
+        self.actor = actor
+
+    def initial(self, count: int) -> tuple[Tensor, LatentState]:
+        """Action and state before any observation: zeros, [N, A] and [N, ...]."""
+        state = self.dynamics.initial(count)
+        return state.deterministic.new_zeros(count, self.spec.action.size), state
+
+    def noise(self, count: int, generator: torch.Generator) -> Tensor:
+        """The randomness of the posterior's draws in one row of ``count`` episodes, [N, Z]."""
+        return self.dynamics.latent.noise((count,), generator)
+
+    def forward(
+        self, observations: Mapping[str, Tensor], action: Tensor, state: LatentState, is_first: Tensor, noise: Tensor
+    ) -> tuple[Tensor, LatentState]:
+        """The actor's mode, in the environment's units, and the state in which it acts.
+
+        Free of loops and of branches on values, so that it can be traced.
+
+        Args:
+            observations: [N, ...] by name.
+            action: [N, A] that led here, in the environment's units; of a choice, a one-hot row.
+            state: of the row before, [N, ...].
+            is_first: [N] bool; action and state are forgotten there, whatever they hold.
+            noise: [N, Z] as ``noise`` draws it.
+        """
+        forget = is_first[:, None]
+        action = self.spec.action.normalize(action).masked_fill(forget, 0)
+        before = state.map(lambda value: value.masked_fill(forget, 0))
+        state = self.dynamics.filter(before, action, self.encoder(observations), noise)
+        return self.spec.action.denormalize(self.actor(state.features).mode), state
 
 
 class LatentPolicy:
     """A policy over observations for several episodes side by side, which may start at different times."""
 
     def __init__(self, model: WorldModel, actor: Actor, *, generator: torch.Generator) -> None:
-        self.model = model
-        self.actor = actor
+        self.step = PolicyStep(model, actor)
         self.generator = generator
-        self._state: LatentState | None = None
-        self._action: Tensor | None = None
+        self._memory: tuple[Tensor, LatentState] | None = None  # the action that leads to the next row, and the state
 
     @torch.no_grad()
     def act(self, observations: Mapping[str, Tensor], is_first: Tensor) -> Tensor:
@@ -28,21 +70,7 @@ class LatentPolicy:
             observations: [N, ...] by name.
             is_first: [N] bool; memory of what came before is dropped there.
         """
-        count = len(is_first)
-        if self._action is None:
-            self._action = torch.zeros(count, self.model.spec.action.size, device=is_first.device)
-        nothing = torch.zeros_like(is_first)[:, None]
-        row = SequenceBatch(
-            observations={name: value[:, None] for name, value in observations.items()},
-            action=self._action[:, None],
-            reward=nothing.float(),
-            is_first=is_first[:, None],
-            is_last=nothing,
-            is_terminal=nothing,
-            privileged={},
-            row=nothing.long(),
-        )
-        rollout = self.model.observe(row, self.generator, self._state)
-        self._state = rollout.posterior.map(lambda value: value[:, 0])
-        self._action = self.model.spec.action.denormalize(self.actor(self._state.features).mode)
-        return self._action
+        action, state = self._memory or self.step.initial(len(is_first))
+        noise = self.step.noise(len(is_first), self.generator)
+        self._memory = self.step(observations, action, state, is_first, noise)
+        return self._memory[0]

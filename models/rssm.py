@@ -172,9 +172,7 @@ class RSSM(nn.Module):
         for t in range(time):
             if resets[t]:
                 h, z = h * keep[t], z * keep[t]
-            h = self.cell(self.inputs(self.from_stochastic(z), actions[t]), h)
-            posterior = self.posterior_out(self.after_observation(embeddings[t] + self.from_deterministic(h)))
-            z = self.latent.sample(posterior, noise[t])
+            h, z, posterior = self._filter(h, z, actions[t], embeddings[t], noise[t])
             deterministic.append(h)
             stochastic.append(z)
             posteriors.append(posterior)
@@ -186,6 +184,20 @@ class RSSM(nn.Module):
             prior_parameters=self.prior_head(states.deterministic),
             features=states.features,
         )
+
+    def filter(self, state: LatentState, action: Tensor, embedding: Tensor, noise: Tensor) -> LatentState:
+        """One row of ``observe``: the posterior's draw after ``action`` [N, A] and ``embedding`` [N, E]."""
+        prepared, embedded = self.inputs.prepare(self.from_action(action)), self.from_embedding(embedding)
+        h, z, _ = self._filter(state.deterministic, state.stochastic, prepared, embedded, noise)
+        return LatentState(h, z)
+
+    def _filter(
+        self, h: Tensor, z: Tensor, action: Tensor, embedding: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """h_t, z_t and the posterior's parameters from h and z of the row before and what was projected already."""
+        h = self.cell(self.inputs(self.from_stochastic(z), action), h)
+        posterior: Tensor = self.posterior_out(self.after_observation(embedding + self.from_deterministic(h)))
+        return h, self.latent.sample(posterior, noise), posterior
 
     def step(self, state: LatentState, action: Tensor, noise: Tensor) -> LatentState:
         """One imagined step: the prior's draw after ``action`` [N, A]."""

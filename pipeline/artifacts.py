@@ -1,5 +1,7 @@
 """Saved models: safetensors weights beside a json that says how to rebuild the network. Loading runs no code."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -7,20 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from dreamset.core.errors import UserError
-from dreamset.core.files import save_with
+from dreamset.core.files import file_sha256, save_with
 from dreamset.core.spec import DataSpec
 from dreamset.models.world_model import WorldModel
+from dreamset.pipeline import migrations
+from dreamset.pipeline.compatibility import load_fitting
 from dreamset.pipeline.files import read_json, write_json
 
-FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
+WORLD_MODEL, POLICY = "world_model", "policy"  # kinds of models
+WORLD_MODEL_PARTS = ("dreamset.models",)  # packages whose classes a saved world model may name
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +36,13 @@ class SavedModel:
     architecture: Mapping[str, Any]  # nodes with `_target_`, as Hydra composed them
     spec: DataSpec
     lineage: Mapping[str, Any]  # objective, seed, dataset digest: where the model comes from
+    kind: str
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
-            "format_version": FORMAT_VERSION,
+            "format_version": migrations.FORMAT_VERSION,
+            "kind": self.kind,
             "architecture": dict(self.architecture),
             "spec": self.spec.to_json(),
             "lineage": dict(self.lineage),
@@ -53,48 +61,93 @@ def save_weights(path: Path, module: nn.Module) -> None:
     save_with(path, lambda beside: save_file(weights, beside))
 
 
-def read_description(folder: Path, *, made_by: str) -> SavedModel:
-    """The description of a saved model.
+def model_digest(folder: Path) -> str:
+    """One checksum of weights and description: the name of a model wherever it lies.
 
     Raises:
-        UserError: if it is missing, damaged or of another format version.
+        UserError: if the folder holds no model.
     """
-    value = read_json(folder / DESCRIPTION, made_by=made_by)
-    if value.get("format_version") != FORMAT_VERSION:
-        raise UserError(
-            f"{folder / DESCRIPTION} has format version {value.get('format_version')}, this release reads "
-            f"{FORMAT_VERSION}; run `{made_by}` again"
-        )
-    return SavedModel(value["architecture"], DataSpec.from_json(value["spec"]), value["lineage"])
+    try:
+        sums = [f"{name} {file_sha256(folder / name)}\n" for name in (DESCRIPTION, WEIGHTS)]
+    except OSError as error:
+        raise UserError(f"{folder} holds no model ({error.strerror}: {error.filename}); check the path") from None
+    return hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
-def load_weights(folder: Path, module: nn.Module, *, made_by: str) -> None:
-    """Fills ``module``.
+def read_description(folder: Path, *, made_by: str, kind: str | None = None) -> SavedModel:
+    """The description of a saved model, brought up to this release's format.
 
     Raises:
-        UserError: if the file is missing, truncated or made for other shapes, naming the keys.
+        UserError: if it is missing, damaged, of a format that cannot be read or of another kind than ``kind``.
+    """
+    path = folder / DESCRIPTION
+    try:
+        value = read_json(path, made_by=made_by)
+        value = migrations.migrated(value, where=path, made_by=made_by)
+        spec = DataSpec.from_json(value["spec"])
+        saved = SavedModel(dict(value["architecture"]), spec, dict(value["lineage"]), str(value["kind"]))
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error!r}); run `{made_by}` again") from None
+    if kind not in (None, saved.kind):
+        raise UserError(f"{folder} holds a {saved.kind}, but a {kind} is needed; choose another folder")
+    return saved
+
+
+def load_weights(folder: Path, module: nn.Module, *, made_by: str, strict: bool = True) -> None:
+    """Fills ``module``; without ``strict`` only what fits, and what does not is logged.
+
+    Raises:
+        UserError: if the file is missing, truncated or, with ``strict``, made for other shapes, naming the keys.
+    """
+    load_fitting(module, read_weights(folder, made_by=made_by), strict=strict, where=folder / WEIGHTS)
+
+
+def read_weights(folder: Path, *, made_by: str) -> dict[str, Tensor]:
+    """Every tensor of a saved model by its key.
+
+    Raises:
+        UserError: if the file is missing or truncated.
     """
     path = folder / WEIGHTS
     try:
-        module.load_state_dict(load_file(path))
+        weights: dict[str, Tensor] = load_file(path)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run `{made_by}` first") from None
     except SafetensorError as error:
         raise UserError(f"{path} is damaged ({error}); run `{made_by}` again") from None
-    except RuntimeError as error:
-        raise UserError(f"{path} does not fit its description: {' '.join(str(error).split())}") from None
+    return weights
 
 
 def build(node: Mapping[str, Any], *arguments: object, allowed: tuple[str, ...]) -> Any:
     """Instantiates a saved node whose every ``_target_`` is defined in one of the packages ``allowed``.
 
     Raises:
-        UserError: if a file asks for a class from anywhere else.
+        UserError: if a file asks for a class from anywhere else, or for one that does not take its arguments.
     """
+    check_targets(node, allowed=allowed)
+    try:
+        return instantiate(dict(node), *arguments, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise UserError(f"a saved model cannot be rebuilt: {' '.join(str(error).split())}") from error
+
+
+def check_targets(node: Mapping[str, Any], *, allowed: tuple[str, ...]) -> None:
+    """Whether building a node that came from a file runs our own code only.
+
+    Raises:
+        UserError: if it asks for anything else, or holds an interpolation, by which OmegaConf reads the environment.
+    """
+    if "_target_" not in node:
+        raise UserError("a saved model names no class to build (_target_); its file is damaged")
     for target in targets(node):
         if not target.startswith(tuple(f"{package}." for package in allowed)) or not _is_defined_there(target):
             raise UserError(f"a saved model asks for {target}, but files may name classes of {allowed} only")
-    return instantiate(dict(node), *arguments, _convert_="all")
+    if "${" in json.dumps(node, default=str):
+        raise UserError("a saved model holds an interpolation (${...}), but files may hold plain values only")
 
 
 def _is_defined_there(target: str) -> bool:
@@ -120,7 +173,7 @@ def targets(node: object) -> list[str]:
 def load_world_model(folder: Path, device: torch.device) -> tuple[WorldModel, SavedModel]:
     """A trained world model, frozen and in evaluation mode."""
     made_by = "dreamset train-world-model"
-    saved = read_description(folder, made_by=made_by)
-    model: WorldModel = build(saved.architecture, saved.spec, allowed=("dreamset.models",))
+    saved = read_description(folder, made_by=made_by, kind=WORLD_MODEL)
+    model: WorldModel = build(saved.architecture, saved.spec, allowed=WORLD_MODEL_PARTS)
     load_weights(folder, model, made_by=made_by)
     return model.to(device).eval().requires_grad_(False), saved

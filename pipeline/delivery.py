@@ -21,9 +21,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dreamset.core.files import write_text
+from dreamset.pipeline import registry
 
 LINGER_SECONDS = 10.0  # the next stage starts within this time, and MLflow takes seconds to load
 ROUND_SECONDS = 0.5
+SETTLE_SECONDS = 30.0
 LARGEST_BATCH = 1000  # MLflow takes at most this many metrics in one request
 EMBEDDED = Path("tracking")
 LINEAGE = "dreamset.lineage"
@@ -73,6 +75,19 @@ def deliver(outbox: Path) -> bool:
     return writing
 
 
+def settle(outbox: Path) -> None:
+    """Sends what finished stages have left, or lets the process that is at it do so, for up to half a minute.
+
+    What is asked of the registry next then knows of them. A server that is away is the asker's to notice.
+    """
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while any(map(_is_ended, outbox.glob("*.jsonl"))) and time.monotonic() < deadline:
+        with suppress(Timeout), FileLock(outbox / "delivery.lock", blocking=False):
+            deliver(outbox)
+            return
+        time.sleep(ROUND_SECONDS)
+
+
 class Letter:
     """One stage's report: the file, how far it was sent, and the runs that it went to."""
 
@@ -91,7 +106,7 @@ class Letter:
         Raises:
             Exception: whatever MLflow raises while the server cannot be reached; sent lines stay sent.
         """
-        self.abandoned = self._writer_is_gone()  # asked first: what is read afterwards is then all there will be
+        self.abandoned = _is_ended(self.path)  # asked first: what is read afterwards is then all there will be
         lines = self._unsent()
         for kind, group in groupby(lines, key=lambda line: line["kind"]):
             self._send_group(kind, list(group))
@@ -173,6 +188,14 @@ class Letter:
             for run_id in self._runs(line):
                 self._client.log_inputs(run_id, inputs)
 
+    def _model(self, lines: list[Line]) -> None:
+        for line in lines:
+            registry.register(self._client, self._state["run"], registry.Registration(**line["values"]))
+
+    def _measured(self, lines: list[Line]) -> None:
+        for line in lines:
+            registry.measure(self._client, line["digest"], line["values"])
+
     def _finish(self, lines: list[Line]) -> None:
         for line in lines:
             for run_id in self._runs({"on_root": True}):
@@ -187,13 +210,6 @@ class Letter:
     def _client(self) -> Any:
         return client_of(self._state["uri"])
 
-    def _writer_is_gone(self) -> bool:
-        try:
-            with FileLock(self.path.with_suffix(".lock"), blocking=False):
-                return True
-        except Timeout:
-            return False
-
     def _remove(self) -> None:
         shutil.rmtree(self.path.with_suffix(".files"), ignore_errors=True)
         for path in (self.path, self._state_file, self.path.with_suffix(".lock")):
@@ -206,8 +222,19 @@ SENDERS: dict[str, Callable[[Letter, list[Line]], None]] = {
     "parameters": Letter._parameters,
     "artifact": Letter._artifact,
     "dataset": Letter._dataset,
+    "model": Letter._model,
+    "measured": Letter._measured,
     "finish": Letter._finish,
 }
+
+
+def _is_ended(letter: Path) -> bool:
+    """Whether nobody writes it any more."""
+    try:
+        with FileLock(letter.with_suffix(".lock"), blocking=False):
+            return True
+    except Timeout:
+        return False
 
 
 @cache
@@ -218,6 +245,12 @@ def client_of(uri: str) -> Any:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     return MlflowClient(uri)
+
+
+def make_run(client: Any, experiment: str, name: str) -> str:
+    """A run outside the outbox, for somebody who waits for it: its id."""
+    place = _experiment(client, experiment, os.environ.get("MLFLOW_TRACKING_URI"))
+    return _create(client, place, name, {}, int(time.time() * 1000))
 
 
 def embedded_uri() -> str:

@@ -17,7 +17,14 @@ from dreamset.environments.rollouts import RecordedEpisode, run_side_by_side
 from dreamset.environments.wrappers import Environment
 from dreamset.models.world_model import WorldModel
 from dreamset.pipeline import tracking, videos
-from dreamset.pipeline.artifacts import build, load_weights, load_world_model, read_description
+from dreamset.pipeline.artifacts import (
+    POLICY,
+    build,
+    load_weights,
+    load_world_model,
+    model_digest,
+    read_description,
+)
 from dreamset.pipeline.devices import choose_device
 from dreamset.pipeline.files import write_json
 from dreamset.pipeline.learn_behavior import root_name
@@ -49,6 +56,7 @@ def run(config: dict[str, Any]) -> None:
             shown = episodes[: config["evaluation"]["video_episodes"]]
             videos.episode_video(shown, make, fresh / "media" / "episodes.mp4")
         tracked.headline(metrics)
+        tracked.measured(model_digest(Path(config["policy"])), metrics)
         tracked.artifacts(output / "episodes.csv")
         tracked.artifacts(output / "media", on_root=True)
 
@@ -56,7 +64,7 @@ def run(config: dict[str, Any]) -> None:
 def load_behavior(folder: Path, device: torch.device) -> Any:
     """A learned behaviour, frozen."""
     made_by = "dreamset learn-behavior"
-    saved = read_description(folder, made_by=made_by)
+    saved = read_description(folder, made_by=made_by, kind=POLICY)
     spec = saved.spec
     behavior = build(
         saved.architecture,

@@ -11,11 +11,12 @@ from dreamset.behaviors.rewards import RewardFunction
 from dreamset.core.files import file_sha256, replaced_folder
 from dreamset.datasets import Store
 from dreamset.pipeline import tracking
-from dreamset.pipeline.artifacts import SavedModel, load_world_model, save_model
+from dreamset.pipeline.artifacts import POLICY, SavedModel, load_world_model, model_digest, save_model
 from dreamset.pipeline.checkpoint import Checkpoint
 from dreamset.pipeline.devices import choose_device
 from dreamset.pipeline.files import digest, write_csv, write_json
 from dreamset.pipeline.loop import Training, advance, build_sampler
+from dreamset.pipeline.registration import registration
 from dreamset.pipeline.runtime import build_part
 from dreamset.pipeline.trainers import BehaviorTrainer
 
@@ -103,10 +104,17 @@ def finish(
     metrics["cost/behavior_updates"] = learning.update
     metrics["cost/behavior_seconds"] = round(learning.seconds, 1)
     with replaced_folder(output) as fresh:
-        lineage = {**described.lineage, "reward": config["reward"], "feature_size": learning.trainer.model.feature_size}
-        saved = SavedModel(config["behavior"], described.spec, lineage)
+        lineage = {
+            **described.lineage,
+            "parent": None,  # the world model's; its own origin is the world model
+            "world_model": {"digest": model_digest(Path(config["world_model"]))},
+            "reward": config["reward"],
+            "feature_size": learning.trainer.model.feature_size,
+        }
+        saved = SavedModel(config["behavior"], described.spec, lineage, POLICY)
         save_model(fresh / "model", learning.trainer.behavior, saved)
         write_csv(fresh / "imagination.csv", learning.history)
         write_json(fresh / "metrics.json", metrics)
     tracked.headline({name: value for name, value in metrics.items() if name.startswith("cost/")})
     tracked.artifacts(output / "model", output / "imagination.csv")
+    tracked.model(registration(output / "model", metrics))

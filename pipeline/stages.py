@@ -87,13 +87,23 @@ def train_world_model(config: Config) -> StageConfig:
         "dataset": config["dataset"]["name"],
         "objective": config["objective"],
         "objective_code": code_digest(config["objective"]["_target_"]),
-        "world_model": config["world_model"],
+        **_architecture(config),
         "training": config["world_model_training"],
         "validation": config["validation"],
         "store": f"{config['paths']['stores']}/{config['dataset']['name']}",
         "checkpoints": config["paths"]["checkpoints"],
         "output": _output(config, "world_model"),
     }
+
+
+def _architecture(config: Config) -> StageConfig:
+    """The chosen world model, or a pinned one that exists already and is to be trained on."""
+    chosen = config["world_model"]
+    if "_target_" in chosen:
+        return {"world_model": chosen, "generation": config["choices"]["world_model"], "start": None}
+    from dreamset.pipeline import pretrained  # loads PyTorch, and MLflow where the registry is asked
+
+    return pretrained.pin_world_model(chosen, config["dataset"]["name"])
 
 
 def learn_behavior(config: Config) -> StageConfig:

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store
+from dreamset.pipeline.registry import Registration
 
 OUTBOX = Path("tracking/outbox")
 OBJECTIVES, DATASETS, COMPARISONS = "dreamset", "dreamset-datasets", "dreamset-comparisons"
@@ -83,6 +84,14 @@ class StageRun:
         """The dataset as the run's input."""
         values = {"name": reference.name, "digest": reference.digest, "source": reference.source}
         self._write("dataset", values=values, on_root=True)
+
+    def model(self, registration: Registration) -> None:
+        """A model among the artifacts that were handed over before, for the registry."""
+        self._write("model", values=asdict(registration))
+
+    def measured(self, digest: str, figures: Mapping[str, float]) -> None:
+        """What this stage found about a model that an earlier one registered."""
+        self._write("measured", digest=digest, values=dict(figures))
 
     def open(self, **description: Any) -> None:
         """Starts the letter; its lock tells the delivery that somebody is still writing."""

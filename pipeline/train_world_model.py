@@ -10,13 +10,14 @@ from dreamset.core.files import replaced_folder
 from dreamset.datasets import Store
 from dreamset.models.world_model import WorldModel
 from dreamset.objectives.base import Objective
-from dreamset.pipeline import tracking
-from dreamset.pipeline.artifacts import SavedModel, save_model, save_weights
+from dreamset.pipeline import pretrained, tracking
+from dreamset.pipeline.artifacts import WORLD_MODEL, SavedModel, save_model, save_weights
 from dreamset.pipeline.checkpoint import Checkpoint
 from dreamset.pipeline.devices import choose_device
 from dreamset.pipeline.files import digest, write_csv, write_json
 from dreamset.pipeline.loop import Training, advance, build_sampler
 from dreamset.pipeline.open_loop import open_loop_prediction, train_probe_decoder
+from dreamset.pipeline.registration import registration
 from dreamset.pipeline.runtime import build_part
 from dreamset.pipeline.trainers import WorldModelTrainer
 from dreamset.pipeline.validation import Validator
@@ -59,6 +60,8 @@ def describe_lineage(config: dict[str, Any], store: Store) -> dict[str, Any]:
     source = store.info["source"]
     return {
         "key": digest(yaml.safe_dump(config, sort_keys=True), store.digest),
+        "generation": config["generation"],
+        "parent": pretrained.descent(config["start"]),
         "objective": config["objective_name"],
         "seed": config["seed"],
         "dataset": config["dataset"],
@@ -69,7 +72,7 @@ def describe_lineage(config: dict[str, Any], store: Store) -> dict[str, Any]:
 
 
 def start(config: dict[str, Any], store: Store, device: torch.device) -> Training[WorldModelTrainer]:
-    """A fresh training: networks initialised from the seed, samplers at their first draw."""
+    """A training before its first update: networks new or as they were found, samplers at their first draw."""
     model, objective = build_networks(config, store, device)
     settings = config["training"]
     generator = torch.Generator(device).manual_seed(config["seed"])
@@ -89,7 +92,11 @@ def build_networks(config: dict[str, Any], store: Store, device: torch.device) -
     """World model and objective. PyTorch initialises from the global generator, which is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
-        model: WorldModel = build_part(config["world_model"], store.spec)
+        model: WorldModel = (
+            build_part(config["world_model"], store.spec)
+            if config["start"] is None
+            else pretrained.continued(config["start"], store.spec)
+        )
         objective: Objective = build_part(config["objective"], model)
     return model.to(device), objective.to(device)
 
@@ -101,8 +108,10 @@ def train(
     checkpoint: Checkpoint,
     tracked: tracking.StageRun,
 ) -> None:
-    """Updates until the configured number is reached, validating on the way."""
+    """Updates until the configured number is reached, validating on the way; without any, a single validation."""
     updates, every = config["training"]["updates"], config["validation"]["every"]
+    if updates == 0:
+        validate(training, validator, tracked)
     updated = advance(
         training, updates, description=config["objective_name"], device=validator.device, checkpoint=checkpoint
     )
@@ -110,10 +119,18 @@ def train(
         if training.update % LOG_EVERY == 0:
             tracked.headline({name: float(value) for name, value in metrics.items()}, training.update)
         if training.update % every == 0 or training.update == updates:
-            figures = validator.metrics(training.trainer.model)
-            training.history.append({"update": training.update} | figures)
-            tracked.headline(figures, training.update)
+            figures = validate(training, validator, tracked)
             bar.set_postfix({name.removeprefix("validation/"): f"{figures[name]:.3f}" for name in SHOWN})
+
+
+def validate(
+    training: Training[WorldModelTrainer], validator: Validator, tracked: tracking.StageRun
+) -> dict[str, float]:
+    """The held-out figures of the model as it is now, also into the history."""
+    figures = validator.metrics(training.trainer.model)
+    training.history.append({"update": training.update} | figures)
+    tracked.headline(figures, training.update)
+    return figures
 
 
 def finish(
@@ -137,7 +154,7 @@ def finish(
     metrics["cost/parameters"] = sum(p.numel() for p in training.trainer.parameters)
     output = Path(config["output"])
     with replaced_folder(output) as fresh:
-        save_model(fresh / "model", model, SavedModel(config["world_model"], model.spec, lineage))
+        save_model(fresh / "model", model, SavedModel(config["world_model"], model.spec, lineage, WORLD_MODEL))
         save_weights(fresh / "objective" / "objective.safetensors", training.trainer.objective)
         rows = [{name.removeprefix("validation/"): value for name, value in row.items()} for row in training.history]
         write_csv(fresh / "validation.csv", rows)
@@ -146,4 +163,5 @@ def finish(
     tracked.headline({name: value for name, value in metrics.items() if not name.startswith("validation/")})
     tracked.headline({"validation/open_loop_mse": shown.mean_squared_error}, training.update)
     tracked.artifacts(output / "model", output / "validation.csv")
+    tracked.model(registration(output / "model", metrics))
     tracked.artifacts(output / "media", on_root=True)

@@ -7,10 +7,22 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store
-from dreamset.pipeline.artifacts import SavedModel, build, load_world_model, save_model, targets
+from dreamset.pipeline import migrations
+from dreamset.pipeline.artifacts import (
+    POLICY,
+    WORLD_MODEL,
+    SavedModel,
+    build,
+    load_world_model,
+    model_digest,
+    read_description,
+    save_model,
+    targets,
+)
 from dreamset.pipeline.train_world_model import build_networks
 
 Configure = Callable[..., dict[str, Any]]
@@ -23,8 +35,15 @@ def saved(configure: Configure) -> Path:
     config = configure("train_world_model")
     store = Store.open(config["store"])
     model, _ = build_networks(config, store, CPU)
-    save_model(Path("model"), model, SavedModel(config["world_model"], store.spec, {"seed": 0}))
+    save_model(Path("model"), model, SavedModel(config["world_model"], store.spec, {"seed": 0}, WORLD_MODEL))
     return Path("model")
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes the description in place."""
+    description = json.loads((folder / "model.json").read_text())
+    change(description)
+    (folder / "model.json").write_text(json.dumps(description))
 
 
 def test_a_model_comes_back_with_every_weight_and_its_specification(saved: Path, configure: Configure) -> None:
@@ -74,11 +93,114 @@ def test_weights_of_another_shape_are_refused_with_their_names(saved: Path) -> N
         load_world_model(saved, CPU)
 
 
-def test_another_format_version_is_refused(saved: Path) -> None:
-    description = json.loads((saved / "model.json").read_text()) | {"format_version": 99}
-    (saved / "model.json").write_text(json.dumps(description))
-    with pytest.raises(UserError, match="format version 99"):
+def test_weights_that_do_not_fit_are_listed_key_by_key(saved: Path) -> None:
+    weights = load_file(saved / "model.safetensors")
+    bias = weights.pop("reward_head.layers.0.bias")
+    weights["reward_head.layers.0.weight"] = torch.zeros(2, 3)
+    weights["spare"] = torch.zeros(4)
+    save_file(weights, saved / "model.safetensors")
+    with pytest.raises(UserError) as error:
         load_world_model(saved, CPU)
+    first, head, *lines = str(error.value).splitlines()
+    assert f"model.safetensors does not fit the network, 3 of {len(weights)} keys differ:" in first
+    assert head.split() == ["key", "in", "the", "file", "in", "the", "network"]
+    assert [line.split() for line in lines] == [
+        ["missing", "reward_head.layers.0.bias", "-", f"[{len(bias)}]"],
+        ["different", "reward_head.layers.0.weight", "[2,", "3]", "[16,", "20]"],
+        ["unexpected", "spare", "[4]", "-"],
+    ]
+
+
+@pytest.mark.parametrize("version", [99, 0, -1, 1.5, "2", None, True])
+def test_a_format_version_that_nothing_leads_from_is_refused(saved: Path, version: Any) -> None:
+    rewrite(saved, lambda description: description.update(format_version=version))
+    expected = "written by a newer release.*update dreamset" if version == 99 else "run `dreamset train-world-model`"
+    with pytest.raises(UserError, match=rf"format version {version!r}.*{expected}"):
+        load_world_model(saved, CPU)
+
+
+def test_a_model_of_the_first_format_loads(saved: Path) -> None:
+    now = read_description(saved, made_by="-")
+
+    def as_it_was(description: dict[str, Any]) -> None:
+        description.update(format_version=1)
+        del description["kind"]
+
+    rewrite(saved, as_it_was)
+    model, described = load_world_model(saved, CPU)
+    assert described.lineage == {"seed": 0, "generation": None, "parent": None}
+    assert (described.kind, described.spec, described.architecture) == (WORLD_MODEL, now.spec, now.architecture)
+    weights = load_file(saved / "model.safetensors")
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    rewrite(saved, lambda description: description["lineage"].update(feature_size=3, generation="dreamer_v3"))
+    policy = read_description(saved, made_by="-")
+    assert (policy.kind, policy.lineage["generation"], policy.lineage["world_model"]) == (POLICY, "dreamer_v3", None)
+
+
+def test_a_model_of_today_loads_in_a_release_with_another_format(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    current = migrations.FORMAT_VERSION
+    monkeypatch.setattr(migrations, "FORMAT_VERSION", current + 2)
+    with pytest.raises(UserError, match=rf"has format version {current}, this release reads 1 to {current + 2}"):
+        load_world_model(saved, CPU)
+
+    def rename(value: dict[str, Any]) -> dict[str, Any]:
+        return value | {"format_version": current + 1, "lineage": {"sown": value["lineage"]["seed"]}}
+
+    def double(value: dict[str, Any]) -> dict[str, Any]:
+        return value | {"format_version": current + 2, "lineage": {"sown": value["lineage"]["sown"] + 7}}
+
+    monkeypatch.setitem(migrations.MIGRATIONS, current, rename)
+    monkeypatch.setitem(migrations.MIGRATIONS, current + 1, double)
+    before = (saved / "model.json").read_bytes()
+    _, described = load_world_model(saved, CPU)
+    assert described.lineage == {"sown": 7}
+    assert (saved / "model.json").read_bytes() == before
+
+
+def test_every_format_leads_to_this_releases() -> None:
+    assert sorted(migrations.MIGRATIONS) == list(range(1, migrations.FORMAT_VERSION))
+
+
+def test_another_kind_is_refused(saved: Path) -> None:
+    rewrite(saved, lambda description: description.update(kind=POLICY))
+    with pytest.raises(UserError, match="model holds a policy, but a world_model is needed"):
+        load_world_model(saved, CPU)
+
+
+@pytest.mark.parametrize("part", ["architecture", "spec", "lineage", "kind"])
+def test_a_description_that_lacks_a_part_or_holds_another_type_is_damaged(saved: Path, part: str) -> None:
+    rewrite(saved, lambda description: description.update({part: 3}))
+    with pytest.raises(UserError, match=r"model\.json is damaged|holds a 3"):
+        load_world_model(saved, CPU)
+    rewrite(saved, lambda description: description.pop(part))
+    with pytest.raises(UserError, match=r"model\.json is damaged"):
+        load_world_model(saved, CPU)
+
+
+def test_an_architecture_that_cannot_be_built_is_refused(saved: Path) -> None:
+    rewrite(saved, lambda description: description["architecture"].update(wings=2))
+    with pytest.raises(UserError, match=r"a saved model cannot be rebuilt: .*wings"):
+        load_world_model(saved, CPU)
+    rewrite(saved, lambda description: description["architecture"].pop("_target_"))
+    with pytest.raises(UserError, match="names no class to build"):
+        load_world_model(saved, CPU)
+
+
+def test_a_file_cannot_read_the_environment(saved: Path) -> None:
+    rewrite(saved, lambda description: description["architecture"].update(reward_weight="${oc.env:HOME}"))
+    with pytest.raises(UserError, match="holds an interpolation"):
+        load_world_model(saved, CPU)
+
+
+def test_the_digest_names_weights_and_description_and_not_the_place(saved: Path) -> None:
+    first = model_digest(saved)
+    assert model_digest(saved.rename("elsewhere")) == first
+    folder = Path("elsewhere")
+    rewrite(folder, lambda description: description["lineage"].update(seed=1))
+    second = model_digest(folder)
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: value + 1 for name, value in weights.items()}, folder / "model.safetensors")
+    assert len({first, second, model_digest(folder)}) == 3
 
 
 @pytest.mark.parametrize(

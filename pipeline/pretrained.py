@@ -1,0 +1,76 @@
+"""Training that starts from a world model that exists: ``world_model=from_registry``.
+
+When the configuration is resolved, the reference is pinned to one very model, whose own architecture takes its place.
+So a resolved file means the same model for ever, and what is trained from it is a model like any other.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from dreamset.core.errors import UserError
+from dreamset.core.spec import DataSpec
+from dreamset.models.world_model import WorldModel
+from dreamset.pipeline import registry
+from dreamset.pipeline.artifacts import (
+    WORLD_MODEL,
+    WORLD_MODEL_PARTS,
+    build,
+    check_targets,
+    load_weights,
+    read_description,
+)
+from dreamset.pipeline.compatibility import fitted_spec
+from dreamset.pipeline.retrieval import MADE_BY, Pinned, Reference, local_folder, pin
+
+
+def pin_world_model(node: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    """What ``world_model=from_registry`` stands for: the model's own architecture, and where its weights are.
+
+    Args:
+        node: the choice, see ``configs/world_model/from_registry.yaml``.
+        dataset: whose family is meant where nothing is named.
+
+    Raises:
+        UserError: if there is no such world model, or the choice has keys that nothing reads.
+    """
+    settings = dict(node)
+    strict = settings.pop("strict")
+    unknown = sorted(settings.keys() - {"name", "alias", "version", "run", "folder"})
+    if unknown:
+        raise UserError(f"world_model=from_registry keeps the model's own architecture; leave {unknown} out")
+    if settings["run"] is not None and settings["folder"] is not None:
+        raise UserError("world_model.run and world_model.folder are two models; give one of them")
+    settings["name"] = settings["name"] or registry.family(dataset, WORLD_MODEL)
+    pinned = pin(Reference(**settings))
+    saved = read_description(local_folder(pinned), made_by=MADE_BY, kind=WORLD_MODEL)
+    check_targets(saved.architecture, allowed=WORLD_MODEL_PARTS)
+    start = {**asdict(pinned), "strict": strict}
+    return {"world_model": saved.architecture, "generation": saved.lineage["generation"], "start": start}
+
+
+def continued(start: Mapping[str, Any], data: DataSpec) -> WorldModel:
+    """The pinned world model, to be trained on with other data or with more of the same.
+
+    Raises:
+        UserError: if its files are gone, or it does not fit the data; listed key by key.
+    """
+    pinned = _pinned(start)
+    folder = local_folder(pinned)
+    saved = read_description(folder, made_by=MADE_BY, kind=WORLD_MODEL)
+    spec = fitted_spec(saved.spec, data, strict=start["strict"], where=pinned.shown)
+    model: WorldModel = build(saved.architecture, spec, allowed=WORLD_MODEL_PARTS)
+    load_weights(folder, model, made_by=MADE_BY, strict=start["strict"])
+    return model
+
+
+def descent(start: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The parent as a model's lineage names it."""
+    if start is None:
+        return None
+    parent = _pinned(start)
+    return {"digest": parent.digest, "name": parent.name, "version": parent.version, "run": parent.run}
+
+
+def _pinned(start: Mapping[str, Any]) -> Pinned:
+    return Pinned(**{name: value for name, value in start.items() if name != "strict"})

@@ -1,0 +1,76 @@
+"""Small models in a registry of the working folder."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec, VectorStatistics
+from dreamset.models.world_model import WorldModel
+from dreamset.pipeline import delivery, registry
+from dreamset.pipeline.artifacts import POLICY, WORLD_MODEL, WORLD_MODEL_PARTS, SavedModel, build, save_model
+from dreamset.pipeline.compose import compose
+from dreamset.pipeline.registration import registration
+
+
+def spec(*, size: int = 3, action: int = 1, high: float = 2.0, discrete: bool = False, **more: ArraySpec) -> DataSpec:
+    """Of a dataset with the vector ``state`` and ``more``."""
+    observations = {"state": ArraySpec((size,), "float32"), **more}
+    statistics = {
+        name: VectorStatistics((0.5,) * array.size, (2.0,) * array.size) for name, array in observations.items()
+    }
+    return DataSpec(observations, ActionSpec(action, discrete, (-high,) * action, (high,) * action), {}, statistics)
+
+
+def architecture(*overrides: str) -> dict[str, Any]:
+    """The tiny world model's."""
+    node: dict[str, Any] = compose(["preset=tiny", *overrides])["world_model"]
+    return node
+
+
+def lineage(**changes: Any) -> dict[str, Any]:
+    """As a training of a world model writes it."""
+    common = {"key": "k", "generation": "dreamer_v1", "parent": None, "objective": "reconstruction", "seed": 0}
+    data = {"dataset": "pendulum", "dataset_digest": "d" * 64, "dataset_return": {"mean": 1.0}}
+    return {**common, **data, "reference": {"low": None, "high": None}, **changes}
+
+
+def world_model(folder: Path, *, seed: int = 0, size: int = 3, **changes: Any) -> Path:
+    """A folder with a world model that never learned."""
+    torch.manual_seed(seed)
+    node = architecture()
+    model: WorldModel = build(node, spec(size=size), allowed=WORLD_MODEL_PARTS)
+    save_model(folder, model, SavedModel(node, spec(size=size), lineage(seed=seed, **changes), WORLD_MODEL))
+    return folder
+
+
+def policy(folder: Path, *, seed: int = 0, of: str) -> Path:
+    """A folder with something that is registered as a policy learned in the world model ``of``."""
+    torch.manual_seed(seed)
+    described = lineage(seed=seed, world_model={"digest": of}, reward={"_target_": "R"}, feature_size=2)
+    node = {"_target_": "dreamset.behaviors.None"}
+    save_model(folder, torch.nn.Linear(2, 1), SavedModel(node, spec(), described, POLICY))
+    return folder
+
+
+def register(client: Any, folder: Path, **figures: float) -> registry.Version:
+    """Registers a folder as a stage's delivery does, in a run of its own."""
+    run = delivery.make_run(client, "dreamset", folder.name)
+    client.log_artifacts(run, str(folder), registry.FOLDER)
+    named = {name.replace("__", "/"): value for name, value in figures.items()}
+    return registry.register(client, run, registration(folder, named))
+
+
+def fresh_store(template: Path) -> Any:
+    """The embedded store of the working folder, copied, since MLflow needs seconds to make one."""
+    Path("tracking").mkdir()
+    shutil.copy(template, "tracking/mlflow.db")
+    return delivery.client_of(delivery.embedded_uri())
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    """Changes top-level entries of ``model.json``."""
+    path = folder / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))

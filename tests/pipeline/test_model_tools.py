@@ -1,0 +1,194 @@
+"""``dreamset models``: what a person sees, and models that are passed on as folders."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dreamset.core.errors import UserError
+from dreamset.pipeline import cli, delivery, registry
+from dreamset.pipeline.artifacts import model_digest
+from dreamset.pipeline.model_exchange import import_model
+from tests.pipeline.registered import fresh_store, policy, register, rewrite, world_model
+
+TOOLS = ("list", "show", "compare", "export", "import")
+FAMILY = "pendulum.world_model"
+
+Say = Callable[..., list[list[str]]]
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("store")
+    delivery.client_of(f"sqlite:///{folder / 'mlflow.db'}").search_experiments(max_results=1)
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def client(template: Path) -> Any:
+    return fresh_store(template)
+
+
+@pytest.fixture
+def family(client: Any) -> registry.Version:
+    """Two world models, the second started from the first, and a policy of the second, evaluated."""
+    first = register(client, world_model(Path("first")), validation__reward_error_h5=0.5)
+    second = register(
+        client, world_model(Path("second"), seed=1, parent={"digest": first.digest}), validation__reward_error_h5=0.25
+    )
+    folder = policy(Path("policy"), of=second.digest)
+    learned = register(client, folder)
+    registry.measure(client, learned.digest, {"evaluation/return_iqm": 90.0})
+    return second
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Say:
+    """The words of every line of an answer."""
+
+    def run(*arguments: str | Path) -> list[list[str]]:
+        cli.main(["models", *map(str, arguments)])
+        return [line.split() for line in capsys.readouterr().out.splitlines()]
+
+    return run
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    def run(*arguments: str | Path) -> str:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["models", *map(str, arguments)])
+        assert stop.value.code == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        return next(line for line in captured.err.splitlines() if line.startswith("dreamset: error: "))
+
+    return run
+
+
+@pytest.mark.parametrize("tool", ["", *TOOLS])
+def test_help_explains_every_tool(tool: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["models", *tool.split(), "--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"usage: dreamset models{f' {tool}' if tool else ''}" in shown
+    assert tool or all(name in shown for name in (*TOOLS, "champion", "@latest", "MLFLOW_TRACKING_URI"))
+
+
+def test_list_has_one_line_per_model(family: registry.Version, said: Say) -> None:  # noqa: ARG001
+    assert said("list") == [
+        ["model", "versions", "latest", "champion", "ranked", "by"],
+        ["pendulum.policy", "1", "1", "1", "evaluation/return_iqm", "=", "90"],
+        [FAMILY, "2", "2", "2", "validation/reward_error_h5", "=", "0.25"],
+    ]
+
+
+def test_show_follows_a_policy_back_to_the_dataset(family: registry.Version, said: Say) -> None:
+    lines = said("show", "pendulum.policy")
+    assert lines[1][:2] == ["1", "champion,"]
+    assert ["evaluation/return_iqm", "90"] in lines
+    chain = lines[lines.index(["came", "from", "run", "digest"]) + 1 :]
+    data = ["trained", "on", "pendulum", "-", "d" * 64]
+    first = model_digest(Path("first"))
+    run = next(line for line in said("show", f"{FAMILY}/1") if line[:1] == [f"{FAMILY}/1"])[2]
+    assert chain == [
+        data,
+        ["learned", "in", f"{FAMILY}/2", family.run, family.digest],
+        data,
+        ["started", "from", f"{FAMILY}/1", run, first],
+        data,
+    ]
+
+
+def test_show_says_where_the_chain_breaks(client: Any, said: Say) -> None:
+    register(client, policy(Path("policy"), of="e" * 64))
+    assert ["learned", "in", "not", "registered", "here", "-", "e" * 64] in said("show", "pendulum.policy@latest")
+
+
+def test_show_takes_the_champion_unless_told_otherwise(
+    client: Any,
+    family: registry.Version,  # noqa: ARG001 - it is in the store
+    said: Say,
+) -> None:
+    register(client, world_model(Path("third"), seed=2), validation__reward_error_h5=0.75)
+    lines = said("show", FAMILY)
+    assert ["validation/reward_error_h5", "0.25"] in lines
+    assert lines[3][-6:] == ["dreamer_v1", "reconstruction", "2", "validation/reward_error_h5", "=", "0.75"]
+    assert [lines[2][1], lines[3][1]] == ["champion", "latest"]
+    assert ["validation/reward_error_h5", "0.5"] in said("show", f"{FAMILY}/1")
+    assert ["validation/reward_error_h5", "0.75"] in said("show", f"{FAMILY}@latest")
+
+
+def test_compare_shows_figures_and_what_differs_only(family: registry.Version, said: Say) -> None:
+    lines = said("compare", f"{FAMILY}/1", "second")
+    digest = model_digest(Path("first"))
+    assert lines == [
+        [f"{FAMILY}/1", "second"],
+        ["digest", digest, family.digest],
+        ["validation/reward_error_h5", "0.5", "-"],
+        ["lineage.parent.digest", "-", digest],
+        ["lineage.seed", "0", "1"],
+    ]
+
+
+def test_what_is_exported_and_imported_elsewhere_is_the_same_model(
+    family: registry.Version, said: Say, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert said("export", f"{FAMILY}@champion", "out") == [["out:", f"{FAMILY}/2,", "digest", family.digest]]
+    assert model_digest(Path("out")) == family.digest
+    assert json.loads(Path("out/figures.json").read_text()) == {"validation/reward_error_h5": 0.25}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    other = fresh_store(template)
+    assert said("import", "../out", "robot.model") == [["../out:", "robot.model/1"]]
+    assert said("import", "../out", "robot.model") == [["../out:", "robot.model/1"]]  # once
+    version = registry.version(other, "robot.model", alias="champion")
+    assert (version.digest, version.figures) == (family.digest, {"validation/reward_error_h5": 0.25})
+    kept = {item.path for item in other.list_artifacts(version.run, "model")}
+    assert kept == {"model/model.json", "model/model.safetensors"}
+
+
+def test_import_makes_the_embedded_store_and_export_makes_only_new_folders(
+    said: Say, refused: Callable[..., str]
+) -> None:
+    folder = world_model(Path("model"))
+    said("import", folder, "mine.world_model")
+    said("export", "mine.world_model", "out")
+    assert "out: exists already and is not overwritten" in refused("export", "mine.world_model", "out")
+    Path("out/figures.json").write_text('{"validation/kl": "low"}')
+    assert "['validation/kl'] are no numbers" in refused("import", "out", "another.world_model")
+
+
+def test_import_refuses_what_loading_would(template: Path, refused: Callable[..., str]) -> None:
+    client = fresh_store(template)
+    register(client, policy(Path("policy"), of="e" * 64))
+    folder = world_model(Path("model"))
+    assert "pendulum.policy holds policy, not world_model" in refused("import", folder, "pendulum.policy")
+    for name in ("a/1", "a@b", "a/b/c", "0" * 32):
+        assert "name" in refused("import", folder, name).lower()
+    rewrite(folder, architecture={"_target_": "os.system"})
+    assert "asks for os.system" in refused("import", folder, "mine.world_model")
+    rewrite(folder, kind="oracle")
+    assert "holds a oracle, but only these are registered" in refused("import", folder, "mine.world_model")
+    assert "nowhere/model.json does not exist" in refused("import", "nowhere", "mine.world_model")
+    assert registry.families(client) == ["pendulum.policy"]
+    experiment = client.get_experiment_by_name("dreamset-imports")
+    assert experiment is None  # nothing was sent
+
+
+def test_a_model_that_does_not_say_where_it_comes_from_is_refused() -> None:
+    folder = world_model(Path("model"))
+    rewrite(folder, lineage={"seed": 0})
+    with pytest.raises(UserError, match="model does not say where its model comes from"):
+        import_model(folder, "mine.world_model")
+
+
+def test_without_any_model_every_tool_says_so(client: Any, said: Say, refused: Callable[..., str]) -> None:  # noqa: ARG001
+    assert said("list")[0][:5] == ["No", "model", "is", "registered", "yet:"]
+    assert "no model named 'x' is registered; there are: none yet" in refused("show", "x")
+    assert "'runs/none/model' is no NAME" in refused("compare", "runs/none/model", "x")
+    assert "is no registered model" in refused("show", "0" * 32)

@@ -1,0 +1,269 @@
+"""Stages and the registry: what a pipeline leaves there, and training that starts from it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dreamset.core.errors import UserError
+from dreamset.datasets import Store
+from dreamset.pipeline import (
+    delivery,
+    evaluate,
+    learn_behavior,
+    registry,
+    resolve,
+    retrieval,
+    stages,
+    tracking,
+    train_world_model,
+)
+from dreamset.pipeline.artifacts import load_world_model, model_digest
+from dreamset.pipeline.compose import compose
+from dreamset.pipeline.model_exchange import import_model
+from tests.pipeline.conftest import TINY
+from tests.pipeline.registered import world_model
+
+MODEL = Path("runs/world_model/reconstruction-0/model")
+POLICY = Path("runs/behavior/reconstruction-0/model")
+FAMILY = "pendulum_state.world_model"
+FROM = "world_model=from_registry"
+REUSED = "world_model_training.updates=0"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder after the stages from training to evaluation, delivered to its embedded store."""
+    folder = tmp_path_factory.mktemp("trained")
+    shutil.copytree(tiny_data / "data", folder / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("DREAMSET_TRACKING", "foreground")
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        config = compose(TINY)
+        train_world_model.run(stages.train_world_model(config))
+        learn_behavior.run(stages.learn_behavior(config))
+        evaluate.run(stages.evaluate(config))
+    return folder
+
+
+@pytest.fixture
+def project(trained: Path, tmp_path: Path) -> Path:
+    """A copy to work in; its store goes on to keep artifacts where the original's are."""
+    return Path(shutil.copytree(trained, tmp_path, dirs_exist_ok=True))
+
+
+@pytest.fixture
+def client(project: Path, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ARG001 - the working folder
+    monkeypatch.setenv("DREAMSET_TRACKING", "foreground")
+    return delivery.client_of(delivery.embedded_uri())
+
+
+def train(*overrides: str) -> dict[str, Any]:
+    """Trains a world model; its description."""
+    config = stages.train_world_model(compose([*TINY, *overrides]))
+    train_world_model.run(config)
+    description: dict[str, Any] = json.loads(Path(config["output"], "model/model.json").read_text())
+    return description
+
+
+def test_every_stage_leaves_its_model_and_the_policy_leads_back_to_the_data(client: Any) -> None:
+    assert registry.families(client) == ["pendulum_state.policy", FAMILY]
+    policy = registry.version(client, "pendulum_state.policy", alias="champion")
+    assert policy.digest == model_digest(POLICY)
+    assert "evaluation/return_iqm" in policy.figures
+    assert policy.tags["reward"] == "dreamset.behaviors.rewards.PredictedReward"
+    # by id, as another program would: tags and runs only
+    tags = client.get_model_version(policy.name, str(policy.number)).tags
+    run = client.get_run(tags["world_model_run"])
+    assert run.info.run_name == "train_world_model"
+    name, number = tags["world_model"].split("/")
+    tags = client.get_model_version(name, number).tags
+    assert tags["digest"] == model_digest(MODEL)
+    store = Store.open("data/stores/pendulum_state")
+    assert tags["dataset_digest"] == store.digest
+    assert run.inputs.dataset_inputs[0].dataset.digest == store.digest[:36]
+    assert {"validation/reward_error_h5", "validation/kl", "cost/updates"} <= tags.keys()
+    assert tags["ranked_by"] == "validation/reward_error_h5"
+    assert registry.version(client, FAMILY, alias="champion").number == 1
+
+
+def test_stages_that_run_again_with_the_same_result_add_nothing(client: Any) -> None:
+    config = compose(TINY)
+    train_world_model.run(stages.train_world_model(config))
+    learn_behavior.run(stages.learn_behavior(config))
+    evaluate.run(stages.evaluate(config))
+    assert [len(registry.versions(client, name)) for name in registry.families(client)] == [1, 1]
+
+
+def test_a_model_from_the_registry_is_reused_as_it_is(client: Any) -> None:
+    original, weights = json.loads((MODEL / "model.json").read_text()), load_file(MODEL / "model.safetensors")
+    digest = model_digest(MODEL)
+    reused = train(FROM, REUSED, "network.hidden=24", "objective=reward_only", "seed=3")
+    again = load_file("runs/world_model/reward_only-3/model/model.safetensors")
+    assert all(torch.equal(value, weights[key]) for key, value in again.items())
+    assert again.keys() == weights.keys()
+    assert reused["architecture"] == original["architecture"]
+    assert reused["spec"] == original["spec"]
+    first = registry.version(client, FAMILY, number=1)
+    assert reused["lineage"]["parent"] == {"digest": digest, "name": FAMILY, "version": 1, "run": first.run}
+    assert reused["lineage"]["generation"] == "dreamer_v1"
+    assert (reused["lineage"]["seed"], reused["lineage"]["objective"]) == (3, "reward_only")
+    second = registry.version(client, FAMILY, alias="latest")
+    assert second.tags["parent"] == f"{FAMILY}/1"
+    assert registry.version(client, FAMILY, alias="champion").number == 1  # no better than itself
+    learn_behavior.run(stages.learn_behavior(compose([*TINY, "objective=reward_only", "seed=3"])))
+    policy = registry.version(client, "pendulum_state.policy", alias="latest")
+    assert "parent" not in policy.tags
+    assert policy.tags["world_model"] == f"{FAMILY}/2"
+    roles = [(origin.role, origin.digest) for origin in registry.origins(client, policy)]
+    assert roles == [("learned in", second.digest), ("started from", digest)]
+
+
+def test_a_model_from_the_registry_is_trained_on(client: Any) -> None:  # noqa: ARG001 - stages deliver
+    weights = load_file(MODEL / "model.safetensors")
+    kept = MODEL.rename("kept")
+    trained_on = train(FROM, "world_model_training.updates=1", "world_model_training.optimizer.lr=1.0e-5")
+    again = load_file(MODEL / "model.safetensors")
+    moved = [float((again[key] - value).abs().max()) for key, value in weights.items()]
+    assert 0 < max(moved) < 1e-4  # one small step from there
+    load_world_model(MODEL, CPU)
+    assert trained_on["lineage"]["parent"]["digest"] == model_digest(kept)
+
+
+def test_the_same_model_is_meant_by_alias_version_run_and_folder(client: Any) -> None:
+    run = registry.version(client, FAMILY, number=1).run
+    asked = [
+        "world_model.alias=latest",
+        "world_model.version=1",
+        f"world_model.run={run}",
+        f"world_model.folder={MODEL}",
+    ]
+    resolved = [stages.train_world_model(compose([*TINY, FROM, override])) for override in asked]
+    assert {config["start"]["digest"] for config in resolved} == {model_digest(MODEL)}
+    own = stages.train_world_model(compose(TINY))
+    for config in resolved:
+        assert (config["world_model"], config["generation"]) == (own["world_model"], "dreamer_v1")
+        model, _ = train_world_model.build_networks(config, Store.open(config["store"]), CPU)
+        weights = load_file(MODEL / "model.safetensors")
+        assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+
+
+def test_what_was_resolved_stays_when_the_champion_moves_and_the_store_is_away(
+    client: Any, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(root / "configs", "configs")
+    params = "preset: tiny\ndataset: pendulum_state\nobjectives: [reconstruction]\nseeds: [0]\n"
+    Path("params.yaml").write_text(f"{params}overrides: [{FROM}, {REUSED}]\n")
+    resolve.run(Path("params.yaml"), Path("resolved"))
+    stage = Path("resolved/train_world_model/reconstruction-0.yaml")
+    before = stage.read_text()
+    train("seed=1")
+    client.set_registered_model_alias(FAMILY, "champion", "2")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("DREAMSET_TRACKING", "off")
+    digest = model_digest(MODEL)
+    train_world_model.run(resolve.read_resolved(stage))
+    assert json.loads((MODEL / "model.json").read_text())["lineage"]["parent"]["digest"] == digest
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    resolve.run(Path("params.yaml"), Path("resolved"))
+    assert stage.read_text() != before
+    assert resolve.read_resolved(stage)["start"]["version"] == 2
+
+
+def test_a_copy_that_was_removed_comes_back_from_the_registry(client: Any) -> None:  # noqa: ARG001
+    config = stages.train_world_model(compose([*TINY, FROM, REUSED]))
+    shutil.rmtree(retrieval.KEPT)
+    train_world_model.run(config)
+    assert model_digest(retrieval.KEPT / config["start"]["digest"]) == config["start"]["digest"]
+
+
+def test_a_resolved_file_never_names_this_machine(client: Any, project: Path) -> None:  # noqa: ARG001
+    config = stages.train_world_model(compose([*TINY, FROM]))
+    assert str(project) not in json.dumps(config)
+
+
+def test_a_model_of_other_data_is_listed_and_loaded_as_far_as_it_fits(
+    project: Path,  # noqa: ARG001 - the working folder
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    folder = f"world_model.folder={world_model(Path('model'), size=5)}"
+    with pytest.raises(UserError, match=r"(?s)model was made for other data.*observation state  float32 \[5\]"):
+        train(FROM, REUSED, folder)
+    partial = train(FROM, REUSED, folder, "world_model.strict=false")
+    assert partial["spec"]["observations"]["state"]["shape"] == [3]
+    assert "encoders.state.layers.0.weight" in caplog.text
+    given, taken = load_file("model/model.safetensors"), load_file(MODEL / "model.safetensors")
+    same = {key for key, value in taken.items() if given[key].shape == value.shape and torch.equal(given[key], value)}
+    assert {key for key in taken if key not in same} <= {key for key in taken if key.startswith("encoder.")}
+    load_world_model(MODEL, CPU)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["world_model.name=x"], "no model named 'x' is registered; there are: "),
+        (["world_model.alias=best"], f"{FAMILY} has no 'best'; versions are 1, aliases are latest, champion"),
+        (["world_model.version=7"], f"{FAMILY} has no version 7"),
+        (["world_model.name=pendulum_state.policy"], "holds a policy, but a world_model is needed"),
+        (["+world_model.reward_weight=2"], r"keeps the model's own architecture; leave \['reward_weight'\] out"),
+        (["world_model.run=a", "world_model.folder=b"], "are two models; give one of them"),
+        (["world_model.folder=nowhere"], "nowhere holds no model"),
+    ],
+)
+def test_a_choice_that_means_no_model_is_one_line(
+    project: Path,  # noqa: ARG001 - the working folder
+    overrides: list[str],
+    expected: str,
+) -> None:
+    with pytest.raises(UserError, match=expected) as error:
+        stages.train_world_model(compose([*TINY, FROM, *overrides]))
+    assert "\n" not in str(error.value)
+
+
+def test_an_architecture_from_a_file_is_checked_before_it_is_resolved() -> None:
+    folder = world_model(Path("model"))
+    path = folder / "model.json"
+    path.write_text(path.read_text().replace("dreamset.models.rssm.RSSM", "os.system"))
+    with pytest.raises(UserError, match=r"asks for os\.system"):
+        stages.train_world_model(compose([*TINY, FROM, f"world_model.folder={folder}"]))
+
+
+def test_what_a_stage_has_just_left_is_known_to_the_next_question(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "_hand_over", lambda _: None)  # nobody sends
+    train("seed=1")
+    assert len(registry.versions(client, FAMILY)) == 1
+    config = stages.train_world_model(compose([*TINY, FROM, "world_model.alias=latest"]))
+    assert config["start"]["version"] == 2
+
+
+def test_the_registry_is_told_while_nobody_reaches_it(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectionError("away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(client), "create_model_version", fail)
+        broken.setattr(type(client), "search_experiments", fail)
+        train("seed=1")
+        assert (tracking.OUTBOX / "failure.txt").read_text() == "away"
+    assert len(registry.versions(client, FAMILY)) == 1
+    shutil.rmtree("runs/world_model/reconstruction-1")  # the outbox keeps the files
+    delivery.deliver_all(tracking.OUTBOX)
+    assert len(registry.versions(client, FAMILY)) == 2
+    retrieval.from_registry(FAMILY, version=2)
+
+
+def test_a_policy_is_checked_by_loading_it_before_it_is_imported(client: Any) -> None:
+    shutil.copytree(POLICY, "given")
+    assert import_model(Path("given"), "mine.policy").digest == model_digest(POLICY)
+    (chain,) = registry.origins(client, registry.version(client, "mine.policy"))
+    assert chain.digest == model_digest(MODEL)
+    weights = Path("given/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with pytest.raises(UserError, match=r"given/model\.safetensors is damaged"):
+        import_model(Path("given"), "mine.policy")

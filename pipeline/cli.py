@@ -54,11 +54,25 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    if list(arguments[:1]) != ["data"]:
-        return _parser().parse_args(arguments)
+    group = arguments[0] if arguments else ""
+    return TOOLS.get(group, _parser)().parse_args(arguments[1:] if group in TOOLS else arguments)
+
+
+def _data_tools() -> argparse.ArgumentParser:
     from dreamset.pipeline import data_tools  # loads the formats' libraries
 
-    return data_tools.parser().parse_args(arguments[1:])
+    return data_tools.parser()
+
+
+def _model_tools() -> argparse.ArgumentParser:
+    from dreamset.pipeline import model_tools  # loads PyTorch
+
+    parser = model_tools.parser()
+    parser.set_defaults(run=_run_model_tool)
+    return parser
+
+
+TOOLS = {"data": _data_tools, "models": _model_tools}  # commands with commands of their own
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,7 +95,15 @@ def _parser() -> argparse.ArgumentParser:
     resolve.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
     resolve.add_argument("--output", type=Path, default=Path("resolved"), help="default: %(default)s")
     resolve.set_defaults(run=_run_resolve)
+    export = commands.add_parser("export", help="write a learned policy as a folder that runs without this package")
+    export.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides that choose the models")
+    export.add_argument("--world-model", type=Path, help="folder of a saved world model; default: the chosen one's")
+    export.add_argument("--policy", type=Path, help="folder of the policy learned in it; default: the chosen one's")
+    export.add_argument("--output", type=Path, help="folder that is made or replaced; default: one in runs/export")
+    export.add_argument("--mlflow", action="store_true", help="add an MLflow model that serves it over REST")
+    export.set_defaults(run=_run_export)
     commands.add_parser("data", help="look at, check, export, merge and split datasets: dreamset data --help")
+    commands.add_parser("models", help="list, compare, export and import trained models: dreamset models --help")
     ui = commands.add_parser("ui", help="open the MLflow UI on the embedded store")
     ui.add_argument("--port", type=int, default=5000, help="default: %(default)s")
     ui.set_defaults(run=_run_ui)
@@ -105,6 +127,19 @@ def _run_resolve(options: argparse.Namespace) -> None:
     from dreamset.pipeline import resolve
 
     resolve.run(options.params, options.output)
+
+
+def _run_export(options: argparse.Namespace) -> None:
+    from dreamset.pipeline import export
+    from dreamset.pipeline.compose import compose
+
+    folders = {"world_model": options.world_model, "policy": options.policy, "output": options.output}
+    output = export.run(compose(options.overrides), **folders, mlflow=options.mlflow)
+    print(f"{output}: {output / 'README.md'} says how to use it")  # noqa: T201
+
+
+def _run_model_tool(options: argparse.Namespace) -> None:
+    print(options.answer(options))  # noqa: T201 - what the tools answer
 
 
 def _run_ui(options: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from dreamset.pipeline import cli, train_world_model
 from dreamset.pipeline.checkpoint import Checkpoint
 
 Configure = Callable[..., dict[str, Any]]
-COMMANDS = [*cli.STAGES, "compare", "resolve", "ui"]
+COMMANDS = [*cli.STAGES, "compare", "resolve", "data", "models", "export", "ui"]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])

@@ -1,0 +1,319 @@
+"""An exported policy acts exactly as ours does, without this package."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from torch.torch_version import TorchVersion
+
+from dreamset.behaviors.policy import PolicyStep
+from dreamset.core.errors import UserError
+from dreamset.core.files import file_sha256
+from dreamset.core.spec import ActionSpec, ArraySpec, VectorStatistics
+from dreamset.pipeline import cli, export
+from dreamset.pipeline.artifacts import load_world_model, model_digest
+from dreamset.pipeline.evaluate import load_behavior
+from dreamset.pipeline.export import export_policy
+from dreamset.pipeline.exported_policy import Policy
+from tests.builders import HIGH, LOW, seeded, tiny_batch, tiny_spec
+from tests.pipeline.policies import CPU, Pair, episodes, save_pair, state_spec
+
+GENERATIONS = {
+    "v1": (("world_model=dreamer_v1", "behavior=dreamer_v1"), False),
+    "v1 cloned, with ensemble": (
+        ("world_model=dreamer_v1_continue", "world_model/ensemble=priors", "behavior=cloning"),
+        True,
+    ),
+    "v2": (("world_model=dreamer_v2", "behavior=dreamer_v2"), False),
+    "v2 choices": (("world_model=dreamer_v2_atari", "behavior=dreamer_v2_atari"), True),
+    "v3": (("world_model=dreamer_v3", "behavior=dreamer_v3"), False),
+    "v3 choices": (("world_model=dreamer_v3", "behavior=dreamer_v3"), True),
+}
+WITHOUT_US = "import sys; sys.modules['dreamset'] = None\n"  # every import of it fails
+
+
+def run_alone(code: str, *arguments: str, folder: Path) -> str:
+    """What the code prints, run in ``folder`` by an interpreter that cannot import this package."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", WITHOUT_US + code, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module", params=GENERATIONS)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pair, Path]:
+    """A saved pair and its export."""
+    overrides, discrete = GENERATIONS[request.param]
+    folder = tmp_path_factory.mktemp("exported")
+    pair = save_pair(folder / "runs", *overrides, discrete=discrete)
+    export_policy(pair.world_model, pair.policy, folder / "policy", environment=None)
+    return pair, folder / "policy"
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pair, Path]:
+    """The quickest of them."""
+    folder = tmp_path_factory.mktemp("one")
+    pair = save_pair(folder / "runs")
+    export_policy(pair.world_model, pair.policy, folder / "policy", environment={"action_repeat": 2})
+    return pair, folder / "policy"
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_actions_equal_ours_over_episodes_for_any_number_of_them(exported: tuple[Pair, Path], count: int) -> None:
+    pair, folder = exported
+    observations, first = episodes(count)
+    ours, theirs, unbroken = pair.ours(seed=3), Policy(folder, count=count, seed=3), Policy(folder, count=count, seed=3)
+    for t in range(first.shape[1]):
+        rows = {name: value[:, t] for name, value in observations.items()}
+        np.testing.assert_array_equal(theirs.act(rows, first[:, t]), ours.act(rows, first[:, t]).numpy())
+        unbroken.act(rows, first[:, t] & (t == 0))
+    assert ours._memory is not None
+    assert torch.equal(theirs.memory["stochastic"], ours._memory[1].stochastic)
+    assert torch.equal(theirs.memory["deterministic"], ours._memory[1].deterministic)
+    restarted = first[:, 1:].any(1)
+    differ = (theirs.memory["deterministic"] != unbroken.memory["deterministic"]).any(1)
+    assert torch.equal(differ, restarted)
+
+
+def test_the_archive_holds_no_pickle_and_only_what_acting_needs(exported: tuple[Pair, Path]) -> None:
+    archive = zipfile.ZipFile(exported[1] / "policy.pt2")
+    sizes = {item.filename: item.file_size for item in archive.infolist()}
+    assert [size for name, size in sizes.items() if "sample_inputs" in name] == [0]
+    configs = [json.loads(archive.read(name))["config"] for name in sizes if name.endswith("_config.json")]
+    assert len(configs) == 2  # weights and constants
+    assert not any(entry["use_pickle"] for config in configs for entry in config.values())
+    assert any("actor" in name for config in configs for name in config)
+    assert not any(re.search("prior|ensemble|critic|reward|continue", name) for config in configs for name in config)
+    magic = (b"\x80", b"PK")  # pickles, and the archives of torch.save
+    assert not [name for name in sizes if "/data/weights" not in name and archive.read(name).startswith(magic)]
+
+
+def test_the_step_filters_as_training_does(exported: tuple[Pair, Path]) -> None:
+    pair, _ = exported
+    model, _ = load_world_model(pair.world_model, CPU)
+    step = PolicyStep(model, load_behavior(pair.policy, CPU).actor)
+    observations, first = episodes(3)
+    noise = model.dynamics.latent.noise((first.shape[1], 3), seeded())
+    action, state = step.initial(3)
+    led_here, states = [], []
+    for t in range(first.shape[1]):
+        led_here.append(action)
+        action, state = step({n: v[:, t] for n, v in observations.items()}, action, state, first[:, t], noise[t])
+        states.append(state)
+    batch = replace(
+        tiny_batch(3, first.shape[1]), observations=observations, action=torch.stack(led_here, 1), is_first=first
+    )
+    whole = model.observe(batch, seeded()).posterior
+    torch.testing.assert_close(torch.stack([s.deterministic for s in states], 1), whole.deterministic)
+    torch.testing.assert_close(torch.stack([s.stochastic for s in states], 1), whole.stochastic)
+
+
+def test_where_an_episode_begins_everything_before_is_forgotten(one: tuple[Pair, Path]) -> None:
+    observations, first = episodes(2)
+    rows = {name: value[:, 0] for name, value in observations.items()}
+    fresh, spoilt = Policy(one[1], count=2), Policy(one[1], count=2)
+    spoilt.memory = {name: torch.full_like(value, torch.nan) for name, value in spoilt.memory.items()}
+    np.testing.assert_array_equal(spoilt.act(rows, first[:, 0]), fresh.act(rows, first[:, 0]))
+
+
+def test_the_description_says_everything_that_a_caller_needs(one: tuple[Pair, Path]) -> None:
+    pair, folder = one
+    about = json.loads((folder / "policy.json").read_text())
+    assert about["format_version"] == 1
+    assert about["inputs"]["observations"] == [
+        {"name": "image", "shape": [16, 16, 3], "dtype": "uint8"},
+        {"name": "state", "shape": [3], "dtype": "float32"},
+    ]
+    assert about["inputs"]["is_first"] == {"shape": [], "dtype": "bool"}
+    assert about["inputs"]["noise"] == {"shape": [4], "dtype": "float32", "distribution": "normal"}
+    assert about["outputs"]["action"] == {"shape": [2], "dtype": "float32"}
+    assert set(about["outputs"]) <= set(about["inputs"])
+    assert about["action_space"] == {"size": 2, "discrete": False, "low": list(LOW), "high": list(HIGH)}
+    assert about["environment"] == {"action_repeat": 2}
+    assert about["lineage"]["key"] == "k1"
+    assert about["versions"]["torch"] == torch.__version__
+    assert about["program_sha256"] == file_sha256(folder / "policy.pt2")
+    assert about["digests"] == {"world_model": model_digest(pair.world_model), "policy": model_digest(pair.policy)}
+
+
+def test_every_latent_names_its_noise(exported: tuple[Pair, Path]) -> None:
+    pair, folder = exported
+    model, _ = load_world_model(pair.world_model, CPU)
+    step, policy = PolicyStep(model, load_behavior(pair.policy, CPU).actor), Policy(folder, count=3)
+    observations, first = episodes(3)
+    memory = policy.step({n: v[:, 0] for n, v in observations.items()}, first[:, 0], policy.memory, policy.generator)
+    again, state = step.initial(3)
+    noise = step.noise(3, torch.Generator().manual_seed(0))
+    _, state = step({n: v[:, 0] for n, v in observations.items()}, again, state, first[:, 0], noise)
+    assert torch.equal(memory["stochastic"], state.stochastic)
+
+
+def test_it_runs_where_this_package_cannot_be_imported(one: tuple[Pair, Path], tmp_path: Path) -> None:
+    pair, folder = one
+    observations, first = episodes(3)
+    np.savez(tmp_path / "episodes.npz", first=first.numpy(), **{name: v.numpy() for name, v in observations.items()})
+    code = (
+        "import json, sys, numpy as np; sys.path.insert(0, sys.argv[1])\n"
+        "from policy import Policy\n"
+        "policy, data = Policy(sys.argv[1], count=3, seed=7), dict(np.load('episodes.npz'))\n"
+        "first = data.pop('first')\n"
+        "rows = [policy.act({n: v[:, t] for n, v in data.items()}, first[:, t]) for t in range(first.shape[1])]\n"
+        "print(json.dumps([row.tolist() for row in rows]))"
+    )
+    acted = np.array(json.loads(run_alone(code, str(folder), folder=tmp_path)), np.float32)
+    ours = pair.ours(seed=7)
+    for t, row in enumerate(acted):
+        expected = ours.act({name: value[:, t] for name, value in observations.items()}, first[:, t])
+        np.testing.assert_array_equal(row, expected.numpy())
+
+
+def test_the_code_in_its_readme_runs(one: tuple[Pair, Path]) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (one[1] / "README.md").read_text(), re.DOTALL)
+    assert run_alone(f"sys.path.insert(0, '.')\n{code}\nprint(action.shape)", folder=one[1]).strip() == "(1, 2)"
+
+
+@pytest.mark.parametrize(
+    ("environment", "action", "generation"),
+    [
+        ("Pendulum-v1", ActionSpec(1, discrete=False, low=(-2.0,), high=(2.0,)), "dreamer_v1"),
+        ("CartPole-v1", ActionSpec(2, discrete=True, low=(0.0, 0.0), high=(1.0, 1.0)), "dreamer_v2"),
+    ],
+)
+def test_the_example_plays_the_episode_that_we_play(
+    environment: str, action: ActionSpec, generation: str, root: Path, tmp_path: Path
+) -> None:
+    env = gymnasium.make(environment)
+    spec = state_spec(env.observation_space.shape[0], action)
+    pair = save_pair(tmp_path / "runs", f"world_model={generation}", f"behavior={generation}", spec=spec)
+    export_policy(pair.world_model, pair.policy, tmp_path / "policy", environment={"action_repeat": 2})
+    code = "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
+    arguments = (str(root / "examples/run_policy.py"), str(tmp_path / "policy"), environment)
+    shown = run_alone(f"sys.argv = sys.argv[1:]\n{code}", *arguments, folder=tmp_path)
+    policy, (seen, _) = pair.ours(seed=0), env.reset(seed=0)
+    total, first, over = 0.0, True, False
+    while not over:
+        act = policy.act({"state": torch.as_tensor(seen)[None]}, torch.tensor([first]))[0].numpy()
+        for _ in range(2):
+            seen, reward, terminated, truncated, _ = env.step(int(act.argmax()) if action.discrete else act)
+            total, over = total + float(reward), over or terminated or truncated
+            if over:
+                break
+        first = False
+    assert shown.strip() == f"return {total:.2f}"
+
+
+def test_observations_go_by_name_even_when_they_are_shaped_alike(tmp_path: Path) -> None:
+    spec = tiny_spec()
+    alike = replace(
+        spec,
+        observations={name: ArraySpec((3,), "float32") for name in ("b.velocity", "a")},
+        statistics={name: VectorStatistics((0.0,) * 3, (1.0,) * 3) for name in ("b.velocity", "a")},
+    )
+    pair = save_pair(tmp_path / "runs", spec=alike)
+    export_policy(pair.world_model, pair.policy, tmp_path / "policy", environment=None)
+    rows = {"b.velocity": torch.ones(1, 3), "a": torch.zeros(1, 3)}
+    first = torch.tensor([True])
+    expected = pair.ours(seed=0).act(rows, first).numpy()
+    for given in (rows, dict(reversed(rows.items()))):
+        np.testing.assert_array_equal(Policy(tmp_path / "policy").act(given, first), expected)
+    swapped = {"b.velocity": rows["a"], "a": rows["b.velocity"]}
+    assert not np.array_equal(Policy(tmp_path / "policy").act(swapped, first), expected)
+
+
+def test_pictures_that_are_not_whole_numbers_are_refused_instead_of_cut(one: tuple[Pair, Path]) -> None:
+    rows = {"image": np.full((1, 16, 16, 3), 0.5), "state": np.zeros((1, 3))}
+    with pytest.raises(TypeError, match="uint8"):
+        Policy(one[1]).act(rows, [True])
+
+
+def test_an_export_is_replaced_whole_or_not_at_all(
+    one: tuple[Pair, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair, _ = one
+    output = tmp_path / "policy"
+    export_policy(pair.world_model, pair.policy, output, environment={"made": "first"})
+    (output / "left_over").touch()
+
+    def fails(*_: object, **__: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "readme", fails)
+        with pytest.raises(KeyboardInterrupt):
+            export_policy(pair.world_model, pair.policy, output, environment={"made": "second"})
+    assert json.loads((output / "policy.json").read_text())["environment"] == {"made": "first"}
+    assert list(tmp_path.iterdir()) == [output]
+    export_policy(pair.world_model, pair.policy, output, environment={"made": "second"})
+    assert json.loads((output / "policy.json").read_text())["environment"] == {"made": "second"}
+    assert sorted(path.name for path in output.iterdir()) == ["README.md", "policy.json", "policy.pt2", "policy.py"]
+
+
+def test_a_folder_that_is_something_else_is_left_alone(one: tuple[Pair, Path], tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter").touch()
+    with pytest.raises(UserError, match=r"thesis exists and is no exported policy"):
+        export_policy(one[0].world_model, one[0].policy, tmp_path / "thesis", environment=None)
+    assert (tmp_path / "thesis" / "chapter").exists()
+
+
+def test_a_pytorch_that_is_too_old_is_named(
+    one: tuple[Pair, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.9.1"))
+    with pytest.raises(UserError, match=r"needs PyTorch 2\.13 or newer, this is 2\.9\.1"):
+        export_policy(one[0].world_model, one[0].policy, tmp_path / "policy", environment=None)
+
+
+def test_models_that_do_not_belong_together_are_refused(one: tuple[Pair, Path], tmp_path: Path) -> None:
+    other = save_pair(tmp_path / "runs", seed=1)
+    with pytest.raises(UserError, match=r"behavior/.* was learned in another world model than .*world_model/"):
+        export_policy(one[0].world_model, other.policy, tmp_path / "policy", environment=None)
+    description = json.loads((other.policy / "model.json").read_text())
+    description["lineage"] |= {"world_model": None, "key": "k2"}  # as an earlier release wrote it
+    (other.policy / "model.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match="learned in another world model"):
+        export_policy(one[0].world_model, other.policy, tmp_path / "policy", environment=None)
+
+
+def test_the_command_exports_what_the_configuration_chooses(capsys: pytest.CaptureFixture[str]) -> None:
+    save_pair(Path("runs"))
+    cli.main(["export", "preset=tiny"])
+    output = Path("runs/export/reconstruction-0")
+    assert capsys.readouterr().out.startswith(f"{output}: ")
+    assert json.loads((output / "policy.json").read_text())["environment"]["image_size"] == 32
+    cli.main(["export", "dataset=cartpole", "--output", "elsewhere"])  # other data than the policy's
+    assert json.loads(Path("elsewhere/policy.json").read_text())["environment"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "runs/behavior/reconstruction-0/model/model.json does not exist; run `dreamset learn-behavior` first"),
+        (["--policy", "nowhere"], "nowhere/model.json does not exist"),
+        (["objective=none"], "none"),
+    ],
+)
+def test_mistakes_of_the_command_are_one_line(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["export", *arguments])
+    assert stop.value.code == 2
+    (message,) = capsys.readouterr().err.strip().splitlines()
+    assert expected in message

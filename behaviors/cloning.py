@@ -17,8 +17,8 @@ from dreamset.models.world_model import WorldModel
 class BehaviorCloning(Learner):
     """max E[ln pi(a_t | s_t)] over recorded actions: the baseline for everything that imagines.
 
-    The state remembers the actions that led to it. Where recorded actions often repeat, the likeliest policy repeats,
-    too, and its mode may then do little more than that when it acts on its own.
+    It acts by the actor's ``mode``, which is a good summary of what was done where it is the mean of it, as a normal's.
+    The state remembers the actions that led to it; where recorded actions often repeat, the policy may repeat, too.
     """
 
     headline: ClassVar[str] = "cloning/log_prob"

@@ -15,6 +15,8 @@ from dreamset.core.errors import UserError
 from dreamset.core.records import LatentState
 from dreamset.core.spec import ActionSpec
 from dreamset.models.heads import NormalHead
+from dreamset.pipeline.compose import compose
+from dreamset.pipeline.runtime import build_part
 from tests.behaviors.worlds import CHOICE, ONE, DelayLine, one_hot_actor, truncated_normal_actor
 from tests.builders import seeded, tiny_batch, tiny_model
 
@@ -109,6 +111,25 @@ def test_a_known_policy_is_learned_from_recorded_actions(discrete: bool) -> None
         assert (difference > 0).sum() <= 2  # at most next to the two borders
     else:
         assert difference.max() < 0.12
+
+
+def test_the_configured_clone_does_the_mean_of_what_was_done_not_the_bound_that_is_a_little_likelier() -> None:
+    torch.manual_seed(0)
+    generator = seeded()
+    learner: BehaviorCloning = build_part(compose(["behavior=cloning", "network.hidden=32"])["behavior"], 1, ONE)
+    optimizer = torch.optim.Adam(learner.parameters(), lr=3e-3)
+    for _ in range(300):
+        side = (torch.rand(64, 2, 1, generator=generator) < 0.5).float() * 2 - 1
+        guided = torch.rand(64, 1, 1, generator=generator) < 0.3
+        led_here = torch.zeros(64, 2, 1)  # at random, but three times in ten to the side that the state names
+        led_here[:, 1:] = torch.where(guided, side[:, :1], torch.rand(64, 1, 1, generator=generator) * 2 - 1)
+        is_first = torch.tensor([True, False]).expand(64, 2)
+        experience = Experience(LatentState(side, torch.zeros(64, 2, 0)), led_here, is_first)
+        optimizer.zero_grad()
+        learner.losses_on(experience, None, None, generator).losses["actor"].backward()
+        optimizer.step()
+    modes = learner.actor(torch.tensor([[-1.0], [1.0]])).mode
+    torch.testing.assert_close(modes.detach(), torch.tensor([[-0.3], [0.3]]), atol=0.1, rtol=0)
 
 
 def regularised(weight: float) -> ImaginationActorCritic:

@@ -14,7 +14,7 @@ import yaml
 
 from dreamset.core.records import total_loss
 from dreamset.datasets.sources.minari import MinariSource
-from dreamset.pipeline import cli, collect, data_tools, resolve, stages
+from dreamset.pipeline import cli, collect, data_tools, model_tools, resolve, stages
 from dreamset.pipeline.compose import compose
 from dreamset.pipeline.runtime import build_part
 from tests.builders import tiny_batch, tiny_model
@@ -91,13 +91,47 @@ def test_commands_in_the_readme_exist(root: Path) -> None:
     for target in set(re.findall(r"make ([a-z]+)", text)) - {"lists"}:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for command in set(re.findall(r"^dreamset ([a-z][a-z-]+)", text, re.MULTILINE)):
-        assert command in (*cli.STAGES, "data")
+        assert command in (*cli.STAGES, "data", "models", "export")
     tools = re.findall(r"^dreamset data +(.+?)(?: +#.*)?$", text + datasets, re.MULTILINE)
     assert tools
     for tool in tools:
         data_tools.parser().parse_args(shlex.split(tool))  # exits if there is no such tool or option
     stage_names = set(yaml.safe_load((root / "dvc.yaml").read_text())["stages"])
     assert set(re.findall(r"dvc repro ([a-z_]+)", text)) <= stage_names
+
+
+def commands(root: Path, *names: str) -> list[list[str]]:
+    """Arguments of every line in the documentation that calls one of these commands."""
+    pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    lines = [
+        line for page in pages for line in re.findall(r"^dreamset (.+?)(?: +#.*)?$", page.read_text(), re.MULTILINE)
+    ]
+    split = [shlex.split(line.removesuffix("...")) for line in lines]
+    return [arguments for arguments in split if arguments[0] in names]
+
+
+def test_choices_in_the_documentation_compose(root: Path) -> None:
+    stage_commands = commands(root, "train-world-model", "learn-behavior", "evaluate", "export")
+    assert len(stage_commands) > 8
+    for _, *arguments in stage_commands:
+        compose([argument for argument in arguments if re.match(r"\+?[a-z_/.]+=", argument)])
+
+
+def test_model_tools_in_the_documentation_parse(root: Path) -> None:
+    tools = commands(root, "models")
+    assert len(tools) > 4
+    for _, *arguments in tools:
+        model_tools.parser().parse_args(arguments)
+
+
+def test_the_table_of_choices_is_complete(root: Path) -> None:
+    table = (root / "docs/learning.md").read_text().partition("| group |")[2].partition("```")[0]
+    stated: set[str] = set()
+    for row in re.findall(r"^\| `.*\|$", table, re.MULTILINE):
+        stated |= set(re.findall(r"`([\w/+]+)`", row))
+    for group in ("world_model", "behavior", "reward", "preset", "behavior_training"):
+        for path in (root / "configs" / group).rglob("*.yaml"):
+            assert path.stem in stated or path.stem == "null", path
 
 
 def test_pictures_in_the_readme_exist_and_are_pictures(root: Path) -> None:

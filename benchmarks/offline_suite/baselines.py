@@ -1,0 +1,37 @@
+"""What needs no learning: the recorded episodes themselves and uniformly drawn actions."""
+
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+
+from benchmarks.offline_suite.episodes import Returns, evaluation_seeds
+from dreamset.datasets import Store
+from dreamset.environments import policies
+from dreamset.environments.rollouts import record_episode
+from dreamset.pipeline.runtime import build_part
+
+
+def run(work: dict[str, Any]) -> tuple[dict[str, Any], Returns]:
+    """One of ``BASELINES``; nothing is trained, so there are no figures."""
+    return {}, BASELINES[work["baseline"]](work)
+
+
+def recorded(work: dict[str, Any]) -> Returns:
+    """The training episodes: what a learner has seen."""
+    store = Store.open(work["store"])
+    return [(float(store.returns[episode]), int(store.lengths[episode]) - 1) for episode in store.split("train")]
+
+
+def random(work: dict[str, Any]) -> Returns:
+    """Independent uniform actions in the evaluation's episodes."""
+    generator = np.random.default_rng(work["seed"])
+    with closing(build_part(work["environment"])()) as environment:
+        episodes = [
+            record_episode(environment, policies.random, generator=generator, seed=seed)
+            for seed in evaluation_seeds(work["evaluation"])
+        ]
+    return [(episode.total_reward, len(episode.rewards)) for episode in episodes]
+
+
+BASELINES = {"recorded": recorded, "random": random}

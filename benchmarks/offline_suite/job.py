@@ -1,0 +1,59 @@
+"""One job of the suite in a process of its own: ``python -m benchmarks.offline_suite.job FILE``.
+
+The file is json with ``kind``, ``folder`` and what that kind reads. Methods leave ``result.json`` in the folder: the
+row of ``runs.csv`` and the episodes.
+"""
+
+import importlib
+import platform
+import signal
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from dreamset.core.errors import UserError
+from dreamset.pipeline.files import read_json, write_json
+
+# kind -> module and function; loaded when needed, since peers need a library that the others do not
+PREPARATIONS = {"prepare": ("ours", "prepare"), "world_model": ("ours", "train")}
+METHODS = {"ours": ("ours", "run"), "peer": ("peers", "run"), "baseline": ("baselines", "run")}
+
+
+def main() -> None:
+    """Runs the job; a user's mistake is one line and status 2."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    work = read_json(Path(sys.argv[1]), made_by="benchmarks.offline_suite.run")
+    try:
+        function = _function(*{**PREPARATIONS, **METHODS}[work["kind"]])
+        result = function(work)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    if work["kind"] in METHODS:
+        figures, returns = result
+        row = {**work["row"], **versions(), **figures, "return_mean": float(np.mean([total for total, _ in returns]))}
+        write_json(Path(work["folder"]) / "result.json", {"run": row, "episodes": returns})
+
+
+def versions() -> dict[str, str]:
+    """What made the numbers."""
+    packages = {name: metadata.version(name) for name in ("dreamset", "torch", "numpy")}
+    return {**packages, "python": platform.python_version()}
+
+
+def _function(module: str, name: str) -> Callable[[dict[str, Any]], Any]:
+    found: Callable[[dict[str, Any]], Any] = getattr(importlib.import_module(f"{__package__}.{module}"), name)
+    return found
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

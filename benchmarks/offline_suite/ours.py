@@ -1,0 +1,85 @@
+"""Dreamset's own jobs: the stages of the pipeline, with the CPU seconds that they take."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.offline_suite.episodes import Returns
+from dreamset.pipeline import collect, evaluate, ingest, learn_behavior, train_world_model
+from dreamset.pipeline.artifacts import load_world_model
+from dreamset.pipeline.files import read_json, write_json
+from dreamset.pipeline.runtime import build_part
+
+COST = "cost.json"  # beside a world model; says that it is complete
+FIGURES = {  # column -> name in the stages' metrics
+    "reward_error_h1": "validation/reward_error_h1",
+    "reward_error_h5": "validation/reward_error_h5",
+    "reward_error_h15": "validation/reward_error_h15",
+    "probe_r2": "validation/probe_r2",
+    "imagined_return": "evaluation/imagined_return",
+    "real_return": "evaluation/real_return",
+    "world_model_updates": "cost/updates",
+    "behavior_updates": "cost/behavior_updates",
+}
+
+
+def prepare(work: dict[str, Any]) -> None:
+    """Records the dataset unless it is there, and ingests it."""
+    if not Path(work["collect"]["output"]).exists():
+        collect.run(work["collect"])
+    ingest.run(work["ingest"])
+
+
+def train(work: dict[str, Any]) -> None:
+    """Trains a world model that several methods may share.
+
+    Its CPU seconds hold the whole stage with validation and the probe decoder: more than learning needs.
+    """
+    stage = work["stage"]
+    shutil.rmtree(stage["checkpoints"], ignore_errors=True)  # what a resumed training cost before is not known
+    began = time.process_time()
+    train_world_model.run(stage)
+    write_json(Path(stage["output"]) / COST, {"cpu_seconds": time.process_time() - began})
+
+
+def run(work: dict[str, Any]) -> tuple[dict[str, Any], Returns]:
+    """Learns a behaviour on a trained world model and evaluates it: figures and returns."""
+    learn, model = work["learn"], Path(work["learn"]["world_model"]).parent
+    shutil.rmtree(learn["checkpoints"], ignore_errors=True)
+    began = time.process_time()
+    learn_behavior.run(learn)
+    behavior_seconds = time.process_time() - began
+    model_seconds = read_json(model / COST, made_by="the job of the world model")["cpu_seconds"]
+    metrics, returns, parameters = evaluated(work["evaluate"])
+    for folder in (model, Path(learn["output"])):
+        metrics |= read_json(folder / "metrics.json", made_by="the stage")
+    figures = {column: metrics[name] for column, name in FIGURES.items() if name in metrics}
+    figures |= {
+        "parameters": metrics["cost/parameters"] + parameters,
+        "world_model_cpu_seconds": round(model_seconds, 1),
+        "behavior_cpu_seconds": round(behavior_seconds, 1),
+        "cpu_seconds": round(model_seconds + behavior_seconds, 1),
+    }
+    return figures, returns
+
+
+def evaluated(config: dict[str, Any]) -> tuple[dict[str, float], Returns, int]:
+    """The stage ``evaluate`` without its video, which environments without a renderer could not give.
+
+    Returns:
+        metrics, (return, length) of every episode, and the behaviour's trained parameters.
+    """
+    device = torch.device("cpu")
+    model, described = load_world_model(Path(config["world_model"]), device)
+    behavior = evaluate.load_behavior(Path(config["policy"]), device)
+    episodes = evaluate.run_policy(config, model, behavior, build_part(config["environment"]), device)
+    context = config["context"]
+    imagined = evaluate.imagined_returns(model, behavior.actor, episodes, context=context, device=device)
+    table = evaluate.episode_table(episodes, imagined, context=context)
+    metrics = evaluate.summarize(config["evaluation"], table, described.lineage)
+    returns = [(episode.total_reward, len(episode.rewards)) for episode in episodes]
+    trained = [parameter for network in behavior.networks().values() for parameter in network.parameters()]
+    return metrics, returns, sum(parameter.numel() for parameter in trained)

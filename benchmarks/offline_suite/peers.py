@@ -1,0 +1,127 @@
+"""d3rlpy's algorithms on our data, with their own hyperparameters, for a budget of CPU seconds.
+
+Needs ``pip install d3rlpy``. What is set here is what an algorithm cannot know: vectors are standardised and pixels
+divided by 255, and three frames are stacked, since one shows no velocity. Dreamset's models remember and need neither
+stacking nor is anything stacked for vectors. The last policy is evaluated; no checkpoint is picked.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import d3rlpy
+import numpy as np
+from d3rlpy.algos.utility import build_scalers_with_transition_picker
+from d3rlpy.constants import ActionSpace
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from benchmarks.offline_suite.episodes import Returns, run_policy
+from benchmarks.offline_suite.transitions import RecentFrames, own_actions, peer_episode, peer_observations
+from dreamset.core.spec import DataSpec
+from dreamset.datasets import Store
+
+STACKED_FRAMES = 3
+CHECK_EVERY = 100  # updates between looks at the clock
+SMALLEST_DEFAULT = 36  # pixels of a frame's edge below which the default encoder's last convolution has no room
+SMALL_FILTERS = [[32, 4, 2], [64, 4, 2], [64, 3, 1]]  # channels, kernel, stride: the default with smaller first steps
+
+
+def run(work: dict[str, Any]) -> tuple[dict[str, Any], Returns]:
+    """Trains one algorithm and evaluates it: figures and returns."""
+    store = Store.open(work["store"])
+    d3rlpy.seed(work["seed"])
+    data = replay_buffer(store)
+    algorithm = build(work["classes"], store.spec, data)
+    updates, seconds = train(algorithm, data, budget=work["budget"], max_updates=work["max_updates"])
+    returns = run_policy(work["environment"], work["evaluation"], PeerPolicy(algorithm, store.spec))
+    figures = {
+        "behavior_updates": updates,
+        "behavior_cpu_seconds": round(seconds, 1),
+        "cpu_seconds": round(seconds, 1),
+        "parameters": parameter_count(algorithm),
+        "d3rlpy": d3rlpy.__version__,
+    }
+    return figures, returns
+
+
+def replay_buffer(store: Store) -> d3rlpy.dataset.ReplayBuffer:
+    """The training episodes, all of them and nothing else."""
+    frames = d3rlpy.dataset.FrameStackTransitionPicker(STACKED_FRAMES) if sees_images(store.spec) else None
+    converted = [peer_episode(store.read(int(episode)), store.spec) for episode in store.split("train")]
+    return d3rlpy.dataset.ReplayBuffer(
+        d3rlpy.dataset.InfiniteBuffer(),
+        episodes=[
+            d3rlpy.dataset.Episode(episode.observations, episode.actions, episode.rewards, episode.terminated)
+            for episode in converted
+        ],
+        transition_picker=frames,
+        action_space=ActionSpace.DISCRETE if store.spec.action.discrete else ActionSpace.CONTINUOUS,
+        action_size=store.spec.action.size,
+    )
+
+
+def sees_images(spec: DataSpec) -> bool:
+    """Whether the peer's observations are frames."""
+    return any(array.is_image for array in spec.observations.values())
+
+
+def build(classes: Mapping[str, str], spec: DataSpec, data: d3rlpy.dataset.ReplayBuffer) -> Any:
+    """The algorithm for the kind of actions, its networks initialised and its scalers fitted."""
+    configuration = getattr(d3rlpy.algos, classes["discrete" if spec.action.discrete else "continuous"])
+    algorithm = configuration(**input_settings(configuration, spec)).create(device=False)
+    build_scalers_with_transition_picker(algorithm, data)
+    algorithm.build_with_dataset(data)
+    return algorithm
+
+
+def input_settings(configuration: type, spec: DataSpec) -> dict[str, Any]:
+    """How observations enter the networks; everything else stays the algorithm's default."""
+    if not sees_images(spec):
+        return {"observation_scaler": d3rlpy.preprocessing.StandardObservationScaler()}
+    settings: dict[str, Any] = {"observation_scaler": d3rlpy.preprocessing.PixelObservationScaler()}
+    if min(next(iter(spec.observations.values())).shape[:2]) < SMALLEST_DEFAULT:
+        encoder = d3rlpy.models.PixelEncoderFactory(filters=SMALL_FILTERS)
+        names = [field.name for field in fields(configuration) if field.name.endswith("encoder_factory")]
+        settings |= dict.fromkeys(names, encoder)
+    return settings
+
+
+def train(algorithm: Any, data: d3rlpy.dataset.ReplayBuffer, *, budget: float, max_updates: int) -> tuple[int, float]:
+    """Updates until the CPU seconds or the updates are used up; returns both."""
+    began = time.process_time()
+    updates, seconds = 0, 0.0
+    with tqdm(total=max_updates, desc=type(algorithm).__name__, mininterval=10) as bar:
+        while updates < max_updates and seconds < budget:
+            for _ in range(CHECK_EVERY):
+                algorithm.update(data.sample_transition_batch(algorithm.batch_size))
+            updates += CHECK_EVERY
+            seconds = time.process_time() - began
+            bar.update(CHECK_EVERY)
+    return updates, seconds
+
+
+def parameter_count(algorithm: Any) -> int:
+    """Everything that an optimiser of the algorithm changes."""
+    modules = algorithm.impl.modules
+    parts = [getattr(modules, field.name) for field in fields(modules)]
+    wrappers = [part for part in parts if isinstance(part, d3rlpy.optimizers.OptimizerWrapper)]
+    groups = [group for wrapper in wrappers for group in wrapper.optim.param_groups]
+    return sum(parameter.numel() for group in groups for parameter in group["params"])
+
+
+class PeerPolicy:
+    """Greedy actions of an algorithm, in the environment's units."""
+
+    def __init__(self, algorithm: Any, spec: DataSpec) -> None:
+        self.algorithm = algorithm
+        self.spec = spec
+        self.frames = RecentFrames(STACKED_FRAMES) if sees_images(spec) else None
+
+    def __call__(self, observations: dict[str, NDArray[Any]], first: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Actions [N, A] for observations [N, ...] by name."""
+        seen = peer_observations(observations, self.spec)
+        if self.frames is not None:
+            seen = self.frames.add(seen, first)
+        return own_actions(self.algorithm.predict(seen), self.spec.action)

@@ -1,0 +1,137 @@
+"""Tables, verdicts and picture of the offline suite from its two CSV files.
+
+    python -m benchmarks.offline_suite.report --output docs
+
+Every score is the interquartile mean over seeds and episodes with a stratified bootstrap interval: seeds are drawn with
+replacement first, episodes within them second, so that it tells what another training would give.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from benchmarks.offline_suite import figure
+from benchmarks.offline_suite.run import RESULTS
+from benchmarks.offline_suite.scores import Board, Score, best, board, compared, read
+from benchmarks.offline_suite.suite import SUITE, Suite
+from dreamset.core.errors import UserError
+from dreamset.core.files import write_text
+
+OURS, BASELINE = "dreamset", "baseline"  # groups
+RIVALS = ("d3rlpy", "cloning")  # groups that our best method is compared with
+TABLES, PICTURE = "offline_suite_results.md", "offline_suite_returns.png"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes the tables and the picture."""
+    options = _parser().parse_args(arguments)
+    try:
+        runs, episodes = read(options.results)
+        suite = Suite.read(options.suite)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    with tqdm(total=runs.groupby(["task", "method"]).ngroups, desc="bootstrap") as bar:
+        shown = board(
+            runs,
+            episodes,
+            tasks=list(suite.tasks),
+            methods=list(suite.methods),
+            confidence=options.confidence,
+            resamples=options.resamples,
+            on_score=bar.update,
+        )
+    budgets = {str(task): float(rows["budget_cpu_seconds"].max()) for task, rows in runs.groupby("task")}
+    write_text(options.output / TABLES, markdown(shown, budgets, confidence=options.confidence))
+    figure.draw(shown, options.output / PICTURE)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of runs.csv and episodes.csv")
+    parser.add_argument("--output", type=Path, default=Path("docs"), help="folder (default: %(default)s)")
+    parser.add_argument("--suite", type=Path, default=SUITE, help="gives tasks and methods their order")
+    parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: %(default)s)")
+    parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap (default: %(default)s)")
+    return parser
+
+
+def markdown(shown: Board, budgets: Mapping[str, float], *, confidence: float) -> str:
+    """All tables in one text; ``budgets`` are the peers' CPU seconds by task."""
+    parts = [
+        f"Interquartile mean of the returns over all seeds and episodes, {100 * confidence:.0f} % interval below it. "
+        "Bold: the highest of a task among those that learn.",
+        score_table(shown),
+        "The best Dreamset method of each task (by the same episodes, so the choice favours it, as it favours the best "
+        "rival) against the other groups: *above* where its interval lies above every interval of the group, *below* "
+        "where one of the group's lies above it.",
+        verdict_table(shown),
+        "CPU seconds of training on one thread, mean over seeds. Of ours: world model, with its validation, and "
+        "behaviour; a world model that several methods share counts in each of them.",
+        cost_table(shown, budgets),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def score_table(shown: Board) -> str:
+    """Tasks in rows, methods in columns."""
+    rows = []
+    for task in shown.tasks:
+        learned = [score for score in shown.of_task(task) if score.group != BASELINE]
+        top = best(learned) if learned else None
+        found = [shown.scores.get((task, method)) for method in shown.methods]
+        rows.append([task, *("" if score is None else _cell(score, bold=score is top) for score in found)])
+    return _table(["task", *shown.methods], rows)
+
+
+def _cell(score: Score, *, bold: bool) -> str:
+    estimate = score.estimate
+    value = f"**{estimate.value:.1f}**" if bold else f"{estimate.value:.1f}"
+    return f"{value}<br>{estimate.low:.1f} to {estimate.high:.1f}"
+
+
+def verdict_table(shown: Board) -> str:
+    """The best of ours on each task against each other group."""
+    rows = []
+    for task in shown.tasks:
+        ours = [score for score in shown.of_task(task) if score.group == OURS]
+        if ours:
+            winner = best(ours)
+            verdicts = (_verdict(winner, shown.of_task(task), group) for group in RIVALS)
+            rows.append([task, f"{winner.method} {winner.estimate.value:.1f}", *verdicts])
+    return _table(["task", f"best of {OURS}", *(f"against {group}" for group in RIVALS)], rows)
+
+
+def _verdict(ours: Score, of_task: Sequence[Score], group: str) -> str:
+    rivals = [score for score in of_task if score.group == group]
+    if not rivals:
+        return ""
+    first = best(rivals)
+    return f"{compared(ours, rivals)} ({first.method} {first.estimate.value:.1f})"
+
+
+def cost_table(shown: Board, budgets: Mapping[str, float]) -> str:
+    """CPU seconds of every method that learns."""
+    seconds = {key: score.cpu_seconds for key, score in shown.scores.items() if math.isfinite(score.cpu_seconds)}
+    methods = [method for method in shown.methods if any(learned == method for _, learned in seconds)]
+    rows = [
+        [task, _whole(budgets[task]), *(_whole(seconds.get((task, method), math.nan)) for method in methods)]
+        for task in shown.tasks
+    ]
+    return _table(["task", "budget of d3rlpy", *methods], rows)
+
+
+def _whole(value: float) -> str:
+    return f"{value:.0f}" if math.isfinite(value) else ""
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+if __name__ == "__main__":
+    main()

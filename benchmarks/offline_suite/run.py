@@ -1,0 +1,109 @@
+"""The offline suite: every method on every recorded dataset, each job a process of one thread.
+
+    python -m benchmarks.offline_suite.run --seeds 0 1 2 --workers 2
+    python -m benchmarks.offline_suite.run --tasks pendulum_state --methods v1_reconstruction iql --seeds 0
+
+Run it from the repository's root, and again after an interruption: results that are there are kept. Peers need
+`pip install d3rlpy`, some tasks the extras that their yaml names. Tables: `python -m benchmarks.offline_suite.report`.
+"""
+
+import argparse
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from benchmarks.offline_suite.jobs import ROOT, Job, Scheduler
+from benchmarks.offline_suite.plan import Plan
+from benchmarks.offline_suite.results import Results
+from benchmarks.offline_suite.suite import SUITE, Suite
+from dreamset.core.errors import UserError
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs what is missing; status 1 if a job failed, with the reason of each."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    options = parser().parse_args(arguments)
+    os.chdir(ROOT)  # whose configs/ is composed
+    try:
+        with locked(options.work), locked(options.results):
+            failures = run(options)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on with what is missing", file=sys.stderr)
+        sys.exit(130)
+    for name, reason in failures.items():
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    sys.exit(1 if failures else 0)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    described.add_argument("--tasks", nargs="+", help="names in suite.yaml (default: all)")
+    described.add_argument("--methods", nargs="+", help="names in suite.yaml (default: all)")
+    described.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
+    described.add_argument("--workers", type=int, default=2, help="jobs side by side (default: %(default)s)")
+    described.add_argument(
+        "--work", type=_absolute, default=ROOT / "runs/offline_suite", help="recordings, models, logs"
+    )
+    described.add_argument("--results", type=_absolute, default=RESULTS, help="folder of the two CSV files")
+    described.add_argument("--suite", type=_absolute, default=SUITE, help="another list of tasks and methods")
+    return described
+
+
+def run(options: Any) -> dict[str, str]:
+    """Prepares the datasets, then trains what is missing; returns why jobs failed, by name."""
+    suite = Suite.read(options.suite).choose(options.tasks, options.methods)
+    results = Results(options.results)
+    plan = Plan(suite, options.seeds, options.work)
+    scheduler = Scheduler(
+        options.work / "jobs", options.workers, on_result=lambda result: results.add(result["run"], result["episodes"])
+    )
+    _run(scheduler, plan.preparations(), "datasets")
+    ready = [task for task in suite.tasks.values() if plan.is_prepared(task)]
+    _run(scheduler, plan.trainings(ready, results.finished()), "offline suite")
+    return scheduler.failures
+
+
+def _run(scheduler: Scheduler, jobs: Sequence[Job], description: str) -> None:
+    if jobs:
+        scheduler.run(jobs, description=description)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps a second run out of the folder.
+
+    Raises:
+        UserError: if there is one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UserError(f"another run uses {folder}; wait for it or name another folder") from None
+    finally:
+        os.close(descriptor)
+
+
+def _absolute(text: str) -> Path:
+    return Path(text).absolute()
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

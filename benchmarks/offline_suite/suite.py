@@ -1,0 +1,150 @@
+"""What the suite consists of: tasks and methods, as ``suite.yaml`` lists them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from dreamset.core.errors import UserError
+from dreamset.core.spec import ActionSpec
+from dreamset.pipeline.files import digest
+
+SUITE = Path(__file__).parent / "suite.yaml"
+T = TypeVar("T")
+
+ACTIONS = ("continuous", "discrete")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A recorded dataset and the environment that it comes from."""
+
+    name: str
+    overrides: tuple[str, ...]  # the dataset and what all methods share
+    budget: float  # CPU seconds that a peer may train
+    max_updates: int  # after which a peer stops earlier
+    ours: tuple[str, ...] = ()  # what the task asks of Dreamset's own methods besides
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """A world model and a behaviour, as overrides. Equal world models are trained once."""
+
+    world_model: tuple[str, ...]
+    behavior: tuple[str, ...]
+    actions: tuple[str, ...] = ACTIONS
+
+    def settings(self, task: Task) -> list[Any]:
+        """Everything in the suite that its results depend on."""
+        return [task.overrides, task.ours, self.world_model, self.behavior]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Names of d3rlpy's configuration classes, by the kind of actions that they serve."""
+
+    classes: Mapping[str, str]
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """Kinds of actions that there is a class for."""
+        return tuple(self.classes)
+
+    def settings(self, task: Task) -> list[Any]:
+        """Everything in the suite that its results depend on."""
+        return [task.overrides, task.budget, task.max_updates, sorted(self.classes.items())]
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """Learns nothing; ``name`` is a function of ``baselines``."""
+
+    name: str
+    actions: tuple[str, ...] = ACTIONS
+
+    def settings(self, task: Task) -> list[Any]:
+        """Everything in the suite that its results depend on."""
+        return [task.overrides, self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A column of the table."""
+
+    name: str
+    group: str  # what the report compares: dreamset, cloning, d3rlpy, baseline
+    kind: Ours | Peer | Baseline
+
+    def serves(self, action: ActionSpec) -> bool:
+        """Whether it can learn a task with such actions."""
+        return ("discrete" if action.discrete else "continuous") in self.kind.actions
+
+    def settings_digest(self, task: Task) -> str:
+        """Changes with the entries of the suite, so that results made with others are known."""
+        return digest(yaml.safe_dump(_plain(self.kind.settings(task))))
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Everything that there is to choose from."""
+
+    tasks: Mapping[str, Task]
+    methods: Mapping[str, Method]
+
+    @classmethod
+    def read(cls, path: Path = SUITE) -> "Suite":
+        """The suite in a yaml file.
+
+        Raises:
+            UserError: for keys that nothing reads and for missing ones.
+        """
+        value = yaml.safe_load(path.read_text())
+        common, tasks = value["common"], value["tasks"]
+        tasks = {name: {**entry, "overrides": [*common, *entry["overrides"]]} for name, entry in tasks.items()}
+        return cls(_built(path, "task", tasks, Task), _built(path, "method", value["methods"], _method))
+
+    def choose(self, tasks: Sequence[str] | None, methods: Sequence[str] | None) -> "Suite":
+        """The named part; ``None`` stands for all.
+
+        Raises:
+            UserError: for a name that is not in the suite.
+        """
+        return Suite(_chosen("tasks", self.tasks, tasks), _chosen("methods", self.methods, methods))
+
+
+def _built(path: Path, kind: str, entries: Mapping[str, Any], build: Callable[..., T]) -> dict[str, T]:
+    built = {}
+    for name, entry in entries.items():
+        try:
+            built[name] = build(name, **{key: _hashable(value) for key, value in entry.items()})
+        except TypeError as error:
+            raise UserError(f"{path}: {kind} {name} lacks a key or has one that nothing reads ({error})") from None
+    return built
+
+
+def _method(name: str, *, group: str, **given: Any) -> Method:
+    if "peer" in given:
+        return Method(name, group, Peer(classes=given.pop("peer"), **given))
+    if "baseline" in given:
+        return Method(name, group, Baseline(name=given.pop("baseline"), **given))
+    return Method(name, group, Ours(**given))
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _chosen(kind: str, all_: Mapping[str, Any], names: Sequence[str] | None) -> Mapping[str, Any]:
+    if names is None:
+        return all_
+    unknown = sorted(set(names) - set(all_))
+    if unknown:
+        raise UserError(f"there are no {kind} {', '.join(unknown)}, available are {', '.join(all_)}; choose of these")
+    return {name: all_[name] for name in names}
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, which yaml can write."""
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

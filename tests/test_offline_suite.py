@@ -1,0 +1,508 @@
+"""The offline suite in ``benchmarks/``: conversion for peers, planning, jobs, results and report."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are not installed
+
+from benchmarks.offline_suite import baselines, jobs, plan, report, run, scores, transitions
+from benchmarks.offline_suite.jobs import Job, Scheduler
+from benchmarks.offline_suite.ours import COST
+from benchmarks.offline_suite.results import Results
+from benchmarks.offline_suite.suite import Baseline, Method, Ours, Suite, Task
+from dreamset.core.errors import UserError
+from dreamset.core.spec import ActionSpec, ArraySpec
+from dreamset.datasets import RawEpisode, Store, write_store
+from dreamset.datasets.sources import SourceDescription
+from dreamset.pipeline.statistics import Estimate
+
+LENGTHS = (3, 5, 4)  # transitions of the counting episodes; every second one ends truly
+CONTINUOUS = ActionSpec(1, discrete=False, low=(0.0,), high=(4000.0,))
+DISCRETE = ActionSpec(3, discrete=True, low=(0.0,) * 3, high=(1.0,) * 3)
+VECTORS = {"one": ArraySpec((1,), "float32"), "two": ArraySpec((2,), "float32")}
+FRAME = {"image": ArraySpec((2, 4, 3), "uint8")}
+
+
+class Counting:
+    """Observation t of episode e is 1000 e + t, the action taken there 0.25 more and its reward 0.5 more."""
+
+    episode_count = len(LENGTHS)
+
+    def __init__(self, observations: Mapping[str, ArraySpec], action: ActionSpec) -> None:
+        self.observations, self.action = observations, action
+
+    def describe(self) -> SourceDescription:
+        return SourceDescription(self.observations, {}, self.action, {"format": "counting"})
+
+    def read(self, number: int) -> RawEpisode:
+        steps = LENGTHS[number]
+        count = 1000 * number + np.arange(steps + 1)
+        return RawEpisode(
+            name=f"episode {number}",
+            observations={name: counted(spec, count, number) for name, spec in self.observations.items()},
+            actions=np.eye(3)[count[:-1] % 3].astype(np.float32)
+            if self.action.discrete
+            else (count[:-1, None] + 0.25).astype(np.float32),
+            rewards=(count[:-1] + 0.5).astype(np.float32),
+            terminated=number % 2 == 0,
+            privileged={},
+        )
+
+
+def counted(spec: ArraySpec, count: NDArray[Any], episode: int) -> NDArray[Any]:
+    """Vectors hold the count; every byte of a frame is another one."""
+    rows = count.reshape(-1, *[1] * len(spec.shape))
+    if not spec.is_image:
+        return np.broadcast_to(rows, (len(count), *spec.shape)).astype(spec.dtype)
+    places = np.arange(spec.size).reshape(spec.shape)
+    return (100 * episode + 30 * (rows % 1000) + places).astype(np.uint8)
+
+
+def counting_store(
+    folder: Path, observations: Mapping[str, ArraySpec] = VECTORS, action: ActionSpec = CONTINUOUS
+) -> Store:
+    return write_store(Counting(observations, action), folder, splits=lambda kept: {"train": np.arange(len(kept))})
+
+
+def as_transitions(episode: transitions.PeerEpisode) -> Iterator[tuple[Any, ...]]:
+    """What d3rlpy's pickers and ``Episode.transition_count`` make of an episode."""
+    size = len(episode.actions)
+    for index in range(size if episode.terminated else size - 1):
+        end = episode.terminated and index == size - 1
+        after = np.zeros_like(episode.observations[0]) if end else episode.observations[index + 1]
+        yield episode.observations[index], episode.actions[index], episode.rewards[index], after, end
+
+
+def test_every_transition_is_there_once_with_its_own_action_reward_and_successor(tmp_path: Path) -> None:
+    store = counting_store(tmp_path / "store")
+    for number, steps in enumerate(LENGTHS):
+        episode = transitions.peer_episode(store.read(number), store.spec)
+        found = list(as_transitions(episode))
+        assert len(found) == steps
+        assert episode.observations.dtype == episode.actions.dtype == episode.rewards.dtype == np.float32
+        for t, (observation, action, reward, after, end) in enumerate(found):
+            count = 1000 * number + t
+            truly_over = number % 2 == 0 and t == steps - 1
+            np.testing.assert_array_equal(observation, [count] * 3)
+            np.testing.assert_allclose(action, [(count + 0.25) / 2000 - 1], atol=1e-6)
+            np.testing.assert_array_equal(reward, [count + 0.5])
+            assert end == truly_over
+            np.testing.assert_array_equal(after, [0 if truly_over else count + 1] * 3)
+
+
+def test_actions_come_back_in_the_units_of_the_environment() -> None:
+    units = np.array([[0.0], [1000.0], [4000.0]], np.float32)
+    np.testing.assert_allclose(transitions.peer_actions(units, CONTINUOUS), [[-1], [-0.5], [1]])
+    np.testing.assert_allclose(transitions.own_actions(np.array([[-1.0], [-0.5], [1.0]]), CONTINUOUS), units)
+
+
+def test_choices_are_numbers_for_peers_and_one_hot_for_the_environment(tmp_path: Path) -> None:
+    store = counting_store(tmp_path / "store", action=DISCRETE)
+    episode = transitions.peer_episode(store.read(1), store.spec)
+    assert episode.actions.dtype == np.int64
+    assert episode.actions[:, 0].tolist() == [*(n % 3 for n in range(1000, 1005)), 0]  # the last is never looked at
+    np.testing.assert_array_equal(transitions.own_actions(np.array([2, 0]), DISCRETE), [[0, 0, 1], [1, 0, 0]])
+
+
+def test_frames_have_channels_first_and_are_stacked_oldest_first(tmp_path: Path) -> None:
+    store = counting_store(tmp_path / "store", observations=FRAME)
+    frames = store.read(1)["image"]
+    seen = transitions.peer_observations({"image": frames}, store.spec)
+    assert (seen.shape, seen.dtype) == ((6, 3, 2, 4), np.uint8)
+    assert seen[4, 2, 1, 3] == frames[4, 1, 3, 2]
+    recent = transitions.RecentFrames(3)
+    stacked = [recent.add(seen[t : t + 1], np.array([t in (0, 4)])) for t in range(6)]
+    nothing = np.zeros_like(seen[0])
+    expected = [(-1, -1, 0), (-1, 0, 1), (0, 1, 2), (1, 2, 3), (-1, -1, 4), (-1, 4, 5)]
+    for found, rows in zip(stacked, expected, strict=True):
+        np.testing.assert_array_equal(found[0], np.concatenate([nothing if row < 0 else seen[row] for row in rows]))
+
+
+def test_what_peers_have_no_networks_for_is_refused(tmp_path: Path) -> None:
+    store = counting_store(tmp_path / "store", observations={**VECTORS, **FRAME})
+    with pytest.raises(UserError, match="vectors or one image"):
+        transitions.peer_episode(store.read(0), store.spec)
+    unbounded = ActionSpec(1, discrete=False, low=(-np.inf,), high=(np.inf,))
+    with pytest.raises(UserError, match="bounds"):
+        transitions.peer_actions(np.zeros((1, 1)), unbounded)
+
+
+def test_d3rlpy_sees_the_same_transitions(tmp_path: Path) -> None:
+    pytest.importorskip("d3rlpy")
+    from benchmarks.offline_suite import peers
+
+    store = counting_store(tmp_path / "vectors")
+    buffer = peers.replay_buffer(store)
+    assert buffer.transition_count == sum(LENGTHS)
+    for number, episode in enumerate(buffer.episodes):
+        expected = list(as_transitions(transitions.peer_episode(store.read(number), store.spec)))
+        assert episode.transition_count == len(expected)
+        for index, wanted in enumerate(expected):
+            got = buffer.transition_picker(episode, index)
+            found = got.observation, got.action, got.reward, got.next_observation, bool(got.terminal)
+            for value, want in zip(found, wanted, strict=True):
+                np.testing.assert_array_equal(value, want)
+
+
+def test_d3rlpy_stacks_frames_as_the_evaluation_does(tmp_path: Path) -> None:
+    pytest.importorskip("d3rlpy")
+    from benchmarks.offline_suite import peers
+
+    store = counting_store(tmp_path / "frames", observations=FRAME)
+    buffer = peers.replay_buffer(store)
+    for number, episode in enumerate(buffer.episodes):
+        recent = transitions.RecentFrames(peers.STACKED_FRAMES)
+        seen = transitions.peer_observations(store.read(number), store.spec)
+        for index in range(episode.transition_count):
+            stacked = recent.add(seen[index : index + 1], np.array([index == 0]))[0]
+            np.testing.assert_array_equal(buffer.transition_picker(episode, index).observation, stacked)
+
+
+@pytest.mark.parametrize("action", [CONTINUOUS, DISCRETE], ids=["continuous", "discrete"])
+def test_every_peer_trains_within_its_budget_and_acts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: ActionSpec
+) -> None:
+    pytest.importorskip("d3rlpy")
+    from benchmarks.offline_suite import peers
+
+    monkeypatch.setattr(peers, "CHECK_EVERY", 3)
+    store = counting_store(tmp_path / "store", action=action)
+    entries = [method.kind for method in Suite.read().methods.values() if hasattr(method.kind, "classes")]
+    kind = "discrete" if action.discrete else "continuous"
+    for classes in (entry.classes for entry in entries if kind in entry.classes):
+        data = peers.replay_buffer(store)
+        algorithm = peers.build(classes, store.spec, data)
+        assert peers.parameter_count(algorithm) > 1000
+        updates, seconds = peers.train(algorithm, data, budget=1e-9, max_updates=10_000)
+        assert (updates, seconds > 0) == (3, True)
+        acted = peers.PeerPolicy(algorithm, store.spec)(
+            {name: np.ones((2, *spec.shape), spec.dtype) for name, spec in VECTORS.items()}, np.ones(2, bool)
+        )
+        assert acted.shape == (2, action.size)
+        assert (np.asarray(action.low) <= acted).all()
+        assert (acted <= np.asarray(action.high)).all()
+
+
+def test_peers_see_small_frames(tmp_path: Path) -> None:
+    pytest.importorskip("d3rlpy")
+    from benchmarks.offline_suite import peers
+
+    frames = {"image": ArraySpec((32, 32, 3), "uint8")}
+    store = counting_store(tmp_path / "store", observations=frames)
+    data = peers.replay_buffer(store)
+    algorithm = peers.build({"continuous": "BCConfig"}, store.spec, data)
+    algorithm.update(data.sample_transition_batch(4))
+    policy = peers.PeerPolicy(algorithm, store.spec)
+    seen = {"image": np.stack([store.read(1)["image"][0]] * 2)}
+    begun = policy(seen, np.ones(2, bool))
+    gone_on = policy(seen, np.array([True, False]))
+    assert begun[0] == gone_on[0]
+    assert begun[1] != gone_on[1]  # it has seen two frames now
+
+
+SUITE = Suite.read()
+TASK = Task("pendulum_state", ("preset=tiny", "dataset=pendulum_state"), budget=60, max_updates=1000)
+OURS = {name: method for name, method in SUITE.methods.items() if isinstance(method.kind, Ours)}
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Every task with one of our methods; every method with one task for each combination of other overrides."""
+    first = next(iter(OURS))
+    by_settings = {
+        tuple(text for text in task.overrides if not text.startswith(("dataset", "collection"))): task.name
+        for task in SUITE.tasks.values()
+    }
+    return sorted({(task, first) for task in SUITE.tasks} | {(t, m) for t in by_settings.values() for m in OURS})
+
+
+@pytest.mark.parametrize(("task", "method"), pairs())
+def test_the_suite_composes(task: str, method: str, tmp_path: Path) -> None:
+    kind = OURS[method].kind
+    assert isinstance(kind, Ours)
+    config = plan.Plan(SUITE, [0], tmp_path).compose(SUITE.tasks[task], [*kind.world_model, *kind.behavior])
+    assert config["device"] == "cpu"
+    assert config["paths"]["stores"] == str(tmp_path / "stores")
+
+
+def test_a_key_that_nothing_reads_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text("common: []\ntasks: {}\nmethods: {a: {group: dreamset, world_model: [], behavior: [], budget: 3}}")
+    with pytest.raises(UserError, match=r"method a .*'budget'"):
+        Suite.read(path)
+    with pytest.raises(UserError, match="nonsense"):
+        SUITE.choose(["nonsense"], None)
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method("dataset", "baseline", Baseline("recorded")),
+        Method("cloning", "cloning", Ours((), ("behavior=cloning",))),
+        Method("v1", "dreamset", Ours((), (), actions=("continuous",))),
+        Method("v1_contrastive", "dreamset", Ours(("objective=contrastive",), (), actions=("continuous",))),
+        SUITE.methods["iql"],
+    )
+}
+
+
+def planned(tmp_path: Path, finished: Mapping[Any, str], *, action: ActionSpec = CONTINUOUS) -> dict[str, Job]:
+    if not (tmp_path / "stores/pendulum_state").exists():
+        counting_store(tmp_path / "stores/pendulum_state", action=action)
+    made = plan.Plan(Suite({TASK.name: TASK}, METHODS), [0, 1], tmp_path)
+    assert made.preparations() == []
+    return {job.name: job for job in made.trainings([TASK], finished)}
+
+
+def test_methods_share_a_world_model_for_each_seed(tmp_path: Path) -> None:
+    found = planned(tmp_path, {})
+    needs = {name: job.needs for name, job in found.items() if job.needs}
+    assert needs["pendulum_state/v1-0"] == needs["pendulum_state/cloning-0"]
+    alone = [needs[f"pendulum_state/{name}"] for name in ("v1-0", "v1-1", "v1_contrastive-0", "v1_contrastive-1")]
+    assert len(set(alone)) == 4
+    assert len([name for name in found if name.startswith("world_models/")]) == 4
+    model = found[next(iter(needs["pendulum_state/v1-0"]))].work["stage"]["output"]
+    assert found["pendulum_state/v1-0"].work["learn"]["world_model"] == f"{model}/model"
+    assert [name for name in found if "dataset" in name] == ["pendulum_state/dataset-0"]  # it has no seed
+
+
+def test_what_is_done_is_left_out_until_its_settings_change(tmp_path: Path) -> None:
+    everything = planned(tmp_path, {})
+    digests = {(TASK.name, name, "0"): method.settings_digest(TASK) for name, method in METHODS.items()}
+    left = planned(tmp_path, digests)
+    assert {name for name in left if not name.startswith("world_models/")} == {
+        f"pendulum_state/{name}-1" for name in METHODS if name != "dataset"
+    }
+    assert "pendulum_state/iql-0" in planned(tmp_path, {**digests, (TASK.name, "iql", "0"): "of another budget"})
+    model = Path(everything[next(iter(everything["pendulum_state/v1-0"].needs))].work["stage"]["output"])
+    model.mkdir(parents=True)
+    assert everything.keys() == planned(tmp_path, {}).keys()  # half a model is none
+    (model / COST).write_text("{}")
+    assert everything.keys() - planned(tmp_path, {}).keys() == {f"world_models/{model.name}"}
+
+
+def test_a_budget_concerns_the_peers_alone() -> None:
+    other = replace(TASK, budget=61)
+    changed = {
+        name for name, method in METHODS.items() if method.settings_digest(TASK) != method.settings_digest(other)
+    }
+    assert changed == {"iql"}
+
+
+def test_a_task_gets_the_methods_that_serve_its_actions(tmp_path: Path) -> None:
+    found = planned(tmp_path, {}, action=DISCRETE)
+    names = {name for name in found if not name.startswith("world_models/")}
+    assert names == {"pendulum_state/dataset-0", "pendulum_state/cloning-0", "pendulum_state/cloning-1"}
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, scripts: Mapping[str, str]) -> None:
+    """Lets a job be a line of Python instead, run in its folder."""
+
+    def process(self: Scheduler, job: Job) -> "subprocess.Popen[bytes]":
+        folder = self.folder / job.name
+        folder.mkdir(parents=True)
+        with (folder / "log.txt").open("wb") as log:
+            return subprocess.Popen([sys.executable, "-c", scripts[job.name]], cwd=folder, stdout=log, stderr=log)
+
+    monkeypatch.setattr(Scheduler, "_process", process)
+
+
+def test_a_failed_job_takes_only_those_that_need_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    writes = "open('result.json', 'w').write('{\"a\": 1}')"
+    scripted(monkeypatch, {"bad": "print('half\\r 7 %'); raise SystemExit('no room')", "good": writes, "last": writes})
+    results: list[dict[str, Any]] = []
+    scheduler = Scheduler(tmp_path, 2, results.append)
+    waiting = [Job("last", {}, frozenset({"good"})), Job("worse", {}, frozenset({"bad"})), Job("bad", {})]
+    scheduler.run([*waiting, Job("good", {}), Job("worst", {}, frozenset({"worse"}))], description="test")
+    assert results == [{"a": 1}, {"a": 1}]
+    assert scheduler.failures.keys() == {"bad", "worse", "worst"}
+    assert scheduler.failures["bad"].startswith("no room")
+    assert scheduler.failures["worse"] == "needs bad, which failed"
+
+
+def test_an_interrupt_ends_what_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Watched(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Watched)
+    scripted(monkeypatch, {"long": "import time; time.sleep(60)", "short": "open('result.json', 'w').write('{}')"})
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Scheduler(tmp_path, 2, interrupt).run([Job("long", {}), Job("short", {})], description="test")
+    assert [process.poll() for process in started] == [-15, 0]
+
+
+def run_row(task: str, method: str, seed: int, **others: Any) -> dict[str, Any]:
+    return {"task": task, "method": method, "seed": seed, "group": "d3rlpy", "settings": "s", **others}
+
+
+def test_results_are_sorted_kept_and_replaced(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    assert results.finished() == {}
+    results.add(run_row("b", "m", 10, return_mean=0.1), [(0.1, 3)])
+    results.add(run_row("b", "m", 9), [(1 / 3, 3), (2.0, 4)])
+    results.add(run_row("a", "m", 0), [(5.0, 5)])
+    results.add(run_row("b", "m", 10, settings="other"), [(7.0, 6), (8.0, 6)])
+    assert results.finished() == {("a", "m", "0"): "s", ("b", "m", "9"): "s", ("b", "m", "10"): "other"}
+    episodes = pd.read_csv(results.episodes_path)
+    assert episodes[["task", "seed", "episode"]].to_numpy().tolist() == [
+        ["a", 0, 0],
+        ["b", 9, 0],
+        ["b", 9, 1],
+        ["b", 10, 0],
+        ["b", 10, 1],
+    ]
+    assert episodes["return"].tolist() == pytest.approx([5.0, 1 / 3, 2.0, 7.0, 8.0])
+
+
+def test_a_figure_without_a_column_is_not_lost_in_silence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nonsense"):
+        Results(tmp_path).add(run_row("a", "m", 0, nonsense=1), [])
+
+
+def hand_made(folder: Path) -> None:
+    """Two tasks. The middle half of 0, 2, 4, 100 is 2 and 4; equal episodes have an interval without width."""
+    returns = {
+        ("one", "dataset", "baseline"): [[500.0, 500.0]],
+        ("one", "ours", "dreamset"): [[0.0, 2.0], [4.0, 100.0]],
+        ("one", "worse", "dreamset"): [[1.0, 1.0], [1.0, 1.0]],
+        ("one", "bc", "d3rlpy"): [[-1.0, -1.0], [-2.0, -2.0]],
+        ("one", "clone", "cloning"): [[200.0, 200.0], [200.0, 200.0]],
+        ("two", "ours", "dreamset"): [[5.0, 5.0]],
+        ("two", "bc", "d3rlpy"): [[5.0, 5.0]],
+    }
+    results = Results(folder)
+    for (task, method, group), seeds in returns.items():
+        for seed, totals in enumerate(seeds):
+            cost = {"cpu_seconds": 10.0 + 2 * seed} if group != "baseline" else {}
+            budget = {"budget_cpu_seconds": 60} if group == "d3rlpy" else {}
+            row = run_row(task, method, seed, dataset_digest=task, **cost, **budget) | {"group": group}
+            results.add(row, [(total, 10) for total in totals])
+
+
+def made_board(folder: Path) -> scores.Board:
+    runs, episodes = scores.read(folder)
+    order = {"tasks": ["two", "one"], "methods": ["dataset", "ours", "worse", "clone"]}
+    return scores.board(runs, episodes, **order, confidence=0.95, resamples=300)
+
+
+def test_scores_are_interquartile_means_with_intervals_over_seeds(tmp_path: Path) -> None:
+    hand_made(tmp_path)
+    shown = made_board(tmp_path)
+    assert (shown.tasks, shown.methods) == (["two", "one"], ["dataset", "ours", "worse", "clone", "bc"])
+    ours = shown.scores["one", "ours"]
+    assert (ours.estimate.value, ours.seeds, ours.cpu_seconds) == (3.0, 2, 11.0)
+    assert ours.estimate.low == 0.0  # the first seed twice, its first episode every time
+    assert ours.estimate.high == 100.0
+    worse = shown.scores["one", "worse"].estimate
+    assert (worse.low, worse.value, worse.high) == (1.0, 1.0, 1.0)
+
+
+def test_verdicts_compare_the_best_of_ours_with_each_group(tmp_path: Path) -> None:
+    hand_made(tmp_path)
+    shown = made_board(tmp_path)
+    *_, two, one = report.verdict_table(shown).splitlines()
+    assert two == "| two | ours 5.0 | overlaps (bc 5.0) |  |"
+    assert one == "| one | ours 3.0 | above (bc -1.5) | below (clone 200.0) |"
+
+
+@pytest.mark.parametrize(
+    ("others", "verdict"),
+    [([(0, 1, 2.9)], "above"), ([(0, 1, 3)], "overlaps"), ([(5, 6, 7)], "overlaps"), ([(0, 1, 2), (6, 7, 8)], "below")],
+)
+def test_a_verdict_needs_intervals_that_do_not_touch(others: list[tuple[float, ...]], verdict: str) -> None:
+    def score(low: float, value: float, high: float) -> scores.Score:
+        return scores.Score("task", "method", "group", 1, Estimate(value, low, high), 1.0)
+
+    assert scores.compared(score(3, 4, 5), [score(*other) for other in others]) == verdict
+
+
+def test_tables_leave_baselines_out_of_the_contest(tmp_path: Path) -> None:
+    hand_made(tmp_path)
+    shown = made_board(tmp_path)
+    head, _, two, one = report.score_table(shown).splitlines()
+    assert head == "| task | dataset | ours | worse | clone | bc |"
+    assert two == "| two |  | **5.0**<br>5.0 to 5.0 |  |  | 5.0<br>5.0 to 5.0 |"
+    assert one.split(" | ")[1] == "500.0<br>500.0 to 500.0"
+    assert one.split(" | ")[4] == "**200.0**<br>200.0 to 200.0"
+    *_, two, one = report.cost_table(shown, {"one": 60.0, "two": 60.0}).splitlines()
+    assert (two, one) == ("| two | 60 | 10 |  |  | 10 |", "| one | 60 | 11 | 11 | 11 | 11 |")
+
+
+def test_a_table_does_not_mix_datasets(tmp_path: Path) -> None:
+    hand_made(tmp_path)
+    Results(tmp_path).add(run_row("one", "late", 0, dataset_digest="re-recorded"), [(1.0, 1)])
+    with pytest.raises(UserError, match=r"rows of one come from different datasets"):
+        scores.read(tmp_path)
+
+
+def test_the_report_is_written(tmp_path: Path) -> None:
+    hand_made(tmp_path)
+    report.main(["--results", str(tmp_path), "--output", str(tmp_path / "docs"), "--resamples", "20"])
+    assert (tmp_path / "docs" / report.TABLES).read_text().count("| one |") == 3
+    assert (tmp_path / "docs" / report.PICTURE).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_baseline_of_the_data_is_the_training_split(tmp_path: Path) -> None:
+    store = counting_store(tmp_path / "store")
+    _, returns = baselines.run({"baseline": "recorded", "store": str(store.path)})
+    assert returns == [(sum(1000 * e + t + 0.5 for t in range(n)), n) for e, n in enumerate(LENGTHS)]
+
+
+def test_a_folder_serves_one_run_at_a_time(tmp_path: Path) -> None:
+    with run.locked(tmp_path), pytest.raises(UserError, match="another run"), run.locked(tmp_path):
+        pass
+    with run.locked(tmp_path):
+        pass
+
+
+def test_a_log_ends_with_its_last_words(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_bytes(b"first\n10 %\r20 %\rerror: \xff\n\n")
+    assert jobs.last_line(log) == "error: \N{REPLACEMENT CHARACTER}"
+
+
+@pytest.mark.slow
+def test_the_suite_runs_from_recording_to_results_and_goes_on_where_it_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = tmp_path / "suite.yaml"
+    entry = {"overrides": ["preset=tiny", "dataset=pendulum_state"], "budget": 1, "max_updates": 100}
+    methods = {
+        "dataset": {"group": "baseline", "baseline": "recorded"},
+        "random": {"group": "baseline", "baseline": "random"},
+        "nonsense": {"group": "baseline", "baseline": "nonsense"},
+        "cloning": {"group": "cloning", "world_model": [], "behavior": ["behavior=cloning"]},
+    }
+    suite.write_text(json.dumps({"common": ["device=cpu"], "tasks": {"tiny": entry}, "methods": methods}))
+    folders = ["--suite", str(suite), "--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
+    with pytest.raises(SystemExit) as first:
+        run.main([*folders, "--seeds", "0"])
+    assert first.value.code == 1
+    assert "failed: tiny/nonsense-0: KeyError: 'nonsense'" in capsys.readouterr().err
+    runs, episodes = scores.read(tmp_path / "results")
+    assert runs["method"].tolist() == ["cloning", "dataset", "random"]
+    assert episodes.groupby("method").size().to_dict() == {"cloning": 4, "dataset": 11, "random": 4}
+    cloning = runs.set_index("method").loc["cloning"]
+    assert cloning["world_model_updates"] == 6
+    assert cloning["cpu_seconds"] > 0
+    with pytest.raises(SystemExit) as second:
+        run.main([*folders, "--seeds", "0", "--methods", "dataset", "random", "cloning"])
+    assert second.value.code == 0
+    assert "offline suite" not in capsys.readouterr().err  # nothing was left to do

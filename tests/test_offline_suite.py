@@ -436,13 +436,17 @@ def test_a_verdict_needs_intervals_that_do_not_touch(others: list[tuple[float, .
 def test_tables_leave_baselines_out_of_the_contest(tmp_path: Path) -> None:
     hand_made(tmp_path)
     shown = made_board(tmp_path)
-    head, _, two, one = report.score_table(shown).splitlines()
-    assert head == "| task | dataset | ours | worse | clone | bc |"
-    assert two == "| two |  | **5.0**<br>5.0 to 5.0 |  |  | 5.0<br>5.0 to 5.0 |"
-    assert one.split(" | ")[1] == "500.0<br>500.0 to 500.0"
-    assert one.split(" | ")[4] == "**200.0**<br>200.0 to 200.0"
-    *_, two, one = report.cost_table(shown, {"one": 60.0, "two": 60.0}).splitlines()
-    assert (two, one) == ("| two | 60 | 10 |  |  | 10 |", "| one | 60 | 11 | 11 | 11 | 11 |")
+    head, _, dataset, ours, worse, clone, bc = report.score_table(shown).splitlines()
+    assert head == "| method | two | one |"
+    assert dataset == "| dataset |  | 500.0 (500.0 to 500.0) |"
+    assert ours.startswith("| ours | **5.0** (5.0 to 5.0) |")
+    assert worse.startswith("| worse |  | ")
+    assert clone == "| clone |  | **200.0** (200.0 to 200.0) |"
+    assert bc.startswith("| bc | 5.0 (5.0 to 5.0) |")
+    _, _, budget, ours, worse, clone, bc = report.cost_table(shown, {"one": 60.0, "two": 50.0}).splitlines()
+    assert budget == "| budget of d3rlpy | 50 | 60 |"
+    assert (ours, worse) == ("| ours | 10 | 11 |", "| worse |  | 11 |")
+    assert (clone, bc) == ("| clone |  | 11 |", "| bc | 10 | 11 |")
 
 
 def test_a_table_does_not_mix_datasets(tmp_path: Path) -> None:
@@ -455,7 +459,7 @@ def test_a_table_does_not_mix_datasets(tmp_path: Path) -> None:
 def test_the_report_is_written(tmp_path: Path) -> None:
     hand_made(tmp_path)
     report.main(["--results", str(tmp_path), "--output", str(tmp_path / "docs"), "--resamples", "20"])
-    assert (tmp_path / "docs" / report.TABLES).read_text().count("| one |") == 3
+    assert (tmp_path / "docs" / report.TABLES).read_text().count("| method | one | two |") == 2
     assert (tmp_path / "docs" / report.PICTURE).read_bytes().startswith(b"\x89PNG")
 
 

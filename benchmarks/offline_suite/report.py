@@ -62,8 +62,8 @@ def _parser() -> argparse.ArgumentParser:
 def markdown(shown: Board, budgets: Mapping[str, float], *, confidence: float) -> str:
     """All tables in one text; ``budgets`` are the peers' CPU seconds by task."""
     parts = [
-        f"Interquartile mean of the returns over all seeds and episodes, {100 * confidence:.0f} % interval below it. "
-        "Bold: the highest of a task among those that learn.",
+        f"Interquartile mean of the returns over seeds and episodes, {100 * confidence:.0f} % interval in brackets; "
+        "bold: the highest of a task among those that learn.",
         score_table(shown),
         "The best Dreamset method of each task (by the same episodes, so the choice favours it, as it favours the best "
         "rival) against the other groups: *above* where its interval lies above every interval of the group, *below* "
@@ -77,20 +77,20 @@ def markdown(shown: Board, budgets: Mapping[str, float], *, confidence: float) -
 
 
 def score_table(shown: Board) -> str:
-    """Tasks in rows, methods in columns."""
+    """Methods in rows, tasks in columns."""
+    learned = {task: [score for score in shown.of_task(task) if score.group != BASELINE] for task in shown.tasks}
+    tops = [best(scores) for scores in learned.values() if scores]
     rows = []
-    for task in shown.tasks:
-        learned = [score for score in shown.of_task(task) if score.group != BASELINE]
-        top = best(learned) if learned else None
-        found = [shown.scores.get((task, method)) for method in shown.methods]
-        rows.append([task, *("" if score is None else _cell(score, bold=score is top) for score in found)])
-    return _table(["task", *shown.methods], rows)
+    for method in shown.methods:
+        found = [shown.scores.get((task, method)) for task in shown.tasks]
+        rows.append([method, *("" if score is None else _cell(score, bold=score in tops) for score in found)])
+    return _table(["method", *shown.tasks], rows)
 
 
 def _cell(score: Score, *, bold: bool) -> str:
     estimate = score.estimate
     value = f"**{estimate.value:.1f}**" if bold else f"{estimate.value:.1f}"
-    return f"{value}<br>{estimate.low:.1f} to {estimate.high:.1f}"
+    return f"{value} ({estimate.low:.1f} to {estimate.high:.1f})"
 
 
 def verdict_table(shown: Board) -> str:
@@ -117,11 +117,9 @@ def cost_table(shown: Board, budgets: Mapping[str, float]) -> str:
     """CPU seconds of every method that learns."""
     seconds = {key: score.cpu_seconds for key, score in shown.scores.items() if math.isfinite(score.cpu_seconds)}
     methods = [method for method in shown.methods if any(learned == method for _, learned in seconds)]
-    rows = [
-        [task, _whole(budgets[task]), *(_whole(seconds.get((task, method), math.nan)) for method in methods)]
-        for task in shown.tasks
-    ]
-    return _table(["task", "budget of d3rlpy", *methods], rows)
+    rows = [[method, *(_whole(seconds.get((task, method), math.nan)) for task in shown.tasks)] for method in methods]
+    given = ["budget of d3rlpy", *(_whole(budgets[task]) for task in shown.tasks)]
+    return _table(["method", *shown.tasks], [given, *rows])
 
 
 def _whole(value: float) -> str:

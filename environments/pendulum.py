@@ -22,6 +22,7 @@ from dreamset.environments.wrappers import (
 
 # Hanging still costs about pi^2 a step and resting on top nothing; -8 puts the average random step near a quarter.
 ZERO_REWARD = -8.0
+FULL_SPEED = 8.0  # Pendulum-v1 turns no faster
 
 
 def make(*, image_size: int | None, action_repeat: int = 2, episode_steps: int = 100) -> Environment:
@@ -41,6 +42,16 @@ def make(*, image_size: int | None, action_repeat: int = 2, episode_steps: int =
     scaled = RescaleReward(ActionRepeat(base, action_repeat), low=ZERO_REWARD, high=0.0)
     named = NamedState(scaled) if image_size is None else CentralFrame(scaled, size=image_size)
     return TimeLimit(named, max_episode_steps=episode_steps)
+
+
+def spinning(*, privileged: Mapping[str, NDArray[Any]], **_: object) -> NDArray[np.float64]:
+    """Another task in the same world: the share of the full speed on arrival, in either direction, [N].
+
+    Args:
+        privileged: ``state`` [N + 1, 3]. What else a reward function is given is not needed.
+    """
+    speed: NDArray[np.float64] = np.abs(privileged["state"][1:, 2].astype(np.float64)) / FULL_SPEED
+    return speed
 
 
 def swing_up(state: NDArray[np.floating]) -> Action:

@@ -20,7 +20,7 @@ from dreamset.core.files import file_sha256, save_with
 from dreamset.core.spec import DataSpec
 from dreamset.models.world_model import WorldModel
 from dreamset.pipeline import migrations
-from dreamset.pipeline.compatibility import load_fitting
+from dreamset.pipeline.compatibility import Difference, load_fitting
 from dreamset.pipeline.files import read_json, write_json
 
 WEIGHTS = "model.safetensors"
@@ -95,13 +95,16 @@ def read_description(folder: Path, *, made_by: str, kind: str | None = None) -> 
     return saved
 
 
-def load_weights(folder: Path, module: nn.Module, *, made_by: str, strict: bool = True) -> None:
+def load_weights(folder: Path, module: nn.Module, *, made_by: str, strict: bool = True) -> list[Difference]:
     """Fills ``module``; without ``strict`` only what fits, and what does not is logged.
+
+    Returns:
+        what did not fit.
 
     Raises:
         UserError: if the file is missing, truncated or, with ``strict``, made for other shapes, naming the keys.
     """
-    load_fitting(module, read_weights(folder, made_by=made_by), strict=strict, where=folder / WEIGHTS)
+    return load_fitting(module, read_weights(folder, made_by=made_by), strict=strict, where=folder / WEIGHTS)
 
 
 def read_weights(folder: Path, *, made_by: str) -> dict[str, Tensor]:

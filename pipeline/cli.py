@@ -24,13 +24,15 @@ STAGES = {
     "learn-behavior": "learn a policy in the imagination of a frozen world model",
     "evaluate": "run the policy in the environment",
 }
+ADAPT = ("world_model=from_registry", "adaptation=heads_only")  # what `dreamset adapt` puts before your overrides
 EPILOG = """\
 The whole pipeline: `dvc repro` (choices in params.yaml). One stage by hand, with Hydra's overrides:
 
   dreamset train-world-model preset=tiny objective=contrastive seed=1
   dreamset ingest dataset=my_robot
+  dreamset adapt dataset=pendulum_spin world_model.name=pendulum_state.world_model
 
-Choices are the files in configs/: dataset=, objective=, world_model=, behavior=, preset=.
+Choices are the files in configs/: dataset=, objective=, world_model=, behavior=, adaptation=, preset=.
 """
 
 
@@ -88,6 +90,13 @@ def _parser() -> argparse.ArgumentParser:
         stage.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, e.g. preset=tiny")
         stage.add_argument("--resolved", type=Path, help="run from this file, as dvc.yaml does, instead of overrides")
         stage.set_defaults(run=_run_stage, stage=name.replace("-", "_"))
+    adapt = commands.add_parser(
+        "adapt",
+        help="carry a world model over to another task: train-world-model from one that exists",
+        description=f"train-world-model with {' '.join(ADAPT)}, unless other choices are given.",
+    )
+    adapt.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, e.g. dataset=pendulum_spin")
+    adapt.set_defaults(run=_run_adapt)
     compare = commands.add_parser("compare", help="put all objectives side by side, in one table and one picture")
     compare.add_argument("--resolved", type=Path, default=Path("resolved/compare.yaml"), help="default: %(default)s")
     compare.set_defaults(run=_run_stage, stage="compare", overrides=[])
@@ -121,6 +130,10 @@ def _run_stage(options: argparse.Namespace) -> None:
     else:
         config = {**stages.SHARED, **stages.PER_OBJECTIVE}[options.stage](compose(options.overrides))
     importlib.import_module(f"dreamset.pipeline.{options.stage}").run(config)
+
+
+def _run_adapt(options: argparse.Namespace) -> None:
+    _run_stage(argparse.Namespace(stage="train_world_model", resolved=None, overrides=[*ADAPT, *options.overrides]))
 
 
 def _run_resolve(options: argparse.Namespace) -> None:

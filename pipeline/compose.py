@@ -14,7 +14,7 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 from dreamset.core.errors import UserError
 
 Config = dict[str, Any]
-GROUPS = ("dataset", "objective", "world_model", "behavior", "preset")
+GROUPS = ("dataset", "objective", "world_model", "behavior", "preset", "adaptation")
 
 
 def compose(overrides: Sequence[str]) -> Config:

@@ -6,13 +6,14 @@ every machine for a compiler.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, overload
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
 
 from dreamset.core.errors import UserError
 
@@ -33,7 +34,7 @@ class LaProp(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: ParamsT,
         lr: float = 4e-5,
         *,
         betas: tuple[float, float] = (0.9, 0.99),

@@ -24,6 +24,7 @@ DATASET_DEFAULTS: Config = {
     "reference": None,
 }
 DATASET_KEYS = {"name", "id", "source", *DATASET_DEFAULTS}
+LISTED = ("dreamset.core.", "dreamset.datasets.")  # code that dvc.yaml lists for the stage ingest
 
 
 def dataset_of(config: Config) -> Config:
@@ -98,12 +99,17 @@ def train_world_model(config: Config) -> StageConfig:
 
 def _architecture(config: Config) -> StageConfig:
     """The chosen world model, or a pinned one that exists already and is to be trained on."""
-    chosen = config["world_model"]
+    chosen, adaptation = config["world_model"], config.get("adaptation")
     if "_target_" in chosen:
+        if adaptation is not None:
+            raise UserError(
+                f"adaptation={config['choices']['adaptation']} is for a world model that exists; add "
+                "world_model=from_registry, as `dreamset adapt` does"
+            )
         return {"world_model": chosen, "generation": config["choices"]["world_model"], "start": None}
     from dreamset.pipeline import pretrained  # loads PyTorch, and MLflow where the registry is asked
 
-    return pretrained.pin_world_model(chosen, config["dataset"]["name"])
+    return pretrained.pin_world_model(chosen, config["dataset"]["name"], adaptation or {})
 
 
 def learn_behavior(config: Config) -> StageConfig:
@@ -171,9 +177,9 @@ def code_digest(target: str) -> str:
 
 
 def foreign_code(nodes: Sequence[Config]) -> dict[str, str]:
-    """Checksums of the modules outside this package that parts are made from, as DVC does not watch them."""
+    """Checksums of the modules that parts are made from and that the stage ``ingest`` does not list for DVC."""
     named = [str(node[key]).replace(":", ".") for node in nodes for key in ("_target_", "function") if key in node]
-    return {name: code_digest(name) for name in named if not name.startswith("dreamset.")}
+    return {name: code_digest(name) for name in named if not name.startswith(LISTED)}
 
 
 def _output(config: Config, stage: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 import yaml
+from torch import nn
 
 from dreamset.core.files import replaced_folder
 from dreamset.datasets import Store
@@ -84,6 +85,7 @@ def start(config: dict[str, Any], store: Store, device: torch.device) -> Trainin
         clipping=None if settings["clipping"] is None else build_part(settings["clipping"]),
         generator=generator,
         scheduler=None if settings["scheduler"] is None else build_part(settings["scheduler"]),
+        factors=None if config["start"] is None else config["start"]["adaptation"],
     )
     return Training(trainer, build_sampler(settings["batch"], store, seed=config["seed"]))
 
@@ -151,7 +153,8 @@ def finish(
     metrics["validation/open_loop_mse"] = shown.mean_squared_error
     metrics["cost/updates"] = training.update
     metrics["cost/train_seconds"] = round(training.seconds, 1)
-    metrics["cost/parameters"] = sum(p.numel() for p in training.trainer.parameters)
+    networks: list[nn.Module] = [model, training.trainer.objective]
+    metrics["cost/parameters"] = sum(p.numel() for network in networks for p in network.parameters())
     output = Path(config["output"])
     with replaced_folder(output) as fresh:
         save_model(fresh / "model", model, SavedModel(config["world_model"], model.spec, lineage, WORLD_MODEL))

@@ -1,26 +1,27 @@
 """One optimiser step of the world model and one of the behaviour, with everything that a resume needs."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from dreamset.behaviors.base import Experience, Learner
 from dreamset.behaviors.rewards import RewardFunction
 from dreamset.core.records import Loss, Rollout, SequenceBatch, total_loss
 from dreamset.models.world_model import WorldModel
 from dreamset.objectives.base import Objective
+from dreamset.pipeline import parts
 from dreamset.pipeline.optimizers import Clipping, choose_clipping
-
-OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
-SchedulerFactory = Callable[[Optimizer], LRScheduler]
+from dreamset.pipeline.parts import Factors, OptimizerFactory, SchedulerFactory
 
 
 class WorldModelTrainer:
-    """Minimises reward, continuation, KL and the representation objective, all with one optimiser."""
+    """Minimises reward, continuation, KL and the representation objective, all with one optimiser.
+
+    With ``factors`` every part learns at a rate of its own; a part with the factor 0 is frozen.
+    """
 
     def __init__(
         self,
@@ -32,12 +33,15 @@ class WorldModelTrainer:
         clip_norm: float | None = None,
         clipping: Clipping | None = None,
         scheduler: SchedulerFactory | None = None,
+        factors: Factors | None = None,
     ) -> None:
         self.model = model
         self.objective = objective
-        self.parameters: list[Tensor] = [*model.parameters(), *objective.parameters()]
-        self.optimizer = optimizer(self.parameters)
-        self.scheduler = None if scheduler is None else scheduler(self.optimizer)
+        groups = parts.learning_groups(model, objective, factors or {})
+        self.objective_learns = parts.learns(parts.OBJECTIVE, factors or {})
+        self.parameters: list[Tensor] = [parameter for group in groups for parameter in group.parameters]
+        self.optimizer = parts.build_optimizer(optimizer, groups)
+        self.scheduler = None if scheduler is None else parts.build_scheduler(scheduler, self.optimizer, groups)
         self.clipping = choose_clipping(clip_norm, clipping)
         self.generator = generator
 
@@ -53,13 +57,17 @@ class WorldModelTrainer:
         return losses | added, rollout
 
     def step(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """One update; returns the unweighted mean of every loss, the total and the gradient's norm before clipping."""
+        """One update; returns the unweighted mean of every loss, the total and the gradient's norm before clipping.
+
+        The total is of the losses that move anything: those of frozen parts are constants.
+        """
         losses, _ = self.losses(batch)
-        total = total_loss(losses)
+        total = total_loss({name: loss for name, loss in losses.items() if loss.value.requires_grad})
         norm = apply_gradients(self.optimizer, self.parameters, total, clipping=self.clipping)
         if self.scheduler is not None:
             self.scheduler.step()
-        self.objective.after_update(self.model)
+        if self.objective_learns:
+            self.objective.after_update(self.model)
         metrics = {f"loss/{name}": loss.value.detach().mean() for name, loss in losses.items()}
         return metrics | {"loss/total": total.detach(), "gradient_norm/world_model": norm}
 

@@ -91,7 +91,7 @@ def test_commands_in_the_readme_exist(root: Path) -> None:
     for target in set(re.findall(r"make ([a-z]+)", text)) - {"lists"}:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for command in set(re.findall(r"^dreamset ([a-z][a-z-]+)", text, re.MULTILINE)):
-        assert command in (*cli.STAGES, "data", "models", "export")
+        assert command in (*cli.STAGES, "adapt", "data", "models", "export")
     tools = re.findall(r"^dreamset data +(.+?)(?: +#.*)?$", text + datasets, re.MULTILINE)
     assert tools
     for tool in tools:
@@ -111,10 +111,11 @@ def commands(root: Path, *names: str) -> list[list[str]]:
 
 
 def test_choices_in_the_documentation_compose(root: Path) -> None:
-    stage_commands = commands(root, "train-world-model", "learn-behavior", "evaluate", "export")
+    stage_commands = commands(root, "train-world-model", "adapt", "learn-behavior", "evaluate", "export")
     assert len(stage_commands) > 8
-    for _, *arguments in stage_commands:
-        compose([argument for argument in arguments if re.match(r"\+?[a-z_/.]+=", argument)])
+    for command, *arguments in stage_commands:
+        assumed = cli.ADAPT if command == "adapt" else ()
+        compose([*assumed, *(argument for argument in arguments if re.match(r"\+?[a-z_/.]+=", argument))])
 
 
 def test_model_tools_in_the_documentation_parse(root: Path) -> None:
@@ -129,7 +130,7 @@ def test_the_table_of_choices_is_complete(root: Path) -> None:
     stated: set[str] = set()
     for row in re.findall(r"^\| `.*\|$", table, re.MULTILINE):
         stated |= set(re.findall(r"`([\w/+]+)`", row))
-    for group in ("world_model", "behavior", "reward", "preset", "behavior_training"):
+    for group in ("world_model", "behavior", "reward", "preset", "behavior_training", "adaptation"):
         for path in (root / "configs" / group).rglob("*.yaml"):
             assert path.stem in stated or path.stem == "null", path
 

@@ -16,7 +16,7 @@ from dreamset.pipeline.runtime import build_part
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_model
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-GENERATIONS = sorted(path.stem for path in (CONFIGS / "world_model").glob("*.yaml"))
+GENERATIONS = sorted(path.stem for path in (CONFIGS / "world_model").glob("dreamer*.yaml"))  # not from_registry
 SIZES = sorted(path.stem for path in (CONFIGS / "size").glob("*.yaml"))
 FRAMES = DataSpec({"image": ArraySpec((64, 64, 3), "uint8")}, ActionSpec(6, False, (-1.0,) * 6, (1.0,) * 6), {}, {})
 

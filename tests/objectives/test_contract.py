@@ -149,7 +149,7 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (FOLDER.parent / group).glob("*.yaml"))
 
 
-GENERATIONS = choices("world_model")
+GENERATIONS = [name for name in choices("world_model") if name != "from_registry"]  # which has no architecture
 LATENT, CELL = "world_model/dynamics/latent", "world_model/dynamics/cell"
 DIVERGENCE, REWARD_HEAD = "world_model/divergence", "world_model/reward_head"
 WIDE = "network.depth=8"  # so many channels that not all units of a layer are dead at the start

@@ -17,7 +17,7 @@ from dreamset.pipeline import cli, train_world_model
 from dreamset.pipeline.checkpoint import Checkpoint
 
 Configure = Callable[..., dict[str, Any]]
-COMMANDS = [*cli.STAGES, "compare", "resolve", "data", "models", "export", "ui"]
+COMMANDS = [*cli.STAGES, "adapt", "compare", "resolve", "data", "models", "export", "ui"]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
@@ -38,6 +38,8 @@ def test_help_explains_every_command(command: list[str], capsys: pytest.CaptureF
         (["train-world-model", "dataset=pendulum_state"], "data/stores/pendulum_state"),
         (["learn-behavior", "dataset=pendulum_state"], "data/stores/pendulum_state"),
         (["evaluate"], "model.json does not exist; run `dreamset train-world-model` first"),
+        (["adapt"], "there is no tracking/mlflow.db, so no model is registered"),
+        (["adapt", "world_model=dreamer_v1"], "adaptation=heads_only is for a world model that exists"),
         (["compare"], "resolved/compare.yaml does not exist; run `dreamset resolve` first"),
         (["resolve"], "params.yaml does not exist"),
         (["evaluate", "device=tpu"], "device must be auto, cpu or cuda"),

@@ -47,6 +47,12 @@ def test_every_preset_composes_with_every_dataset(name: str, dataset: str) -> No
     assert compose([f"preset={name}", f"dataset={dataset}"])["choices"]["preset"] == name
 
 
+@pytest.mark.parametrize("name", ["tiny", "small", "small_state", "small_state_v2", "small_state_v3", "paper"])
+def test_no_preset_touches_the_architecture_of_a_model_that_exists(name: str) -> None:
+    chosen = compose([f"preset={name}", "world_model=from_registry"])
+    assert set(chosen["world_model"]) == {"name", "alias", "version", "run", "folder", "strict"}
+
+
 @pytest.mark.parametrize("spread", ["mean_disagreement", "log_probability_spread", "mixture_spread"])
 @pytest.mark.parametrize("weight", ["fixed", "tuned"])
 @pytest.mark.parametrize(

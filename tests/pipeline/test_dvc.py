@@ -1,5 +1,6 @@
 """The whole pipeline through `dvc repro`: it runs what changed and nothing else."""
 
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from dreamset.pipeline.artifacts import model_digest
 
 pytestmark = pytest.mark.slow
 
@@ -123,6 +126,20 @@ def test_a_behavior_setting_never_retrains_a_world_model(copy: Path) -> None:
         "learn_behavior@reward_only-0",
     ]
     assert not [stage for stage in run if stage.startswith(("collect", "ingest", "train_world_model"))]
+
+
+def test_another_task_is_another_dataset_and_a_model_that_exists(copy: Path) -> None:
+    shutil.copytree(copy / "runs/world_model/reconstruction-0/model", copy / "original")
+    edit(copy / "params.yaml", "dataset: pendulum_state", "dataset: pendulum_spin")
+    edit(copy / "params.yaml", "  - reward_only\n", "")
+    chosen = "[world_model=from_registry, world_model.folder=original, adaptation=heads_only]"
+    edit(copy / "params.yaml", "overrides: []", f"overrides: {chosen}")
+    stages = ["resolve", "collect", "ingest", "train_world_model@reconstruction-0"]
+    assert stages_run(copy, "train_world_model") == stages
+    adapted = json.loads((copy / "runs/world_model/reconstruction-0/model/model.json").read_text())
+    assert adapted["lineage"]["parent"]["digest"] == model_digest(copy / "original")
+    assert adapted["lineage"]["dataset"] == "pendulum_spin"
+    assert stages_run(copy, "train_world_model") == []
 
 
 OWN_OBJECTIVE = '''

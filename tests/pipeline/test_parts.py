@@ -1,0 +1,244 @@
+"""Per-part learning: frozen is frozen to the bit, a factor is a factor, and a world that rests costs no gradient."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import CyclicLR, LinearLR, OneCycleLR
+
+from dreamset.core.errors import UserError
+from dreamset.core.records import Loss, Rollout, SequenceBatch
+from dreamset.models.world_model import WorldModel
+from dreamset.objectives.base import Objective
+from dreamset.pipeline.compose import compose
+from dreamset.pipeline.optimizers import AdaptiveClipping, Clipping, GlobalNorm, LaProp
+from dreamset.pipeline.parts import PARTS, factor_of, learns
+from dreamset.pipeline.runtime import build_part
+from dreamset.pipeline.trainers import OptimizerFactory, WorldModelTrainer
+from tests.builders import seeded, tiny_batch, tiny_config, tiny_model
+
+GENERATION = (
+    *("world_model=dreamer_v2", "world_model/ensemble=priors", "decoder=dreamer_v2"),
+    *("world_model.ensemble.block=1", "world_model.divergence.free_nats=0.0"),  # so that every parameter has a gradient
+)
+HEADS_ONLY = {"encoder": 0.0, "dynamics": 0.0, "ensemble": 0.0, "objective": 0.0}
+UNBOUNDED = GlobalNorm(1e9)
+OPTIMIZERS: dict[str, OptimizerFactory] = {
+    "sgd": partial(torch.optim.SGD, lr=1e-2, momentum=0.9, weight_decay=0.1),
+    "adam": partial(torch.optim.Adam, lr=1e-2, weight_decay=0.1),
+    "adamw": partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.1),
+    "laprop": partial(LaProp, lr=1e-2, warmup=0),
+}
+
+
+def networks() -> tuple[WorldModel, Objective]:
+    """Every part there is."""
+    model = tiny_model(*GENERATION)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return model, build_part(tiny_config(*GENERATION)["objective"], model)
+
+
+def trainer(factors: dict[str, float] | None, **settings: Any) -> WorldModelTrainer:
+    model, objective = networks()
+    chosen = {"optimizer": OPTIMIZERS["adam"], "clipping": UNBOUNDED} | settings
+    return WorldModelTrainer(model, chosen.pop("objective", objective), generator=seeded(), factors=factors, **chosen)
+
+
+def weights(learner: WorldModelTrainer) -> dict[str, Tensor]:
+    """Every parameter and buffer as it is now."""
+    state = learner.model.state_dict() | {f"objective.{k}": v for k, v in learner.objective.state_dict().items()}
+    return {name: value.clone() for name, value in state.items()}
+
+
+def parameters(learner: WorldModelTrainer) -> dict[str, nn.Parameter]:
+    return dict(learner.model.named_parameters()) | {
+        f"objective.{name}": value for name, value in learner.objective.named_parameters()
+    }
+
+
+@pytest.mark.parametrize("generation", ["dreamer_v1_continue", "dreamer_v2", "dreamer_v3"])
+def test_the_parts_are_the_whole_model(generation: str) -> None:
+    model = tiny_model(f"world_model={generation}", "world_model/ensemble=priors")
+    assert {name.split(".")[0] for name in model.state_dict()} == set(PARTS) - {"objective"}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("clipping", [GlobalNorm(1.0), AdaptiveClipping()])
+@pytest.mark.parametrize("frozen", [tuple(HEADS_ONLY), ("dynamics", "reward_head"), ("encoder.encoders.image",)])
+def test_what_is_frozen_does_not_change_by_a_bit_and_the_rest_moves(
+    optimizer: str, clipping: Clipping, frozen: tuple[str, ...]
+) -> None:
+    learner = trainer(dict.fromkeys(frozen, 0.0), optimizer=OPTIMIZERS[optimizer], clipping=clipping)
+    before = weights(learner)
+    for seed in range(3):
+        learner.step(tiny_batch(seed=seed))
+    after, named = weights(learner), parameters(learner)
+    still = {name for name in named if torch.equal(before[name], after[name])}
+    assert still == {name for name in named if name.startswith(tuple(f"{part}." for part in frozen))}
+    assert all(named[name].grad is None and named[name] not in learner.optimizer.state for name in still)
+
+
+def test_a_world_that_rests_costs_no_gradient() -> None:
+    batch = tiny_batch()
+    heads = trainer(HEADS_ONLY).losses(batch)
+    assert not heads[1].features.requires_grad
+    assert {name for name, loss in heads[0].items() if loss.value.requires_grad} == {"reward", "continue"}
+    _, rollout = trainer({"encoder": 0.0}).losses(batch)
+    assert not rollout.embedding.requires_grad
+    assert rollout.features.requires_grad
+    _, rollout = trainer({"dynamics": 0.0}).losses(batch)
+    assert rollout.embedding.requires_grad  # the encoder learns through the frozen dynamics
+
+
+def test_factors_reach_the_steps_of_plain_gradient_descent() -> None:
+    factors = {"encoder": 0.5, "dynamics": 0.25, "dynamics.cell": 2.0, "objective": 3.0}
+    expected_factor = {"encoder": 0.5, "dynamics": 0.25, "objective": 3.0}
+    learner = trainer(factors, optimizer=partial(torch.optim.SGD, lr=0.01))
+    model, objective, batch = deepcopy(learner.model), deepcopy(learner.objective), tiny_batch()
+    rollout = model.observe(batch, seeded())
+    losses = model.losses(rollout, batch) | objective(rollout, batch, model)
+    torch.stack([loss.weight * loss.value.mean() for loss in losses.values()]).sum().backward()
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    gradients |= {f"objective.{name}": p.grad for name, p in objective.named_parameters()}
+    before = weights(learner)
+    learner.step(batch)
+    for name, value in parameters(learner).items():
+        factor = 2.0 if name.startswith("dynamics.cell.") else expected_factor.get(name.split(".")[0], 1.0)
+        gradient = gradients[name]
+        assert gradient is not None
+        assert gradient.any()
+        torch.testing.assert_close(value.detach(), before[name] - 0.01 * factor * gradient, rtol=1e-5, atol=1e-7)
+
+
+def test_a_schedule_multiplies_the_rate_of_every_part() -> None:
+    schedule = partial(LinearLR, start_factor=1.0, end_factor=0.1, total_iters=2)
+    learner = trainer({"dynamics": 0.5, "reward_head": 0.0}, scheduler=schedule)
+    shown = [sorted(group["lr"] for group in learner.optimizer.param_groups)]
+    for _ in range(2):
+        learner.step(tiny_batch())
+        shown.append(sorted(group["lr"] for group in learner.optimizer.param_groups))
+    for rates, left in zip(shown, (1.0, 0.55, 0.1), strict=True):
+        assert rates == pytest.approx([0.005 * left, 0.01 * left])
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [partial(OneCycleLR, max_lr=0.1, total_steps=9), partial(CyclicLR, base_lr=0.1, max_lr=0.2, cycle_momentum=False)],
+)
+def test_a_schedule_that_would_undo_the_factors_is_refused(schedule: Callable[..., Any]) -> None:
+    trainer(None, scheduler=schedule)
+    trainer(HEADS_ONLY, scheduler=schedule)  # one rate for all that learns
+    for factors in ({"dynamics": 0.5}, dict.fromkeys(PARTS, 0.5)):
+        with pytest.raises(UserError, match="sets learning rates of its own"):
+            trainer(factors, scheduler=schedule)
+
+
+def test_training_the_heads_only_is_training_them_on_stored_features() -> None:
+    learner = trainer(HEADS_ONLY, clipping=GlobalNorm(0.1))
+    model, batches = deepcopy(learner.model), [tiny_batch(seed=seed) for seed in range(4)]
+    generator = seeded()
+    with torch.no_grad():
+        stored = [model.observe(batch, generator).features for batch in batches]
+    assert model.continue_head is not None
+    heads = nn.ModuleList([model.reward_head, model.continue_head])
+    optimizer = OPTIMIZERS["adam"](heads.parameters())
+    for batch, features in zip(batches, stored, strict=True):
+        reward = -model.reward_head(features).log_prob(batch.reward).mean() * model.reward_weight
+        goes_on = -model.continue_head(features).log_prob(0.99 * (~batch.is_terminal)).mean()
+        optimizer.zero_grad()
+        (reward + goes_on).backward()
+        clip_grad_norm_(heads.parameters(), 0.1)
+        optimizer.step()
+        metrics = learner.step(batch)
+        assert metrics["loss/total"] == reward + goes_on  # constants are shown by name but not in the total
+        assert "loss/kl" in metrics
+    changed = learner.model.state_dict()
+    assert all(torch.equal(value, changed[name]) for name, value in model.state_dict().items())
+    assert not torch.equal(changed["reward_head.layers.0.weight"], networks()[0].reward_head.layers[0].weight)
+
+
+class Remembering(Objective):
+    """Its target follows a network after every update."""
+
+    def __init__(self, model: WorldModel) -> None:
+        super().__init__()
+        self.online = nn.Linear(model.feature_size, 1)
+        self.target = nn.Linear(model.feature_size, 1).requires_grad_(False)
+
+    def forward(self, rollout: Rollout, batch: SequenceBatch, model: WorldModel) -> dict[str, Loss]:  # noqa: ARG002
+        return {"distance": Loss((self.online(rollout.features) - self.target(rollout.features)).square().squeeze(-1))}
+
+    def after_update(self, model: WorldModel) -> None:  # noqa: ARG002
+        self.target.load_state_dict(self.online.state_dict())
+
+
+@pytest.mark.parametrize(("factors", "follows"), [({"objective": 0.0}, False), ({"objective.target": 0.0}, True)])
+def test_a_frozen_objectives_target_stays_where_it_is(factors: dict[str, float], follows: bool) -> None:
+    objective = Remembering(networks()[0])
+    learner = trainer(factors, objective=objective)
+    before = weights(learner)
+    learner.step(tiny_batch())
+    moved = {name for name, value in weights(learner).items() if not torch.equal(value, before[name])}
+    names = {"objective.online.weight", "objective.online.bias", "objective.target.weight", "objective.target.bias"}
+    assert moved & names == (names if follows else set())
+
+
+def test_without_factors_all_parameters_are_one_group_in_their_own_order() -> None:
+    learner = trainer(None)
+    (group,) = learner.optimizer.param_groups
+    every = [*learner.model.parameters(), *learner.objective.parameters()]
+    assert [id(parameter) for parameter in group["params"]] == [id(parameter) for parameter in every]
+    assert group["lr"] == 1e-2
+
+
+def test_the_nearest_name_counts() -> None:
+    factors = {"dynamics": 0.0, "dynamics.cell": 0.5, "dynamics.cell.kernel": 0.0}
+    assert factor_of("dynamics.cell_norm.weight", factors) == 0.0
+    assert factor_of("dynamics.cell.bias", factors) == 0.5
+    assert factor_of("dynamics.cell.kernel.weight", factors) == 0.0
+    assert factor_of("encoder.weight", factors) == 1.0
+    assert learns("dynamics", factors)
+    assert not learns("dynamics.cell.kernel", factors)
+
+
+@pytest.mark.parametrize(
+    ("factors", "expected"),
+    [
+        ({"decoder": 0.0}, r"has no part decoder; its parts are encoder, dynamics, .*, objective, and the modules"),
+        ({"dynamics.cel": 0.0}, r"has no part dynamics\.cel;"),
+        ({"dynamics": -0.1}, r"takes factors .* got \{'dynamics': -0.1\}"),
+        ({"dynamics": float("nan")}, "takes factors"),
+        ({"dynamics": float("inf")}, "takes factors"),
+        ({"dynamics": {"cell": 0.0}}, "takes factors"),
+        ({"dynamics": None}, "takes factors"),
+        ({"objective": None}, "takes factors"),
+        (dict.fromkeys(PARTS, 0.0), "freezes every part"),
+    ],
+)
+def test_a_wrong_choice_is_one_line(factors: Any, expected: str) -> None:
+    with pytest.raises(UserError, match=expected) as error:
+        trainer(factors)
+    assert "\n" not in str(error.value)
+
+
+def test_parts_that_a_model_lacks_may_be_named() -> None:
+    model = tiny_model()
+    assert model.continue_head is None
+    objective = build_part(tiny_config()["objective"], model)
+    factors = {"continue_head": 0.0, "ensemble": 0.0, "dynamics": 0.0}
+    settings = {"optimizer": OPTIMIZERS["adam"], "clip_norm": 1.0, "generator": seeded()}
+    WorldModelTrainer(model, objective, factors=factors, **settings).step(tiny_batch())
+
+
+@pytest.mark.parametrize("name", ["heads_only", "slow_dynamics", "new_encoder", "everything"])
+def test_every_adaptation_is_made_of_parts(name: str) -> None:
+    factors = compose(["preset=tiny", "world_model=from_registry", f"adaptation={name}"])["adaptation"]
+    assert set(PARTS) <= factors.keys()
+    trainer(factors).step(tiny_batch())
+    assert learns("dynamics", factors) == (name != "heads_only")

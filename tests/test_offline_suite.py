@@ -1,6 +1,7 @@
 """The offline suite in ``benchmarks/``: conversion for peers, planning, jobs, results and report."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,15 +17,16 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are not installed
 
 from benchmarks.offline_suite import baselines, jobs, plan, report, run, scores, transitions
-from benchmarks.offline_suite.jobs import Job, Scheduler
+from benchmarks.offline_suite.jobs import ROOT, Job, Scheduler
 from benchmarks.offline_suite.ours import COST
 from benchmarks.offline_suite.results import Results
+from benchmarks.offline_suite.run import RESULTS
 from benchmarks.offline_suite.suite import Baseline, Method, Ours, Suite, Task
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ActionSpec, ArraySpec
 from dreamset.datasets import RawEpisode, Store, write_store
 from dreamset.datasets.sources import SourceDescription
-from dreamset.pipeline.statistics import Estimate
+from dreamset.pipeline.statistics import Estimate, interquartile_mean
 
 LENGTHS = (3, 5, 4)  # transitions of the counting episodes; every second one ends truly
 CONTINUOUS = ActionSpec(1, discrete=False, low=(0.0,), high=(4000.0,))
@@ -442,7 +444,7 @@ def test_tables_leave_baselines_out_of_the_contest(tmp_path: Path) -> None:
     assert ours.startswith("| ours | **5.0** (5.0 to 5.0) |")
     assert worse.startswith("| worse |  | ")
     assert clone == "| clone |  | **200.0** (200.0 to 200.0) |"
-    assert bc.startswith("| bc | 5.0 (5.0 to 5.0) |")
+    assert bc.startswith("| bc | **5.0** (5.0 to 5.0) |")  # as high as ours
     _, _, budget, ours, worse, clone, bc = report.cost_table(shown, {"one": 60.0, "two": 50.0}).splitlines()
     assert budget == "| budget of d3rlpy | 50 | 60 |"
     assert (ours, worse) == ("| ours | 10 | 11 |", "| worse |  | 11 |")
@@ -510,3 +512,21 @@ def test_the_suite_runs_from_recording_to_results_and_goes_on_where_it_stopped(
         run.main([*folders, "--seeds", "0", "--methods", "dataset", "random", "cloning"])
     assert second.value.code == 0
     assert "offline suite" not in capsys.readouterr().err  # nothing was left to do
+
+
+def test_the_documentation_shows_the_committed_numbers() -> None:
+    runs, episodes = scores.read(RESULTS)
+    table = (ROOT / "docs" / report.TABLES).read_text()
+    head, _, *rows = re.findall(r"^\| (.+) \|$", table.partition("The best")[0], re.MULTILINE)
+    tasks = head.split(" | ")[1:]
+    shown = {
+        (task, method): float(re.search(r"[-\d.]+", cell)[0])
+        for method, *cells in (row.split(" | ") for row in rows)
+        for task, cell in zip(tasks, cells, strict=True)
+        if cell.strip()
+    }
+    groups = episodes.groupby(["task", "method"])["return"]
+    expected = {key: interquartile_mean(group.to_numpy(np.float64)) for key, group in groups}
+    assert shown == pytest.approx(expected, abs=0.051)
+    counts = runs[runs["method"] != "dataset"].groupby(["task", "method"])["seed"].nunique()
+    assert (counts >= 3).all()

@@ -79,17 +79,18 @@ def markdown(shown: Board, budgets: Mapping[str, float], *, confidence: float) -
 def score_table(shown: Board) -> str:
     """Methods in rows, tasks in columns."""
     learned = {task: [score for score in shown.of_task(task) if score.group != BASELINE] for task in shown.tasks}
-    tops = [best(scores) for scores in learned.values() if scores]
+    tops = {task: best(scores).estimate.value for task, scores in learned.items() if scores}
     rows = []
     for method in shown.methods:
         found = [shown.scores.get((task, method)) for task in shown.tasks]
-        rows.append([method, *("" if score is None else _cell(score, bold=score in tops) for score in found)])
+        rows.append([method, *("" if score is None else _cell(score, tops) for score in found)])
     return _table(["method", *shown.tasks], rows)
 
 
-def _cell(score: Score, *, bold: bool) -> str:
+def _cell(score: Score, tops: Mapping[str, float]) -> str:
     estimate = score.estimate
-    value = f"**{estimate.value:.1f}**" if bold else f"{estimate.value:.1f}"
+    is_top = score.group != BASELINE and estimate.value == tops[score.task]
+    value = f"**{estimate.value:.1f}**" if is_top else f"{estimate.value:.1f}"
     return f"{value} ({estimate.low:.1f} to {estimate.high:.1f})"
 
 

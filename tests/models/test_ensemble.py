@@ -13,6 +13,7 @@ Array = NDArray[np.float64]
 K, SIZE, CLASSES, MIN_STD, UNIMIX = 5, 6, 3, 0.1, 0.02
 GAUSSIAN = GaussianLatent(SIZE, min_std=MIN_STD)
 CATEGORICAL = CategoricalLatent(SIZE // CLASSES, CLASSES, unimix=UNIMIX)
+UNMIXED = CategoricalLatent(SIZE // CLASSES, CLASSES)
 
 
 # ---- who sees what
@@ -156,7 +157,7 @@ def test_mixture_spread_is_the_deviation_of_draws_from_a_random_member(latent) -
 
 
 @pytest.mark.parametrize("spread", [MeanDisagreement(), LogProbabilitySpread(), MixtureSpread()])
-@pytest.mark.parametrize("latent", [GAUSSIAN, CATEGORICAL], ids=["gaussian", "categorical"])
+@pytest.mark.parametrize("latent", [GAUSSIAN, CATEGORICAL, UNMIXED], ids=["gaussian", "categorical", "unmixed"])
 def test_members_that_agree_have_a_finite_gradient(spread: Spread, latent) -> None:
     one = torch.from_numpy(members(3, latent)[:1]) * 300  # categoricals as sure as float64 can be
     all_alike = one.expand(K, -1, -1, -1).clone().requires_grad_()

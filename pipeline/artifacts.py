@@ -173,6 +173,19 @@ def targets(node: object) -> list[str]:
     return []
 
 
+def require_dataset(saved: SavedModel, wanted: str, folder: Path) -> None:
+    """Whether the model that lies in ``folder`` is of the dataset that was chosen; runs of several share folders.
+
+    Raises:
+        UserError: if it is another's.
+    """
+    found = saved.lineage["dataset"]
+    if found != wanted:
+        raise UserError(
+            f"{folder} was trained on {found}, not on {wanted}; choose dataset={found}, or train with dataset={wanted}"
+        )
+
+
 def load_world_model(folder: Path, device: torch.device) -> tuple[WorldModel, SavedModel]:
     """A trained world model, frozen and in evaluation mode."""
     made_by = "dreamset train-world-model"

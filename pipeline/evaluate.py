@@ -24,6 +24,7 @@ from dreamset.pipeline.artifacts import (
     load_world_model,
     model_digest,
     read_description,
+    require_dataset,
 )
 from dreamset.pipeline.devices import choose_device
 from dreamset.pipeline.files import write_json
@@ -41,6 +42,7 @@ def run(config: dict[str, Any]) -> None:
         )
     device = choose_device(config["device"])
     model, described = load_world_model(Path(config["world_model"]), device)
+    require_dataset(described, config["dataset"], Path(config["world_model"]))
     behavior = load_behavior(Path(config["policy"]), device)
     make: Callable[[], Environment] = build_part(config["environment"])
     with tracking.stage_run("evaluate", root=root_name(described.lineage), lineage=described.lineage["key"]) as tracked:

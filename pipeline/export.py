@@ -25,7 +25,7 @@ from dreamset.core.files import file_sha256, replaced_folder, write_text
 from dreamset.core.records import LatentState
 from dreamset.models.latents import CategoricalLatent, GaussianLatent
 from dreamset.pipeline import exported_policy, stages
-from dreamset.pipeline.artifacts import SavedModel, load_world_model, model_digest, read_description
+from dreamset.pipeline.artifacts import SavedModel, load_world_model, model_digest, read_description, require_dataset
 from dreamset.pipeline.compose import Config
 from dreamset.pipeline.evaluate import load_behavior
 from dreamset.pipeline.export_readme import readme
@@ -41,14 +41,20 @@ CPU = torch.device("cpu")
 
 
 def run(config: Config, *, world_model: Path | None, policy: Path | None, output: Path | None, mlflow: bool) -> Path:
-    """Exports what a composed configuration chooses, or the folders that are given, and says where it lies."""
-    chosen = stages.evaluate(config)
-    policy = policy or Path(chosen["policy"])
+    """Exports what a composed configuration chooses, or the folders that are given, and says where it lies.
+
+    Raises:
+        UserError: if the policy that lies where the configuration's would is another dataset's; see ``export_policy``.
+    """
+    chosen, wanted = stages.evaluate(config), config["dataset"]["name"]
+    folder = policy or Path(chosen["policy"])
+    described = read_description(folder, made_by=LEARN)
+    if policy is None:
+        require_dataset(described, wanted, folder)
     name = stages.item_name(config["choices"]["objective"], config["seed"])
     output = output or Path(config["paths"]["runs"]) / "export" / name
-    dataset = read_description(policy, made_by=LEARN).lineage["dataset"]
-    environment = chosen["environment"] if dataset == config["dataset"]["name"] else None
-    export_policy(world_model or Path(chosen["world_model"]), policy, output, environment=environment, mlflow=mlflow)
+    environment = chosen["environment"] if described.lineage["dataset"] == wanted else None
+    export_policy(world_model or Path(chosen["world_model"]), folder, output, environment=environment, mlflow=mlflow)
     return output
 
 

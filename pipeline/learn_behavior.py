@@ -11,7 +11,14 @@ from dreamset.behaviors.rewards import RewardFunction
 from dreamset.core.files import file_sha256, replaced_folder
 from dreamset.datasets import Store
 from dreamset.pipeline import tracking
-from dreamset.pipeline.artifacts import POLICY, SavedModel, load_world_model, model_digest, save_model
+from dreamset.pipeline.artifacts import (
+    POLICY,
+    SavedModel,
+    load_world_model,
+    model_digest,
+    require_dataset,
+    save_model,
+)
 from dreamset.pipeline.checkpoint import Checkpoint
 from dreamset.pipeline.devices import choose_device
 from dreamset.pipeline.files import digest, write_csv, write_json
@@ -29,6 +36,7 @@ def run(config: dict[str, Any]) -> None:
     store = Store.open(config["store"])
     folder = Path(config["world_model"])
     model, described = load_world_model(folder, device)
+    require_dataset(described, config["dataset"], folder)
     behavior = build_behavior(config, model.feature_size, described, device)
     learning = start(config, store, behavior, model)
     key = digest(yaml.safe_dump(config, sort_keys=True), file_sha256(folder / "model.safetensors"), store.digest)

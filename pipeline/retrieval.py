@@ -145,8 +145,11 @@ def connection(*, make: bool = False) -> Iterator[Any]:
     delivery.settle(tracking.OUTBOX)
     from mlflow.exceptions import MlflowException  # takes seconds
 
-    # with its own patience MLflow needs minutes to say that a server is away
-    with environment_variable(RETRIES, os.environ.get(RETRIES, "2")):
+    # with its own patience MLflow needs minutes to say that a server is away; its bars are of single small files
+    with (
+        environment_variable(RETRIES, os.environ.get(RETRIES, "2")),
+        environment_variable("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
+    ):
         try:
             yield delivery.client_of(uri or delivery.embedded_uri())
         except MlflowException as error:

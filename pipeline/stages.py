@@ -117,6 +117,7 @@ def learn_behavior(config: Config) -> StageConfig:
     return {
         "seed": config["seed"],
         "device": config["device"],
+        "dataset": config["dataset"]["name"],
         "behavior": config["behavior"],
         "reward": config["reward"],
         "training": config["behavior_training"],
@@ -131,6 +132,7 @@ def evaluate(config: Config) -> StageConfig:
     """Runs one policy in the environment."""
     return {
         "device": config["device"],
+        "dataset": config["dataset"]["name"],
         "environment": dataset_of(config)["environment"],
         "evaluation": config["evaluation"],
         "context": config["validation"]["context"],

@@ -292,13 +292,22 @@ def test_models_that_do_not_belong_together_are_refused(one: tuple[Pair, Path], 
 
 
 def test_the_command_exports_what_the_configuration_chooses(capsys: pytest.CaptureFixture[str]) -> None:
-    save_pair(Path("runs"))
+    pair = save_pair(Path("runs"))
     cli.main(["export", "preset=tiny"])
     output = Path("runs/export/reconstruction-0")
     assert capsys.readouterr().out.startswith(f"{output}: ")
     assert json.loads((output / "policy.json").read_text())["environment"]["image_size"] == 32
-    cli.main(["export", "dataset=cartpole", "--output", "elsewhere"])  # other data than the policy's
+    folders = ["--policy", str(pair.policy), "--world-model", str(pair.world_model), "--output", "elsewhere"]
+    cli.main(["export", "dataset=cartpole", *folders])  # other data than the policy's
     assert json.loads(Path("elsewhere/policy.json").read_text())["environment"] is None
+
+
+def test_a_policy_of_another_dataset_is_not_taken_for_the_chosen_one(capsys: pytest.CaptureFixture[str]) -> None:
+    save_pair(Path("runs"))
+    with pytest.raises(SystemExit):
+        cli.main(["export", "dataset=cartpole", "--output", "elsewhere"])
+    assert "was trained on pendulum_pixels, not on cartpole" in capsys.readouterr().err
+    assert not Path("elsewhere").exists()
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,17 @@ def test_an_objective_that_the_dataset_cannot_serve_says_so(configure: Configure
         train_world_model.run(configure("train_world_model", "objective.names=[sound]"))
 
 
+def test_a_model_of_another_dataset_is_not_taken_for_the_chosen_one(configure: Configure) -> None:
+    train_world_model.run(configure("train_world_model"))
+    learn_behavior.run(configure("learn_behavior"))
+    for stage in (learn_behavior, evaluate):
+        config = configure(stage.__name__.rpartition(".")[2])
+        with pytest.raises(
+            UserError, match=r"reconstruction-0/model was trained on pendulum_state, not on pendulum_spin"
+        ):
+            stage.run(config | {"dataset": "pendulum_spin"})
+
+
 def test_without_an_environment_evaluation_says_how_to_leave_it_out(configure: Configure) -> None:
     config = configure("evaluate") | {"environment": None}
     with pytest.raises(UserError, match=r"dataset\.environment is null"):

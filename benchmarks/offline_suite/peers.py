@@ -1,8 +1,9 @@
 """d3rlpy's algorithms on our data, with their own hyperparameters, for a budget of CPU seconds.
 
-Needs ``pip install d3rlpy``. What is set here is what an algorithm cannot know: vectors are standardised and pixels
-divided by 255, and three frames are stacked, since one shows no velocity. Dreamset's models remember and need neither
-stacking nor is anything stacked for vectors. The last policy is evaluated; no checkpoint is picked.
+Needs d3rlpy, installed as ``docs/offline_suite.md`` says. What is set here is what an algorithm cannot know: vectors
+are standardised and pixels divided by 255, and three frames are stacked, since one shows no velocity. Dreamset's models
+remember and need neither stacking nor is anything stacked for vectors. The last policy is evaluated; no checkpoint is
+picked.
 """
 
 import time

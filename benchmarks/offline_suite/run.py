@@ -4,7 +4,8 @@
     python -m benchmarks.offline_suite.run --tasks pendulum_state --methods v1_reconstruction iql --seeds 0
 
 Run it from the repository's root, and again after an interruption: results that are there are kept. Peers need
-`pip install d3rlpy`, some tasks the extras that their yaml names. Tables: `python -m benchmarks.offline_suite.report`.
+d3rlpy, installed as docs/offline_suite.md says, some tasks the extras that their yaml names. Tables:
+`python -m benchmarks.offline_suite.report`.
 """
 
 import argparse

@@ -1,0 +1,181 @@
+"""Shards on disk and the manifest that makes them a store: what writing and extending one have in common."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamset.core.files import file_sha256
+from dreamset.core.spec import DataSpec, VectorStatistics
+from dreamset.datasets.episode import Episode
+from dreamset.datasets.index import EpisodeIndex, split_codes
+from dreamset.datasets.layout import ALIGNMENT, FORMAT_VERSION, column_specs, columns_of, shard_name
+from dreamset.datasets.shard import open_shard, write_shard
+from dreamset.datasets.sources.base import SourceDescription
+from dreamset.datasets.splits import TRAIN
+from dreamset.datasets.statistics import RunningMoments, describe_values
+from dreamset.datasets.store import Store
+from dreamset.datasets.windows import Indices
+
+
+class ShardWriter:
+    """Closed shards, one shard of episodes in memory, and a few numbers per episode."""
+
+    def __init__(
+        self,
+        folder: Path,
+        description: SourceDescription,
+        hashing: ThreadPoolExecutor,
+        *,
+        compression: str | None,
+        shard_bytes: int,
+    ) -> None:
+        self.specs = column_specs(description)
+        self.rows: list[int] = []  # of every episode
+        self.returns: list[float] = []
+        self._folder = folder
+        self._hashing = hashing
+        self._compression = compression
+        self._shard_bytes = shard_bytes
+        self._buffer: list[Episode] = []
+        self._buffered_bytes = 0
+        self._entries: list[dict[str, Any]] = []
+        self._checksums: list[Future[str]] = []
+
+    def adopt(self, store: Store, episodes: int) -> None:
+        """Takes over the shards that hold the first ``episodes`` of a store, which are linked where that is possible.
+
+        Raises:
+            ValueError: if they end within a shard.
+        """
+        for entry in store.info["shards"]:
+            if len(self.rows) >= episodes:
+                break
+            first = len(self.rows)
+            _link_or_copy(store.path / entry["file"], self._folder / entry["file"])
+            self._entries.append({key: entry[key] for key in ("file", "episodes", "rows", "bytes")})
+            self._checksums.append(_known(entry["sha256"]))
+            self.rows += store.lengths[first : first + entry["episodes"]].tolist()
+            self.returns += store.returns[first : first + entry["episodes"]].tolist()
+        if len(self.rows) != episodes:
+            raise ValueError(f"{store.path}: its shards end after {len(self.rows)} episodes, not after {episodes}")
+
+    def add(self, episode: Episode) -> None:
+        """One more episode; a full shard is written."""
+        self.rows.append(episode.rows)
+        self.returns.append(float(episode.reward.sum(dtype=np.float64)))
+        self._buffer.append(episode)
+        self._buffered_bytes += sum(values.nbytes for values in columns_of(episode).values())
+        if self._buffered_bytes >= self._shard_bytes:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is in memory as one shard."""
+        if not self._buffer:
+            return
+        path = self._folder / shard_name(len(self._entries))
+        write_shard(path, self.specs, self._buffer, compression=self._compression)
+        rows = sum(episode.rows for episode in self._buffer)
+        entry = {"file": path.name, "episodes": len(self._buffer), "rows": rows, "bytes": path.stat().st_size}
+        self._entries.append(entry)
+        self._checksums.append(self._hashing.submit(file_sha256, path))
+        self._buffer, self._buffered_bytes = [], 0
+
+    def entries(self) -> list[dict[str, Any]]:
+        """What ``dataset.json`` says of each shard."""
+        return [
+            {**entry, "sha256": checksum.result()}
+            for entry, checksum in zip(self._entries, self._checksums, strict=True)
+        ]
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Shards never change, so two stores may share the bytes; not every file system links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _known(checksum: str) -> Future[str]:
+    future: Future[str] = Future()
+    future.set_result(checksum)
+    return future
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """All shards on disk, waiting for their manifest."""
+
+    folder: Path
+    description: SourceDescription
+    shards: ShardWriter
+    splits: Mapping[str, Indices]
+
+    def manifest(self) -> dict[str, Any]:
+        """The content of ``dataset.json``; writes the index beside it."""
+        rows, returns = np.array(self.shards.rows, np.int64), np.array(self.shards.returns, np.float64)
+        codes = split_codes(self.splits, len(rows))
+        entries = self.shards.entries()
+        spec = DataSpec(
+            observations=self.description.observations,
+            action=self.description.action,
+            privileged=self.description.privileged,
+            statistics=self._vector_statistics(entries),
+        )
+        return {
+            "format_version": FORMAT_VERSION,
+            "alignment": ALIGNMENT,
+            "spec": spec.to_json(),
+            "counts": {
+                "episodes": len(rows),
+                "rows": int(rows.sum()),
+                "transitions": int(rows.sum()) - len(rows),
+            },
+            "splits": list(self.splits),
+            "index_sha256": EpisodeIndex(rows, returns, codes).write(self.folder),
+            "episode_statistics": {
+                name: {
+                    "episodes": len(numbers),
+                    "return": describe_values(returns[numbers]),
+                    "length": describe_values(rows[numbers] - 1),  # in transitions
+                }
+                for name, numbers in self.splits.items()
+                if len(numbers)
+            },
+            "source": self.description.provenance,
+            "shards": entries,
+        }
+
+    def _vector_statistics(self, entries: Sequence[Mapping[str, Any]]) -> dict[str, VectorStatistics]:
+        """Moments over the training episodes' rows, read back shard by shard: only now the split is known."""
+        specs = self.shards.specs
+        names = _vector_columns(self.description)
+        moments = {name: RunningMoments(specs[column].size) for name, column in names.items()}
+        training = np.zeros(len(self.shards.rows), bool)
+        training[self.splits.get(TRAIN, np.arange(0))] = True
+        first = 0
+        for entry in entries if moments else ():
+            episodes = entry["episodes"]
+            shard = open_shard(self.folder / entry["file"], specs, episodes=episodes, rows=entry["rows"])
+            chosen = np.repeat(training[first : first + episodes], self.shards.rows[first : first + episodes])
+            for name, column in names.items():
+                rows = shard.columns[column][:][chosen]
+                if len(rows):
+                    moments[name].update(rows)
+            first += episodes
+        return {name: running.result() for name, running in moments.items()}
+
+
+def _vector_columns(description: SourceDescription) -> dict[str, str]:
+    """Every vector observation and privileged vector, and its column's name in the file."""
+    columns = column_specs(description)
+    names: dict[str, str] = {}
+    for group, prefix in ((description.observations, ""), (description.privileged, "privileged.")):
+        names |= {name: prefix + name for name in group if columns[prefix + name].dtype == "float32"}
+    return names

@@ -38,7 +38,7 @@ def empty_batch(fields: DataSpec, size: int, length: int, *, pinned: bool = Fals
 
 
 def copy_windows(store: Store, windows: Iterable[Iterable[Segment]], columns: Columns) -> None:
-    """Fills ``columns`` with windows, one per row; a window's segments follow each other.
+    """Fills ``columns`` with windows, one per row; a window's segments follow each other. Other columns are not read.
 
     NumPy releases the interpreter while it copies, also while it waits for the disk.
     """
@@ -51,8 +51,9 @@ def copy_windows(store: Store, windows: Iterable[Iterable[Segment]], columns: Co
         filled = 0
         for episode, start, stop in segments:
             end = filled + stop - start
-            for name, values in store.read(episode, start, stop).items():
-                columns[name][row, filled:end] = values
+            recorded = store.read(episode, start, stop)
+            for name in columns.keys() & recorded.keys():
+                columns[name][row, filled:end] = recorded[name]
             first = int(store.first_rows[episode])
             columns[ROW][row, filled:end] = np.arange(first + start, first + stop)
             filled = end

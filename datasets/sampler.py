@@ -1,6 +1,7 @@
 """From a store to batches of windows."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,15 +25,24 @@ class WindowSource:
         crossing: whether a window may reach over the ends of episodes; the model's scan starts anew at ``is_first``.
             Without it, episodes shorter than a window are left out (``excluded``).
         strategy: how windows are drawn.
+        privileged: whether rows hold the privileged columns, which only probes look at.
 
     Raises:
         UserError: if there is no such split or no window in it.
     """
 
     def __init__(
-        self, store: Store, *, split: str, length: int, crossing: bool = False, strategy: Strategy = UNIFORM_WINDOWS
+        self,
+        store: Store,
+        *,
+        split: str,
+        length: int,
+        crossing: bool = False,
+        strategy: Strategy = UNIFORM_WINDOWS,
+        privileged: bool = True,
     ) -> None:
         self._store = store
+        self._spec = store.spec if privileged else replace(store.spec, privileged={})
         self._episodes = store.split(split)
         self._index = WindowIndex(store.lengths[self._episodes], length, crossing=crossing)
         self._draw = WindowDraw(strategy, self._index, store.returns[self._episodes])
@@ -40,7 +50,7 @@ class WindowSource:
     @property
     def spec(self) -> DataSpec:
         """What a row holds."""
-        return self._store.spec
+        return self._spec
 
     @property
     def length(self) -> int:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dreamset.behaviors.action_distributions import Actor
+from dreamset.behaviors.exploration import Exploration, mode
 from dreamset.core.records import LatentState
 from dreamset.models.world_model import WorldModel
 
@@ -47,24 +48,33 @@ class PolicyStep(nn.Module):
             is_first: [N] bool; action and state are forgotten there, whatever they hold.
             noise: [N, Z] as ``noise`` draws it.
         """
+        state = self.infer(observations, action, state, is_first, noise)
+        return self.spec.action.denormalize(self.actor(state.features).mode), state
+
+    def infer(
+        self, observations: Mapping[str, Tensor], action: Tensor, state: LatentState, is_first: Tensor, noise: Tensor
+    ) -> LatentState:
+        """The posterior state of this row; arguments as for ``forward``."""
         forget = is_first[:, None]
         action = self.spec.action.normalize(action).masked_fill(forget, 0)
         before = state.map(lambda value: value.masked_fill(forget, 0))
-        state = self.dynamics.filter(before, action, self.encoder(observations), noise)
-        return self.spec.action.denormalize(self.actor(state.features).mode), state
+        return self.dynamics.filter(before, action, self.encoder(observations), noise)
 
 
 class LatentPolicy:
     """A policy over observations for several episodes side by side, which may start at different times."""
 
-    def __init__(self, model: WorldModel, actor: Actor, *, generator: torch.Generator) -> None:
+    def __init__(
+        self, model: WorldModel, actor: Actor, *, generator: torch.Generator, exploration: Exploration = mode
+    ) -> None:
         self.step = PolicyStep(model, actor)
         self.generator = generator
+        self.exploration = exploration
         self._memory: tuple[Tensor, LatentState] | None = None  # the action that leads to the next row, and the state
 
     @torch.no_grad()
     def act(self, observations: Mapping[str, Tensor], is_first: Tensor) -> Tensor:
-        """The actor's mode, in the environment's units; of a choice, the likeliest as a one-hot row.
+        """What to do, in the environment's units: the actor's mode, unless there is to be explored.
 
         Args:
             observations: [N, ...] by name.
@@ -72,5 +82,7 @@ class LatentPolicy:
         """
         action, state = self._memory or self.step.initial(len(is_first))
         noise = self.step.noise(len(is_first), self.generator)
-        self._memory = self.step(observations, action, state, is_first, noise)
+        state = self.step.infer(observations, action, state, is_first, noise)
+        chosen = self.exploration(self.step.actor(state.features), self.generator)
+        self._memory = self.step.spec.action.denormalize(chosen), state
         return self._memory[0]

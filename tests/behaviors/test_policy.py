@@ -83,3 +83,14 @@ def test_actions_span_the_bounds_of_the_environment(model: WorldModel, actor: Ta
     assert ((actions >= low) & (actions <= high)).all()
     assert (actions.min(dim=0).values < low + 0.1).any()
     assert (actions.max(dim=0).values > high - 0.1).any()
+
+
+def test_what_was_explored_is_what_led_to_the_next_row(model: WorldModel, actor: TanhNormalActor) -> None:
+    taken = torch.tensor([0.5, -0.25]).expand(COUNT, 2)  # whatever the actor says
+    policy = LatentPolicy(model, actor, generator=seeded(), exploration=lambda _distribution, _generator: taken)
+    actions = rows(policy, start_only())
+    torch.testing.assert_close(actions, model.spec.action.denormalize(taken)[:, None].expand(-1, ROWS, -1))
+    led_here = torch.cat([torch.zeros(COUNT, 1, 2), actions[:, :-1]], dim=1)
+    seen = model.observe(replace(tiny_batch(COUNT, ROWS), action=led_here), seeded())
+    assert policy._memory is not None
+    torch.testing.assert_close(policy._memory[1].features, seen.features[:, -1].detach())

@@ -25,6 +25,7 @@ from dreamset.pipeline.files import read_json, write_json
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
+OBJECTIVE = "objective/objective.safetensors"  # beside the folder of a world model
 WORLD_MODEL, POLICY = "world_model", "policy"  # kinds of models
 WORLD_MODEL_PARTS = ("dreamset.models",)  # packages whose classes a saved world model may name
 
@@ -95,8 +96,8 @@ def read_description(folder: Path, *, made_by: str, kind: str | None = None) -> 
     return saved
 
 
-def load_weights(folder: Path, module: nn.Module, *, made_by: str, strict: bool = True) -> list[Difference]:
-    """Fills ``module``; without ``strict`` only what fits, and what does not is logged.
+def load_weights(path: Path, module: nn.Module, *, made_by: str, strict: bool = True) -> list[Difference]:
+    """Fills ``module`` from a file of weights; without ``strict`` only what fits, and what does not is logged.
 
     Returns:
         what did not fit.
@@ -104,16 +105,15 @@ def load_weights(folder: Path, module: nn.Module, *, made_by: str, strict: bool 
     Raises:
         UserError: if the file is missing, truncated or, with ``strict``, made for other shapes, naming the keys.
     """
-    return load_fitting(module, read_weights(folder, made_by=made_by), strict=strict, where=folder / WEIGHTS)
+    return load_fitting(module, read_weights(path, made_by=made_by), strict=strict, where=path)
 
 
-def read_weights(folder: Path, *, made_by: str) -> dict[str, Tensor]:
+def read_weights(path: Path, *, made_by: str) -> dict[str, Tensor]:
     """Every tensor of a saved model by its key.
 
     Raises:
         UserError: if the file is missing or truncated.
     """
-    path = folder / WEIGHTS
     try:
         weights: dict[str, Tensor] = load_file(path)
     except FileNotFoundError:
@@ -191,5 +191,5 @@ def load_world_model(folder: Path, device: torch.device) -> tuple[WorldModel, Sa
     made_by = "dreamset train-world-model"
     saved = read_description(folder, made_by=made_by, kind=WORLD_MODEL)
     model: WorldModel = build(saved.architecture, saved.spec, allowed=WORLD_MODEL_PARTS)
-    load_weights(folder, model, made_by=made_by)
+    load_weights(folder / WEIGHTS, model, made_by=made_by)
     return model.to(device).eval().requires_grad_(False), saved

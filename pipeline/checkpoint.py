@@ -34,8 +34,12 @@ class Checkpoint:
     def save_if_due(self, state: Callable[[], Mapping[str, Any]]) -> None:
         """Writes the state if enough time has passed since the last time."""
         if time.monotonic() - self._written >= SECONDS:
-            save_with(self.path, lambda path: torch.save(dict(state()), path))
-            self._written = time.monotonic()
+            self.save(state())
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Writes the state now."""
+        save_with(self.path, lambda path: torch.save(dict(state), path))
+        self._written = time.monotonic()
 
     def remove(self) -> None:
         """The training is complete and its outputs are written."""

@@ -9,16 +9,16 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from dreamset.behaviors.policy import LatentPolicy
 from dreamset.core.errors import UserError
 from dreamset.core.files import replaced_folder, save_with
 from dreamset.core.records import LatentState, SequenceBatch
-from dreamset.environments.rollouts import RecordedEpisode, run_side_by_side
+from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.environments.wrappers import Environment
 from dreamset.models.world_model import WorldModel
 from dreamset.pipeline import tracking, videos
 from dreamset.pipeline.artifacts import (
     POLICY,
+    WEIGHTS,
     build,
     load_weights,
     load_world_model,
@@ -29,6 +29,7 @@ from dreamset.pipeline.artifacts import (
 from dreamset.pipeline.devices import choose_device
 from dreamset.pipeline.files import write_json
 from dreamset.pipeline.learn_behavior import root_name
+from dreamset.pipeline.playing import play
 from dreamset.pipeline.runtime import build_part, counter
 from dreamset.pipeline.statistics import Estimate, bootstrap, interquartile_mean, mean
 
@@ -74,7 +75,7 @@ def load_behavior(folder: Path, device: torch.device) -> Any:
         spec.action,
         allowed=("dreamset.behaviors", "dreamset.models"),
     )
-    load_weights(folder, behavior, made_by=made_by)
+    load_weights(folder / WEIGHTS, behavior, made_by=made_by)
     return behavior.to(device).eval().requires_grad_(False)
 
 
@@ -83,19 +84,10 @@ def run_policy(
 ) -> list[RecordedEpisode]:
     """One episode per evaluation seed, all side by side."""
     settings = config["evaluation"]
-    policy = LatentPolicy(model, behavior.actor, generator=torch.Generator(device).manual_seed(settings["seed"]))
-
-    def act(observations: dict[str, NDArray[Any]], first: NDArray[np.bool_]) -> NDArray[np.float32]:
-        tensors = {
-            name: torch.as_tensor(value if value.dtype == np.uint8 else value.astype(np.float32), device=device)
-            for name, value in observations.items()
-            if name in model.spec.observations
-        }
-        return policy.act(tensors, torch.as_tensor(first, device=device)).cpu().numpy()
-
     seeds = range(settings["seed"], settings["seed"] + settings["episodes"])
+    generator = torch.Generator(device).manual_seed(settings["seed"])
     with counter(description="evaluate (steps)") as count:
-        return run_side_by_side(make, act, seeds=seeds, on_step=count)
+        return play(model, behavior.actor, make, seeds=seeds, generator=generator, on_step=count)
 
 
 @torch.no_grad()

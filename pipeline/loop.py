@@ -12,6 +12,7 @@ from tqdm import tqdm
 from dreamset.core.records import SequenceBatch
 from dreamset.datasets import SequenceSampler, Store
 from dreamset.datasets.prefetch import Prefetcher
+from dreamset.datasets.stream import BatchStream
 from dreamset.pipeline.checkpoint import Checkpoint
 from dreamset.pipeline.runtime import build_part, progress
 
@@ -37,7 +38,7 @@ class Training(Generic[TrainerT]):
     """Everything that changes while something is trained."""
 
     trainer: TrainerT
-    sampler: SequenceSampler
+    sampler: BatchStream
     history: list[dict[str, float]] = field(default_factory=list)  # one row per reported update
     update: int = 0
     seconds: float = 0.0
@@ -66,17 +67,23 @@ def advance(
 
     What the caller does with an update is done before the checkpoint that holds it is written.
     """
-    steps = range(training.update, updates)
+    with progress(range(0), description=description, total=updates, initial=training.update) as bar:
+        for figures in take_updates(training, updates, device=device):
+            bar.update()
+            yield bar, figures
+            checkpoint.save_if_due(training.state_dict)
+
+
+def take_updates(training: Training[TrainerT], updates: int, *, device: torch.device) -> Iterator[dict[str, Tensor]]:
+    """Trains up to ``updates``; yields the figures after every update, when ``training`` is as a resume needs it."""
     began = time.monotonic() - training.seconds
-    bar = progress(steps, description=description, total=updates, initial=training.update)
     with Prefetcher(training.sampler, device=device) as batches:
-        for _ in bar:
+        while training.update < updates:
             figures = training.trainer.step(batches.sample())
             training.sampler.load_state_dict(batches.state_dict())
             training.update += 1
             training.seconds = time.monotonic() - began
-            yield bar, figures
-            checkpoint.save_if_due(training.state_dict)
+            yield figures
 
 
 def build_sampler(settings: Mapping[str, Any], store: Store, *, seed: int) -> SequenceSampler:

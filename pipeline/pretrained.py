@@ -13,6 +13,7 @@ from dreamset.core.spec import DataSpec
 from dreamset.models.world_model import WorldModel
 from dreamset.pipeline import registry
 from dreamset.pipeline.artifacts import (
+    WEIGHTS,
     WORLD_MODEL,
     WORLD_MODEL_PARTS,
     build,
@@ -63,7 +64,7 @@ def continued(start: Mapping[str, Any], data: DataSpec) -> WorldModel:
     saved = read_description(folder, made_by=MADE_BY, kind=WORLD_MODEL)
     spec = fitted_spec(saved.spec, data, strict=start["strict"], where=pinned.shown)
     model: WorldModel = build(saved.architecture, spec, allowed=WORLD_MODEL_PARTS)
-    left_out = load_weights(folder, model, made_by=MADE_BY, strict=start["strict"])
+    left_out = load_weights(folder / WEIGHTS, model, made_by=MADE_BY, strict=start["strict"])
     _require_learning(model, left_out, start["adaptation"])
     return model
 

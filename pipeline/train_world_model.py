@@ -12,7 +12,7 @@ from dreamset.datasets import Store
 from dreamset.models.world_model import WorldModel
 from dreamset.objectives.base import Objective
 from dreamset.pipeline import pretrained, tracking
-from dreamset.pipeline.artifacts import WORLD_MODEL, SavedModel, save_model, save_weights
+from dreamset.pipeline.artifacts import OBJECTIVE, WORLD_MODEL, SavedModel, save_model, save_weights
 from dreamset.pipeline.checkpoint import Checkpoint
 from dreamset.pipeline.devices import choose_device
 from dreamset.pipeline.files import digest, write_csv, write_json
@@ -158,7 +158,7 @@ def finish(
     output = Path(config["output"])
     with replaced_folder(output) as fresh:
         save_model(fresh / "model", model, SavedModel(config["world_model"], model.spec, lineage, WORLD_MODEL))
-        save_weights(fresh / "objective" / "objective.safetensors", training.trainer.objective)
+        save_weights(fresh / OBJECTIVE, training.trainer.objective)
         rows = [{name.removeprefix("validation/"): value for name, value in row.items()} for row in training.history]
         write_csv(fresh / "validation.csv", rows)
         shown.save(fresh / "media", episodes=settings["video_episodes"])

@@ -1,10 +1,11 @@
 """One optimiser step of the world model and one of the behaviour, with everything that a resume needs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dreamset.behaviors.base import Experience, Learner
@@ -92,7 +93,7 @@ class WorldModelTrainer:
 
 
 class BehaviorTrainer:
-    """Learns a policy on top of a frozen world model; nothing of the model changes."""
+    """Learns a policy on top of a world model, of which nothing changes."""
 
     def __init__(
         self,
@@ -106,7 +107,6 @@ class BehaviorTrainer:
         clip_norm: float | None = None,
         clipping: Clipping | None = None,
     ) -> None:
-        assert not any(parameter.requires_grad for parameter in model.parameters()), "the world model must be frozen"
         self.model = model
         self.behavior = behavior
         self.reward = reward
@@ -117,14 +117,21 @@ class BehaviorTrainer:
         self.clipping = choose_clipping(clip_norm, clipping)
         self.generator = generator
 
-    def step(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """Updates every network once; returns the losses, what the learner tells and the gradients' norms."""
-        experience = Experience.of(self.model, batch, self.generator)
-        learned = self.behavior.losses_on(experience, self.model, self.reward, self.generator)
-        norms = {
-            name: apply_gradients(self.optimizers[name], self.parameters[name], loss, clipping=self.clipping)
-            for name, loss in learned.losses.items()
-        }
+    def step(self, batch: SequenceBatch, *, held: Collection[str] = ()) -> dict[str, Tensor]:
+        """Updates every network once; returns the losses, what the learner tells and the gradients' norms.
+
+        Args:
+            batch: where imagination starts.
+            held: networks, such as ``actor``, that stay as they are this time.
+        """
+        with frozen(self.model):
+            experience = Experience.of(self.model, batch, self.generator)
+            learned = self.behavior.losses_on(experience, self.model, self.reward, self.generator)
+            norms = {
+                name: apply_gradients(self.optimizers[name], self.parameters[name], loss, clipping=self.clipping)
+                for name, loss in learned.losses.items()
+                if name not in held
+            }
         self.behavior.after_update()
         losses = {f"loss/{name}": loss.detach() for name, loss in learned.losses.items()}
         return losses | dict(learned.figures) | {f"gradient_norm/{name}": norm for name, norm in norms.items()}
@@ -145,6 +152,58 @@ class BehaviorTrainer:
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.generator.set_state(state["generator"])
+
+
+class FineTuner:
+    """World model and behaviour, one after the other on the same batch, as the online Dreamers learn.
+
+    Args:
+        world_model: learns first.
+        behavior: of the same model.
+        actor_from: update from which the actor learns too. Until then the critic learns to value the policy as it is:
+            an actor that follows a critic that is wrong about new data unlearns what it could.
+    """
+
+    def __init__(self, world_model: WorldModelTrainer, behavior: BehaviorTrainer, *, actor_from: int) -> None:
+        assert behavior.model is world_model.model
+        self.world_model = world_model
+        self.behavior = behavior
+        self.actor_from = actor_from
+        self.updates = 0
+
+    def step(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """One update of both; the figures of both."""
+        figures = self.world_model.step(batch)
+        held = ("actor",) if self.updates < self.actor_from else ()
+        self.updates += 1
+        return figures | self.behavior.step(batch, held=held)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of both, and how many updates there were."""
+        return {
+            "world_model": self.world_model.state_dict(),
+            "behavior": self.behavior.state_dict(),
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of ``state_dict``."""
+        self.world_model.load_state_dict(state["world_model"])
+        self.behavior.load_state_dict(state["behavior"])
+        self.updates = state["updates"]
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """No parameter of ``module`` asks for gradients within the block; those that did do so again after it."""
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 def apply_gradients(optimizer: Optimizer, parameters: list[Tensor], loss: Tensor, *, clipping: Clipping) -> Tensor:

@@ -23,6 +23,7 @@ STAGES = {
     "train-world-model": "train one objective's world model",
     "learn-behavior": "learn a policy in the imagination of a frozen world model",
     "evaluate": "run the policy in the environment",
+    "finetune": "let model and policy learn on in the environment, from old and new data",
 }
 ADAPT = ("world_model=from_registry", "adaptation=heads_only")  # what `dreamset adapt` puts before your overrides
 EPILOG = """\
@@ -128,7 +129,7 @@ def _run_stage(options: argparse.Namespace) -> None:
             raise UserError(f"--resolved takes no overrides, got {' '.join(options.overrides)}; change params.yaml")
         config = resolve.read_resolved(options.resolved)
     else:
-        config = {**stages.SHARED, **stages.PER_OBJECTIVE}[options.stage](compose(options.overrides))
+        config = stages.STAGES[options.stage](compose(options.overrides))
     importlib.import_module(f"dreamset.pipeline.{options.stage}").run(config)
 
 

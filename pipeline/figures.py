@@ -139,6 +139,27 @@ def comparison(
         _save(figure, path)
 
 
+def online_curve(evaluations: pd.DataFrame, path: Path, *, title: str) -> None:
+    """Returns against environment steps, with intervals, beside what the model imagined and the offline policy."""
+    steps = evaluations["environment_steps"]
+    with mpl.rc_context(STYLE):
+        figure = _figure(6, 3.6)
+        axes = figure.subplots()
+        axes.plot(steps, evaluations["return_iqm"], marker="o", color=COLORS[0], label="return (IQM)")
+        axes.fill_between(steps, evaluations["return_iqm_low"], evaluations["return_iqm_high"], alpha=0.2)
+        if "imagined_return" in evaluations:
+            axes.plot(steps, evaluations["imagined_return"], color=COLORS[1], linestyle=":", label="imagined")
+        first = evaluations.iloc[0]
+        for value, label, style in (
+            (first["return_iqm"], "offline policy", "--"),
+            (first["dataset_return"], "offline data, mean", ":"),
+        ):
+            axes.axhline(value, color="gray", linestyle=style, linewidth=1, label=label)
+        axes.set(xlabel="steps in the environment", ylabel="return of an episode", title=title)
+        axes.legend(frameon=False)
+        _save(figure, path)
+
+
 def _returns(
     axes: Axes,
     summary: pd.DataFrame,

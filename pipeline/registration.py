@@ -45,6 +45,8 @@ def _tags(saved: SavedModel) -> dict[str, str]:
         "reward": lineage["reward"]["_target_"] if "reward" in lineage else None,
         "observations": "; ".join(f"{name}: {array.dtype} {list(array.shape)}" for name, array in observed.items()),
         "action": f"{acts['action']}, {acts['action bounds']}",
+        "online_steps": lineage["online"]["environment_steps"] if "online" in lineage else None,
+        "online_digest": lineage["online"]["digest"] if "online" in lineage else None,
         "lineage": lineage["key"],
         "format_version": migrations.FORMAT_VERSION,
         "code_version": code_version(),

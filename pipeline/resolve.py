@@ -14,7 +14,7 @@ from dreamset.core.files import replaced_folder, write_text
 from dreamset.pipeline import stages
 from dreamset.pipeline.compose import compose
 
-KEYS = {"preset": str, "dataset": str, "objectives": list, "seeds": list, "overrides": list}
+KEYS = {"preset": str, "dataset": str, "objectives": list, "seeds": list, "finetune": list, "overrides": list}
 
 
 def run(params: Path, output: Path) -> None:
@@ -28,9 +28,10 @@ def run(params: Path, output: Path) -> None:
     with replaced_folder(output) as fresh:
         for objective in choices["objectives"]:
             composed = compose([*base, f"objective={objective}"])
+            online = stages.ONLINE if objective in choices["finetune"] else {}
             for seed in choices["seeds"]:
                 config = composed | {"seed": seed}
-                for stage, describe in stages.PER_OBJECTIVE.items():
+                for stage, describe in (stages.PER_OBJECTIVE | online).items():
                     name = stages.item_name(objective, seed)
                     write_resolved(fresh / stage / f"{name}.yaml", describe(config))
         config = compose(base)
@@ -56,6 +57,9 @@ def read_params(path: Path) -> dict[str, Any]:
     for key in ("objectives", "seeds"):
         if not params[key] or len(set(params[key])) != len(params[key]):
             raise UserError(f"{path}: {key} must name at least one and none twice, got {params[key]}")
+    unknown = [name for name in params["finetune"] if name not in params["objectives"]]
+    if unknown:
+        raise UserError(f"{path}: finetune names {unknown}, but objectives are {params['objectives']}; add them there")
     if not all(isinstance(seed, int) for seed in params["seeds"]):
         raise UserError(f"{path}: seeds must be whole numbers, got {params['seeds']}")
     return params

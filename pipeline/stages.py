@@ -142,6 +142,34 @@ def evaluate(config: Config) -> StageConfig:
     }
 
 
+def finetune(config: Config) -> StageConfig:
+    """Goes on learning in the environment."""
+    return {
+        "seed": config["seed"],
+        "device": config["device"],
+        "dataset": config["dataset"]["name"],
+        "environment": dataset_of(config)["environment"],
+        "finetuning": config["finetuning"],
+        "objective": config["objective"],
+        "objective_code": code_digest(config["objective"]["_target_"]),
+        "world_model_training": _optimisation(config["world_model_training"]),
+        "behavior_training": _optimisation(config["behavior_training"]),
+        "reward": config["reward"],
+        "evaluation": config["evaluation"],
+        "context": config["validation"]["context"],
+        "store": f"{config['paths']['stores']}/{config['dataset']['name']}",
+        "world_model": _output(config, "world_model"),
+        "policy": f"{_output(config, 'behavior')}/model",
+        "checkpoints": config["paths"]["checkpoints"],
+        "output": _output(config, "finetune"),
+    }
+
+
+def _optimisation(training: Config) -> Config:
+    """How gradients are applied; how many and to what is another stage's business."""
+    return {key: value for key, value in training.items() if key not in ("updates", "batch", "scheduler")}
+
+
 def compare(config: Config, objectives: list[str], seeds: list[int]) -> StageConfig:
     """Puts all objectives side by side."""
     return {
@@ -160,6 +188,8 @@ PER_OBJECTIVE: dict[str, Callable[[Config], StageConfig]] = {
     "learn_behavior": learn_behavior,
     "evaluate": evaluate,
 }
+ONLINE: dict[str, Callable[[Config], StageConfig]] = {"finetune": finetune}  # of the objectives that are named for it
+STAGES = SHARED | PER_OBJECTIVE | ONLINE
 
 
 def code_digest(target: str) -> str:

@@ -44,7 +44,7 @@ def configure(workspace: Path) -> Configure:  # noqa: ARG001 - the configuration
     """``configure("train_world_model", "objective=contrastive")``: one stage's configuration."""
 
     def stage_config(stage: str, *overrides: str) -> dict[str, Any]:
-        return {**stages.SHARED, **stages.PER_OBJECTIVE}[stage](compose([*TINY, *overrides]))
+        return stages.STAGES[stage](compose([*TINY, *overrides]))
 
     return stage_config
 

@@ -86,9 +86,15 @@ def test_an_objectives_code_is_part_of_its_file(project: Path, monkeypatch: pyte
     assert files == {"train_world_model/mine-0.yaml"}
 
 
+def test_objectives_that_are_named_for_it_are_fine_tuned_and_nothing_else_changes(project: Path) -> None:
+    files = changed(project, edit("params.yaml", "finetune: []", "finetune: [contrastive]"))
+    assert files == {"finetune/contrastive-0.yaml"}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
+        ("finetune: []", "finetune: [other]", "finetune names ['other']"),
         ("  - reward_only", "  - nope", "nope"),
         ("seeds: [0]", "seeds: [zero]", "seeds must be whole numbers"),
         ("seeds: [0]", "seeds: []", "seeds must name at least one"),

@@ -1,13 +1,15 @@
 """An ensemble of priors: where its members disagree, the data do not say what happens next."""
 
 import math
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from dreamset.core.records import Loss, Rollout
 from dreamset.models.latents import Latent
+from dreamset.models.layers import side_by_side
 from dreamset.models.rssm import RSSM
 
 _BITS_32 = 0xFFFFFFFF
@@ -37,7 +39,8 @@ class PriorEnsemble(nn.Module):
 
     def forward(self, deterministic: Tensor) -> Tensor:
         """Parameters of every member's prediction: [K, ..., P] from [..., D]."""
-        return torch.stack([member(deterministic) for member in self.members])
+        members = cast("Iterable[nn.Sequential]", self.members)  # a ModuleList only knows that they are modules
+        return side_by_side(members, deterministic)
 
     def loss(self, latent: Latent, rollout: Rollout, row: Tensor) -> Loss:
         """Mean over members of KL(sg q || p_k) on the rows that each sees, relative to their share: [B, T].

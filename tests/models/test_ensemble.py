@@ -5,9 +5,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from dreamset.models.ensemble import LogProbabilitySpread, MeanDisagreement, MixtureSpread, Spread, bootstrap_mask
+from dreamset.models.ensemble import (
+    LogProbabilitySpread,
+    MeanDisagreement,
+    MixtureSpread,
+    PriorEnsemble,
+    Spread,
+    bootstrap_mask,
+)
 from dreamset.models.latents import CategoricalLatent, GaussianLatent
-from tests.builders import seeded, tiny_batch, tiny_model
+from dreamset.models.layers import elu, elu_layer_norm, mlp, side_by_side, silu_rms_norm
+from tests.builders import seeded, tiny_batch, tiny_model, without_zeros
 
 Array = NDArray[np.float64]
 K, SIZE, CLASSES, MIN_STD, UNIMIX = 5, 6, 3, 0.1, 0.02
@@ -40,6 +48,88 @@ def test_a_block_is_seen_by_the_same_members_whenever_it_comes() -> None:
 
 def test_a_share_of_one_leaves_nothing_out() -> None:
     assert bootstrap_mask(torch.arange(1000), members=2, share=1.0).all()
+
+
+# ---- what the members predict, all at once
+
+
+def elu_by_hand(x: Array) -> Array:
+    return np.where(x > 0, x, np.expm1(x))
+
+
+def layer_norm_by_hand(x: Array, weight: Array, bias: Array) -> Array:
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-3) * weight + bias
+
+
+def rms_norm_by_hand(x: Array, weight: Array) -> Array:
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-4) * weight
+
+
+STYLES = {  # style, its norm, its activation
+    "v1 and v2": (elu(), None, elu_by_hand),
+    "v2 with norm": (elu_layer_norm(), layer_norm_by_hand, elu_by_hand),
+    "v3": (silu_rms_norm(), rms_norm_by_hand, lambda x: x / (1 + np.exp(-x))),
+}
+
+
+@pytest.mark.parametrize("layers", [0, 1, 3])
+@pytest.mark.parametrize("name", STYLES)
+def test_each_network_makes_of_the_inputs_what_its_own_layers_say(name: str, layers: int) -> None:
+    style, norm, activation = STYLES[name]
+    networks = [mlp(5, 4, hidden=6, layers=layers, style=style).double() for _ in range(3)]
+    for network in networks:
+        without_zeros(network)
+    inputs = np.random.default_rng(0).normal(size=(2, 3, 5))
+    got = side_by_side(networks, torch.from_numpy(inputs))
+    assert got.shape == (3, 2, 3, 4)
+    for number, network in enumerate(networks):
+        weights = iter([parameter.detach().numpy() for parameter in network.parameters()])
+        expected = inputs
+        for _ in range(layers):
+            expected = expected @ next(weights).T + next(weights)
+            if norm is not None:
+                expected = norm(expected, *(next(weights) for _ in range(norm.__code__.co_argcount - 1)))
+            expected = activation(expected)
+        expected = expected @ next(weights).T + next(weights)
+        np.testing.assert_allclose(got[number].detach().numpy(), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_each_network_learns_as_it_would_alone(name: str) -> None:
+    networks = [mlp(5, 4, hidden=6, layers=2, style=STYLES[name][0]).double() for _ in range(3)]
+    inputs = torch.randn(7, 5, generator=seeded(), dtype=torch.float64, requires_grad=True)
+    learners = [inputs, *(parameter for network in networks for parameter in network.parameters())]
+    pull = torch.randn(3, 7, 4, generator=seeded(1), dtype=torch.float64)  # another one on every network
+    got = torch.autograd.grad((side_by_side(networks, inputs) * pull).sum(), learners)
+    alone = sum((network(inputs) * weight).sum() for network, weight in zip(networks, pull, strict=True))
+    for one, other in zip(got, torch.autograd.grad(alone, learners), strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-10, atol=1e-12)
+
+
+def test_members_start_as_priors_that_are_made_one_after_the_other() -> None:
+    dynamics = tiny_model("world_model=dreamer_v3").dynamics
+    torch.manual_seed(3)
+    ensemble = PriorEnsemble(dynamics, members=4)
+    torch.manual_seed(3)
+    alone = [dynamics.new_prior() for _ in range(4)]
+    for member, other in zip(ensemble.members, alone, strict=True):
+        for one, same in zip(member.parameters(), other.parameters(), strict=True):
+            assert torch.equal(one, same)
+    first, second = (member[0].weight for member in ensemble.members[:2])
+    assert not torch.equal(first, second)
+
+
+def test_every_member_is_saved_under_its_number_like_the_prior_beside_it() -> None:
+    model = tiny_model("world_model=dreamer_v3", "world_model/ensemble=priors")
+    prior = model.dynamics.prior_head.state_dict()
+    shapes = {f"members.{k}.{name}": value.shape for k in range(7) for name, value in prior.items()}
+    ensemble = model.ensemble
+    assert ensemble is not None
+    assert {name: value.shape for name, value in ensemble.state_dict().items()} == shapes
+    ensemble.load_state_dict({f"members.{k}.{name}": value for k in range(7) for name, value in prior.items()})
+    h = torch.randn(2, 3, model.dynamics.cell.size, generator=seeded())
+    expected = model.dynamics.prior_head(h).expand(7, -1, -1, -1)
+    np.testing.assert_allclose(ensemble(h).detach().numpy(), expected.detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
 # ---- what it learns

@@ -9,6 +9,8 @@ Rows of an imagined trajectory; ``V`` and both losses exist for rows 0 to H - 1,
     value               v_1      ...     v_{H-1}    v_H
     return     V_0      V_1      ...     V_{H-1}
     baseline   v_0      v_1      ...     v_{H-1}     of V_t, the reward on arrival included
+
+The critic may learn on the recorded rows, too, each of which is a row 0 of the above.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +27,7 @@ from dreamset.behaviors.base import Experience, Learner, LearnerLosses
 from dreamset.behaviors.cloning import cloning_loss, require_cloneable
 from dreamset.behaviors.critics import Critic, NoSlowCritic, SlowCritic
 from dreamset.behaviors.gradients import Decisions
-from dreamset.behaviors.returns import lambda_return
+from dreamset.behaviors.returns import lambda_return, replayed_return
 from dreamset.behaviors.rewards import RewardFunction
 from dreamset.core.records import LatentState
 from dreamset.core.spec import ActionSpec
@@ -62,6 +64,9 @@ class ImaginationActorCritic(Learner):
     Actor: see ``ActorLoss``; a ``cloning_weight`` keeps it near the recorded actions besides.
     Critic: max E[sum_t w_t ln p(sg V_t | s_t)], for a unit normal the squared error of Dreamer v1's equation 8.
     w_t is the product of the discounts before row t.
+    With a ``replay_critic_weight`` the critic also maximises E[ln p(sg R_t | s_t)] times this weight over the recorded
+    rows. R_t is the ``replayed_return``; in it the recorded reward takes the place of the term ``reward``, while other
+    terms, such as penalties, stay as the reward function has them at that row.
     The world model is never trained here: its parameters must not require gradients.
     """
 
@@ -80,6 +85,7 @@ class ImaginationActorCritic(Learner):
         actor_loss: ActorLoss | None = None,
         slow_critic: Callable[[Critic], SlowCritic] = NoSlowCritic,
         cloning_weight: float = 0.0,
+        replay_critic_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.actor = actor(features, action)
@@ -90,6 +96,7 @@ class ImaginationActorCritic(Learner):
         self.actor_loss = ActorLoss() if actor_loss is None else actor_loss
         self.slow_critic = slow_critic(self.critic)
         self.cloning_weight = cloning_weight
+        self.replay_critic_weight = replay_critic_weight
         if cloning_weight:
             require_cloneable(action)
 
@@ -103,27 +110,32 @@ class ImaginationActorCritic(Learner):
         self, experience: Experience, model: WorldModel, reward: RewardFunction, generator: torch.Generator
     ) -> LearnerLosses:
         """Imagines from every state of ``experience``."""
-        losses = self.losses(model, experience.starts, reward, generator)
-        actor, figures = losses.actor, {}
+        imagined = self._imagine(model, experience.starts, reward, generator)
+        losses = self._losses(imagined)
+        actor, critic, figures = losses.actor, losses.critic, {}
         if self.cloning_weight:
             cloning = cloning_loss(self.actor, experience.demonstrations)
             actor = actor + self.cloning_weight * cloning
             figures["cloning/log_prob"] = -cloning.detach()
+        if self.replay_critic_weight:
+            replay = self._replay_critic_loss(experience, imagined)
+            critic = critic + self.replay_critic_weight * replay
+            figures["replay/critic_loss"] = replay.detach()
         figures |= {f"imagination/{name}": mean for name, mean in losses.imagined_terms.items()}
         figures |= {
             "imagination/lambda_return": losses.imagined_return,
             "imagination/action_entropy": losses.action_entropy,
             "imagination/return_scale": losses.return_scale,
         }
-        return LearnerLosses({"actor": actor, "critic": losses.critic}, figures)
+        return LearnerLosses({"actor": actor, "critic": critic}, figures)
 
     def losses(
         self, model: WorldModel, start: LatentState, reward: RewardFunction, generator: torch.Generator
     ) -> BehaviorLosses:
-        """Imagines from every ``start`` state [N, ...] and returns both losses, without cloning."""
-        # without a gradient through the dynamics nothing that was imagined needs to be kept for one
-        with nullcontext() if self.actor_loss.gradient.through_dynamics else torch.no_grad():
-            imagined = self._imagine(model, start, reward, generator)
+        """Imagines from every ``start`` state [N, ...] and returns both losses of what was imagined, no others."""
+        return self._losses(self._imagine(model, start, reward, generator))
+
+    def _losses(self, imagined: Imagined) -> BehaviorLosses:
         weights = trajectory_weights(imagined.discount)
         states = imagined.features[:-1].detach()  # stop: the critic regresses on fixed targets at fixed states
         prediction = self.critic(states)
@@ -139,11 +151,40 @@ class ImaginationActorCritic(Learner):
             return_scale=self.actor_loss.normalizer.scale.detach().clone(),
         )
 
+    def _replay_critic_loss(self, experience: Experience, imagined: Imagined) -> Tensor:
+        """-ln p(sg R_t | s_t), averaged over the recorded rows of which it is known what came of them."""
+        outcomes = experience.outcomes
+        if outcomes is None:
+            raise ValueError("the critic is to learn on recorded rows (replay_critic_weight), but has no outcomes")
+        shape = outcomes.reward.shape  # [B, T]
+        terms = {name: term[0].reshape(shape) for name, term in imagined.terms.items()}
+        if "reward" in terms:
+            terms["reward"] = outcomes.reward
+        rewards = torch.stack(list(terms.values())).sum(0)
+        returns = replayed_return(
+            rewards.t(),
+            imagined.returns[0].reshape(shape).t(),
+            self.discount * outcomes.goes_on.to(rewards.dtype).t(),
+            outcomes.known.t(),
+            lambda_=self.lambda_,
+        ).t()
+        states = experience.states.features.detach()  # stop: as in imagination, fixed targets at fixed states
+        log_likelihood = self.slow_critic.log_likelihood(self.critic(states), returns.detach(), states)  # [B, T]
+        known = outcomes.known.to(log_likelihood.dtype)
+        return -(known * log_likelihood).sum() / known.sum().clamp_min(1)
+
     def after_update(self) -> None:
         """The slow critic follows."""
         self.slow_critic.update(self.critic)
 
     def _imagine(
+        self, model: WorldModel, start: LatentState, reward: RewardFunction, generator: torch.Generator
+    ) -> Imagined:
+        # without a gradient through the dynamics nothing that was imagined needs to be kept for one
+        with nullcontext() if self.actor_loss.gradient.through_dynamics else torch.no_grad():
+            return self._unrolled(model, start, reward, generator)
+
+    def _unrolled(
         self, model: WorldModel, start: LatentState, reward: RewardFunction, generator: torch.Generator
     ) -> Imagined:
         draws: list[Tensor] = []

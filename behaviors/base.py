@@ -24,19 +24,36 @@ class Demonstrations:
 
 
 @dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What came of the recorded actions."""
+
+    reward: Tensor  # [B, T] on arrival
+    goes_on: Tensor  # [B, T] bool: the episode did not truly end here
+    known: Tensor  # [B, T] bool: row t + 1 goes on from row t, or the episode truly ended at row t
+
+    @classmethod
+    def of(cls, batch: SequenceBatch) -> "Outcomes":
+        """Those of the batch. What follows a window's last row is not known, nor what follows a time limit."""
+        followed = torch.zeros_like(batch.is_first)
+        followed[:, :-1] = ~batch.is_first[:, 1:]
+        return cls(batch.reward, ~batch.is_terminal, followed | batch.is_terminal)
+
+
+@dataclass(frozen=True, slots=True)
 class Experience:
     """A recorded batch as a frozen world model sees it, aligned by the time rule."""
 
     states: LatentState  # [B, T, ...] posterior
     action: Tensor  # [B, T, A] in [-1, 1] or one-hot; action[:, t] led to row t
     is_first: Tensor  # [B, T] bool
+    outcomes: Outcomes | None = None  # None where only actions are of interest
 
     @classmethod
     def of(cls, model: WorldModel, batch: SequenceBatch, generator: torch.Generator) -> "Experience":
         """What ``model`` makes of the batch."""
         with torch.no_grad():
             states = model.observe(batch, generator).posterior
-        return cls(states, model.spec.action.normalize(batch.action), batch.is_first)
+        return cls(states, model.spec.action.normalize(batch.action), batch.is_first, Outcomes.of(batch))
 
     @property
     def starts(self) -> LatentState:
@@ -78,7 +95,7 @@ class Learner(nn.Module, ABC):
         """The losses of one update.
 
         Args:
-            experience: a recorded batch; starts of imagination, demonstrations.
+            experience: a recorded batch; starts of imagination, demonstrations, outcomes.
             model: frozen; its parameters must not require gradients.
             reward: what is maximised in imagination.
             generator: source of every random number.

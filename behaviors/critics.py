@@ -26,7 +26,7 @@ class SlowCritic(nn.Module):
         return prediction.mean.detach()
 
     def log_likelihood(self, prediction: Distribution, returns: Tensor, features: Tensor) -> Tensor:  # noqa: ARG002
-        """What the critic maximises in every state, [H, N]."""
+        """What the critic maximises in every state, imagined or recorded: [...]."""
         return prediction.log_prob(returns)
 
     def update(self, critic: Critic) -> None:

@@ -1,4 +1,4 @@
-"""Returns on imagined trajectories."""
+"""Returns on imagined and on recorded trajectories."""
 
 import torch
 from torch import Tensor
@@ -25,3 +25,23 @@ def lambda_return(reward: Tensor, value: Tensor, discount: Tensor, *, lambda_: f
         following = inputs[t] + discount[t] * lambda_ * following
         returns.append(following)
     return torch.stack(returns[::-1])
+
+
+def replayed_return(reward: Tensor, imagined: Tensor, discount: Tensor, known: Tensor, *, lambda_: float) -> Tensor:
+    """Lambda-returns of recorded rows that bootstrap from returns imagined at the rows after them.
+
+    R_t = r_t + discount_t ((1 - lambda) V_{t+1} + lambda R_{t+1}) where it is known what came of row t, otherwise
+    R_t = V_t (Dreamer v3 of 2024 and in Nature, "Critic learning").
+
+    Args:
+        reward: r_t as recorded on arrival at row t, [T, B].
+        imagined: V_t, the return of the trajectory that was imagined from row t, [T, B].
+        discount: from row t to row t + 1, zero where the episode truly ended, [T, B].
+        known: [T, B] bool, whether row t + 1 goes on from row t or nothing does, because the episode truly ended.
+        lambda_: as for ``lambda_return``.
+
+    Returns:
+        R_t of all rows, [T, B].
+    """
+    following = torch.cat([imagined[1:], imagined[-1:]])  # the last row's is not used: nothing goes on from it
+    return lambda_return(torch.where(known, reward, imagined), following, known * discount, lambda_=lambda_)

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from dreamset.behaviors.actor import TanhNormalActor
 from dreamset.behaviors.actor_critic import BehaviorLosses, ImaginationActorCritic, frozen, trajectory_weights
+from dreamset.behaviors.base import Experience, Outcomes
+from dreamset.behaviors.critics import EMACritic
 from dreamset.behaviors.rewards import PredictedReward
-from dreamset.core.records import ImaginedTrajectory, LatentState
+from dreamset.core.records import ImaginedTrajectory, LatentState, SequenceBatch
 from dreamset.core.spec import ActionSpec
 from dreamset.models.distributions import UnitNormal
 from dreamset.models.heads import NormalHead
@@ -27,10 +29,11 @@ def frozen_model(*overrides: str) -> WorldModel:
     return tiny_model(*overrides).requires_grad_(False)
 
 
-def configured_behavior(model: WorldModel) -> ImaginationActorCritic:
+def configured_behavior(model: WorldModel, *, replay: float = 0.0) -> ImaginationActorCritic:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        behavior: ImaginationActorCritic = build_part(tiny_config()["behavior"], model.feature_size, model.spec.action)
+        config = tiny_config()["behavior"] | {"replay_critic_weight": replay}
+        behavior: ImaginationActorCritic = build_part(config, model.feature_size, model.spec.action)
     return behavior
 
 
@@ -191,6 +194,118 @@ def test_both_losses_equal_equations_7_and_8_written_out() -> None:
     assert losses.critic.item() == pytest.approx(-(weight * log_density).mean())
     assert losses.imagined_return.item() == pytest.approx(target[0].mean())
     assert losses.imagined_terms["reward"].item() == pytest.approx(reward.mean())
+
+
+# ---- the critic on recorded rows
+
+STARTED = [[True, False, False, True, False, False], [False, False, True, False, False, False]]
+TERMINAL = [[False, False, True, False, False, False], [False, False, False, False, False, True]]
+
+
+def crossing_batch() -> SequenceBatch:
+    """Episodes end within both windows: truly in the first one, by a time limit in the second, which ends truly."""
+    batch = tiny_batch(2, 6)
+    return replace(batch, is_first=torch.tensor(STARTED), is_terminal=torch.tensor(TERMINAL))
+
+
+def test_what_came_of_a_row_is_known_if_the_next_one_goes_on_or_nothing_does() -> None:
+    outcomes = Outcomes.of(crossing_batch())
+    assert outcomes.known.tolist() == [[True, True, True, True, True, False], [True, False, True, True, True, True]]
+    assert torch.equal(outcomes.goes_on, ~torch.tensor(TERMINAL))
+    assert torch.equal(outcomes.reward, crossing_batch().reward)
+
+
+def test_the_critic_s_loss_on_recorded_rows_equals_the_equation_written_out() -> None:
+    """With a penalty, a slow critic, episodes that end within the windows and rewards other than the predicted ones."""
+    horizon, rows, discount, lambda_, weight = 2, 6, 0.9, 0.7, 0.3
+    random = np.random.default_rng(1)
+    features = random.normal(size=(horizon + 1, 2 * rows, 3))
+    features[..., 2] = random.uniform(size=(horizon + 1, 2 * rows))
+    world = GivenTrajectory(torch.from_numpy(features))
+    behavior = ImaginationActorCritic(
+        3,
+        ONE,
+        actor=lambda features, action: TanhNormalActor(features, action, hidden=4, layers=1).double(),
+        critic=lambda features: SecondFeature(),  # noqa: ARG005
+        slow_critic=lambda critic: EMACritic(critic, regularise=2.0),
+        horizon=horizon,
+        discount=discount,
+        lambda_=lambda_,
+        replay_critic_weight=weight,
+    )
+    recorded = random.normal(size=(2, rows))
+    states = LatentState(torch.from_numpy(features[0, :, :2]), torch.from_numpy(features[0, :, 2:]))
+    experience = Experience(
+        states.map(lambda value: value.unflatten(0, (2, rows))),
+        torch.zeros(2, rows, 1),
+        torch.tensor(STARTED),
+        replace(Outcomes.of(crossing_batch()), reward=torch.from_numpy(recorded)),
+    )
+
+    def reward(trajectory: ImaginedTrajectory, _: object) -> dict[str, Tensor]:
+        return {"reward": trajectory.features[..., 0], "penalty": -trajectory.features[..., 1].abs()}
+
+    learned = behavior.losses_on(experience, world, reward, seeded())
+
+    value = features[..., 1]
+    returns = value[horizon]  # the imagined ones: V_H
+    for t in reversed(range(horizon)):
+        ahead = (1 - lambda_) * value[t + 1] + lambda_ * returns
+        returns = features[t, :, 0] - np.abs(value[t]) + discount * features[t, :, 2] * ahead
+    imagined, values = returns.reshape(2, rows), value[0].reshape(2, rows)
+
+    def replayed(b: int, t: int) -> float:
+        gained = recorded[b, t] - np.abs(values[b, t])  # the penalty of the recorded row stays
+        if TERMINAL[b][t]:
+            return gained
+        if t + 1 == rows or STARTED[b][t + 1]:
+            return imagined[b, t]
+        return gained + discount * ((1 - lambda_) * imagined[b, t + 1] + lambda_ * replayed(b, t + 1))
+
+    known = [(0, t) for t in range(5)] + [(1, t) for t in (0, 2, 3, 4, 5)]
+    losses = [0.5 * (values[b, t] - replayed(b, t)) ** 2 + 3 * 0.5 * np.log(2 * np.pi) for b, t in known]
+    assert learned.figures["replay/critic_loss"].item() == pytest.approx(np.mean(losses), rel=1e-12)
+    alone = behavior.losses(world, experience.starts, reward, seeded()).critic
+    assert learned.losses["critic"].item() == pytest.approx(alone.item() + weight * np.mean(losses), rel=1e-12)
+
+
+@pytest.mark.parametrize("replay", [0.0, 0.3])
+def test_recorded_rows_teach_the_critic_alone_and_only_if_they_have_a_weight(replay: float) -> None:
+    model = frozen_model("world_model=dreamer_v1_continue")
+    behavior = configured_behavior(model, replay=replay)
+    experience = Experience.of(model, crossing_batch(), seeded())
+    alone = behavior.losses(model, experience.starts, PredictedReward(), seeded(1))
+    states = experience.states.map(lambda value: value.clone().requires_grad_())
+    learned = behavior.losses_on(replace(experience, states=states), model, PredictedReward(), seeded(1))
+    assert torch.equal(learned.losses["actor"], alone.actor)
+    assert torch.equal(learned.losses["critic"], alone.critic) == (replay == 0)
+    assert ("replay/critic_loss" in learned.figures) == (replay > 0)
+    assert all(g is None for g in gradients(learned.losses["critic"], behavior.actor))
+    into_states = torch.autograd.grad(
+        learned.losses["critic"], [states.deterministic, states.stochastic], retain_graph=True, allow_unused=True
+    )
+    assert into_states == (None, None)
+    moved = gradients(learned.losses["critic"], behavior.critic)
+    still = [
+        torch.equal(one, other) for one, other in zip(moved, gradients(alone.critic, behavior.critic), strict=True)
+    ]
+    assert all(still) if replay == 0 else not any(still)
+
+
+def test_rows_of_which_nothing_is_known_teach_nothing() -> None:
+    model = frozen_model()
+    behavior = configured_behavior(model, replay=0.3)
+    batch = replace(tiny_batch(), is_first=torch.ones(3, 6, dtype=torch.bool), is_terminal=torch.zeros(3, 6).bool())
+    learned = behavior.losses_on(Experience.of(model, batch, seeded()), model, PredictedReward(), seeded())
+    assert learned.figures["replay/critic_loss"].item() == 0
+
+
+def test_experience_without_outcomes_cannot_teach_a_critic_that_wants_them() -> None:
+    model = frozen_model()
+    experience = replace(Experience.of(model, tiny_batch(), seeded()), outcomes=None)
+    configured_behavior(model).losses_on(experience, model, PredictedReward(), seeded())
+    with pytest.raises(ValueError, match="replay_critic_weight"):
+        configured_behavior(model, replay=0.3).losses_on(experience, model, PredictedReward(), seeded())
 
 
 class DelayLine:

@@ -151,6 +151,14 @@ def test_a_policy_over_choices_acts_with_the_likeliest_one_as_a_one_hot_row(name
         assert torch.equal(acted, action)
 
 
+def test_of_the_generations_the_third_alone_teaches_its_critic_on_recorded_rows() -> None:
+    teaching = {
+        name: "replay/critic_loss" in trainer_of(name, discrete=False).step(data(discrete=False)[1]) for name in NAMES
+    }
+    assert {name for name, on in teaching.items() if on} == {"dreamer_v3"}
+    assert tiny_config("behavior=dreamer_v3")["behavior"]["replay_critic_weight"] == 0.3
+
+
 def test_dreamer_v1_still_says_what_it_needs() -> None:
     with pytest.raises(UserError, match="choice among 4"):
         trainer_of("dreamer_v1", discrete=True)

@@ -1,11 +1,14 @@
-"""Lambda-returns against the weighted sum of k-step returns that equations 5 and 6 of Dreamer v1 write out."""
+"""Lambda-returns against the weighted sum of k-step returns that equations 5 and 6 of Dreamer v1 write out.
+
+Those of recorded rows besides against their rules, row by row.
+"""
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from dreamset.behaviors.returns import lambda_return
+from dreamset.behaviors.returns import lambda_return, replayed_return
 
 Array = NDArray[np.float64]
 HORIZON, COUNT = 6, 4
@@ -83,3 +86,56 @@ def test_a_discount_of_zero_cuts_off_the_future() -> None:
 def test_shapes_that_differ_are_refused_and_named() -> None:
     with pytest.raises(ValueError, match=r"\[6, 4\].*\[7, 4\]"):
         lambda_return(torch.zeros(6, 4), torch.zeros(7, 4), torch.zeros(6, 4), lambda_=0.95)
+
+
+# ---- recorded rows
+
+ROWS = 9
+BEGINS = {0, 4, 7}  # rows of a second and a third episode follow those of a first, which the window cut off before
+ENDED = {3}  # the first episode truly ended, the second ran out of time
+UNKNOWN = {6, 8}  # what came after the time limit and after the window
+
+
+def recorded(seed: int = 0) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
+    """Rewards, imagined returns, discounts and whether it is known what came of a row: [ROWS, COUNT]."""
+    random = np.random.default_rng(seed)
+    discount, known = np.full((ROWS, COUNT), 0.9), np.ones((ROWS, COUNT), bool)
+    discount[list(ENDED)] = 0
+    known[list(UNKNOWN)] = False
+    return random.normal(size=(ROWS, COUNT)), random.normal(size=(ROWS, COUNT)), discount, known
+
+
+def replayed(*arrays: NDArray[np.generic], lambda_: float) -> Array:
+    return replayed_return(*(torch.from_numpy(array) for array in arrays), lambda_=lambda_).numpy()
+
+
+@pytest.mark.parametrize("lambda_", [0.0, 0.3, 0.95, 1.0])
+def test_recorded_rows_return_what_was_recorded_and_then_what_is_imagined(lambda_: float) -> None:
+    reward, imagined, discount, known = recorded()
+
+    def by_rule(row: int) -> Array:
+        if row in ENDED:
+            return reward[row]
+        if row + 1 == ROWS or row + 1 in BEGINS:
+            return imagined[row]
+        return reward[row] + 0.9 * ((1 - lambda_) * imagined[row + 1] + lambda_ * by_rule(row + 1))
+
+    expected = np.stack([by_rule(row) for row in range(ROWS)])
+    got = replayed(reward, imagined, discount, known, lambda_=lambda_)
+    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_with_lambda_one_all_recorded_rewards_of_the_episode_count_and_nothing_of_the_next_one() -> None:
+    reward, imagined, discount, known = recorded()
+    got = replayed(reward, imagined, discount, known, lambda_=1.0)
+    first = sum(0.9**row * reward[row] for row in range(4))  # nothing is imagined after a true end
+    second = reward[4] + 0.9 * reward[5] + 0.81 * imagined[6]
+    np.testing.assert_allclose(got[[0, 4]], [first, second], rtol=1e-12)
+
+
+def test_a_window_that_ends_with_its_episode_returns_the_last_reward_there() -> None:
+    reward, imagined, discount, known = recorded()
+    discount[-1], known[-1] = 0, True
+    got = replayed(reward, imagined, discount, known, lambda_=0.95)
+    np.testing.assert_array_equal(got[-1], reward[-1])
+    np.testing.assert_allclose(got[-2], reward[-2] + 0.9 * (0.05 * imagined[-1] + 0.95 * reward[-1]), rtol=1e-12)

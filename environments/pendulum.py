@@ -25,18 +25,28 @@ ZERO_REWARD = -8.0
 FULL_SPEED = 8.0  # Pendulum-v1 turns no faster
 
 
-def make(*, image_size: int | None, action_repeat: int = 2, episode_steps: int = 100) -> Environment:
+def make(
+    *,
+    image_size: int | None,
+    action_repeat: int = 2,
+    episode_steps: int = 100,
+    mass: float = 1.0,
+    length: float = 1.0,
+) -> Environment:
     """``Pendulum-v1`` with rewards of about 0 (hanging) to 1 (upright) per agent step.
 
     Args:
         image_size: edge of the ``image`` observation in pixels, or None for the ``state`` vector (cos, sin, speed).
         action_repeat: environment steps per agent step.
         episode_steps: agent steps per episode; the episode ends by truncation, never by termination.
+        mass: of the pole.
+        length: of the pole; frames show it as long as ever.
     """
     # pygame draws into memory; the dummy driver keeps it from looking for a display.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     base = gymnasium.make("Pendulum-v1", render_mode="rgb_array", max_episode_steps=action_repeat * episode_steps + 1)
+    base.unwrapped.m, base.unwrapped.l = mass, length  # type: ignore[attr-defined]
     # The pole reaches 125 of 500 pixels from the centre, so the central half of the frame holds all of it.
     base.unwrapped.screen_dim = 8 * (image_size or 32)  # type: ignore[attr-defined]
     scaled = RescaleReward(ActionRepeat(base, action_repeat), low=ZERO_REWARD, high=0.0)
@@ -54,17 +64,20 @@ def spinning(*, privileged: Mapping[str, NDArray[Any]], **_: object) -> NDArray[
     return speed
 
 
-def swing_up(state: NDArray[np.floating]) -> Action:
+def swing_up(state: NDArray[np.floating], *, length: float = 1.0) -> Action:
     """Energy shaping far from the top, a proportional-derivative law near it.
+
+    Mass changes neither: it scales all of the energy, and the gains hold up to ``mass * length`` of 2.4.
 
     Args:
         state: cosine and sine of the angle from upright, and the angular speed.
+        length: of the pole.
     """
     angle, speed = np.arctan2(state[1], state[0]), float(state[2])
     if np.cos(angle) > 0.9 and abs(speed) < 3:
         torque = -(12 * angle + 2.5 * speed)
     else:
-        energy = speed**2 / 6 + 5 * (np.cos(angle) - 1)  # 0 when it is enough to reach the top
+        energy = speed**2 / 6 + 5 / length * (np.cos(angle) - 1)  # 0 when it is enough to reach the top
         torque = 2 * np.sign(speed if abs(speed) > 1e-3 else 1.0) * np.sign(-energy)
     return np.array([np.clip(torque, -2, 2)], np.float32)
 
@@ -72,9 +85,12 @@ def swing_up(state: NDArray[np.floating]) -> Action:
 class NoisySwingUp:
     """The scripted controller, interrupted for a stated share of the time by random torques held for a while."""
 
-    def __init__(self, generator: np.random.Generator, *, randomness: float, longest_hold: int = 6) -> None:
+    def __init__(
+        self, generator: np.random.Generator, *, randomness: float, longest_hold: int = 6, length: float = 1.0
+    ) -> None:
         self.generator = generator
         self.randomness = randomness
+        self.length = length
         self.longest_hold = longest_hold
         self._left = 0
         self._torque: Action | None = None
@@ -86,19 +102,24 @@ class NoisySwingUp:
             random = self.generator.random() < self.randomness
             self._torque = self.generator.uniform(-2, 2, 1).astype(np.float32) if random else None
         self._left -= 1
-        return swing_up(info["state"]) if self._torque is None else self._torque
+        return swing_up(info["state"], length=self.length) if self._torque is None else self._torque
 
 
-def mixture(environment: Environment, generator: np.random.Generator) -> Policy:  # noqa: ARG001
+def mixture(environment: Environment, generator: np.random.Generator) -> Policy:
     """A policy for one episode, anything between random and scripted with equal chance: D4RL's "mixed" quality."""
-    return NoisySwingUp(generator, randomness=float(generator.random()))
+    return NoisySwingUp(generator, randomness=float(generator.random()), length=_length(environment))
 
 
 def scripted(environment: Environment, generator: np.random.Generator) -> Policy:  # noqa: ARG001
     """The scripted controller undisturbed: the upper reference score."""
-    return lambda _, info: swing_up(info["state"])
+    length = _length(environment)
+    return lambda _, info: swing_up(info["state"], length=length)
 
 
 def random(environment: Environment, generator: np.random.Generator) -> Policy:  # noqa: ARG001
     """Independent uniform torques: the lower reference score."""
     return lambda _, __: generator.uniform(-2, 2, 1).astype(np.float32)
+
+
+def _length(environment: Environment) -> float:
+    return float(environment.unwrapped.l)  # type: ignore[attr-defined]

@@ -1,7 +1,10 @@
 """The swing-up task and its scripted policies."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -10,7 +13,7 @@ from dreamset.environments import pendulum
 from dreamset.environments.rollouts import RecordedEpisode, record_episode
 
 
-def play(make_policy: Callable, seed: int, **settings: int | None) -> RecordedEpisode:
+def play(make_policy: Callable, seed: int, **settings: float | None) -> RecordedEpisode:
     environment = pendulum.make(**({"image_size": None} | settings))
     try:
         return record_episode(environment, make_policy, generator=np.random.default_rng(seed), seed=seed)
@@ -68,6 +71,55 @@ def test_the_scripted_policy_beats_random_torques() -> None:
     random = [play(pendulum.random, seed).total_reward for seed in range(3)]
     assert min(scripted) > max(random)
     assert np.mean(scripted) > 60  # of 100: most of the time upright
+
+
+@pytest.mark.parametrize(("mass", "length"), [(1.0, 1.0), (1.3, 1.2), (2.0, 0.5)])
+@pytest.mark.parametrize(("angle", "torque"), [(np.pi, 2.0), (np.pi / 2, 0.0), (0.3, -1.0)])
+def test_the_pole_turns_as_its_mass_and_length_say(mass: float, length: float, angle: float, torque: float) -> None:
+    environment = pendulum.make(image_size=None, action_repeat=1, mass=mass, length=length)
+    environment.reset(seed=0)
+    environment.unwrapped.state = np.array([angle, 0.0])
+    _, _, _, _, info = environment.step(np.array([torque], np.float32))
+    inertia = mass * length**2 / 3  # of a rod around its end
+    expected = (mass * 10 * length / 2 * np.sin(angle) + torque) / inertia * 0.05
+    assert info["state"][2] == pytest.approx(expected, abs=1e-5)
+    environment.close()
+
+
+def test_without_a_mass_and_a_length_it_is_the_pendulum_of_gymnasium() -> None:
+    ours, plain = pendulum.make(image_size=None).unwrapped, gymnasium.make("Pendulum-v1").unwrapped
+    assert (ours.m, ours.l) == (plain.m, plain.l)
+
+
+def test_the_scripted_policy_knows_the_energy_at_the_top() -> None:
+    """At rest on top it is zero; a little faster at the same height is too fast, a little slower too slow."""
+    angle = 2.0
+    for length in (1.0, 1.2, 2.0):
+        inertia, height = length**2 / 3, length / 2 * (1 - np.cos(angle))  # per unit of mass
+        enough = np.sqrt(2 * 10 * height / inertia)
+        faster, slower = (np.array([np.cos(angle), np.sin(angle), enough * f]) for f in (1.001, 0.999))
+        assert pendulum.swing_up(faster, length=length) == -2
+        assert pendulum.swing_up(slower, length=length) == 2
+
+
+def test_a_heavier_and_longer_pole_is_still_swung_up() -> None:
+    heavy: dict[str, Any] = {"mass": 1.3, "length": 1.2}
+    scripted = [play(pendulum.scripted, seed, **heavy).total_reward for seed in range(3)]
+    random = [play(pendulum.random, seed, **heavy).total_reward for seed in range(3)]
+    assert min(scripted) > max(random)
+    assert np.mean(scripted) > 60
+
+
+@pytest.mark.parametrize("make_policy", [pendulum.scripted, pendulum.mixture])
+def test_policies_are_told_how_long_the_pole_is(make_policy: Callable) -> None:
+    """Just fast enough for a pole of length 1 is too fast for one of length 2."""
+    state = np.array([np.cos(2.0), np.sin(2.0), np.sqrt(30 * (1 - np.cos(2.0))) * 0.99])
+    undisturbed = SimpleNamespace(random=lambda: 0.0, integers=lambda *_: 1)
+    torques = [
+        make_policy(pendulum.make(image_size=None, length=length), undisturbed)({}, {"state": state})
+        for length in (1.0, 2.0)
+    ]
+    assert torques == [2, -2]
 
 
 def test_episode_steps_count_agent_steps_and_not_environment_steps() -> None:

@@ -1,14 +1,14 @@
 """One job of the suite in a process of its own: ``python -m benchmarks.offline_suite.job FILE``.
 
 The file is json with ``kind``, ``folder`` and what that kind reads. Methods leave ``result.json`` in the folder: the
-row of ``runs.csv`` and the episodes.
+row of ``runs.csv`` and the episodes, or ``points`` with both.
 """
 
 import importlib
 import platform
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.offline_suite.episodes import Returns
 from dreamset.core.errors import UserError
 from dreamset.pipeline.files import read_json, write_json
 
 # kind -> module and function; loaded when needed, since peers need a library that the others do not
 PREPARATIONS = {"prepare": ("ours", "prepare"), "world_model": ("ours", "train")}
 METHODS = {"ours": ("ours", "run"), "peer": ("peers", "run"), "baseline": ("baselines", "run")}
+CURVES = {"finetune": (".finetuning.learning", "run")}  # several results each, one for every evaluation on the way
 
 
 def main() -> None:
@@ -29,15 +31,22 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     work = read_json(Path(sys.argv[1]), made_by="benchmarks.offline_suite.run")
     try:
-        function = _function(*{**PREPARATIONS, **METHODS}[work["kind"]])
+        function = _function(*{**PREPARATIONS, **METHODS, **CURVES}[work["kind"]])
         result = function(work)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     if work["kind"] in METHODS:
-        figures, returns = result
-        row = {**work["row"], **versions(), **figures, "return_mean": float(np.mean([total for total, _ in returns]))}
-        write_json(Path(work["folder"]) / "result.json", {"run": row, "episodes": returns})
+        write_json(Path(work["folder"]) / "result.json", described(work["row"], *result))
+    if work["kind"] in CURVES:
+        points = [described(work["row"], *point) for point in result]
+        write_json(Path(work["folder"]) / "result.json", {"points": points})
+
+
+def described(row: Mapping[str, Any], figures: Mapping[str, Any], returns: Returns) -> dict[str, Any]:
+    """A row of ``runs.csv`` and the episodes that it is about."""
+    mean = float(np.mean([total for total, _ in returns]))
+    return {"run": {**row, **versions(), **figures, "return_mean": mean}, "episodes": returns}
 
 
 def versions() -> dict[str, str]:
@@ -47,7 +56,7 @@ def versions() -> dict[str, str]:
 
 
 def _function(module: str, name: str) -> Callable[[dict[str, Any]], Any]:
-    found: Callable[[dict[str, Any]], Any] = getattr(importlib.import_module(f"{__package__}.{module}"), name)
+    found: Callable[[dict[str, Any]], Any] = getattr(importlib.import_module(f".{module}", __package__), name)
     return found
 
 

@@ -34,16 +34,14 @@ class Plan:
         """One job for each dataset that has no store yet."""
         jobs = {}
         for task in self.suite.tasks.values():
-            config = self.compose(task, ())
             if not self.is_prepared(task):
-                name = f"datasets/{config['dataset']['name']}"
-                work = {"kind": "prepare", "collect": stages.collect(config), "ingest": stages.ingest(config)}
-                jobs[name] = Job(name, work)
+                job = preparation(self.compose(task, ()))
+                jobs[job.name] = job
         return list(jobs.values())
 
     def is_prepared(self, task: Task) -> bool:
         """Whether the task's store is there."""
-        return (Path(stages.ingest(self.compose(task, ()))["output"]) / MANIFEST).exists()
+        return is_prepared(self.compose(task, ()))
 
     def trainings(self, tasks: Sequence[Task], finished: Mapping[Key, str]) -> list[Job]:
         """Jobs for all results that are missing or were made with other settings; the first seed's come first."""
@@ -57,13 +55,79 @@ class Plan:
 
     def compose(self, task: Task, overrides: Sequence[str]) -> Config:
         """The configuration of a task with a method's overrides, every path below the working folder."""
-        paths = [f"paths.{name}={self.work / name}" for name in ("recordings", "stores", "cards", "runs")]
-        return _composed((*task.overrides, *overrides, *paths))
+        return compose_below(self.work, [*task.overrides, *overrides])
+
+
+def compose_below(work: Path, overrides: Sequence[str]) -> Config:
+    """The configuration with every path below the working folder."""
+    paths = [f"paths.{name}={work / name}" for name in ("recordings", "stores", "cards", "runs")]
+    return _composed((*overrides, *paths))
 
 
 @cache
 def _composed(overrides: tuple[str, ...]) -> Config:
     return compose(overrides)
+
+
+def is_prepared(config: Config) -> bool:
+    """Whether the dataset's store is there."""
+    return (Path(stages.ingest(config)["output"]) / MANIFEST).exists()
+
+
+def preparation(config: Config) -> Job:
+    """Records the dataset and ingests it."""
+    work = {"kind": "prepare", "collect": stages.collect(config), "ingest": stages.ingest(config)}
+    return Job(f"datasets/{config['dataset']['name']}", work)
+
+
+def world_model_folder(config: Config, store: Store, work: Path) -> Path:
+    """Named by everything that a world model depends on, apart from the code and the places of things."""
+    train = stages.train_world_model(config)
+    content = {key: value for key, value in train.items() if key not in {"store", "output", "checkpoints"}}
+    if content["start"] is not None:
+        content["start"] = {key: value for key, value in content["start"].items() if key != "folder"}
+    key = digest(yaml.safe_dump(content, sort_keys=True), store.digest)
+    return work / "world_models" / f"{train['dataset']}-{key}"
+
+
+def is_trained(model: Path) -> bool:
+    """Whether the world model in this folder is complete."""
+    return (model / COST).exists()
+
+
+def world_model_job(config: Config, model: Path) -> Job:
+    """Trains a world model into its folder."""
+    stage = stages.train_world_model(config) | {"output": str(model), "checkpoints": f"{model}.checkpoints"}
+    return Job(f"world_models/{model.name}", {"kind": "world_model", "stage": stage})
+
+
+def own_jobs(name: str, config: Config, row: Mapping[str, Any], *, store: Store, work: Path) -> list[Job]:
+    """A behaviour with its evaluation, after its world model unless that is trained already."""
+    model, own = world_model_folder(config, store, work), work / "jobs" / name
+    learn, evaluate = stages.learn_behavior(config), stages.evaluate(config)
+    learn |= {"world_model": f"{model}/model", "output": f"{own}/behavior", "checkpoints": f"{own}/checkpoints"}
+    evaluate |= {"world_model": f"{model}/model", "policy": f"{own}/behavior/model", "output": f"{own}/evaluation"}
+    described = {"kind": "ours", "row": {**row, "world_model": model.name}, "learn": learn, "evaluate": evaluate}
+    if is_trained(model):
+        return [Job(name, described)]
+    needed = world_model_job(config, model)
+    return [needed, Job(name, described, needs=frozenset({needed.name}))]
+
+
+def baseline_job(name: str, baseline: str, config: Config, row: Mapping[str, Any], *, store: Store) -> Job:
+    """What needs no learning, in the dataset's environment."""
+    return Job(name, {"kind": "baseline", "baseline": baseline, **in_environment(config, row, store=store)})
+
+
+def in_environment(config: Config, row: Mapping[str, Any], *, store: Store) -> dict[str, Any]:
+    """What methods read that are no stages of the pipeline."""
+    return {
+        "row": dict(row),
+        "seed": row["seed"],
+        "store": str(store.path),
+        "environment": stages.evaluate(config)["environment"],
+        "evaluation": config["evaluation"],
+    }
 
 
 @dataclass(frozen=True)
@@ -93,39 +157,18 @@ class TaskPlan:
         name = f"{self.task.name}/{method.name}-{seed}"
         if isinstance(method.kind, Ours):
             return self._ours(name, method, method.kind, seed)
-        common = {
-            "row": self._row(method, seed),
-            "seed": seed,
-            "store": str(self._store.path),
-            "environment": stages.evaluate(self._config)["environment"],
-            "evaluation": self._config["evaluation"],
-        }
+        row = self._row(method, seed)
         if isinstance(method.kind, Peer):
             budget = {"budget": self.task.budget, "max_updates": self.task.max_updates}
+            common = in_environment(self._config, row, store=self._store)
             return [Job(name, {"kind": "peer", "classes": dict(method.kind.classes), **budget, **common})]
-        return [Job(name, {"kind": "baseline", "baseline": method.kind.name, **common})]
+        return [baseline_job(name, method.kind.name, self._config, row, store=self._store)]
 
     def _ours(self, name: str, method: Method, kind: Ours, seed: int) -> list[Job]:
-        chosen = [*kind.world_model, *kind.behavior, *self.task.ours]
+        chosen = [*kind.world_model, *kind.behavior, *self.task.ours, *self.task.tuned.get(method.name, ())]
         config = {**self.plan.compose(self.task, chosen), "seed": seed}
-        train, learn, evaluate = (stage(config) for stage in stages.PER_OBJECTIVE.values())
-        model = self._model_folder(train)
-        own = self.plan.work / "jobs" / name
-        train |= {"output": str(model), "checkpoints": f"{model}.checkpoints"}
-        learn |= {"world_model": f"{model}/model", "output": f"{own}/behavior", "checkpoints": f"{own}/checkpoints"}
-        evaluate |= {"world_model": f"{model}/model", "policy": f"{own}/behavior/model", "output": f"{own}/evaluation"}
-        row = self._row(method, seed) | {"world_model": model.name, "overrides": " ".join(_overrides(self.task, kind))}
-        work = {"kind": "ours", "row": row, "learn": learn, "evaluate": evaluate}
-        if (model / COST).exists():
-            return [Job(name, work)]
-        needed = Job(f"world_models/{model.name}", {"kind": "world_model", "stage": train})
-        return [needed, Job(name, work, needs=frozenset({needed.name}))]
-
-    def _model_folder(self, train: Config) -> Path:
-        """Named by everything that a world model depends on, apart from the code and the places of things."""
-        content = {key: value for key, value in train.items() if key not in {"store", "output", "checkpoints"}}
-        key = digest(yaml.safe_dump(content, sort_keys=True), self._store.digest)
-        return self.plan.work / "world_models" / f"{train['dataset']}-{key}"
+        row = self._row(method, seed) | {"overrides": " ".join([*self.task.overrides, *chosen])}
+        return own_jobs(name, config, row, store=self._store, work=self.plan.work)
 
     def _row(self, method: Method, seed: int) -> dict[str, Any]:
         source = self._store.info["source"]
@@ -142,7 +185,3 @@ class TaskPlan:
             "reference_low": source.get("ref_min_score"),
             "reference_high": source.get("ref_max_score"),
         }
-
-
-def _overrides(task: Task, kind: Ours) -> list[str]:
-    return [*task.overrides, *kind.world_model, *kind.behavior, *task.ours]

@@ -84,7 +84,7 @@ def score_table(shown: Board) -> str:
     for method in shown.methods:
         found = [shown.scores.get((task, method)) for task in shown.tasks]
         rows.append([method, *("" if score is None else _cell(score, tops) for score in found)])
-    return _table(["method", *shown.tasks], rows)
+    return table(["method", *shown.tasks], rows)
 
 
 def _cell(score: Score, tops: Mapping[str, float]) -> str:
@@ -103,7 +103,7 @@ def verdict_table(shown: Board) -> str:
             winner = best(ours)
             verdicts = (_verdict(winner, shown.of_task(task), group) for group in RIVALS)
             rows.append([task, f"{winner.method} {winner.estimate.value:.1f}", *verdicts])
-    return _table(["task", f"best of {OURS}", *(f"against {group}" for group in RIVALS)], rows)
+    return table(["task", f"best of {OURS}", *(f"against {group}" for group in RIVALS)], rows)
 
 
 def _verdict(ours: Score, of_task: Sequence[Score], group: str) -> str:
@@ -120,14 +120,15 @@ def cost_table(shown: Board, budgets: Mapping[str, float]) -> str:
     methods = [method for method in shown.methods if any(learned == method for _, learned in seconds)]
     rows = [[method, *(_whole(seconds.get((task, method), math.nan)) for task in shown.tasks)] for method in methods]
     given = ["budget of d3rlpy", *(_whole(budgets[task]) for task in shown.tasks)]
-    return _table(["method", *shown.tasks], [given, *rows])
+    return table(["method", *shown.tasks], [given, *rows])
 
 
 def _whole(value: float) -> str:
     return f"{value:.0f}" if math.isfinite(value) else ""
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 

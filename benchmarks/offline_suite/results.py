@@ -25,7 +25,8 @@ Key = tuple[str, str, str]  # task, method, seed
 class Results:
     """``runs.csv`` and ``episodes.csv`` of a folder, sorted and whole at any time; one process writes them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, columns: Sequence[str] = RUN_COLUMNS) -> None:
+        self.columns = columns  # of runs.csv
         self.runs_path = folder / "runs.csv"
         self.episodes_path = folder / "episodes.csv"
 
@@ -44,7 +45,7 @@ class Results:
             for number, (total, length) in enumerate(episodes)
         ]
         _replace(self.episodes_path, EPISODE_COLUMNS, rows)
-        _replace(self.runs_path, RUN_COLUMNS, [run])
+        _replace(self.runs_path, self.columns, [run])
 
 
 def _replace(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:

@@ -13,7 +13,7 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -29,9 +29,13 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs what is missing; status 1 if a job failed, with the reason of each."""
+    """Runs what is missing."""
+    command(parser().parse_args(arguments), run)
+
+
+def command(options: argparse.Namespace, run: Callable[[Any], dict[str, str]]) -> None:
+    """Calls ``run``, which returns why jobs failed, alone in its folders; status 1 if one did, with every reason."""
     signal.signal(signal.SIGTERM, _interrupt)
-    options = parser().parse_args(arguments)
     os.chdir(ROOT)  # whose configs/ is composed
     try:
         with locked(options.work), locked(options.results):
@@ -51,14 +55,17 @@ def parser() -> argparse.ArgumentParser:
     described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     described.add_argument("--tasks", nargs="+", help="names in suite.yaml (default: all)")
     described.add_argument("--methods", nargs="+", help="names in suite.yaml (default: all)")
+    described.add_argument("--suite", type=absolute, default=SUITE, help="another list of tasks and methods")
+    add_common_options(described, work=ROOT / "runs/offline_suite", results=RESULTS)
+    return described
+
+
+def add_common_options(described: argparse.ArgumentParser, *, work: Path, results: Path) -> None:
+    """Seeds, workers and folders, with the folders that are meant where none are named."""
     described.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
     described.add_argument("--workers", type=int, default=2, help="jobs side by side (default: %(default)s)")
-    described.add_argument(
-        "--work", type=_absolute, default=ROOT / "runs/offline_suite", help="recordings, models, logs"
-    )
-    described.add_argument("--results", type=_absolute, default=RESULTS, help="folder of the two CSV files")
-    described.add_argument("--suite", type=_absolute, default=SUITE, help="another list of tasks and methods")
-    return described
+    described.add_argument("--work", type=absolute, default=work, help="recordings, models, logs")
+    described.add_argument("--results", type=absolute, default=results, help="folder of the two CSV files")
 
 
 def run(options: Any) -> dict[str, str]:
@@ -69,13 +76,14 @@ def run(options: Any) -> dict[str, str]:
     scheduler = Scheduler(
         options.work / "jobs", options.workers, on_result=lambda result: results.add(result["run"], result["episodes"])
     )
-    _run(scheduler, plan.preparations(), "datasets")
+    run_jobs(scheduler, plan.preparations(), "datasets")
     ready = [task for task in suite.tasks.values() if plan.is_prepared(task)]
-    _run(scheduler, plan.trainings(ready, results.finished()), "offline suite")
+    run_jobs(scheduler, plan.trainings(ready, results.finished()), "offline suite")
     return scheduler.failures
 
 
-def _run(scheduler: Scheduler, jobs: Sequence[Job], description: str) -> None:
+def run_jobs(scheduler: Scheduler, jobs: Sequence[Job], description: str) -> None:
+    """Runs them, and says nothing where there are none."""
     if jobs:
         scheduler.run(jobs, description=description)
 
@@ -98,7 +106,8 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _absolute(text: str) -> Path:
+def absolute(text: str) -> Path:
+    """A path that stays the same when the working folder changes."""
     return Path(text).absolute()
 
 

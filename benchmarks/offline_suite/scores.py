@@ -36,8 +36,8 @@ class Board:
         return [self.scores[task, method] for method in self.methods if (task, method) in self.scores]
 
 
-def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """``runs.csv`` and ``episodes.csv``.
+def read(folder: Path, *, made_by: str = "benchmarks.offline_suite.run") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """``runs.csv`` and ``episodes.csv``, which the module ``made_by`` writes.
 
     Raises:
         UserError: if there are none, or if a task's rows come from different data.
@@ -45,7 +45,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     paths = folder / "runs.csv", folder / "episodes.csv"
     missing = [str(path) for path in paths if not path.exists()]
     if missing:
-        raise UserError(f"{', '.join(missing)} does not exist; run `python -m benchmarks.offline_suite.run` first")
+        raise UserError(f"{', '.join(missing)} does not exist; run `python -m {made_by}` first")
     runs, episodes = map(pd.read_csv, paths)
     digests = runs.groupby("task")["dataset_digest"].nunique()
     mixed = sorted(digests.index[digests > 1])

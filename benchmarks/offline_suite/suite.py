@@ -1,7 +1,7 @@
 """What the suite consists of: tasks and methods, as ``suite.yaml`` lists them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ class Task:
     budget: float  # CPU seconds that a peer may train
     max_updates: int  # after which a peer stops earlier
     ours: tuple[str, ...] = ()  # what the task asks of Dreamset's own methods besides
+    tuned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # and of single ones of them, by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,8 @@ class Method:
 
     def settings_digest(self, task: Task) -> str:
         """Changes with the entries of the suite, so that results made with others are known."""
-        return digest(yaml.safe_dump(_plain(self.kind.settings(task))))
+        tuned = [task.tuned[self.name]] if self.name in task.tuned else []
+        return digest(yaml.safe_dump(_plain([*self.kind.settings(task), *tuned])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,8 @@ def _method(name: str, *, group: str, **given: Any) -> Method:
 
 
 def _hashable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _hashable(item) for key, item in value.items()}
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -1,0 +1,211 @@
+"""Tables and picture of the benchmark of reuse, from its two CSV files.
+
+    python -m benchmarks.transfer.report
+
+Replaces what stands between the two marks in docs/transfer.md. Scores are those of the offline suite: interquartile
+means over seeds and episodes, with intervals from a bootstrap over both.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from benchmarks.offline_suite.report import table
+from benchmarks.offline_suite.scores import Board, Score, board, read
+from benchmarks.transfer import figure
+from benchmarks.transfer.experiments import BENCHMARK, Benchmark, Curve, Experiment
+from benchmarks.transfer.run import RESULTS
+from dreamset.core.errors import UserError
+from dreamset.core.files import write_text
+
+TEXT, PICTURE = "transfer.md", "transfer_returns.png"
+BEGIN, END = "<!-- written by benchmarks.transfer.report -->", "<!-- end -->"
+REACHED = 0.95  # share of a score from which on another one counts as reaching it
+AMOUNTS: Mapping[str, Callable[[int], str]] = {"updates": "{} updates".format, "share": "{} %".format}  # of an axis
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes tables and picture."""
+    options = _parser().parse_args(arguments)
+    try:
+        benchmark = Benchmark.read(options.benchmark)
+        results = Results.read(options.results, benchmark, resamples=options.resamples, confidence=options.confidence)
+        insert(options.output / TEXT, results.markdown(confidence=options.confidence))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    figure.draw(benchmark, results.board, options.output / PICTURE)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of runs.csv and episodes.csv")
+    parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of the text (default: %(default)s)")
+    parser.add_argument("--benchmark", type=Path, default=BENCHMARK, help="says what belongs together")
+    parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: %(default)s)")
+    parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap (default: %(default)s)")
+    return parser
+
+
+def insert(path: Path, text: str) -> None:
+    """Replaces what stands between the marks.
+
+    Raises:
+        UserError: if the marks are not there.
+    """
+    before, begin, rest = path.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise UserError(f"{path} lacks {BEGIN} or {END} after it; put them where the tables belong")
+    write_text(path, f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Scores of the experiments that are there."""
+
+    benchmark: Benchmark
+    board: Board
+    runs: pd.DataFrame
+
+    @classmethod
+    def read(cls, folder: Path, benchmark: Benchmark, *, resamples: int, confidence: float) -> "Results":
+        """From ``runs.csv`` and ``episodes.csv`` of a folder."""
+        runs, episodes = read(folder, made_by="benchmarks.transfer.run")
+        with tqdm(total=runs.groupby(["task", "method"]).ngroups, desc="bootstrap") as bar:
+            shown = board(
+                runs,
+                episodes,
+                tasks=list(benchmark.pairs),
+                methods=[*benchmark.baselines, *(experiment.name for experiment in benchmark.experiments)],
+                confidence=confidence,
+                resamples=resamples,
+                on_score=bar.update,
+            )
+        return cls(benchmark, shown, runs)
+
+    def markdown(self, *, confidence: float) -> str:
+        """All tables in one text."""
+        parts = [
+            f"Interquartile mean of the returns over seeds and episodes, {100 * confidence:.0f} % interval in "
+            "brackets. The recorded episodes and uniformly drawn actions:",
+            self.baseline_table(),
+        ]
+        for curve in self.benchmark.curves:
+            parts += [
+                f"**{curve.pair}**, pretrained and trained with {curve.objective}, by {curve.axis}:",
+                self.curve_table(curve),
+                f"What reuse needs to earn at least {100 * REACHED:.0f} % of the return from scratch in the same row: "
+                f"the least {curve.axis}, and what part of those from scratch that is:",
+                self.budget_table(curve),
+            ]
+        parts += [
+            "**Objectives** as pretraining; in each column everything else is equal, and from scratch means with the "
+            "row's objective, too:",
+            self.objective_table(lambda experiment: _cell(self.score(experiment))),
+            "What the world models of these columns know: R² of a linear probe of the true state on held-out episodes, "
+            "mean over seeds.",
+            self.objective_table(lambda experiment: self.mean(experiment, "probe_r2", "{:.2f}")),
+            "CPU seconds on one thread, mean over seeds: of the world model that is reused, of its training on the new "
+            "data (both with their validation) and of the behaviour.",
+            self.cost_table(),
+        ]
+        return "\n\n".join(parts) + "\n"
+
+    def score(self, experiment: Experiment) -> Score | None:
+        """If it has been run."""
+        return self.board.scores.get((experiment.pair, experiment.name))
+
+    def mean(self, experiment: Experiment, column: str, form: str) -> str:
+        """Of a column over seeds; nothing where there is no number."""
+        chosen = (self.runs["task"] == experiment.pair) & (self.runs["method"] == experiment.name)
+        value = float(self.runs.loc[chosen, column].mean())
+        return "" if pd.isna(value) else form.format(value)
+
+    def baseline_table(self) -> str:
+        """Baselines in rows, pairs in columns."""
+        scores, pairs = self.board.scores, list(self.benchmark.pairs)
+        rows = [[name, *(_cell(scores.get((pair, name))) for pair in pairs)] for name in self.benchmark.baselines]
+        return table(["", *pairs], rows)
+
+    def curve_table(self, curve: Curve) -> str:
+        """Starts in rows, the axis in columns."""
+        shown = curve.of(self.benchmark.experiments)
+        values = sorted({getattr(experiment, curve.axis) for experiment in shown})
+        rows = []
+        for start, own in _grouped(shown, lambda experiment: experiment.start).items():
+            at = {getattr(experiment, curve.axis): self.score(experiment) for experiment in own}
+            rows.append([start, *(_cell(at.get(value)) for value in values)])
+        return table(["", *(AMOUNTS[curve.axis](value) for value in values)], rows)
+
+    def budget_table(self, curve: Curve) -> str:
+        """Every amount from scratch in rows, in columns how little of it each reuse needs."""
+        shown = [experiment for experiment in curve.of(self.benchmark.experiments) if self.score(experiment)]
+        reuses = _grouped([e for e in shown if self._reuses(e)], lambda experiment: experiment.start)
+        rows = []
+        for scratch in sorted((e for e in shown if not self._reuses(e)), key=lambda e: getattr(e, curve.axis)):
+            cells = [self._least(own, scratch, curve.axis) for own in reuses.values()]
+            rows.append([AMOUNTS[curve.axis](getattr(scratch, curve.axis)), _cell(self.score(scratch)), *cells])
+        return table(["from scratch", "return", *reuses], rows)
+
+    def _least(self, reuses: Sequence[Experiment], scratch: Experiment, axis: str) -> str:
+        needed = REACHED * self._value(scratch)
+        amounts = [getattr(experiment, axis) for experiment in reuses if self._value(experiment) >= needed]
+        if not amounts:
+            return "not reached"
+        return f"{AMOUNTS[axis](min(amounts))}, {100 * min(amounts) / getattr(scratch, axis):.0f} %"
+
+    def _value(self, experiment: Experiment) -> float:
+        return self.board.scores[experiment.pair, experiment.name].estimate.value
+
+    def _reuses(self, experiment: Experiment) -> bool:
+        return self.benchmark.starts[experiment.start].reuses
+
+    def objective_table(self, cell: Callable[[Experiment], str]) -> str:
+        """Objectives in rows; pairs and starts in columns."""
+        shown = objective_experiments(self.benchmark)
+        columns = list(dict.fromkeys((experiment.pair, experiment.start) for experiment in shown))
+        rows = []
+        for objective, own in _grouped(shown, lambda experiment: experiment.objective).items():
+            cells = {(experiment.pair, experiment.start): cell(experiment) for experiment in own}
+            rows.append([objective, *(cells.get(column, "") for column in columns)])
+        return table(["", *(f"{pair}, {start}" for pair, start in columns)], rows)
+
+    def cost_table(self) -> str:
+        """Those of the curves."""
+        rows = []
+        for curve in self.benchmark.curves:
+            for experiment in curve.of(self.benchmark.experiments):
+                names = ("pretraining_cpu_seconds", "world_model_cpu_seconds", "behavior_cpu_seconds")
+                seconds = [self.mean(experiment, name, "{:.0f}") for name in names]
+                what = [experiment.pair, experiment.start, str(experiment.share), str(experiment.updates)]
+                rows.append([*what, *seconds])
+        head = ["pair", "start", "% of the episodes", "updates", "pretraining", "world model", "behaviour"]
+        return table(head, rows)
+
+
+def objective_experiments(benchmark: Benchmark) -> list[Experiment]:
+    """Those in which objectives are compared, pair by pair."""
+    return [e for where in benchmark.objectives for e in benchmark.experiments if e.within(where)]
+
+
+def _grouped(experiments: Iterable[Experiment], key: Callable[[Experiment], str]) -> dict[str, list[Experiment]]:
+    groups: dict[str, list[Experiment]] = {}
+    for experiment in experiments:
+        groups.setdefault(key(experiment), []).append(experiment)
+    return groups
+
+
+def _cell(score: Score | None) -> str:
+    if score is None:
+        return ""
+    estimate = score.estimate
+    return f"{estimate.value:.1f} ({estimate.low:.1f} to {estimate.high:.1f})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The benchmark of reuse: a world model of one task, carried to another task and to a changed world.
+
+    python -m benchmarks.transfer.run --seeds 0 1 2 --workers 2
+
+Run it from the repository's root, and again after an interruption: results that are there are kept. Tables and
+picture: `python -m benchmarks.transfer.report`.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.offline_suite.jobs import ROOT, Scheduler
+from benchmarks.offline_suite.results import Results
+from benchmarks.offline_suite.run import absolute, add_common_options, command, run_jobs
+from benchmarks.transfer.experiments import BENCHMARK, Benchmark
+from benchmarks.transfer.plan import Plan
+
+RESULTS = Path(__file__).parent / "results"
+COLUMNS = (
+    *("task", "method", "group", "seed", "start", "objective", "share", "return_mean"),
+    *("world_model_updates", "behavior_updates", "pretraining_cpu_seconds", "world_model_cpu_seconds"),
+    *("behavior_cpu_seconds", "cpu_seconds", "parameters"),  # cpu_seconds: without the pretraining
+    *("reward_error_h1", "reward_error_h5", "reward_error_h15", "probe_r2", "imagined_return", "real_return"),
+    *("dataset", "dataset_digest", "reused", "world_model", "settings", "overrides"),
+    *("dreamset", "torch", "numpy", "python"),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs what is missing."""
+    command(parser().parse_args(arguments), run)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    described.add_argument("--benchmark", type=absolute, default=BENCHMARK, help="another list of experiments")
+    add_common_options(described, work=ROOT / "runs/transfer", results=RESULTS)
+    return described
+
+
+def run(options: Any) -> dict[str, str]:
+    """Datasets, then what is reused, then everything else; returns why jobs failed, by name."""
+    results = Results(options.results, COLUMNS)
+    plan = Plan(Benchmark.read(options.benchmark), options.seeds, options.work)
+    scheduler = Scheduler(
+        options.work / "jobs", options.workers, on_result=lambda result: results.add(result["run"], result["episodes"])
+    )
+    run_jobs(scheduler, plan.preparations(), "datasets")
+    if not scheduler.failures:
+        run_jobs(scheduler, plan.pretrainings(results.finished()), "pretraining")
+        run_jobs(scheduler, plan.experiments(results.finished()), "transfer")
+    return scheduler.failures
+
+
+if __name__ == "__main__":
+    main()

@@ -113,7 +113,7 @@ def _described(store: Store) -> SourceDescription:
 def mixed(
     offline: Store, online: Store | None, settings: Mapping[str, Any], *, online_share: float, seed: int
 ) -> MixedSampler:
-    """Batches of both stores; of one alone while the other has no window or if its share is 0.
+    """Batches of both stores; of one alone while the other has no window, or if its share is 0.
 
     Args:
         offline: what the model was trained on.
@@ -128,12 +128,16 @@ def mixed(
     if not 0 <= online_share <= 1:
         raise UserError(f"finetuning.online_share is {online_share}, allowed is 0 to 1; mend it")
     shares = ((offline, 1 - online_share), (online, online_share))
-    parts = [Part(None if store is None else _windows(store, settings), share) for store, share in shares if share > 0]
+    parts = [Part(_windows(store, settings), share) for store, share in shares if share > 0]
+    if all(part.source is None for part in parts):  # before anything was collected, whatever the share
+        parts = [Part(_windows(offline, settings), 1.0)]
     return MixedSampler(parts, batch_size=settings["size"], seed=seed)
 
 
-def _windows(store: Store, settings: Mapping[str, Any]) -> WindowSource | None:
-    """The store's windows, or None while every episode is too short for one."""
+def _windows(store: Store | None, settings: Mapping[str, Any]) -> WindowSource | None:
+    """The store's windows, or None while there is none."""
+    if store is None:
+        return None
     length, crossing = settings["length"], settings["crossing"]
     rows = store.lengths[store.split(TRAIN)]
     if (rows.sum() if crossing else rows.max()) < length:

@@ -202,7 +202,8 @@ def test_batches_hold_the_stated_share_of_online_rows(unbroken: Path, learned: C
         batches = [mixed(offline, online, settings, online_share=share, seed=0).batch(number) for number in range(20)]
         found = [set(row.tolist()) <= new for batch in batches for row in batch.observations["state"][..., 2]]
         assert sum(found) / len(found) == pytest.approx(share, abs=0.02)
-    assert mixed(offline, None, settings, online_share=0.5, seed=0).batch(0).reward.shape == (4, 8)
+    for share in (0.5, 1.0):
+        assert mixed(offline, None, settings, online_share=share, seed=0).rows(0) == [4]
 
 
 def test_episodes_too_short_for_a_window_leave_the_batch_to_the_offline_data(learned: Configure) -> None:

@@ -147,6 +147,31 @@ def test_an_observation_more_gives_a_new_encoder_for_the_dynamics_that_stay(capl
     }
 
 
+@pytest.mark.slow
+def test_a_camera_instead_of_the_state_keeps_the_dynamics_and_goes_all_the_way(
+    workspace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From pendulum_state to pendulum_pixels, every stage."""
+    cli.main(["train-world-model", *TINY])
+    MODEL.rename(workspace / "source")
+    pixels = ["preset=tiny", "dataset=pendulum_pixels"]
+    for stage in ("collect", "ingest"):
+        cli.main([stage, *pixels])
+    with caplog.at_level(logging.WARNING):
+        chosen = ["world_model.folder=source", "world_model.strict=false", "adaptation=new_encoder"]
+        cli.main(["adapt", *pixels, *chosen])
+    assert "encoder.encoders.image" in caplog.text
+    before, after = load_file("source/model.safetensors"), load_file(MODEL / "model.safetensors")
+    kept = {name for name, value in after.items() if name in before and torch.equal(value, before[name])}
+    assert {name for name in after if name.startswith("dynamics.")} - kept == {
+        "dynamics.from_embedding.weight",
+        "dynamics.from_embedding.bias",
+    }
+    for stage in ("learn-behavior", "evaluate"):
+        cli.main([stage, *pixels])
+    assert len(pd.read_csv("runs/evaluation/reconstruction-0/episodes.csv")) == 4
+
+
 def test_an_observation_less_trains_what_reads_the_rest(workspace: Path) -> None:  # noqa: ARG001 - the working folder
     camera = {"state": spec().statistics["state"]}
     saved("both", replace(spec(camera=CAMERA), statistics=camera))

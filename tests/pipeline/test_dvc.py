@@ -129,17 +129,34 @@ def test_a_behavior_setting_never_retrains_a_world_model(copy: Path) -> None:
 
 
 def test_another_task_is_another_dataset_and_a_model_that_exists(copy: Path) -> None:
-    shutil.copytree(copy / "runs/world_model/reconstruction-0/model", copy / "original")
+    original = model_digest(copy / "runs/world_model/reconstruction-0/model")
     edit(copy / "params.yaml", "dataset: pendulum_state", "dataset: pendulum_spin")
     edit(copy / "params.yaml", "  - reward_only\n", "")
-    chosen = "[world_model=from_registry, world_model.folder=original, adaptation=heads_only]"
+    first = "world_model.name=pendulum_state.world_model, world_model.version=1"  # that of the first objective
+    chosen = f"[world_model=from_registry, {first}, adaptation=heads_only]"
     edit(copy / "params.yaml", "overrides: []", f"overrides: {chosen}")
-    stages = ["resolve", "collect", "ingest", "train_world_model@reconstruction-0"]
-    assert stages_run(copy, "train_world_model") == stages
+    assert stages_run(copy) == [
+        "resolve",
+        "collect",
+        "ingest",
+        "train_world_model@reconstruction-0",
+        "learn_behavior@reconstruction-0",
+        "evaluate@reconstruction-0",
+        "compare",
+    ]
     adapted = json.loads((copy / "runs/world_model/reconstruction-0/model/model.json").read_text())
-    assert adapted["lineage"]["parent"]["digest"] == model_digest(copy / "original")
+    assert adapted["lineage"]["parent"]["digest"] == original
     assert adapted["lineage"]["dataset"] == "pendulum_spin"
-    assert stages_run(copy, "train_world_model") == []
+    assert stages_run(copy) == []
+
+
+def test_going_online_is_one_stage_more(copy: Path) -> None:
+    edit(copy / "params.yaml", "finetune: []", "finetune: [reconstruction]")
+    assert stages_run(copy) == ["resolve", "finetune@reconstruction-0"]
+    assert pd.read_csv(copy / "runs/finetune/reconstruction-0/curve.csv")["environment_steps"].tolist() == [0, 200, 400]
+    assert stages_run(copy) == []
+    edit(copy / "params.yaml", "overrides: []", "overrides: [finetuning.evaluate_every=400]")
+    assert stages_run(copy) == ["resolve", "finetune@reconstruction-0"]
 
 
 OWN_OBJECTIVE = '''

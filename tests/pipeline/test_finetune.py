@@ -24,14 +24,7 @@ from tests.pipeline.conftest import TINY
 Configure = Callable[..., dict[str, Any]]
 
 OUTPUT = Path("runs/finetune/reconstruction-0")
-# episodes have 100 steps: two rounds of two, then 4 and 8 updates of 4 x 8 rows are due
-SHORT = [
-    "finetuning.environment_steps=400",
-    "finetuning.environments=2",
-    "finetuning.train_ratio=0.64",
-    "finetuning.evaluate_every=200",
-    "finetuning.actor_from=2",
-]
+# preset=tiny; episodes have 100 steps: two rounds of two, then 4 and 8 updates of 4 x 8 rows are due
 
 
 class Killed(BaseException):
@@ -56,7 +49,7 @@ def offline_runs(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def learned(offline_runs: Path, configure: Configure, workspace: Path) -> Configure:
     """The stage's configuration, in a folder where everything before it has run."""
     shutil.copytree(offline_runs, workspace / "runs")
-    return lambda *overrides: configure("finetune", *SHORT, *overrides)
+    return lambda *overrides: configure("finetune", *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +58,7 @@ def unbroken(offline_runs: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DREAMSET_TRACKING", "off")
         patch.chdir(offline_runs.parent)
-        finetune.run(stages.finetune(compose([*TINY, *SHORT])))
+        finetune.run(stages.finetune(compose(TINY)))
     return offline_runs.parent / OUTPUT
 
 

@@ -51,17 +51,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def insert(path: Path, text: str) -> None:
+def insert(path: Path, text: str, *, begin: str = BEGIN, end: str = END) -> None:
     """Replaces what stands between the marks.
 
     Raises:
         UserError: if the marks are not there.
     """
-    before, begin, rest = path.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise UserError(f"{path} lacks {BEGIN} or {END} after it; put them where the tables belong")
-    write_text(path, f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+    before, found, rest = path.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise UserError(f"{path} lacks {begin} or {end} after it; put them where the tables belong")
+    write_text(path, f"{before}{begin}\n\n{text}\n{end}{after}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,36 @@
+"""The job of one fine-tuning: the stage's loop without its files and its video, which needs a renderer."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.offline_suite.episodes import Returns
+from dreamset.datasets import Store
+from dreamset.pipeline import finetune, tracking
+from dreamset.pipeline.checkpoint import Checkpoint
+
+# what a point of the curve is called -> its name in the stage's evaluations
+FIGURES = ("environment_steps", "updates", "imagined_return", "real_return")
+
+
+def run(work: dict[str, Any]) -> list[tuple[dict[str, Any], Returns]]:
+    """Figures and returns of every evaluation; the first is of the offline policy."""
+    stage, device = work["stage"], torch.device("cpu")
+    checkpoint = Checkpoint(Path(stage["checkpoints"]))
+    checkpoint.remove()  # what a resumed training cost before is not known
+    began = time.process_time()
+    models = finetune.Models.load(stage, device)
+    online = checkpoint.path.parent / "online"
+    learner = finetune.start(stage, models, Store.open(stage["store"]), online, device)
+    learner.run(checkpoint, tracking.StageRun(None))
+    checkpoint.remove()
+    seconds = round(time.process_time() - began, 1)
+    points = []
+    for evaluation in learner.progress.evaluations:
+        steps = evaluation["environment_steps"]
+        own = [row for row in learner.progress.episodes if row["environment_steps"] == steps]
+        figures = {name: evaluation[name] for name in FIGURES if name in evaluation}
+        points.append((figures | {"cpu_seconds": seconds}, [(row["return"], int(row["length"])) for row in own]))
+    return points

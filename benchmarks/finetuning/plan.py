@@ -1,0 +1,131 @@
+"""From tasks and variants to jobs: what is learned offline, once per seed, then every variant of going on online."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.offline_suite import plan as suite
+from benchmarks.offline_suite.jobs import Job
+from benchmarks.offline_suite.results import Key
+from dreamset.core.errors import UserError
+from dreamset.datasets import Store
+from dreamset.pipeline import stages
+from dreamset.pipeline.compose import Config
+from dreamset.pipeline.files import digest
+
+BENCHMARK = Path(__file__).parent / "finetuning.yaml"
+OFFLINE = "offline"  # the method whose row says that the offline models are complete
+
+Overrides = Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """Everything in the yaml file."""
+
+    common: Overrides
+    tasks: Mapping[str, Overrides]
+    variants: Mapping[str, Overrides]
+
+    @classmethod
+    def read(cls, path: Path = BENCHMARK) -> "Benchmark":
+        """The benchmark in a yaml file.
+
+        Raises:
+            UserError: for keys that nothing reads, and missing ones.
+        """
+        try:
+            return cls(**yaml.safe_load(path.read_text()))
+        except TypeError as error:
+            raise UserError(f"{path} lacks a key or has one that nothing reads ({error})") from None
+
+    def choose(self, tasks: Sequence[str] | None) -> "Benchmark":
+        """The named tasks; ``None`` stands for all.
+
+        Raises:
+            UserError: for a name that is not there.
+        """
+        names = list(self.tasks) if tasks is None else tasks
+        unknown = sorted(set(names) - set(self.tasks))
+        if unknown:
+            raise UserError(f"there are no tasks {', '.join(unknown)}, available are {', '.join(self.tasks)}")
+        return Benchmark(self.common, {name: self.tasks[name] for name in names}, self.variants)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What there is to do below a working folder."""
+
+    benchmark: Benchmark
+    seeds: Sequence[int]
+    work: Path
+
+    def preparations(self) -> list[Job]:
+        """Datasets that have no store yet."""
+        configs = (self._compose(task, ()) for task in self.benchmark.tasks)
+        return [suite.preparation(config) for config in configs if not suite.is_prepared(config)]
+
+    def offline(self, finished: Mapping[Key, str]) -> list[Job]:
+        """World models and policies that are missing or were made with other settings."""
+        jobs: dict[str, Job] = {}
+        for seed in self.seeds:
+            for task in self.benchmark.tasks:
+                row = self._row(task, OFFLINE, (), seed)
+                if finished.get((task, OFFLINE, str(seed))) != row["settings"] or not self._policy(task, seed).exists():
+                    name, config = f"{task}/{OFFLINE}-{seed}", self._seeded(task, (), seed)
+                    found = suite.own_jobs(name, config, row, store=self._stores[task], work=self.work)
+                    jobs |= {job.name: job for job in found}
+        return list(jobs.values())
+
+    def online(self, finished: Mapping[Key, str]) -> list[Job]:
+        """Fine-tunings that are missing or were made with other settings, where the offline policy is there."""
+        return [
+            self._finetuning(task, variant, seed)
+            for seed in self.seeds
+            for task in self.benchmark.tasks
+            for variant, overrides in self.benchmark.variants.items()
+            if self._policy(task, seed).exists()
+            and finished.get((task, variant, str(seed))) != self._row(task, variant, overrides, seed)["settings"]
+        ]
+
+    def _finetuning(self, task: str, variant: str, seed: int) -> Job:
+        overrides = self.benchmark.variants[variant]
+        config, own = self._seeded(task, overrides, seed), self.work / "jobs" / task / f"{variant}-{seed}"
+        model = suite.world_model_folder(self._seeded(task, (), seed), self._stores[task], self.work)
+        folders = {"world_model": str(model), "policy": str(self._policy(task, seed)), "checkpoints": f"{own}/state"}
+        work = {"kind": "finetune", "row": self._row(task, variant, overrides, seed)}
+        return Job(f"{task}/{variant}-{seed}", {**work, "stage": stages.finetune(config) | folders})
+
+    def _policy(self, task: str, seed: int) -> Path:
+        return self.work / "jobs" / task / f"{OFFLINE}-{seed}" / "behavior" / "model"
+
+    def _row(self, task: str, variant: str, overrides: Overrides, seed: int) -> dict[str, Any]:
+        used = self._overrides(task, overrides)
+        store = self._stores[task]
+        return {
+            "task": task,
+            "method": variant,
+            "group": variant,
+            "seed": seed,
+            "settings": digest(*used),
+            "overrides": " ".join(used),
+            "dataset": self._compose(task, ())["dataset"]["name"],
+            "dataset_digest": store.digest[:16],
+        }
+
+    def _seeded(self, task: str, overrides: Overrides, seed: int) -> Config:
+        return {**self._compose(task, overrides), "seed": seed}
+
+    @cached_property
+    def _stores(self) -> dict[str, Store]:
+        return {task: Store.open(stages.ingest(self._compose(task, ()))["output"]) for task in self.benchmark.tasks}
+
+    def _overrides(self, task: str, overrides: Overrides) -> list[str]:
+        return [*self.benchmark.common, *self.benchmark.tasks[task], *overrides]
+
+    def _compose(self, task: str, overrides: Overrides) -> Config:
+        return suite.compose_below(self.work, self._overrides(task, overrides))

@@ -1,0 +1,184 @@
+"""Tables and picture of the benchmark of going online, from its two CSV files.
+
+    python -m benchmarks.finetuning.report
+
+Replaces what stands between the two marks in docs/finetuning.md. Scores are those of the offline suite: interquartile
+means over seeds and episodes, with intervals from a bootstrap over both.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from benchmarks.finetuning.plan import BENCHMARK, Benchmark
+from benchmarks.finetuning.run import RESULTS
+from benchmarks.offline_suite.report import table
+from benchmarks.offline_suite.scores import Board, Score, board, read
+from benchmarks.transfer.report import insert
+from dreamset.core.errors import UserError
+from dreamset.core.files import save_with
+from dreamset.pipeline.figures import COLORS, STYLE
+
+TEXT, PICTURE = "finetuning.md", "finetuning_returns.png"
+BEGIN, END = "<!-- written by benchmarks.finetuning.report -->", "<!-- end -->"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes tables and picture."""
+    options = _parser().parse_args(arguments)
+    try:
+        curves = Curves.read(options.results, resamples=options.resamples, confidence=options.confidence)
+        insert(options.output / TEXT, curves.markdown(confidence=options.confidence), begin=BEGIN, end=END)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    draw(curves, options.output / PICTURE)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of runs.csv and episodes.csv")
+    parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of the text (default: %(default)s)")
+    parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: %(default)s)")
+    parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap (default: %(default)s)")
+    return parser
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Scores at every evaluation, by task and variant."""
+
+    board: Board
+    runs: pd.DataFrame  # rows of the evaluations alone
+    variants: Sequence[str]
+
+    @classmethod
+    def read(cls, folder: Path, *, resamples: int, confidence: float) -> "Curves":
+        """From ``runs.csv`` and ``episodes.csv`` of a folder."""
+        runs, episodes = read(folder, made_by="benchmarks.finetuning.run")
+        points = runs[runs["method"].str.contains("@")]
+        benchmark = Benchmark.read(BENCHMARK)
+        with tqdm(total=points.groupby(["task", "method"]).ngroups, desc="bootstrap") as bar:
+            shown = board(
+                points,
+                episodes,
+                tasks=list(benchmark.tasks),
+                methods=(),
+                confidence=confidence,
+                resamples=resamples,
+                on_score=bar.update,
+            )
+        return cls(shown, points, [name for name in benchmark.variants if name in set(points["group"])])
+
+    def of(self, task: str, variant: str) -> dict[int, Score]:
+        """Environment steps -> score."""
+        found: dict[int, Score] = {}
+        for method in self.board.methods:
+            name, _, steps = method.partition("@")
+            if name == variant and (task, method) in self.board.scores:
+                found[int(steps)] = self.board.scores[task, method]
+        return dict(sorted(found.items()))
+
+    def markdown(self, *, confidence: float) -> str:
+        """All tables in one text."""
+        return (
+            "\n\n".join(
+                [
+                    f"Interquartile mean of the returns over seeds and episodes, {100 * confidence:.0f} % interval in "
+                    f"brackets, as the stage does it by itself (`{self.variants[0]}`):",
+                    self.improvement_table(),
+                    "The dip: how far the mean return of an evaluation falls below that of the offline policy at most, "
+                    "in the steps that all variants share; mean over seeds, every seed in brackets. 0: never below.",
+                    self.dip_table(),
+                    "CPU seconds on one thread with evaluation, mean over seeds:",
+                    self.cost_table(),
+                ]
+            )
+            + "\n"
+        )
+
+    def improvement_table(self) -> str:
+        """Tasks in rows: before, after, and whether the intervals are apart."""
+        rows = []
+        for task in self.board.tasks:
+            curve = self.of(task, self.variants[0])
+            first, (steps, last) = curve[0], list(curve.items())[-1]
+            apart = "apart" if last.estimate.low > first.estimate.high else "overlap"
+            rows.append([task, str(last.seeds), _cell(first), str(steps), _cell(last), apart])
+        return table(["task", "seeds", "offline policy", "steps", "after them", "intervals"], rows)
+
+    def dip_table(self) -> str:
+        """Variants in rows, tasks in columns."""
+        rows = []
+        for variant in self.variants:
+            cells = (self._dips(task, variant) for task in self.board.tasks)
+            rows.append([variant, *(_spread(dips) for dips in cells)])
+        return table(["", *self.board.tasks], rows)
+
+    def _dips(self, task: str, variant: str) -> list[float]:
+        """Of each seed."""
+        own = self.runs[self.runs["task"] == task]
+        shared = own.groupby("group")["environment_steps"].max().min()
+        chosen = own[(own["group"] == variant) & (own["environment_steps"] <= shared)]
+        dips = []
+        for _, rows in chosen.groupby("seed"):
+            ordered = rows.sort_values("environment_steps")["return_mean"]
+            dips.append(float(ordered.iloc[0] - ordered.min()))
+        return dips
+
+    def cost_table(self) -> str:
+        """Variants in rows, tasks in columns."""
+        seconds = self.runs.groupby(["group", "task"])["cpu_seconds"].mean()
+        rows = []
+        for variant in self.variants:
+            found = [seconds.get((variant, task)) for task in self.board.tasks]
+            rows.append([variant, *("" if value is None else f"{value:.0f}" for value in found)])
+        return table(["", *self.board.tasks], rows)
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    each = ", ".join(f"{value:.1f}" for value in values)
+    return f"{sum(values) / len(values):.1f} ({each})"
+
+
+def _cell(score: Score) -> str:
+    estimate = score.estimate
+    return f"{estimate.value:.1f} ({estimate.low:.1f} to {estimate.high:.1f})"
+
+
+def draw(curves: Curves, path: Path) -> None:
+    """A panel for each task; a curve with its interval for each variant."""
+    with mpl.rc_context(STYLE):
+        tasks = curves.board.tasks
+        figure = Figure(figsize=(4.8 * len(tasks), 3.6), layout="constrained")
+        for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+            _panel(axes, curves, task)
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+        # without the metadata equal figures are equal files
+        save_with(path, lambda beside: figure.savefig(beside, dpi=120, metadata={"Software": None}))
+
+
+def _panel(axes: Axes, curves: Curves, task: str) -> None:
+    for variant, color in zip(curves.variants, COLORS, strict=False):
+        points = {steps: score.estimate for steps, score in curves.of(task, variant).items()}
+        if points:
+            steps, found = list(points), list(points.values())
+            axes.fill_between(steps, [p.low for p in found], [p.high for p in found], color=color, alpha=0.12)
+            axes.plot(steps, [p.value for p in found], "o-", color=color, markersize=3, label=variant)
+    first = next(iter(curves.of(task, curves.variants[0]).values()))
+    axes.axhline(first.estimate.value, color="0.45", linestyle="--", linewidth=1)
+    axes.set(title=task, xlabel="steps in the environment", ylabel="return")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The benchmark of going online: an offline policy learns on in its environment, with and without remedies.
+
+    python -m benchmarks.finetuning.run --seeds 0 1 2 --workers 2
+
+Run it from the repository's root, and again after an interruption: results that are there are kept. The task of DM
+Control needs dm_control. Tables and picture: `python -m benchmarks.finetuning.report`.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.finetuning.plan import BENCHMARK, Benchmark, Plan
+from benchmarks.offline_suite.jobs import ROOT, Scheduler
+from benchmarks.offline_suite.results import Results
+from benchmarks.offline_suite.run import absolute, add_common_options, command, run_jobs
+
+RESULTS = Path(__file__).parent / "results"
+COLUMNS = (
+    *("task", "method", "group", "seed", "environment_steps", "updates", "return_mean"),
+    *("imagined_return", "real_return", "cpu_seconds"),  # of the whole fine-tuning
+    *("dataset", "dataset_digest", "settings", "overrides", "dreamset", "torch", "numpy", "python"),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs what is missing."""
+    command(parser().parse_args(arguments), run)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    described.add_argument("--tasks", nargs="+", help="names in finetuning.yaml (default: all)")
+    described.add_argument("--benchmark", type=absolute, default=BENCHMARK, help="another list of tasks and variants")
+    add_common_options(described, work=ROOT / "runs/finetuning", results=RESULTS)
+    return described
+
+
+def run(options: Any) -> dict[str, str]:
+    """Datasets, then offline models, then everything online; returns why jobs failed, by name."""
+    results = Results(options.results, COLUMNS)
+    plan = Plan(Benchmark.read(options.benchmark).choose(options.tasks), options.seeds, options.work)
+    scheduler = Scheduler(options.work / "jobs", options.workers, on_result=lambda result: add(results, result))
+    run_jobs(scheduler, plan.preparations(), "datasets")
+    if not scheduler.failures:
+        run_jobs(scheduler, plan.offline(results.finished()), "offline")
+        run_jobs(scheduler, plan.online(results.finished()), "online")
+    return scheduler.failures
+
+
+def add(results: Results, result: dict[str, Any]) -> None:
+    """A row for every evaluation, and last one under the variant's own name, which says that all are there."""
+    columns = set(COLUMNS)
+    for point in result.get("points", ()):
+        run = point["run"] | {"method": f"{point['run']['group']}@{point['run']['environment_steps']}"}
+        results.add(run, point["episodes"])
+    last = result["points"][-1] if "points" in result else result
+    results.add({name: value for name, value in last["run"].items() if name in columns}, last["episodes"])
+
+
+if __name__ == "__main__":
+    main()

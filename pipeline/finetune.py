@@ -44,6 +44,7 @@ from dreamset.pipeline.registration import registration
 from dreamset.pipeline.runtime import build_part
 from dreamset.pipeline.trainers import BehaviorTrainer, FineTuner, WorldModelTrainer
 
+ABOVE_ZERO = ("environment_steps", "environments", "train_ratio", "evaluate_every")  # settings
 COUNTS = ("environment_steps", "updates", "rounds")  # columns of an evaluation that say when it was
 
 
@@ -104,7 +105,16 @@ def run(config: dict[str, Any]) -> None:
 
 
 def start(config: dict[str, Any], models: Models, offline: Store, online: Path, device: torch.device) -> OnlineLearner:
-    """Before the first step: fresh optimisers on networks that have learned."""
+    """Before the first step: fresh optimisers on networks that have learned.
+
+    Raises:
+        UserError: for a setting that leaves nothing to do.
+    """
+    for name in ABOVE_ZERO:
+        if not config["finetuning"][name] > 0:
+            raise UserError(
+                f"finetuning.{name} is {config['finetuning'][name]}, allowed is any number above 0; mend it"
+            )
     settings, generator = config["finetuning"], torch.Generator(device).manual_seed(config["seed"])
     behavior = _behavior_trainer(config, models, generator)
     trainer = FineTuner(_world_model_trainer(config, models, generator), behavior, actor_from=settings["actor_from"])

@@ -227,6 +227,12 @@ def test_an_impossible_share_is_refused_by_key(learned: Configure, share: float)
         finetune.run(learned(f"finetuning.online_share={share}"))
 
 
+@pytest.mark.parametrize("name", ["environment_steps", "environments", "train_ratio", "evaluate_every"])
+def test_settings_that_leave_nothing_to_do_are_refused_by_key(learned: Configure, name: str) -> None:
+    with pytest.raises(UserError, match=rf"finetuning\.{name} is 0"):
+        finetune.run(learned(f"finetuning.{name}=0"))
+
+
 def test_an_environment_that_does_not_show_what_the_model_needs_is_refused(learned: Configure) -> None:
     config = learned()
     config["environment"] = config["environment"] | {"image_size": 16}

@@ -11,12 +11,16 @@ from dreamset.datasets import Store
 from dreamset.pipeline import finetune, tracking
 from dreamset.pipeline.checkpoint import Checkpoint
 
-# what a point of the curve is called -> its name in the stage's evaluations
+# of the stage's evaluations
 FIGURES = ("environment_steps", "updates", "imagined_return", "real_return")
 
 
 def run(work: dict[str, Any]) -> list[tuple[dict[str, Any], Returns]]:
-    """Figures and returns of every evaluation; the first is of the offline policy."""
+    """Figures and returns of every evaluation; the first is of the offline policy.
+
+    Rounds end when their episodes do, so evaluations come a little later than they are due; ``due`` is the same number
+    for all seeds.
+    """
     stage, device = work["stage"], torch.device("cpu")
     checkpoint = Checkpoint(Path(stage["checkpoints"]))
     checkpoint.remove()  # what a resumed training cost before is not known
@@ -27,10 +31,11 @@ def run(work: dict[str, Any]) -> list[tuple[dict[str, Any], Returns]]:
     learner.run(checkpoint, tracking.StageRun(None))
     checkpoint.remove()
     seconds = round(time.process_time() - began, 1)
-    points = []
+    points, every = [], stage["finetuning"]["evaluate_every"]
     for evaluation in learner.progress.evaluations:
         steps = evaluation["environment_steps"]
         own = [row for row in learner.progress.episodes if row["environment_steps"] == steps]
         figures = {name: evaluation[name] for name in FIGURES if name in evaluation}
+        figures["due"] = min(steps // every * every, stage["finetuning"]["environment_steps"])
         points.append((figures | {"cpu_seconds": seconds}, [(row["return"], int(row["length"])) for row in own]))
     return points

@@ -78,13 +78,10 @@ class Curves:
         return cls(shown, points, [name for name in benchmark.variants if name in set(points["group"])])
 
     def of(self, task: str, variant: str) -> dict[int, Score]:
-        """Environment steps -> score."""
-        found: dict[int, Score] = {}
-        for method in self.board.methods:
-            name, _, steps = method.partition("@")
-            if name == variant and (task, method) in self.board.scores:
-                found[int(steps)] = self.board.scores[task, method]
-        return dict(sorted(found.items()))
+        """Environment steps, mean over seeds -> score."""
+        own = self.runs[(self.runs["task"] == task) & (self.runs["group"] == variant)]
+        steps = own.groupby("method")["environment_steps"].mean().sort_values()
+        return {round(mean): self.board.scores[task, str(method)] for method, mean in steps.items()}
 
     def markdown(self, *, confidence: float) -> str:
         """All tables in one text."""
@@ -125,11 +122,11 @@ class Curves:
     def _dips(self, task: str, variant: str) -> list[float]:
         """Of each seed."""
         own = self.runs[self.runs["task"] == task]
-        shared = own.groupby("group")["environment_steps"].max().min()
-        chosen = own[(own["group"] == variant) & (own["environment_steps"] <= shared)]
+        shared = own.groupby("group")["due"].max().min()
+        chosen = own[(own["group"] == variant) & (own["due"] <= shared)]
         dips = []
         for _, rows in chosen.groupby("seed"):
-            ordered = rows.sort_values("environment_steps")["return_mean"]
+            ordered = rows.sort_values("due")["return_mean"]
             dips.append(float(ordered.iloc[0] - ordered.min()))
         return dips
 

@@ -18,7 +18,7 @@ from benchmarks.offline_suite.run import absolute, add_common_options, command, 
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = (
-    *("task", "method", "group", "seed", "environment_steps", "updates", "return_mean"),
+    *("task", "method", "group", "seed", "due", "environment_steps", "updates", "return_mean"),
     *("imagined_return", "real_return", "cpu_seconds"),  # of the whole fine-tuning
     *("dataset", "dataset_digest", "settings", "overrides", "dreamset", "torch", "numpy", "python"),
 )
@@ -54,7 +54,7 @@ def add(results: Results, result: dict[str, Any]) -> None:
     """A row for every evaluation, and last one under the variant's own name, which says that all are there."""
     columns = set(COLUMNS)
     for point in result.get("points", ()):
-        run = point["run"] | {"method": f"{point['run']['group']}@{point['run']['environment_steps']}"}
+        run = point["run"] | {"method": f"{point['run']['group']}@{point['run']['due']}"}
         results.add(run, point["episodes"])
     last = result["points"][-1] if "points" in result else result
     results.add({name: value for name, value in last["run"].items() if name in columns}, last["episodes"])

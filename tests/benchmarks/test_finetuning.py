@@ -27,7 +27,7 @@ def hand_made(folder: Path, curves: dict[str, dict[int, list[float]]], task: str
             row |= {"dataset_digest": "d", "cpu_seconds": 10.0 + seed}
             described = [
                 {
-                    "run": row | {"environment_steps": steps, "return_mean": returns[seed]},
+                    "run": row | {"due": steps, "environment_steps": steps + seed, "return_mean": returns[seed]},
                     "episodes": [(returns[seed], 1)] * 4,
                 }
                 for steps, returns in points.items()

@@ -124,7 +124,6 @@ def without_intervals(text: str) -> str:
     return re.sub(r" \(\S+ to \S+\)", "", text)
 
 
-@pytest.mark.skipif(not (RESULTS / "runs.csv").exists(), reason="no results are committed")
 def test_the_documentation_shows_the_committed_numbers() -> None:
     benchmark = Benchmark.read()
     results = report.Results.read(RESULTS, benchmark, resamples=2, confidence=0.95)

@@ -129,11 +129,10 @@ def test_a_behavior_setting_never_retrains_a_world_model(copy: Path) -> None:
 
 
 def test_another_task_is_another_dataset_and_a_model_that_exists(copy: Path) -> None:
-    original = model_digest(copy / "runs/world_model/reconstruction-0/model")
+    shutil.copytree(copy / "runs/world_model/reconstruction-0/model", copy / "original")
     edit(copy / "params.yaml", "dataset: pendulum_state", "dataset: pendulum_spin")
     edit(copy / "params.yaml", "  - reward_only\n", "")
-    first = "world_model.name=pendulum_state.world_model, world_model.version=1"  # that of the first objective
-    chosen = f"[world_model=from_registry, {first}, adaptation=heads_only]"
+    chosen = "[world_model=from_registry, world_model.folder=original, adaptation=heads_only]"
     edit(copy / "params.yaml", "overrides: []", f"overrides: {chosen}")
     assert stages_run(copy) == [
         "resolve",
@@ -145,7 +144,7 @@ def test_another_task_is_another_dataset_and_a_model_that_exists(copy: Path) -> 
         "compare",
     ]
     adapted = json.loads((copy / "runs/world_model/reconstruction-0/model/model.json").read_text())
-    assert adapted["lineage"]["parent"]["digest"] == original
+    assert adapted["lineage"]["parent"]["digest"] == model_digest(copy / "original")
     assert adapted["lineage"]["dataset"] == "pendulum_spin"
     assert stages_run(copy) == []
 

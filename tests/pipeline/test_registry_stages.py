@@ -158,7 +158,7 @@ def test_what_was_resolved_stays_when_the_champion_moves_and_the_store_is_away(
     client: Any, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(root / "configs", "configs")
-    params = "preset: tiny\ndataset: pendulum_state\nobjectives: [reconstruction]\nseeds: [0]\n"
+    params = "preset: tiny\ndataset: pendulum_state\nobjectives: [reconstruction]\nseeds: [0]\nfinetune: []\n"
     Path("params.yaml").write_text(f"{params}overrides: [{FROM}, {REUSED}]\n")
     resolve.run(Path("params.yaml"), Path("resolved"))
     stage = Path("resolved/train_world_model/reconstruction-0.yaml")

@@ -41,6 +41,7 @@ from dreamset.pipeline.online import OnlineData, mixed
 from dreamset.pipeline.online_learning import OnlineLearner, Progress
 from dreamset.pipeline.playing import play
 from dreamset.pipeline.registration import registration
+from dreamset.pipeline.registry import FOLDER
 from dreamset.pipeline.runtime import build_part
 from dreamset.pipeline.trainers import BehaviorTrainer, FineTuner, WorldModelTrainer
 
@@ -177,9 +178,18 @@ def finish(
         _video(config, learner, fresh / "media" / "episodes.mp4")
     tracked.headline({name: value for name, value in metrics.items() if name.startswith("finetune/")}, done.steps)
     tracked.metrics({name: value for name, value in metrics.items() if name.startswith("cost/")})
-    tracked.artifacts(*(output / name for name in ("world_model", "policy", "curve.csv", "curve.png", "media")))
-    for kind in (WORLD_MODEL, POLICY):
-        tracked.model(registration(output / kind, metrics))
+    tracked.artifacts(*(output / name for name in ("curve.csv", "curve.png", "media")))
+    report_world_model(output / WORLD_MODEL, metrics, models.described.lineage)
+    tracked.artifacts(output / POLICY, folder=FOLDER)
+    tracked.model(registration(output / POLICY, metrics))
+
+
+def report_world_model(folder: Path, metrics: Mapping[str, float], lineage: Mapping[str, Any]) -> None:
+    """In a tracked run of its own, since a run keeps one model, and before the policy that was learned in it."""
+    with tracking.stage_run("finetune_world_model", root=root_name(lineage), lineage=lineage["key"]) as tracked:
+        tracked.artifacts(folder, folder=FOLDER)
+        costs = {name: value for name, value in metrics.items() if name.startswith("cost/")}
+        tracked.model(registration(folder, costs))
 
 
 def summary(done: Progress) -> dict[str, float]:

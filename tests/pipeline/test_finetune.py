@@ -15,7 +15,17 @@ from dreamset.core.errors import UserError
 from dreamset.core.records import SequenceBatch
 from dreamset.datasets import Store
 from dreamset.datasets.prefetch import Prefetcher
-from dreamset.pipeline import checkpoint, evaluate, finetune, learn_behavior, online_learning, stages, train_world_model
+from dreamset.pipeline import (
+    checkpoint,
+    delivery,
+    evaluate,
+    finetune,
+    learn_behavior,
+    online_learning,
+    retrieval,
+    stages,
+    train_world_model,
+)
 from dreamset.pipeline.artifacts import model_digest
 from dreamset.pipeline.compose import compose
 from dreamset.pipeline.online import OnlineData, mixed, round_seeds
@@ -117,6 +127,25 @@ def test_the_new_models_say_what_they_come_from(unbroken: Path, offline_runs: Pa
     assert lineage["world_model"]["online"] == lineage["policy"]["online"] == online
     offline = Store.open(tiny_data / "data/stores/pendulum_state").digest
     assert lineage["world_model"]["dataset_digest"] == offline != online["digest"]
+
+
+def test_both_models_come_back_from_the_registry_with_their_origins(
+    learned: Configure, offline_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DREAMSET_TRACKING", "foreground")
+    finetune.run(learned())
+    client = delivery.client_of(delivery.embedded_uri())
+    for kind, offline in (("world_model", "world_model"), ("policy", "behavior")):
+        kept = retrieval.from_registry(f"pendulum_state.{kind}", version=1)
+        assert model_digest(kept) == model_digest(OUTPUT / kind)
+        tags = client.get_model_version(f"pendulum_state.{kind}", "1").tags
+        assert tags["parent_digest"] == model_digest(offline_runs / offline / "reconstruction-0/model")
+        assert tags["online_steps"] == "400"
+    assert tags["world_model_digest"] == model_digest(OUTPUT / "world_model")
+    assert tags["world_model"] == "pendulum_state.world_model/1"
+    assert float(tags["evaluation/return_iqm"]) == pytest.approx(
+        pd.read_csv(OUTPUT / "curve.csv")["return_iqm"].iloc[-1], rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("batches", [6])

@@ -29,7 +29,7 @@ from dreamset.pipeline.artifacts import (
 from dreamset.pipeline.devices import choose_device
 from dreamset.pipeline.files import write_json
 from dreamset.pipeline.learn_behavior import root_name
-from dreamset.pipeline.playing import play
+from dreamset.pipeline.playing import play_evaluation
 from dreamset.pipeline.runtime import build_part, counter
 from dreamset.pipeline.statistics import Estimate, bootstrap, interquartile_mean, mean
 
@@ -83,11 +83,9 @@ def run_policy(
     config: dict[str, Any], model: WorldModel, behavior: Any, make: Callable[[], Environment], device: torch.device
 ) -> list[RecordedEpisode]:
     """One episode per evaluation seed, all side by side."""
-    settings = config["evaluation"]
-    seeds = range(settings["seed"], settings["seed"] + settings["episodes"])
-    generator = torch.Generator(device).manual_seed(settings["seed"])
-    with counter(description="evaluate (steps)") as count:
-        return play(model, behavior.actor, make, seeds=seeds, generator=generator, on_step=count)
+    settings, count = config["evaluation"], config["evaluation"]["episodes"]
+    with counter(description="evaluate (steps)") as step:
+        return play_evaluation(settings, model, behavior.actor, make, episodes=count, device=device, on_step=step)
 
 
 @torch.no_grad()

@@ -39,7 +39,6 @@ from dreamset.pipeline.learn_behavior import root_name
 from dreamset.pipeline.loop import Training
 from dreamset.pipeline.online import OnlineData, mixed
 from dreamset.pipeline.online_learning import OnlineLearner, Progress
-from dreamset.pipeline.playing import play
 from dreamset.pipeline.registration import registration
 from dreamset.pipeline.registry import FOLDER
 from dreamset.pipeline.runtime import build_part
@@ -77,7 +76,9 @@ class Models:
         for network in behavior.networks().values():
             network.requires_grad_(True)
         origins = {WORLD_MODEL: model_digest(folder / "model"), POLICY: model_digest(policy)}
-        return cls(model, objective, behavior, described, read_description(policy, made_by=""), origins)
+        return cls(
+            model, objective, behavior, described, read_description(policy, made_by="dreamset learn-behavior"), origins
+        )
 
 
 def run(config: dict[str, Any]) -> None:
@@ -117,8 +118,23 @@ def start(config: dict[str, Any], models: Models, offline: Store, online: Path, 
                 f"finetuning.{name} is {config['finetuning'][name]}, allowed is any number above 0; mend it"
             )
     settings, generator = config["finetuning"], torch.Generator(device).manual_seed(config["seed"])
-    behavior = _behavior_trainer(config, models, generator)
-    trainer = FineTuner(_world_model_trainer(config, models, generator), behavior, actor_from=settings["actor_from"])
+    trainer = FineTuner(
+        WorldModelTrainer.configured(
+            config["world_model_training"] | {"scheduler": settings["scheduler"]},
+            models.world_model,
+            models.objective,
+            generator=generator,
+            factors=settings["factors"],
+        ),
+        BehaviorTrainer.configured(
+            config["behavior_training"],
+            models.world_model,
+            models.behavior,
+            build_part(config["reward"]).to(device),
+            generator=generator,
+        ),
+        actor_from=settings["actor_from"],
+    )
     sampler = mixed(offline, None, settings["batch"], online_share=settings["online_share"], seed=config["seed"])
     provenance = {"format": "online", "dataset": config["dataset"], "policy": models.origins[POLICY]}
     collected = OnlineData(online, offline.spec, provenance, [build_part(node) for node in settings["transforms"]])
@@ -131,34 +147,6 @@ def start(config: dict[str, Any], models: Models, offline: Store, online: Path, 
         build_part(config["environment"]),
         Progress(Training(trainer, sampler), collected),
         device,
-    )
-
-
-def _world_model_trainer(config: dict[str, Any], models: Models, generator: torch.Generator) -> WorldModelTrainer:
-    settings, finetuning = config["world_model_training"], config["finetuning"]
-    return WorldModelTrainer(
-        models.world_model,
-        models.objective,
-        optimizer=build_part(settings["optimizer"]),
-        clip_norm=settings["clip_norm"],
-        clipping=None if settings["clipping"] is None else build_part(settings["clipping"]),
-        generator=generator,
-        scheduler=None if finetuning["scheduler"] is None else build_part(finetuning["scheduler"]),
-        factors=finetuning["factors"],
-    )
-
-
-def _behavior_trainer(config: dict[str, Any], models: Models, generator: torch.Generator) -> BehaviorTrainer:
-    settings, reward = config["behavior_training"], build_part(config["reward"])
-    return BehaviorTrainer(
-        models.world_model,
-        models.behavior,
-        reward.to(generator.device),
-        actor_optimizer=build_part(settings["actor_optimizer"]),
-        critic_optimizer=build_part(settings["critic_optimizer"]),
-        clip_norm=settings["clip_norm"],
-        clipping=None if settings["clipping"] is None else build_part(settings["clipping"]),
-        generator=generator,
     )
 
 
@@ -175,7 +163,8 @@ def finish(
         save_with(fresh / "episodes.csv", lambda path: pd.DataFrame(done.episodes).to_csv(path, index=False))
         write_json(fresh / "metrics.json", metrics)
         online_curve(pd.DataFrame(done.evaluations), fresh / "curve.png", title=root_name(models.described.lineage))
-        _video(config, learner, fresh / "media" / "episodes.mp4")
+        shown = learner.play_evaluation(config["evaluation"]["video_episodes"])
+        videos.episode_video(shown, learner.make, fresh / "media" / "episodes.mp4")
     tracked.headline({name: value for name, value in metrics.items() if name.startswith("finetune/")}, done.steps)
     tracked.metrics({name: value for name, value in metrics.items() if name.startswith("cost/")})
     tracked.artifacts(*(output / name for name in ("curve.csv", "curve.png", "media")))
@@ -228,11 +217,3 @@ def save_models(folder: Path, config: dict[str, Any], models: Models, key: str, 
     }
     policy = SavedModel(models.policy.architecture, models.policy.spec, lineage, POLICY)
     save_model(folder / POLICY, models.behavior, policy)
-
-
-def _video(config: dict[str, Any], learner: OnlineLearner, path: Path) -> None:
-    settings = config["evaluation"]
-    seeds = range(settings["seed"], settings["seed"] + settings["video_episodes"])
-    generator = torch.Generator(learner.device).manual_seed(settings["seed"])
-    played = play(learner.model, learner.behavior.actor, learner.make, seeds=seeds, generator=generator)
-    videos.episode_video(played, learner.make, path)

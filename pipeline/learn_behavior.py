@@ -72,16 +72,8 @@ def start(config: dict[str, Any], store: Store, behavior: Learner, model: Any) -
     settings = config["training"]
     device = next(behavior.parameters()).device
     reward: RewardFunction = build_part(config["reward"])
-    trainer = BehaviorTrainer(
-        model,
-        behavior,
-        reward.to(device),
-        actor_optimizer=build_part(settings["actor_optimizer"]),
-        critic_optimizer=build_part(settings["critic_optimizer"]),
-        clip_norm=settings["clip_norm"],
-        clipping=None if settings["clipping"] is None else build_part(settings["clipping"]),
-        generator=torch.Generator(device).manual_seed(config["seed"]),
-    )
+    generator = torch.Generator(device).manual_seed(config["seed"])
+    trainer = BehaviorTrainer.configured(settings, model, behavior, reward.to(device), generator=generator)
     return Training(trainer, build_sampler(settings["batch"], store, seed=config["seed"]))
 
 

@@ -16,6 +16,7 @@ from dreamset.datasets.mixing import MixedSampler, Part
 from dreamset.datasets.sampler import WindowSource
 from dreamset.datasets.sources.base import Source, SourceDescription
 from dreamset.datasets.splits import TRAIN
+from dreamset.datasets.store_source import StoreSource
 from dreamset.datasets.transforms import Transform, transformed
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.pipeline.runtime import build_part
@@ -85,7 +86,7 @@ class OnlineData:
         """The store as it was when ``episodes`` of it counted."""
         store = Store.open(self.path)
         if len(store.lengths) > self.episodes:
-            nothing: Source = RecordedSource([], _described(store))
+            nothing: Source = RecordedSource([], StoreSource(self.path).describe())
             store = extend(self.path, nothing, after=self.episodes)
         return store
 
@@ -103,11 +104,6 @@ class OnlineData:
             if name in episode.infos and episode.infos[name].shape[1:] == array.shape
         }
         return SourceDescription(self.spec.observations, known, self.spec.action, self.provenance)
-
-
-def _described(store: Store) -> SourceDescription:
-    spec = store.spec
-    return SourceDescription(spec.observations, spec.privileged, spec.action, dict(store.info["source"]))
 
 
 def mixed(

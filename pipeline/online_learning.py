@@ -10,6 +10,7 @@ from tqdm import tqdm
 from dreamset.behaviors.base import Learner
 from dreamset.behaviors.exploration import Exploration
 from dreamset.datasets import Store
+from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.environments.wrappers import Environment
 from dreamset.models.world_model import WorldModel
 from dreamset.pipeline import tracking
@@ -17,7 +18,7 @@ from dreamset.pipeline.checkpoint import Checkpoint
 from dreamset.pipeline.evaluate import episode_table, imagined_returns, summarize
 from dreamset.pipeline.loop import Training, take_updates
 from dreamset.pipeline.online import OnlineData, mixed, round_seeds
-from dreamset.pipeline.playing import play
+from dreamset.pipeline.playing import play, play_evaluation
 from dreamset.pipeline.runtime import build_part, progress
 from dreamset.pipeline.trainers import FineTuner
 
@@ -90,6 +91,12 @@ class OnlineLearner:
                 self._learn_from(self._collect())
                 checkpoint.save(now.state_dict())
 
+    def play_evaluation(self, episodes: int) -> list[RecordedEpisode]:
+        """The first episodes that ``evaluate`` would play, with the policy as it is now."""
+        return play_evaluation(
+            self.config["evaluation"], self.model, self.behavior.actor, self.make, episodes=episodes, device=self.device
+        )
+
     def updates_due(self, steps: int) -> int:
         """After how many updates every step has been learned from ``train_ratio`` times, old rows counted as well."""
         batch = self.settings["batch"]
@@ -135,9 +142,7 @@ class OnlineLearner:
 
     def _evaluate(self, tracked: tracking.StageRun) -> None:
         now, settings, context = self.progress, self.config["evaluation"], self.config["context"]
-        seeds = range(settings["seed"], settings["seed"] + settings["episodes"])
-        generator = torch.Generator(self.device).manual_seed(settings["seed"])
-        played = play(self.model, self.behavior.actor, self.make, seeds=seeds, generator=generator)
+        played = self.play_evaluation(settings["episodes"])
         imagined = imagined_returns(self.model, self.behavior.actor, played, context=context, device=self.device)
         table = episode_table(played, imagined, context=context)
         figures = summarize(settings, table, self.lineage)

@@ -1,6 +1,6 @@
 """Episodes of a learned policy in its environment, to measure it or to learn from them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,3 +48,19 @@ def play(
         return policy.act(tensors, torch.as_tensor(first, device=device)).cpu().numpy()
 
     return run_side_by_side(make, act, seeds=seeds, on_step=on_step)
+
+
+def play_evaluation(
+    settings: Mapping[str, Any],
+    model: WorldModel,
+    actor: Actor,
+    make: Callable[[], Environment],
+    *,
+    episodes: int,
+    device: torch.device,
+    on_step: Callable[[], None] = lambda: None,
+) -> list[RecordedEpisode]:
+    """The first ``episodes`` of an evaluation, without exploration; ``settings`` is ``evaluation``."""
+    seeds = range(settings["seed"], settings["seed"] + episodes)
+    generator = torch.Generator(device).manual_seed(settings["seed"])
+    return play(model, actor, make, seeds=seeds, generator=generator, on_step=on_step)

@@ -77,16 +77,8 @@ def start(config: dict[str, Any], store: Store, device: torch.device) -> Trainin
     model, objective = build_networks(config, store, device)
     settings = config["training"]
     generator = torch.Generator(device).manual_seed(config["seed"])
-    trainer = WorldModelTrainer(
-        model,
-        objective,
-        optimizer=build_part(settings["optimizer"]),
-        clip_norm=settings["clip_norm"],
-        clipping=None if settings["clipping"] is None else build_part(settings["clipping"]),
-        generator=generator,
-        scheduler=None if settings["scheduler"] is None else build_part(settings["scheduler"]),
-        factors=None if config["start"] is None else config["start"]["adaptation"],
-    )
+    factors = None if config["start"] is None else config["start"]["adaptation"]
+    trainer = WorldModelTrainer.configured(settings, model, objective, generator=generator, factors=factors)
     return Training(trainer, build_sampler(settings["batch"], store, seed=config["seed"]))
 
 

@@ -16,6 +16,7 @@ from dreamset.objectives.base import Objective
 from dreamset.pipeline import parts
 from dreamset.pipeline.optimizers import Clipping, choose_clipping
 from dreamset.pipeline.parts import Factors, OptimizerFactory, SchedulerFactory
+from dreamset.pipeline.runtime import build_part
 
 
 class WorldModelTrainer:
@@ -45,6 +46,28 @@ class WorldModelTrainer:
         self.scheduler = None if scheduler is None else parts.build_scheduler(scheduler, self.optimizer, groups)
         self.clipping = choose_clipping(clip_norm, clipping)
         self.generator = generator
+
+    @classmethod
+    def configured(
+        cls,
+        settings: Mapping[str, Any],
+        model: WorldModel,
+        objective: Objective,
+        *,
+        generator: torch.Generator,
+        factors: Factors | None,
+    ) -> "WorldModelTrainer":
+        """With the optimiser, clipping and schedule of ``world_model_training``."""
+        return cls(
+            model,
+            objective,
+            optimizer=build_part(settings["optimizer"]),
+            clip_norm=settings["clip_norm"],
+            clipping=None if settings["clipping"] is None else build_part(settings["clipping"]),
+            generator=generator,
+            scheduler=None if settings["scheduler"] is None else build_part(settings["scheduler"]),
+            factors=factors,
+        )
 
     def losses(self, batch: SequenceBatch) -> tuple[dict[str, Loss], Rollout]:
         """Every loss by name, and the rollout that they were computed on."""
@@ -116,6 +139,28 @@ class BehaviorTrainer:
         self.optimizers = {name: factories[name](parameters) for name, parameters in self.parameters.items()}
         self.clipping = choose_clipping(clip_norm, clipping)
         self.generator = generator
+
+    @classmethod
+    def configured(
+        cls,
+        settings: Mapping[str, Any],
+        model: WorldModel,
+        behavior: Learner,
+        reward: RewardFunction,
+        *,
+        generator: torch.Generator,
+    ) -> "BehaviorTrainer":
+        """With the optimisers and the clipping of ``behavior_training``."""
+        return cls(
+            model,
+            behavior,
+            reward,
+            actor_optimizer=build_part(settings["actor_optimizer"]),
+            critic_optimizer=build_part(settings["critic_optimizer"]),
+            clip_norm=settings["clip_norm"],
+            clipping=None if settings["clipping"] is None else build_part(settings["clipping"]),
+            generator=generator,
+        )
 
     def step(self, batch: SequenceBatch, *, held: Collection[str] = ()) -> dict[str, Tensor]:
         """Updates every network once; returns the losses, what the learner tells and the gradients' norms.

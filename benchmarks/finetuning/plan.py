@@ -1,7 +1,7 @@
 """From tasks and variants to jobs: what is learned offline, once per seed, then every variant of going on online."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import yaml
 from benchmarks.offline_suite import plan as suite
 from benchmarks.offline_suite.jobs import Job
 from benchmarks.offline_suite.results import Key
+from benchmarks.offline_suite.suite import chosen
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store
 from dreamset.pipeline import stages
@@ -49,11 +50,7 @@ class Benchmark:
         Raises:
             UserError: for a name that is not there.
         """
-        names = list(self.tasks) if tasks is None else tasks
-        unknown = sorted(set(names) - set(self.tasks))
-        if unknown:
-            raise UserError(f"there are no tasks {', '.join(unknown)}, available are {', '.join(self.tasks)}")
-        return Benchmark(self.common, {name: self.tasks[name] for name in names}, self.variants)
+        return replace(self, tasks=chosen("tasks", self.tasks, tasks))
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ class Suite:
         Raises:
             UserError: for a name that is not in the suite.
         """
-        return Suite(_chosen("tasks", self.tasks, tasks), _chosen("methods", self.methods, methods))
+        return Suite(chosen("tasks", self.tasks, tasks), chosen("methods", self.methods, methods))
 
 
 def _built(path: Path, kind: str, entries: Mapping[str, Any], build: Callable[..., T]) -> dict[str, T]:
@@ -140,7 +140,12 @@ def _hashable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _chosen(kind: str, all_: Mapping[str, Any], names: Sequence[str] | None) -> Mapping[str, Any]:
+def chosen(kind: str, all_: Mapping[str, Any], names: Sequence[str] | None) -> Mapping[str, Any]:
+    """The named entries, in their order; ``None`` stands for all.
+
+    Raises:
+        UserError: for a name that is not there.
+    """
     if names is None:
         return all_
     unknown = sorted(set(names) - set(all_))

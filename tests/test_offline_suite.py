@@ -21,7 +21,7 @@ from benchmarks.offline_suite.jobs import ROOT, Job, Scheduler
 from benchmarks.offline_suite.ours import COST
 from benchmarks.offline_suite.results import Results
 from benchmarks.offline_suite.run import RESULTS
-from benchmarks.offline_suite.suite import Baseline, Method, Ours, Suite, Task
+from benchmarks.offline_suite.suite import Baseline, Method, Ours, Parts, Suite, Task
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ActionSpec, ArraySpec
 from dreamset.datasets import RawEpisode, Store, write_store
@@ -214,33 +214,36 @@ def test_peers_see_small_frames(tmp_path: Path) -> None:
 
 SUITE = Suite.read()
 TASK = Task("pendulum_state", ("preset=tiny", "dataset=pendulum_state"), budget=60, max_updates=1000)
+TASKS = list(SUITE.tasks.values())
 OURS = {name: method for name, method in SUITE.methods.items() if isinstance(method.kind, Ours)}
 
 
 def pairs() -> list[tuple[str, str]]:
-    """Every task with one of our methods; every method with one task for each combination of other overrides."""
-    first = next(iter(OURS))
-    by_settings = {
-        tuple(text for text in task.overrides if not text.startswith(("dataset", "collection"))): task.name
-        for task in SUITE.tasks.values()
-    }
-    return sorted({(task, first) for task in SUITE.tasks} | {(t, m) for t in by_settings.values() for m in OURS})
+    """Every task with one of our methods; every method with one task for each kind of observations that it serves."""
+    by_task = {task.name: [m for m in OURS if task.observations in OURS[m].kind.observations] for task in TASKS}
+    first_of_kind = {task.observations: task.name for task in reversed(TASKS)}
+    return sorted(
+        {(task, methods[0]) for task, methods in by_task.items()}
+        | {(task, method) for task in first_of_kind.values() for method in by_task[task]}
+    )
 
 
 @pytest.mark.parametrize(("task", "method"), pairs())
 def test_the_suite_composes(task: str, method: str, tmp_path: Path) -> None:
     kind = OURS[method].kind
     assert isinstance(kind, Ours)
-    config = plan.Plan(SUITE, [0], tmp_path).compose(SUITE.tasks[task], [*kind.world_model, *kind.behavior])
+    overrides = [*kind.overrides(SUITE.tasks[task]), *SUITE.tasks[task].ours, *SUITE.tasks[task].tuned.get(method, ())]
+    config = plan.Plan(SUITE, [0], tmp_path).compose(SUITE.tasks[task], overrides)
     assert config["device"] == "cpu"
     assert config["paths"]["stores"] == str(tmp_path / "stores")
 
 
 def test_a_key_that_nothing_reads_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "suite.yaml"
-    path.write_text("common: []\ntasks: {}\nmethods: {a: {group: dreamset, world_model: [], behavior: [], budget: 3}}")
-    with pytest.raises(UserError, match=r"method a .*'budget'"):
-        Suite.read(path)
+    for entry, key in (("vectors: {world_model: [], behavior: []}, budget: 3", "budget"), ("images: {}", "behavior")):
+        path.write_text(f"common: []\ntasks: {{}}\nmethods: {{a: {{group: dreamset, {entry}}}}}")
+        with pytest.raises(UserError, match=rf"method a .*'{key}'"):
+            Suite.read(path)
     with pytest.raises(UserError, match="nonsense"):
         SUITE.choose(["nonsense"], None)
 
@@ -249,9 +252,9 @@ METHODS = {
     method.name: method
     for method in (
         Method("dataset", "baseline", Baseline("recorded")),
-        Method("cloning", "cloning", Ours((), ("behavior=cloning",))),
-        Method("v1", "dreamset", Ours((), (), actions=("continuous",))),
-        Method("v1_contrastive", "dreamset", Ours(("objective=contrastive",), (), actions=("continuous",))),
+        Method("cloning", "cloning", Ours(Parts((), ("behavior=cloning",)), images=Parts((), ()))),
+        Method("v1", "dreamset", Ours(Parts((), ()), actions=("continuous",))),
+        Method("v1_contrastive", "dreamset", Ours(Parts(("objective=contrastive",), ()), actions=("continuous",))),
         SUITE.methods["iql"],
     )
 }
@@ -304,6 +307,14 @@ def test_a_task_gets_the_methods_that_serve_its_actions(tmp_path: Path) -> None:
     found = planned(tmp_path, {}, action=DISCRETE)
     names = {name for name in found if not name.startswith("world_models/")}
     assert names == {"pendulum_state/dataset-0", "pendulum_state/cloning-0", "pendulum_state/cloning-1"}
+
+
+def test_a_task_gets_the_methods_that_serve_its_observations() -> None:
+    seen = replace(TASK, observations="images")
+    served = {name for name, method in METHODS.items() if method.serves(seen, CONTINUOUS)}
+    assert served == {"dataset", "cloning", "iql"}
+    cloning = METHODS["cloning"]
+    assert cloning.settings_digest(seen) != cloning.settings_digest(TASK)
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, scripts: Mapping[str, str]) -> None:
@@ -494,7 +505,7 @@ def test_the_suite_runs_from_recording_to_results_and_goes_on_where_it_stopped(
         "dataset": {"group": "baseline", "baseline": "recorded"},
         "random": {"group": "baseline", "baseline": "random"},
         "nonsense": {"group": "baseline", "baseline": "nonsense"},
-        "cloning": {"group": "cloning", "world_model": [], "behavior": ["behavior=cloning"]},
+        "cloning": {"group": "cloning", "vectors": {"world_model": [], "behavior": ["behavior=cloning"]}},
     }
     suite.write_text(json.dumps({"common": ["device=cpu"], "tasks": {"tiny": entry}, "methods": methods}))
     folders = ["--suite", str(suite), "--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]

@@ -150,7 +150,7 @@ class TaskPlan:
         if method.kind == Baseline(UNSEEDED) and seed != self.plan.seeds[0]:
             return False
         there = finished.get((self.task.name, method.name, str(seed))) == method.settings_digest(self.task)
-        return method.serves(self._store.spec.action) and not there
+        return method.serves(self.task, self._store.spec.action) and not there
 
     def jobs(self, method: Method, seed: int) -> list[Job]:
         """The method's own job and, if it has one that is not trained yet, its world model's."""
@@ -165,7 +165,7 @@ class TaskPlan:
         return [baseline_job(name, method.kind.name, self._config, row, store=self._store)]
 
     def _ours(self, name: str, method: Method, kind: Ours, seed: int) -> list[Job]:
-        chosen = [*kind.world_model, *kind.behavior, *self.task.ours, *self.task.tuned.get(method.name, ())]
+        chosen = [*kind.overrides(self.task), *self.task.ours, *self.task.tuned.get(method.name, ())]
         config = {**self.plan.compose(self.task, chosen), "seed": seed}
         row = self._row(method, seed) | {"overrides": " ".join([*self.task.overrides, *chosen])}
         return own_jobs(name, config, row, store=self._store, work=self.plan.work)

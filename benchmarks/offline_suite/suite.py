@@ -15,6 +15,7 @@ SUITE = Path(__file__).parent / "suite.yaml"
 T = TypeVar("T")
 
 ACTIONS = ("continuous", "discrete")
+OBSERVATIONS = ("vectors", "images")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +26,45 @@ class Task:
     overrides: tuple[str, ...]  # the dataset and what all methods share
     budget: float  # CPU seconds that a peer may train
     max_updates: int  # after which a peer stops earlier
+    observations: str = "vectors"  # or images: which of a method's settings hold
     ours: tuple[str, ...] = ()  # what the task asks of Dreamset's own methods besides
     tuned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # and of single ones of them, by name
 
 
 @dataclass(frozen=True, slots=True)
-class Ours:
+class Parts:
     """A world model and a behaviour, as overrides. Equal world models are trained once."""
 
     world_model: tuple[str, ...]
     behavior: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """One of Dreamset's methods, at the scale that vectors or images ask for; without an entry it serves none."""
+
+    vectors: Parts | None = None
+    images: Parts | None = None
     actions: tuple[str, ...] = ACTIONS
+
+    @property
+    def observations(self) -> tuple[str, ...]:
+        """Kinds of observations that there are settings for."""
+        return tuple(kind for kind in OBSERVATIONS if getattr(self, kind) is not None)
+
+    def overrides(self, task: Task) -> tuple[str, ...]:
+        """What the method asks for on such a task."""
+        parts = self._parts(task)
+        return (*parts.world_model, *parts.behavior)
 
     def settings(self, task: Task) -> list[Any]:
         """Everything in the suite that its results depend on."""
-        return [task.overrides, task.ours, self.world_model, self.behavior]
+        parts = self._parts(task)
+        return [task.overrides, task.ours, parts.world_model, parts.behavior]
+
+    def _parts(self, task: Task) -> Parts:
+        parts: Parts = getattr(self, task.observations)
+        return parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +72,7 @@ class Peer:
     """Names of d3rlpy's configuration classes, by the kind of actions that they serve."""
 
     classes: Mapping[str, str]
+    observations: tuple[str, ...] = OBSERVATIONS
 
     @property
     def actions(self) -> tuple[str, ...]:
@@ -64,6 +90,7 @@ class Baseline:
 
     name: str
     actions: tuple[str, ...] = ACTIONS
+    observations: tuple[str, ...] = OBSERVATIONS
 
     def settings(self, task: Task) -> list[Any]:
         """Everything in the suite that its results depend on."""
@@ -78,9 +105,10 @@ class Method:
     group: str  # what the report compares: dreamset, cloning, d3rlpy, baseline
     kind: Ours | Peer | Baseline
 
-    def serves(self, action: ActionSpec) -> bool:
-        """Whether it can learn a task with such actions."""
-        return ("discrete" if action.discrete else "continuous") in self.kind.actions
+    def serves(self, task: Task, action: ActionSpec) -> bool:
+        """Whether it can learn a task with such observations and actions."""
+        actions = "discrete" if action.discrete else "continuous"
+        return actions in self.kind.actions and task.observations in self.kind.observations
 
     def settings_digest(self, task: Task) -> str:
         """Changes with the entries of the suite, so that results made with others are known."""
@@ -131,7 +159,8 @@ def _method(name: str, *, group: str, **given: Any) -> Method:
         return Method(name, group, Peer(classes=given.pop("peer"), **given))
     if "baseline" in given:
         return Method(name, group, Baseline(name=given.pop("baseline"), **given))
-    return Method(name, group, Ours(**given))
+    parts = {kind: Parts(**given.pop(kind)) for kind in OBSERVATIONS if kind in given}
+    return Method(name, group, Ours(**parts, **given))
 
 
 def _hashable(value: Any) -> Any:

@@ -16,13 +16,13 @@ from dreamset.core.errors import UserError
 from dreamset.core.spec import ArraySpec, DataSpec
 from dreamset.datasets import Store
 from dreamset.datasets.layout import REWARD
-from dreamset.datasets.prefetch import Prefetcher
 from dreamset.models.world_model import WorldModel
 from dreamset.pipeline import cli, pretrained, stages, train_world_model
 from dreamset.pipeline.artifacts import WORLD_MODEL, WORLD_MODEL_PARTS, SavedModel, build, model_digest, save_model
 from dreamset.pipeline.compose import compose
 from dreamset.pipeline.parts import factor_of
 from tests.pipeline.conftest import TINY
+from tests.pipeline.killing import Killed, kill_after
 from tests.pipeline.registered import architecture, lineage, spec
 
 MODEL = Path("runs/world_model/reconstruction-0/model")
@@ -109,18 +109,11 @@ def test_a_killed_adaptation_ends_where_an_unbroken_one_would(source: str, monke
     arguments = ["adapt", *SPIN, source, "adaptation=slow_dynamics", "adaptation.encoder=0.0"]
     cli.main(arguments)
     unbroken = (MODEL / "model.safetensors").read_bytes()
-    sample = Prefetcher.sample
-
-    def killed(self: Prefetcher) -> Any:
-        left.pop()
-        return sample(self)
-
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after(patch, 4)
+        cli.main(arguments)
     with monkeypatch.context() as patch:
-        left = [None] * 4
-        patch.setattr(Prefetcher, "sample", killed)
-        with pytest.raises(IndexError, match="pop from empty list"):
-            cli.main(arguments)
-        left = [None] * 2  # six updates in all: the first four are not repeated
+        kill_after(patch, 2)  # six updates in all: the first four are not repeated
         cli.main(arguments)
     assert (MODEL / "model.safetensors").read_bytes() == unbroken
 

@@ -12,9 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from dreamset.core.errors import UserError
-from dreamset.core.records import SequenceBatch
 from dreamset.datasets import Store
-from dreamset.datasets.prefetch import Prefetcher
 from dreamset.pipeline import (
     checkpoint,
     delivery,
@@ -30,15 +28,12 @@ from dreamset.pipeline.artifacts import model_digest
 from dreamset.pipeline.compose import compose
 from dreamset.pipeline.online import OnlineData, mixed, round_seeds
 from tests.pipeline.conftest import TINY
+from tests.pipeline.killing import Killed, kill_after
 
 Configure = Callable[..., dict[str, Any]]
 
 OUTPUT = Path("runs/finetune/reconstruction-0")
 # preset=tiny; episodes have 100 steps: two rounds of two, then 4 and 8 updates of 4 x 8 rows are due
-
-
-class Killed(BaseException):
-    """What a kill looks like from inside: nothing below may catch it."""
 
 
 @pytest.fixture(scope="module")
@@ -153,16 +148,8 @@ def test_killed_while_it_learns_it_ends_where_an_unbroken_one_would(
     unbroken: Path, learned: Configure, monkeypatch: pytest.MonkeyPatch, batches: int
 ) -> None:
     monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
-    sample, drawn = Prefetcher.sample, [0]
-
-    def interrupted(self: Prefetcher) -> SequenceBatch:
-        if drawn[0] == batches:
-            raise Killed
-        drawn[0] += 1
-        return sample(self)
-
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Prefetcher, "sample", interrupted)
+        kill_after(patch, batches)
         finetune.run(learned())
     played: list[int] = []
     with monkeypatch.context() as patch:

@@ -9,31 +9,14 @@ import pandas as pd
 import pytest
 
 from dreamset.core.errors import UserError
-from dreamset.core.records import SequenceBatch
 from dreamset.datasets import Store
-from dreamset.datasets.prefetch import Prefetcher
 from dreamset.pipeline import checkpoint, evaluate, learn_behavior, train_world_model
+from tests.pipeline.killing import Killed, kill_after
 
 Configure = Callable[..., dict[str, Any]]
 
 WEIGHTS = Path("runs/world_model/reconstruction-0/model/model.safetensors")
 POLICY = Path("runs/behavior/reconstruction-0/model/model.safetensors")
-
-
-class Killed(BaseException):
-    """What a kill looks like from inside: nothing below may catch it."""
-
-
-def kill_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
-    sample, drawn = Prefetcher.sample, [0]
-
-    def interrupted(self: Prefetcher) -> SequenceBatch:
-        if drawn[0] == batches:
-            raise Killed
-        drawn[0] += 1
-        return sample(self)
-
-    monkeypatch.setattr(Prefetcher, "sample", interrupted)
 
 
 @pytest.fixture(autouse=True)

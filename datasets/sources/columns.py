@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dreamset.core.errors import UserError
-from dreamset.core.spec import ArraySpec
+from dreamset.core.spec import ActionSpec, ArraySpec
 from dreamset.datasets.episode import Array
+from dreamset.datasets.sources.base import SourceDescription
 from dreamset.datasets.sources.codecs import Codec, inferred_codec
 from dreamset.datasets.sources.npz import ArrayHeader
 from dreamset.datasets.sources.tables import Table
@@ -51,9 +53,12 @@ class Fields:
         """What has to be read."""
         return {field.column for field in (*self.observations.values(), *self.privileged.values())}
 
+    def described(self, action: ActionSpec, provenance: Mapping[str, Any]) -> SourceDescription:
+        """What a source with these columns says of its episodes."""
+        return SourceDescription(_specs(self.observations), _specs(self.privileged), action, provenance)
 
-def specs_of(fields: Mapping[str, Field]) -> dict[str, ArraySpec]:
-    """What the decoded columns hold."""
+
+def _specs(fields: Mapping[str, Field]) -> dict[str, ArraySpec]:
     return {name: field.codec.spec for name, field in fields.items()}
 
 

@@ -17,7 +17,7 @@ from dreamset.datasets.episode import Array, RawEpisode
 from dreamset.datasets.hdf5 import opened
 from dreamset.datasets.sources.actions import ActionField, ActionSettings
 from dreamset.datasets.sources.base import SourceDescription
-from dreamset.datasets.sources.columns import decode_all, specs_of
+from dreamset.datasets.sources.columns import decode_all
 from dreamset.datasets.sources.d4rl_episodes import EpisodeRows, cut
 from dreamset.datasets.sources.d4rl_facts import D4RLFacts, facts
 from dreamset.datasets.sources.d4rl_file import ACTIONS, NEXT_OBSERVATIONS, OBSERVATIONS, REWARDS, TIMEOUTS, scan
@@ -99,12 +99,7 @@ class D4RLSource:
 
     def describe(self) -> SourceDescription:
         """What each episode holds and where it comes from."""
-        return SourceDescription(
-            observations=specs_of(self._fields.observations),
-            privileged=specs_of(self._fields.privileged),
-            action=self._action.spec,
-            provenance=self._provenance,
-        )
+        return self._fields.described(self._action.spec, self._provenance)
 
     def read(self, number: int) -> RawEpisode:
         """Episodes by their rows; only these are decompressed."""

@@ -9,7 +9,7 @@ from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array, RawEpisode, from_arrivals
 from dreamset.datasets.sources.actions import ActionSettings
 from dreamset.datasets.sources.base import SourceDescription
-from dreamset.datasets.sources.columns import Headers, decode_all, headers_of, specs_of, survey
+from dreamset.datasets.sources.columns import Headers, decode_all, headers_of, survey
 from dreamset.datasets.sources.folder import checked_limit, digest, list_files
 from dreamset.datasets.sources.rows import Flags, ends_terminally, flags, no_discount, one_per_row, require_transition
 from dreamset.datasets.sources.tables import NPZ_ENDING, NpzTable
@@ -70,12 +70,7 @@ class DreamerSource:
 
     def describe(self) -> SourceDescription:
         """What each episode holds and where it comes from."""
-        return SourceDescription(
-            observations=specs_of(self._fields.observations),
-            privileged=specs_of(self._fields.privileged),
-            action=self._action.spec,
-            provenance=self._provenance,
-        )
+        return self._fields.described(self._action.spec, self._provenance)
 
     def read(self, number: int) -> RawEpisode:
         """Episodes in the order of their files' names."""

@@ -14,7 +14,7 @@ from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256
 from dreamset.datasets.episode import Array, RawEpisode
 from dreamset.datasets.sources.base import SourceDescription
-from dreamset.datasets.sources.columns import decode_all, specs_of
+from dreamset.datasets.sources.columns import decode_all
 from dreamset.datasets.sources.folder import checked_limit
 from dreamset.datasets.sources.lerobot_episodes import Entry, list_episodes
 from dreamset.datasets.sources.lerobot_features import (
@@ -92,12 +92,7 @@ class LeRobotSource:
 
     def describe(self) -> SourceDescription:
         """What each episode holds and where it comes from."""
-        return SourceDescription(
-            observations=specs_of(self._fields.observations),
-            privileged=specs_of(self._fields.privileged),
-            action=self._action.spec,
-            provenance=self._provenance,
-        )
+        return self._fields.described(self._action.spec, self._provenance)
 
     def read(self, number: int) -> RawEpisode:
         """Episodes by ascending index; the pictures of one episode are in memory at a time."""

@@ -11,7 +11,7 @@ from dreamset.datasets.episode import RawEpisode
 from dreamset.datasets.sources.actions import ActionSettings
 from dreamset.datasets.sources.base import SourceDescription
 from dreamset.datasets.sources.boundaries import checked_boundaries
-from dreamset.datasets.sources.columns import Headers, headers_of, specs_of
+from dreamset.datasets.sources.columns import Headers, headers_of
 from dreamset.datasets.sources.folder import checked_limit, digest, list_files
 from dreamset.datasets.sources.mapped_columns import EpisodeDecoder, MappedColumns
 from dreamset.datasets.sources.recorded import FinalTransition
@@ -91,12 +91,7 @@ class MappedSource:
 
     def describe(self) -> SourceDescription:
         """What each episode holds and where it comes from."""
-        return SourceDescription(
-            observations=specs_of(self._decoder.fields.observations),
-            privileged=specs_of(self._decoder.fields.privileged),
-            action=self._decoder.action.spec,
-            provenance=self._provenance,
-        )
+        return self._decoder.fields.described(self._decoder.action.spec, self._provenance)
 
     def read(self, number: int) -> RawEpisode:
         """Episodes by name of file and by their place in it."""

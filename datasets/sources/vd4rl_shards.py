@@ -12,7 +12,7 @@ from dreamset.core.errors import UserError
 from dreamset.datasets.episode import RawEpisode, from_arrivals
 from dreamset.datasets.sources.actions import ActionSettings
 from dreamset.datasets.sources.base import SourceDescription
-from dreamset.datasets.sources.columns import decode_all, specs_of, survey
+from dreamset.datasets.sources.columns import decode_all, survey
 from dreamset.datasets.sources.folder import checked_limit, digest, list_files, natural_order
 from dreamset.datasets.sources.rows import Flags, ends_terminally, no_discount, one_per_row
 from dreamset.datasets.sources.segments import MarkedTable, Segments, marked_table, readable_headers, segments_of
@@ -58,12 +58,7 @@ class VD4RLShards:
 
     def describe(self) -> SourceDescription:
         """What each episode holds and where it comes from."""
-        return SourceDescription(
-            observations=specs_of(self._fields.observations),
-            privileged=specs_of(self._fields.privileged),
-            action=self._action.spec,
-            provenance=self._provenance,
-        )
+        return self._fields.described(self._action.spec, self._provenance)
 
     def read(self, number: int) -> RawEpisode:
         """Episodes in the order of the shards and within them."""

@@ -1,6 +1,6 @@
 """Actor and critic: losses by hand, who is trained by which, and a problem whose answer is known."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from dreamset.models.rssm import Policy
 from dreamset.models.world_model import WorldModel
 from dreamset.pipeline.runtime import build_part
 from dreamset.pipeline.trainers import BehaviorTrainer
+from tests.behaviors.worlds import GivenTrajectory
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_model
 
 ONE = ActionSpec(1, discrete=False, low=(-1.0,), high=(1.0,))
@@ -131,28 +132,6 @@ def test_trajectory_weights_are_the_product_of_the_discounts_of_earlier_rows() -
     weights = trajectory_weights(discounts)
     torch.testing.assert_close(weights, torch.tensor([[1.0, 1.0], [0.5, 1.0], [0.4, 0.9]]))
     assert not weights.requires_grad
-
-
-@dataclass(frozen=True)
-class GivenTrajectory:
-    """A world that always unrolls the same features [H + 1, N, 3]: (reward, value, probability of going on)."""
-
-    features: Tensor
-
-    def imagine(
-        self,
-        start: LatentState,  # noqa: ARG002
-        policy: Policy,
-        *,
-        horizon: int,
-        generator: torch.Generator,  # noqa: ARG002
-    ) -> ImaginedTrajectory:
-        assert len(self.features) == horizon + 1
-        actions = [policy(self.features[row]) for row in range(horizon)]
-        return ImaginedTrajectory(self.features, torch.stack(actions))
-
-    def continuation(self, features: Tensor) -> Tensor:
-        return features[..., 2]
 
 
 class SecondFeature(nn.Module):

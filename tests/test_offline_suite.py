@@ -462,6 +462,18 @@ def test_tables_leave_baselines_out_of_the_contest(tmp_path: Path) -> None:
     assert (clone, bc) == ("| clone |  | 11 |", "| bc | 10 | 11 |")
 
 
+def test_what_a_model_knows_is_averaged_over_seeds(tmp_path: Path) -> None:
+    hand_made(tmp_path)
+    known = {"imagined_return": 120.0, "real_return": -7.25, "reward_error_h1": 0.01234, "probe_r2": 0.5}
+    for seed, error in enumerate((1.0, 2.0)):
+        figures = {**known, "reward_error_h5": error, "reward_error_h15": 1234.0}
+        Results(tmp_path).add(run_row("one", "ours", seed, **figures), [(2.0, 1)])
+    runs, _ = scores.read(tmp_path)
+    head, _, row = report.model_table(made_board(tmp_path), runs).splitlines()  # others have no model
+    assert head == "| task | method | imagined | real | reward error +1 | +5 | +15 | probe R² |"
+    assert row == "| one | ours | 120 | -7.25 | 0.012 | 1.5 | 1.2e+03 | 0.5 |"
+
+
 def test_a_table_does_not_mix_datasets(tmp_path: Path) -> None:
     hand_made(tmp_path)
     Results(tmp_path).add(run_row("one", "late", 0, dataset_digest="re-recorded"), [(1.0, 1)])

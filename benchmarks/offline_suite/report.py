@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 from tqdm import tqdm
 
 from benchmarks.offline_suite import figure
@@ -23,6 +24,14 @@ from dreamset.core.files import write_text
 
 OURS, BASELINE = "dreamset", "baseline"  # groups
 RIVALS = ("d3rlpy", "cloning")  # groups that our best method is compared with
+MODEL_FIGURES = {  # column of runs.csv -> significant digits and head
+    "imagined_return": (3, "imagined"),
+    "real_return": (3, "real"),
+    "reward_error_h1": (2, "reward error +1"),
+    "reward_error_h5": (2, "+5"),
+    "reward_error_h15": (2, "+15"),
+    "probe_r2": (3, "probe R²"),
+}
 TABLES, PICTURE = "offline_suite_results.md", "offline_suite_returns.png"
 
 
@@ -45,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             on_score=bar.update,
         )
     budgets = {str(task): float(rows["budget_cpu_seconds"].max()) for task, rows in runs.groupby("task")}
-    write_text(options.output / TABLES, markdown(shown, budgets, confidence=options.confidence))
+    write_text(options.output / TABLES, markdown(shown, runs, budgets, confidence=options.confidence))
     figure.draw(shown, options.output / PICTURE)
 
 
@@ -59,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def markdown(shown: Board, budgets: Mapping[str, float], *, confidence: float) -> str:
+def markdown(shown: Board, runs: pd.DataFrame, budgets: Mapping[str, float], *, confidence: float) -> str:
     """All tables in one text; ``budgets`` are the peers' CPU seconds by task."""
     parts = [
         f"Interquartile mean of the returns over seeds and episodes, {100 * confidence:.0f} % interval in brackets; "
@@ -69,6 +78,11 @@ def markdown(shown: Board, budgets: Mapping[str, float], *, confidence: float) -
         "rival) against the other groups: *above* where its interval lies above every interval of the group, *below* "
         "where one of the group's lies above it.",
         verdict_table(shown),
+        "What the models know, mean over seeds. Imagined: the return after the first 5 rows of the evaluation's "
+        "episodes, as the model expects it of its policy; real: as it was. Reward error: squared, after so many steps "
+        "without observations. Probe R²: of a linear probe from features to the true state. Rewards are in each task's "
+        "own units.",
+        model_table(shown, runs),
         "CPU seconds of training on one thread, mean over seeds. Of ours: world model, with its validation, and "
         "behaviour; a world model that several methods share counts in each of them.",
         cost_table(shown, budgets),
@@ -112,6 +126,19 @@ def _verdict(ours: Score, of_task: Sequence[Score], group: str) -> str:
         return ""
     first = best(rivals)
     return f"{compared(ours, rivals)} ({first.method} {first.estimate.value:.1f})"
+
+
+def model_table(shown: Board, runs: pd.DataFrame) -> str:
+    """What explains the scores of the methods that have a world model."""
+    rows = []
+    means = runs.groupby(["task", "method"])[list(MODEL_FIGURES)].mean()
+    for task in shown.tasks:
+        for score in shown.of_task(task):
+            figures = means.loc[(task, score.method)]
+            if figures.notna().all():
+                shown_figures = (f"{figures[name]:.{digits}g}" for name, (digits, _) in MODEL_FIGURES.items())
+                rows.append([task, score.method, *shown_figures])
+    return table(["task", "method", *(head for _, head in MODEL_FIGURES.values())], rows)
 
 
 def cost_table(shown: Board, budgets: Mapping[str, float]) -> str:

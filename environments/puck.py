@@ -1,9 +1,9 @@
-"""A puck that glides to a goal: thrust in two directions, walls, and another goal in every episode.
+"""A puck that glides to a goal: thrust in two directions, walls, and a goal that stays or moves between episodes.
 
 Like ``pendulum`` it needs neither download nor graphics driver: frames are drawn with NumPy.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -22,21 +22,22 @@ BOUNCE = 0.5  # share of the speed that a wall gives back; walls are at -1 and 1
 START = 0.9  # puck and goal begin within
 HALF_REWARD = 0.3  # distance from the goal at which the reward is a half
 
-VIEW = 1.25  # frames show so much in every direction
+VIEW = 1.4  # frames show so much in every direction
 VIDEO_SIZE = 128  # frames that no model sees
-PUCK = (0.2, np.array([0.13, 0.34, 0.68]))  # radius and colour
-GOAL = (0.25, np.array([0.98, 0.62, 0.2]))
+PUCK = (0.35, np.array([0.13, 0.34, 0.68]))  # radius and colour
+GOAL = (0.4, np.array([0.98, 0.62, 0.2]))
 
 
-def make(*, image_size: int | None, episode_steps: int = 100) -> Environment:
+def make(*, image_size: int | None, goal: Sequence[float] | None = None, episode_steps: int = 100) -> Environment:
     """Rewards from 0 (far) to 1 (at the goal) per step; actions are the thrust in both directions, from -1 to 1.
 
     Args:
         image_size: edge of the ``image`` observation in pixels, or None for the ``state`` vector (position, velocity,
             goal: two numbers each).
+        goal: its two coordinates from -1 to 1, or None for another place in every episode.
         episode_steps: steps per episode; the episode ends by truncation, never by termination.
     """
-    return TimeLimit(Puck(image_size), max_episode_steps=episode_steps)
+    return TimeLimit(Puck(image_size, goal), max_episode_steps=episode_steps)
 
 
 class Puck(gymnasium.Env[Observation, Action]):
@@ -45,8 +46,9 @@ class Puck(gymnasium.Env[Observation, Action]):
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / STEP)}  # noqa: RUF012 - Gymnasium's own form
     render_mode = "rgb_array"
 
-    def __init__(self, image_size: int | None) -> None:
+    def __init__(self, image_size: int | None, goal: Sequence[float] | None = None) -> None:
         self.image_size = image_size
+        self.fixed_goal = goal
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         farthest = np.repeat([1.0, THRUST / DRAG, 1.0], 2).astype(np.float32)  # drag allows no higher speed
         state = spaces.Box(-farthest, farthest, dtype=np.float32)
@@ -62,6 +64,8 @@ class Puck(gymnasium.Env[Observation, Action]):
         super().reset(seed=seed, options=options)
         self.position, self.goal = self.np_random.uniform(-START, START, (2, 2))
         self.velocity = np.zeros(2)
+        if self.fixed_goal is not None:
+            self.goal = np.asarray(self.fixed_goal, np.float64)
         return self._observe()
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:

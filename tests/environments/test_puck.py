@@ -81,9 +81,15 @@ def test_frames_show_where_puck_and_goal_are(position: tuple[float, float], goal
 def test_the_puck_lies_on_the_goal_and_discs_have_their_areas() -> None:
     alone = 255.0 - puck.drawn(np.array([0.1, 0.1]), np.array([9.0, 9.0]), size=64).astype(float)
     pixels = alone[..., 0].sum() / (255 * 0.87)
-    assert pixels * (2 * puck.VIEW / 64) ** 2 == pytest.approx(np.pi * 0.2**2, rel=0.01)
+    assert pixels * (2 * puck.VIEW / 64) ** 2 == pytest.approx(np.pi * 0.35**2, rel=0.01)
     both = puck.drawn(np.zeros(2), np.zeros(2), size=33)
     np.testing.assert_array_equal(both[16, 16], [33, 87, 173])
+
+
+def test_a_goal_that_is_given_stays() -> None:
+    environment = puck.make(image_size=None, goal=(0.5, -0.25))
+    goals = [environment.reset(seed=seed)[1]["state"][4:] for seed in (0, 1)]
+    np.testing.assert_array_equal(goals, [[0.5, -0.25]] * 2)
 
 
 def test_seeds_give_goals_and_starts_that_differ_and_repeat() -> None:

@@ -170,6 +170,17 @@ def test_thin_things_are_there_when_frames_are_drawn_large_and_reduced() -> None
     assert orange[1] >= 6
 
 
+def test_only_frames_that_are_not_plain_have_a_shadow() -> None:
+    pytest.importorskip("shimmy", reason='shimmy is not installed: pip install "dreamset[dmc]"')
+    plain, full = (
+        dm_control.make("walker", "walk", image_size=64, plain=plain).reset(seed=0)[0]["image"].astype(int)
+        for plain in (True, False)
+    )
+    darker = (plain - full).mean(axis=-1) > 15  # [64, 64]
+    assert darker[48:54].sum() > 15  # behind its feet
+    assert darker[54:].sum() == 0  # not in front of them
+
+
 @pytest.mark.parametrize("name", ["dmc_point_mass", "dmc_cheetah_run", "dmc_cartpole_pixels"])
 def test_the_recorded_datasets_compose_and_record(name: str) -> None:
     pytest.importorskip("shimmy", reason='shimmy is not installed: pip install "dreamset[dmc]"')

@@ -2,7 +2,11 @@
 
 import pytest
 
+from dreamset.behaviors.rewards import PenalizedReward
+from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec
+from dreamset.models.world_model import WorldModel
 from dreamset.pipeline.compose import Config, compose
+from dreamset.pipeline.runtime import build_part
 
 
 def composed(generation: str, *overrides: str) -> Config:
@@ -35,3 +39,30 @@ def test_another_behavior_may_be_learned_on_their_models(generation: str) -> Non
     assert config["choices"]["behavior"] == "cloning"
     assert set(config["behavior"]) == {"_target_", "actor"}
     assert config["behavior_training"]["updates"] == 3000
+
+
+@pytest.mark.parametrize("dataset", ["vd4rl_walker_walk", "vd4rl_cheetah_run"])
+def test_offline_dreamer_v2_has_the_numbers_of_its_published_code(dataset: str) -> None:
+    config = compose([f"dataset={dataset}", "dataset.source.path=somewhere", "preset=offline_dreamer_v2"])
+    environment, behavior = config["dataset"]["environment"], config["behavior"]
+    assert f"vd4rl_{environment['domain']}_{environment['task']}" == config["dataset"]["name"] == dataset
+    assert (environment["action_repeat"], environment["image_size"]) == (2, 64)
+    assert (behavior["horizon"], behavior["slow_critic"]["every"]) == (5, 100)
+    assert (behavior["discount"], behavior["lambda_"]) == (0.99, 0.95)
+    divergence = config["world_model"]["divergence"]
+    assert (divergence["alpha"], divergence["weight"], divergence["free_nats"]) == (0.8, 1.0, 1.0)
+    for training, rate in ((config["world_model_training"]["optimizer"], 3e-4), *_behavior_optimizers(config)):
+        assert training["lr"] == rate
+        assert training["lr"] * training["weight_decay"] == pytest.approx(1e-6, rel=1e-3)
+    reward = build_part(config["reward"])
+    assert isinstance(reward, PenalizedReward)
+    frames, action = ArraySpec((64, 64, 3), "uint8"), ActionSpec(6, discrete=False, low=(-1.0,) * 6, high=(1.0,) * 6)
+    spec = DataSpec(observations={"image": frames}, action=action, privileged={}, statistics={})
+    model: WorldModel = build_part(config["world_model"], spec)
+    assert model.ensemble is not None
+    assert model.feature_size == 200 + 32 * 32
+
+
+def _behavior_optimizers(config: Config) -> list[tuple[dict[str, float], float]]:
+    training = config["behavior_training"]
+    return [(training[name], 8e-5) for name in ("actor_optimizer", "critic_optimizer")]

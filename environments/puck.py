@@ -12,6 +12,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
 
+from dreamset.core.errors import UserError
 from dreamset.environments.rollouts import Policy
 from dreamset.environments.wrappers import Action, Environment, Observation
 
@@ -36,7 +37,12 @@ def make(*, image_size: int | None, goal: Sequence[float] | None = None, episode
             goal: two numbers each).
         goal: its two coordinates from -1 to 1, or None for another place in every episode.
         episode_steps: steps per episode; the episode ends by truncation, never by termination.
+
+    Raises:
+        UserError: if the goal is not on the table.
     """
+    if goal is not None and (len(goal) != 2 or max(map(abs, goal)) > 1):
+        raise UserError(f"dataset.environment.goal is {list(goal)}, allowed are two coordinates from -1 to 1, or null")
     return TimeLimit(Puck(image_size, goal), max_episode_steps=episode_steps)
 
 

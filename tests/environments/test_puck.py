@@ -5,6 +5,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from numpy.typing import NDArray
 
+from dreamset.core.errors import UserError
 from dreamset.environments import policies, puck
 from dreamset.environments.rollouts import PolicyFactory, RecordedEpisode, record_episode
 
@@ -90,6 +91,12 @@ def test_a_goal_that_is_given_stays() -> None:
     environment = puck.make(image_size=None, goal=(0.5, -0.25))
     goals = [environment.reset(seed=seed)[1]["state"][4:] for seed in (0, 1)]
     np.testing.assert_array_equal(goals, [[0.5, -0.25]] * 2)
+
+
+@pytest.mark.parametrize("goal", [(0.5,), (0.2, -1.1), (0.1, 0.2, 0.3)])
+def test_a_goal_beside_the_table_is_refused_by_key(goal: tuple[float, ...]) -> None:
+    with pytest.raises(UserError, match=r"dataset\.environment\.goal"):
+        puck.make(image_size=None, goal=goal)
 
 
 def test_seeds_give_goals_and_starts_that_differ_and_repeat() -> None:

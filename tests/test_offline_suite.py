@@ -309,8 +309,12 @@ def test_a_task_gets_the_methods_that_serve_its_actions(tmp_path: Path) -> None:
     assert names == {"pendulum_state/dataset-0", "pendulum_state/cloning-0", "pendulum_state/cloning-1"}
 
 
-def test_a_task_gets_the_methods_that_serve_its_observations() -> None:
+def test_a_task_gets_the_methods_that_serve_its_observations(tmp_path: Path) -> None:
     seen = replace(TASK, observations="images")
+    counting_store(tmp_path / "stores/pendulum_state")
+    found = plan.Plan(Suite({seen.name: seen}, METHODS), [0], tmp_path).trainings([seen], {})
+    names = {job.name for job in found if not job.name.startswith("world_models/")}
+    assert names == {f"pendulum_state/{name}-0" for name in ("dataset", "cloning", "iql")}
     served = {name for name, method in METHODS.items() if method.serves(seen, CONTINUOUS)}
     assert served == {"dataset", "cloning", "iql"}
     cloning = METHODS["cloning"]

@@ -149,8 +149,9 @@ class TaskPlan:
         """Whether this result is missing and makes sense."""
         if method.kind == Baseline(UNSEEDED) and seed != self.plan.seeds[0]:
             return False
-        there = finished.get((self.task.name, method.name, str(seed))) == method.settings_digest(self.task)
-        return method.serves(self.task, self._store.spec.action) and not there
+        if not method.serves(self.task, self._store.spec.action):
+            return False  # and may have no settings for it
+        return finished.get((self.task.name, method.name, str(seed))) != method.settings_digest(self.task)
 
     def jobs(self, method: Method, seed: int) -> list[Job]:
         """The method's own job and, if it has one that is not trained yet, its world model's."""

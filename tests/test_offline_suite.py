@@ -230,10 +230,7 @@ def pairs() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("task", "method"), pairs())
 def test_the_suite_composes(task: str, method: str, tmp_path: Path) -> None:
-    kind = OURS[method].kind
-    assert isinstance(kind, Ours)
-    overrides = [*kind.overrides(SUITE.tasks[task]), *SUITE.tasks[task].ours, *SUITE.tasks[task].tuned.get(method, ())]
-    config = plan.Plan(SUITE, [0], tmp_path).compose(SUITE.tasks[task], overrides)
+    config = plan.Plan(SUITE, [0], tmp_path).compose(SUITE.tasks[task], OURS[method].overrides(SUITE.tasks[task]))
     assert config["device"] == "cpu"
     assert config["paths"]["stores"] == str(tmp_path / "stores")
 
@@ -258,6 +255,9 @@ METHODS = {
         SUITE.methods["iql"],
     )
 }
+
+
+V1 = ("v1", "v1_contrastive")
 
 
 def planned(tmp_path: Path, finished: Mapping[Any, str], *, action: ActionSpec = CONTINUOUS) -> dict[str, Job]:
@@ -307,6 +307,19 @@ def test_a_task_gets_the_methods_that_serve_its_actions(tmp_path: Path) -> None:
     found = planned(tmp_path, {}, action=DISCRETE)
     names = {name for name in found if not name.startswith("world_models/")}
     assert names == {"pendulum_state/dataset-0", "pendulum_state/cloning-0", "pendulum_state/cloning-1"}
+
+
+def test_what_a_task_asks_for_reaches_the_jobs_and_what_is_tuned_its_own_method_alone(tmp_path: Path) -> None:
+    counting_store(tmp_path / "stores/pendulum_state")
+    tuned = {"v1": ("imagination.discount=0.5",)}
+    task = replace(TASK, ours=("imagination.horizon=3",), tuned=tuned)
+    found = plan.Plan(Suite({task.name: task}, METHODS), [0], tmp_path).trainings([task], {})
+    learned = {job.name: job.work["learn"]["behavior"] for job in found if "learn" in job.work}
+    used = {name: learned[f"pendulum_state/{name}-0"] for name in V1}
+    assert [used[name]["horizon"] for name in V1] == [3, 3]
+    assert [used[name]["discount"] for name in V1] == [0.5, 0.99]
+    changed = {name for name, method in METHODS.items() if method.settings_digest(TASK) != method.settings_digest(task)}
+    assert changed == {"cloning", *V1}
 
 
 def test_a_task_gets_the_methods_that_serve_its_observations(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ class TaskPlan:
         """The method's own job and, if it has one that is not trained yet, its world model's."""
         name = f"{self.task.name}/{method.name}-{seed}"
         if isinstance(method.kind, Ours):
-            return self._ours(name, method, method.kind, seed)
+            return self._ours(name, method, seed)
         row = self._row(method, seed)
         if isinstance(method.kind, Peer):
             budget = {"budget": self.task.budget, "max_updates": self.task.max_updates}
@@ -165,8 +165,8 @@ class TaskPlan:
             return [Job(name, {"kind": "peer", "classes": dict(method.kind.classes), **budget, **common})]
         return [baseline_job(name, method.kind.name, self._config, row, store=self._store)]
 
-    def _ours(self, name: str, method: Method, kind: Ours, seed: int) -> list[Job]:
-        chosen = [*kind.overrides(self.task), *self.task.ours, *self.task.tuned.get(method.name, ())]
+    def _ours(self, name: str, method: Method, seed: int) -> list[Job]:
+        chosen = method.overrides(self.task)
         config = {**self.plan.compose(self.task, chosen), "seed": seed}
         row = self._row(method, seed) | {"overrides": " ".join([*self.task.overrides, *chosen])}
         return own_jobs(name, config, row, store=self._store, work=self.plan.work)

@@ -53,7 +53,7 @@ class Ours:
         return tuple(kind for kind in OBSERVATIONS if getattr(self, kind) is not None)
 
     def overrides(self, task: Task) -> tuple[str, ...]:
-        """What the method asks for on such a task."""
+        """What the method asks for on such observations."""
         parts = self._parts(task)
         return (*parts.world_model, *parts.behavior)
 
@@ -109,6 +109,11 @@ class Method:
         """Whether it can learn a task with such observations and actions."""
         actions = "discrete" if action.discrete else "continuous"
         return actions in self.kind.actions and task.observations in self.kind.observations
+
+    def overrides(self, task: Task) -> tuple[str, ...]:
+        """What one of our methods, and nobody else's, asks for on such a task."""
+        assert isinstance(self.kind, Ours)
+        return (*self.kind.overrides(task), *task.ours, *task.tuned.get(self.name, ()))
 
     def settings_digest(self, task: Task) -> str:
         """Changes with the entries of the suite, so that results made with others are known."""

@@ -105,6 +105,16 @@ def test_seeds_give_goals_and_starts_that_differ_and_repeat() -> None:
     np.testing.assert_array_equal(states[0], states[2])
 
 
+def test_the_scripted_policy_does_not_overshoot_a_goal_nearby() -> None:
+    environment = table((0.3, -0.1), goal=(0.1, 0.0))
+    state = environment.step(np.zeros(2, np.float32))[4]["state"]
+    for _ in range(40):
+        state = environment.step(puck.glide(state))[4]["state"]
+        assert state[0] > 0.1 - 1e-3
+        assert state[1] < 1e-3
+    assert state[:4] == pytest.approx([0.1, 0.0, 0.0, 0.0], abs=0.01)
+
+
 def test_the_scripted_policy_rests_on_the_goal_and_beats_random_thrust() -> None:
     scripted = [play(puck.scripted, seed) for seed in range(5)]
     random = [play(policies.random, seed).total_reward for seed in range(5)]

@@ -245,6 +245,18 @@ def test_a_key_that_nothing_reads_is_refused(tmp_path: Path) -> None:
         SUITE.choose(["nonsense"], None)
 
 
+def test_a_list_within_a_list_stands_for_its_items(tmp_path: Path) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text(
+        "common: []\ntasks: {}\nmethods:\n"
+        "  a: {group: dreamset, vectors: {world_model: &a [x=1, y=2], behavior: []}}\n"
+        "  b: {group: dreamset, vectors: {world_model: [[*a, z=3], w=4], behavior: []}}"
+    )
+    kind = Suite.read(path).methods["b"].kind
+    assert isinstance(kind, Ours)
+    assert kind.vectors == Parts(("x=1", "y=2", "z=3", "w=4"), ())
+
+
 METHODS = {
     method.name: method
     for method in (

@@ -16,29 +16,30 @@ GROUP_COLORS = {"dreamset": COLORS[0], "d3rlpy": COLORS[1], "cloning": COLORS[2]
 
 
 def draw(shown: Board, path: Path) -> None:
-    """Horizontal intervals of the interquartile mean, methods from top to bottom in the same order everywhere."""
-    tasks, methods = shown.tasks, shown.methods
-    columns = min(COLUMNS, len(tasks))
-    rows = -(-len(tasks) // columns)
+    """Horizontal intervals of the interquartile mean: of each task its own methods, from top to bottom in one order."""
+    scores = [shown.of_task(task) for task in shown.tasks]
+    columns = min(COLUMNS, len(scores))
+    lines = [max(map(len, scores[first : first + columns])) for first in range(0, len(scores), columns)]
+    heights = [0.9 + 0.21 * count for count in lines]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(1.6 + 3.2 * columns, rows * (0.9 + 0.21 * len(methods)) + 0.3), layout="constrained")
-        panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
-        for axes, task in zip(panels.flat, tasks, strict=False):
-            _panel(axes, shown.of_task(task), methods, task)
-        for axes in panels.flat[len(tasks) :]:
-            axes.set_visible(False)
+        figure = Figure(figsize=(4.2 * columns, sum(heights) + 0.3), layout="constrained")
+        panels = figure.subplots(len(lines), columns, squeeze=False, height_ratios=heights)
+        for number, axes in enumerate(panels.flat):
+            axes.set_visible(number < len(scores))
+            if number < len(scores):
+                _panel(axes, scores[number], shown.tasks[number], lines[number // columns])
         _legend(figure, {score.group for score in shown.scores.values()})
         # without the metadata equal figures are equal files
         save_with(path, lambda beside: figure.savefig(beside, dpi=120, metadata={"Software": None}))
 
 
-def _panel(axes: Axes, scores: Sequence[Score], methods: Sequence[str], task: str) -> None:
-    for score in scores:
-        place, color = methods.index(score.method), GROUP_COLORS.get(score.group, "black")
+def _panel(axes: Axes, scores: Sequence[Score], task: str, lines: int) -> None:
+    for place, score in enumerate(scores):
+        color = GROUP_COLORS.get(score.group, "black")
         axes.plot([score.estimate.low, score.estimate.high], [place, place], color=color, linewidth=4, alpha=0.4)
         axes.plot(score.estimate.value, place, "o", color=color, markersize=5)
-    axes.set_yticks(range(len(methods)), methods)
-    axes.set_ylim(len(methods) - 0.5, -0.5)  # shared, so that it must not be inverted once per panel
+    axes.set_yticks(range(len(scores)), [score.method for score in scores])
+    axes.set_ylim(lines - 0.5, -0.5)  # all panels of a row alike, so that lines are equally far apart
     axes.set(title=task, xlabel="return")
 
 

@@ -1,6 +1,6 @@
 """What the suite consists of: tasks and methods, as ``suite.yaml`` lists them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -171,7 +171,13 @@ def _method(name: str, *, group: str, **given: Any) -> Method:
 def _hashable(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _hashable(item) for key, item in value.items()}
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(_flat(value)) if isinstance(value, list) else value
+
+
+def _flat(values: list[Any]) -> Iterator[Any]:
+    """A list within a list stands for its items, so that an anchored one can be taken and added to."""
+    for value in values:
+        yield from _flat(value) if isinstance(value, list) else (value,)
 
 
 def chosen(kind: str, all_: Mapping[str, Any], names: Sequence[str] | None) -> Mapping[str, Any]:

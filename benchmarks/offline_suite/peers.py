@@ -24,7 +24,6 @@ from dreamset.core.spec import DataSpec
 from dreamset.datasets import Store
 
 STACKED_FRAMES = 3
-CHECK_EVERY = 100  # updates between looks at the clock
 SMALLEST_DEFAULT = 36  # pixels of a frame's edge below which the default encoder's last convolution has no room
 SMALL_FILTERS = [[32, 4, 2], [64, 4, 2], [64, 3, 1]]  # channels, kernel, stride: the default with smaller first steps
 
@@ -95,11 +94,10 @@ def train(algorithm: Any, data: d3rlpy.dataset.ReplayBuffer, *, budget: float, m
     updates, seconds = 0, 0.0
     with tqdm(total=max_updates, desc=type(algorithm).__name__, mininterval=10) as bar:
         while updates < max_updates and seconds < budget:
-            for _ in range(CHECK_EVERY):
-                algorithm.update(data.sample_transition_batch(algorithm.batch_size))
-            updates += CHECK_EVERY
+            algorithm.update(data.sample_transition_batch(algorithm.batch_size))
+            updates += 1
             seconds = time.process_time() - began
-            bar.update(CHECK_EVERY)
+            bar.update()
     return updates, seconds
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are not installed
 
-from benchmarks.offline_suite import baselines, jobs, plan, report, run, scores, transitions
+from benchmarks.offline_suite import baselines, figure, jobs, plan, report, run, scores, transitions
 from benchmarks.offline_suite.jobs import ROOT, Job, Scheduler
 from benchmarks.offline_suite.ours import COST
 from benchmarks.offline_suite.results import Results
@@ -513,6 +513,30 @@ def test_the_report_is_written(tmp_path: Path) -> None:
     report.main(["--results", str(tmp_path), "--output", str(tmp_path / "docs"), "--resamples", "20"])
     assert (tmp_path / "docs" / report.TABLES).read_text().count("| method | one | two |") == 2
     assert (tmp_path / "docs" / report.PICTURE).read_bytes().startswith(b"\x89PNG")
+
+
+def test_each_panel_lists_its_own_methods_and_puts_every_score_beside_its_name(tmp_path: Path) -> None:
+    hand_made(tmp_path)
+    shown = made_board(tmp_path)
+    panels = figure.picture(shown).axes
+    assert [panel.get_title() for panel in panels] == ["two", "one"]
+    names = [[label.get_text() for label in panel.get_yticklabels()] for panel in panels]
+    assert names == [["ours", "bc"], ["dataset", "ours", "worse", "clone", "bc"]]
+    for panel, listed in zip(panels, names, strict=True):
+        points = {listed[int(line.get_ydata()[0])]: line.get_xdata()[0] for line in panel.lines[1::2]}
+        ends = {listed[int(line.get_ydata()[0])]: tuple(line.get_xdata()) for line in panel.lines[::2]}
+        estimates = {name: shown.scores[panel.get_title(), name].estimate for name in listed}
+        assert points == {name: estimate.value for name, estimate in estimates.items()}
+        assert ends == {name: (estimate.low, estimate.high) for name, estimate in estimates.items()}
+        assert panel.get_ylim() == (4.5, -0.5)  # alike in a row of panels, the first method on top
+
+
+def test_a_row_of_panels_that_is_not_full_leaves_no_empty_ones(tmp_path: Path) -> None:
+    for task in ("a", "b", "c", "d"):
+        Results(tmp_path).add(run_row(task, "ours", 0, dataset_digest=task), [(1.0, 1)])
+    runs, episodes = scores.read(tmp_path)
+    shown = scores.board(runs, episodes, tasks=[], methods=[], confidence=0.95, resamples=10)
+    assert [panel.get_title() for panel in figure.picture(shown).axes] == ["a", "b", "c", "d"]
 
 
 def test_the_baseline_of_the_data_is_the_training_split(tmp_path: Path) -> None:

@@ -16,21 +16,26 @@ GROUP_COLORS = {"dreamset": COLORS[0], "d3rlpy": COLORS[1], "cloning": COLORS[2]
 
 
 def draw(shown: Board, path: Path) -> None:
+    """Writes the picture; without the metadata equal figures are equal files."""
+    with mpl.rc_context(STYLE):
+        figure = picture(shown)
+        save_with(path, lambda beside: figure.savefig(beside, dpi=120, metadata={"Software": None}))
+
+
+def picture(shown: Board) -> Figure:
     """Horizontal intervals of the interquartile mean: of each task its own methods, from top to bottom in one order."""
     scores = [shown.of_task(task) for task in shown.tasks]
     columns = min(COLUMNS, len(scores))
     lines = [max(map(len, scores[first : first + columns])) for first in range(0, len(scores), columns)]
     heights = [0.9 + 0.21 * count for count in lines]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.2 * columns, sum(heights) + 0.3), layout="constrained")
-        panels = figure.subplots(len(lines), columns, squeeze=False, height_ratios=heights)
-        for number, axes in enumerate(panels.flat):
-            axes.set_visible(number < len(scores))
-            if number < len(scores):
-                _panel(axes, scores[number], shown.tasks[number], lines[number // columns])
-        _legend(figure, {score.group for score in shown.scores.values()})
-        # without the metadata equal figures are equal files
-        save_with(path, lambda beside: figure.savefig(beside, dpi=120, metadata={"Software": None}))
+    figure = Figure(figsize=(4.2 * columns, sum(heights) + 0.3), layout="constrained")
+    panels = figure.subplots(len(lines), columns, squeeze=False, height_ratios=heights).flat
+    for number, (task, of_task) in enumerate(zip(shown.tasks, scores, strict=True)):
+        _panel(panels[number], of_task, task, lines[number // columns])
+    for unused in panels[len(scores) :]:
+        unused.remove()
+    _legend(figure, {score.group for score in shown.scores.values()})
+    return figure
 
 
 def _panel(axes: Axes, scores: Sequence[Score], task: str, lines: int) -> None:

@@ -90,6 +90,11 @@ def test_it_collects_learns_and_evaluates_as_often_as_it_says(unbroken: Path) ->
     assert (unbroken / "curve.png").stat().st_size > 1000
 
 
+def test_the_last_policy_is_evaluated_even_if_no_evaluation_is_due(learned: Configure) -> None:
+    finetune.run(learned("finetuning.evaluate_every=1000"))
+    assert pd.read_csv(OUTPUT / "curve.csv")["environment_steps"].tolist() == [0, 400]
+
+
 def test_the_curve_begins_with_what_evaluate_says_of_the_offline_policy(
     unbroken: Path, learned: Configure, configure: Configure
 ) -> None:

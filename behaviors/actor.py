@@ -116,9 +116,9 @@ class BoundedNormalActor(nn.Module):
 
 
 class OneHotActor(nn.Module):
-    """A choice among A: softmax of the last layer, mixed with ``unimix`` of the uniform choice (Dreamer v2 and v3).
+    """A choice among A: softmax of the last layer, mixed with ``unimix`` of the uniform choice (all generations).
 
-    v2 has no mix; v3's 1 % keeps the likelihood of every choice finite.
+    v1 and v2 have no mix; v3's 1 % keeps the likelihood of every choice finite.
     """
 
     def __init__(

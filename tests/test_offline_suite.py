@@ -260,8 +260,8 @@ METHODS = {
     for method in (
         Method("dataset", "baseline", Baseline("recorded")),
         Method("cloning", "cloning", Ours(Parts((), ("behavior=cloning",)), images=Parts((), ()))),
-        Method("v1", "dreamset", Ours(Parts((), ()), actions=("continuous",))),
-        Method("v1_contrastive", "dreamset", Ours(Parts(("objective=contrastive",), ()), actions=("continuous",))),
+        Method("v1", "dreamset", Ours(Parts((), ()))),
+        Method("v1_contrastive", "dreamset", Ours(Parts(("objective=contrastive",), ()))),
         SUITE.methods["iql"],
     )
 }
@@ -315,8 +315,8 @@ def test_a_budget_concerns_the_peers_alone() -> None:
 
 def test_a_task_gets_the_methods_that_serve_its_actions(tmp_path: Path) -> None:
     found = planned(tmp_path, {}, action=DISCRETE)
-    names = {name for name in found if not name.startswith("world_models/")}
-    assert names == {"pendulum_state/dataset-0", "pendulum_state/cloning-0", "pendulum_state/cloning-1"}
+    ours = {f"pendulum_state/{name}-{seed}" for name in ("cloning", *V1) for seed in (0, 1)}
+    assert {name for name in found if not name.startswith("world_models/")} == {"pendulum_state/dataset-0", *ours}
 
 
 def test_what_a_task_asks_for_reaches_the_jobs_and_what_is_tuned_its_own_method_alone(tmp_path: Path) -> None:

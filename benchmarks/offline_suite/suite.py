@@ -45,7 +45,11 @@ class Ours:
 
     vectors: Parts | None = None
     images: Parts | None = None
-    actions: tuple[str, ...] = ACTIONS
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """Kinds of actions that it serves."""
+        return ACTIONS
 
     @property
     def observations(self) -> tuple[str, ...]:

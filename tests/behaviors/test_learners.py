@@ -11,7 +11,6 @@ import torch
 from dreamset.behaviors.base import Learner
 from dreamset.behaviors.policy import LatentPolicy
 from dreamset.behaviors.rewards import PredictedReward
-from dreamset.core.errors import UserError
 from dreamset.core.records import SequenceBatch
 from dreamset.core.spec import ActionSpec, DataSpec
 from dreamset.models.world_model import WorldModel
@@ -22,7 +21,7 @@ from tests.builders import seeded, tiny_batch, tiny_config, tiny_model, tiny_spe
 
 CHOICE = ActionSpec(4, discrete=True, low=(0.0,) * 4, high=(1.0,) * 4)
 NAMES = sorted(path.stem for path in (Path(__file__).parents[2] / "configs/behavior").glob("*.yaml"))
-CASES = [(name, discrete) for name in NAMES for discrete in (False, True) if not (name == "dreamer_v1" and discrete)]
+CASES = [(name, discrete) for name in NAMES for discrete in (False, True)]
 
 
 def data(discrete: bool, seed: int = 0) -> tuple[DataSpec, SequenceBatch]:
@@ -133,7 +132,7 @@ def test_cloning_can_hold_an_actor_critic_near_the_data(name: str) -> None:
     assert likelihood(10.0) > 0.8 > likelihood(0.0)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "dreamer_v1"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_policy_over_choices_acts_with_the_likeliest_one_as_a_one_hot_row(name: str) -> None:
     trainer = trainer_of(name, discrete=True)
     trainer.step(data(discrete=True)[1])
@@ -157,8 +156,3 @@ def test_of_the_generations_the_third_alone_teaches_its_critic_on_recorded_rows(
     }
     assert {name for name, on in teaching.items() if on} == {"dreamer_v3"}
     assert tiny_config("behavior=dreamer_v3")["behavior"]["replay_critic_weight"] == 0.3
-
-
-def test_dreamer_v1_still_says_what_it_needs() -> None:
-    with pytest.raises(UserError, match="choice among 4"):
-        trainer_of("dreamer_v1", discrete=True)

@@ -19,7 +19,7 @@ class PriorEnsemble(nn.Module):
     """K further priors p_k(z_t | h_t), built as the dynamics' own and each trained on data of its own.
 
     Every member minimises KL(sg q(z_t) || p_k(z_t | sg h_t)) on its bootstrap sample of the rows; nothing else of the
-    world model feels it, so a model learns the same with an ensemble as without, up to the clipping of gradients.
+    world model feels it, so a model starts and learns the same with an ensemble as without.
 
     Offline DreamerV2 (Lu et al. 2023, section 4) lets the members be the only prior and trains a random one per update.
     Here imagination follows the prior that saw all data, and the members only judge where it led.
@@ -33,7 +33,8 @@ class PriorEnsemble(nn.Module):
 
     def __init__(self, dynamics: RSSM, *, members: int = 7, share: float = 0.632, block: int = 50) -> None:
         super().__init__()
-        self.members = nn.ModuleList(dynamics.new_prior() for _ in range(members))
+        with torch.random.fork_rng(devices=[]):  # what is built afterwards starts as it would without an ensemble
+            self.members = nn.ModuleList(dynamics.new_prior() for _ in range(members))
         self.share = share
         self.block = block
 

@@ -1,6 +1,6 @@
 """One optimiser step of the world model and one of the behaviour, with everything that a resume needs."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,7 +41,12 @@ class WorldModelTrainer:
         self.objective = objective
         groups = parts.learning_groups(model, objective, factors or {})
         self.objective_learns = parts.learns(parts.OBJECTIVE, factors or {})
-        self.parameters: list[Tensor] = [parameter for group in groups for parameter in group.parameters]
+        learning = [parameter for group in groups for parameter in group.parameters]
+        members = set() if model.ensemble is None else set(model.ensemble.parameters())
+        self.networks = {  # clipped apart, so that a model is the same with an ensemble as without
+            "world_model": [parameter for parameter in learning if parameter not in members],
+            "ensemble": [parameter for parameter in learning if parameter in members],
+        }
         self.optimizer = parts.build_optimizer(optimizer, groups)
         self.scheduler = None if scheduler is None else parts.build_scheduler(scheduler, self.optimizer, groups)
         self.clipping = choose_clipping(clip_norm, clipping)
@@ -81,19 +86,19 @@ class WorldModelTrainer:
         return losses | added, rollout
 
     def step(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """One update; returns the unweighted mean of every loss, the total and the gradient's norm before clipping.
+        """One update; returns the unweighted mean of every loss, the total and the gradients' norms before clipping.
 
         The total is of the losses that move anything: those of frozen parts are constants.
         """
         losses, _ = self.losses(batch)
         total = total_loss({name: loss for name, loss in losses.items() if loss.value.requires_grad})
-        norm = apply_gradients(self.optimizer, self.parameters, total, clipping=self.clipping)
+        norms = apply_gradients(self.optimizer, self.networks, total, clipping=self.clipping)
         if self.scheduler is not None:
             self.scheduler.step()
         if self.objective_learns:
             self.objective.after_update(self.model)
         metrics = {f"loss/{name}": loss.value.detach().mean() for name, loss in losses.items()}
-        return metrics | {"loss/total": total.detach(), "gradient_norm/world_model": norm}
+        return metrics | {"loss/total": total.detach()} | norms
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, optimiser, schedule and generator."""
@@ -172,14 +177,14 @@ class BehaviorTrainer:
         with frozen(self.model):
             experience = Experience.of(self.model, batch, self.generator)
             learned = self.behavior.losses_on(experience, self.model, self.reward, self.generator)
-            norms = {
-                name: apply_gradients(self.optimizers[name], self.parameters[name], loss, clipping=self.clipping)
-                for name, loss in learned.losses.items()
-                if name not in held
-            }
+            norms: dict[str, Tensor] = {}
+            for name, loss in learned.losses.items():
+                if name not in held:
+                    network = {name: self.parameters[name]}
+                    norms |= apply_gradients(self.optimizers[name], network, loss, clipping=self.clipping)
         self.behavior.after_update()
         losses = {f"loss/{name}": loss.detach() for name, loss in learned.losses.items()}
-        return losses | dict(learned.figures) | {f"gradient_norm/{name}": norm for name, norm in norms.items()}
+        return losses | dict(learned.figures) | norms
 
     def state_dict(self) -> dict[str, Any]:
         """Networks and what else the learner and the reward remember, optimisers and generator."""
@@ -251,16 +256,20 @@ def frozen(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def apply_gradients(optimizer: Optimizer, parameters: list[Tensor], loss: Tensor, *, clipping: Clipping) -> Tensor:
-    """One step down ``loss``; returns the gradient's norm before clipping.
+def apply_gradients(
+    optimizer: Optimizer, networks: Mapping[str, Sequence[Tensor]], loss: Tensor, *, clipping: Clipping
+) -> dict[str, Tensor]:
+    """One step down ``loss``, every network's gradient clipped by itself; returns ``gradient_norm/NETWORK`` before.
+
+    A network without parameters is left out.
 
     Raises:
-        FloatingPointError: if the gradient is not finite; nothing has been changed then.
+        FloatingPointError: if a gradient is not finite; nothing has been changed then.
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    norm = clipping(parameters)
-    if not torch.isfinite(norm):
+    norms = {f"gradient_norm/{name}": clipping(parameters) for name, parameters in networks.items() if parameters}
+    if not torch.stack(list(norms.values())).isfinite().all():
         raise FloatingPointError(f"the gradient is not finite (loss {loss.item():g}); lower the learning rate")
     optimizer.step()
-    return norm
+    return norms

@@ -20,7 +20,7 @@ from dreamset.pipeline.optimizers import AdaptiveClipping, Clipping, GlobalNorm,
 from dreamset.pipeline.parts import PARTS, factor_of, learns
 from dreamset.pipeline.runtime import build_part
 from dreamset.pipeline.trainers import OptimizerFactory, WorldModelTrainer
-from tests.builders import seeded, tiny_batch, tiny_config, tiny_model
+from tests.builders import seeded, tiny_batch, tiny_config, tiny_model, tiny_spec
 
 GENERATION = (
     *("world_model=dreamer_v2", "world_model/ensemble=priors", "decoder=dreamer_v2"),
@@ -242,3 +242,30 @@ def test_every_adaptation_is_made_of_parts(name: str) -> None:
     assert set(PARTS) <= factors.keys()
     trainer(factors).step(tiny_batch())
     assert learns("dynamics", factors) == (name != "heads_only")
+
+
+@pytest.mark.parametrize("generation", ["dreamer_v1", "dreamer_v2", "dreamer_v3"])
+def test_a_world_model_starts_and_learns_the_same_with_an_ensemble_as_without(generation: str) -> None:
+    spec = tiny_spec()
+
+    def learned(*overrides: str) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+        config = tiny_config(f"world_model={generation}", *overrides)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = build_part(config["world_model"], spec)
+            objective = build_part(config["objective"], model)
+        learner = WorldModelTrainer(
+            model, objective, optimizer=OPTIMIZERS["adam"], clipping=GlobalNorm(1e-3), generator=seeded()
+        )
+        figures = [learner.step(tiny_batch(seed=seed)) for seed in range(3)]
+        return weights(learner), figures
+
+    plain, without = learned()
+    watched, beside = learned("world_model/ensemble=priors")
+    assert plain.keys() == {name for name in watched if not name.startswith("ensemble.")}
+    for name, value in plain.items():
+        assert torch.equal(value, watched[name]), name
+    for figures, others in zip(without, beside, strict=True):
+        assert figures.keys() == others.keys() - {"loss/ensemble", "gradient_norm/ensemble"}
+        assert figures["gradient_norm/world_model"] == others["gradient_norm/world_model"] > 1e-3
+        assert others["gradient_norm/ensemble"] > 0

@@ -588,6 +588,19 @@ def test_the_suite_runs_from_recording_to_results_and_goes_on_where_it_stopped(
     assert "offline suite" not in capsys.readouterr().err  # nothing was left to do
 
 
+def test_peers_that_are_not_installed_are_missed_only_where_they_are_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "find_spec", lambda _: None)
+    jobs = planned(tmp_path, {})
+    suite = Suite({TASK.name: TASK}, METHODS)
+    with pytest.raises(UserError, match=r"d3rlpy is not installed; .*: --methods dataset cloning v1 v1_contrastive$"):
+        run.require_peers(suite, list(jobs.values()))
+    run.require_peers(suite, [job for name, job in jobs.items() if "iql" not in name])
+    monkeypatch.setattr(run, "find_spec", lambda name: name)
+    run.require_peers(suite, list(jobs.values()))
+
+
 def test_the_documentation_shows_the_committed_numbers() -> None:
     runs, episodes = scores.read(RESULTS)
     table = (ROOT / "docs" / report.TABLES).read_text()

@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 from benchmarks.offline_suite.jobs import ROOT, Job, Scheduler
 from benchmarks.offline_suite.plan import Plan
 from benchmarks.offline_suite.results import Results
-from benchmarks.offline_suite.suite import SUITE, Suite
+from benchmarks.offline_suite.suite import SUITE, Peer, Suite
 from dreamset.core.errors import UserError
 
 RESULTS = Path(__file__).parent / "results"
@@ -78,8 +79,24 @@ def run(options: Any) -> dict[str, str]:
     )
     run_jobs(scheduler, plan.preparations(), "datasets")
     ready = [task for task in suite.tasks.values() if plan.is_prepared(task)]
-    run_jobs(scheduler, plan.trainings(ready, results.finished()), "offline suite")
+    trainings = plan.trainings(ready, results.finished())
+    require_peers(suite, trainings)
+    run_jobs(scheduler, trainings, "offline suite")
     return scheduler.failures
+
+
+def require_peers(suite: Suite, jobs: Sequence[Job]) -> None:
+    """Peers are nobody's dependency: whoever wants their results installs them.
+
+    Raises:
+        UserError: if they are wanted and not there.
+    """
+    if find_spec("d3rlpy") is None and any(job.work["kind"] == "peer" for job in jobs):
+        others = [name for name, method in suite.methods.items() if not isinstance(method.kind, Peer)]
+        raise UserError(
+            "d3rlpy is not installed; install it as docs/offline_suite.md says, or leave its methods out"
+            + (f": --methods {' '.join(others)}" if others else "")
+        )
 
 
 def run_jobs(scheduler: Scheduler, jobs: Sequence[Job], description: str) -> None:

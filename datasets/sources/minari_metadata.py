@@ -87,7 +87,10 @@ def load_metadata(path: Path) -> MinariMetadata:
 
 def _data_folder(path: Path) -> Path:
     if not path.is_dir():
-        raise UserError(f"{path}: no such folder; give the folder of a Minari dataset, the one that holds 'data'")
+        raise UserError(
+            f"{path}: no such folder; run the collect stage first if that records or downloads it, otherwise give the "
+            "folder of a Minari dataset, the one that holds 'data'"
+        )
     return path / "data" if (path / "data").is_dir() else path
 
 

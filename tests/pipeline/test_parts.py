@@ -127,6 +127,25 @@ def test_a_schedule_multiplies_the_rate_of_every_part() -> None:
         assert rates == pytest.approx([0.005 * left, 0.01 * left])
 
 
+def test_what_is_configured_is_what_trains() -> None:
+    settings = tiny_config(*GENERATION)["world_model_training"]
+    model, objective = networks()
+    learner = WorldModelTrainer.configured(
+        settings, model, objective, generator=seeded(), factors={"dynamics": 0.5, "reward_head": 0.0}
+    )
+    rate = settings["optimizer"]["lr"]
+    assert [group["lr"] for group in learner.optimizer.param_groups] == pytest.approx([rate, rate / 2])
+    before = weights(learner)
+    for _ in range(6):
+        learner.step(tiny_batch())
+    assert [group["lr"] for group in learner.optimizer.param_groups] == pytest.approx([rate / 10, rate / 20])
+    after = weights(learner)
+    moved = {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])}
+    assert moved == set(PARTS) - {"reward_head"}
+    assert isinstance(learner.clipping, GlobalNorm)
+    assert learner.clipping.limit == settings["clip_norm"]
+
+
 @pytest.mark.parametrize(
     "schedule",
     [partial(OneCycleLR, max_lr=0.1, total_steps=9), partial(CyclicLR, base_lr=0.1, max_lr=0.2, cycle_momentum=False)],

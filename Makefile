@@ -20,8 +20,9 @@ repro: .venv/.installed ## run the whole pipeline, or what has changed since (ch
 	@dvc repro
 	@echo "compared: runs/comparison/comparison.md, comparison.png; curves: make ui"
 
+# in two processes; the tests of a file stay together, as they share what they prepare
 test: .venv/.installed ## run all tests
-	@OMP_NUM_THREADS=1 pytest
+	@OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/.installed ## style and types
 	@ruff check .

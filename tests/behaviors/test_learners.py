@@ -119,7 +119,7 @@ def test_the_slow_critic_is_told_of_every_update() -> None:
     assert all(not torch.equal(value, before[key]) for key, value in third.behavior.slow_critic.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["dreamer_v2", "dreamer_v3"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "cloning"])
 def test_cloning_can_hold_an_actor_critic_near_the_data(name: str) -> None:
     def likelihood(weight: float) -> float:
         trainer = trainer_of(name, discrete=True, weight=weight)

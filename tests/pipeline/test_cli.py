@@ -72,6 +72,8 @@ def test_an_interrupt_ends_in_one_line_and_the_next_run_goes_on(configure: Confi
     config = configure("train_world_model", "world_model_training.updates=1000000", "validation.every=1000000")
     Path("stage.yaml").write_text(yaml.safe_dump(config))
     code = (
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # tests in the background are started without it
         "from dreamset.pipeline import checkpoint, cli\n"
         "checkpoint.SECONDS = 0\n"
         "cli.main(['train-world-model', '--resolved', 'stage.yaml'])"

@@ -14,7 +14,7 @@ from dreamset.behaviors.action_distributions import BoundedNormal
 from dreamset.behaviors.actor import ActorFactory, BoundedNormalActor, OneHotActor, TruncatedNormalActor
 from dreamset.behaviors.actor_critic import BehaviorLosses, ImaginationActorCritic
 from dreamset.behaviors.actor_loss import ActorLoss
-from dreamset.behaviors.critics import EMACritic, HardUpdate
+from dreamset.behaviors.critics import EMACritic, HardUpdate, NoSlowCritic
 from dreamset.behaviors.gradients import DynamicsBackpropagation, Mixture, Reinforce
 from dreamset.behaviors.normalizers import PercentileEMA
 from dreamset.core.records import ImaginedTrajectory, LatentState
@@ -231,6 +231,7 @@ def test_imagination_keeps_a_graph_only_where_the_estimator_needs_it(gradient: R
 
 SMALL = {"hidden": 24, "layers": 1}
 ACTORS: dict[tuple[str, bool], ActorFactory] = {
+    ("v1", True): partial(OneHotActor, **SMALL),
     ("v2", False): partial(TruncatedNormalActor, **SMALL),
     ("v2", True): partial(OneHotActor, **SMALL),
     ("v3", False): partial(BoundedNormalActor, output_scale=0.01, **SMALL),
@@ -239,12 +240,14 @@ ACTORS: dict[tuple[str, bool], ActorFactory] = {
 
 
 def generation(name: str, action: ActionSpec, **actor_loss: object) -> ImaginationActorCritic:
-    """A small learner with the parts of Dreamer v2 or v3."""
+    """A small learner with the parts of a generation."""
     defaults: dict[str, dict[str, object]] = {
+        "v1": {"gradient": DynamicsBackpropagation()},
         "v2": {"gradient": Mixture(1.0 if action.discrete else 0.0), "entropy_weight": 1e-4},
         "v3": {"gradient": Reinforce(), "normalizer": PercentileEMA(), "entropy_weight": 3e-4},
     }
     critics = {
+        "v1": (partial(NormalHead, **SMALL), NoSlowCritic),
         "v2": (partial(NormalHead, **SMALL), partial(HardUpdate, every=20)),
         "v3": (partial(SymexpTwoHotHead, **SMALL), EMACritic),
     }
@@ -281,8 +284,11 @@ def random_starts(action: ActionSpec, generator: torch.Generator) -> LatentState
     return LatentState(x, y)
 
 
-@pytest.mark.parametrize("action", [ONE, CHOICE], ids=["continuous", "discrete"])
-@pytest.mark.parametrize("name", ["v2", "v3"])
+@pytest.mark.parametrize(
+    ("name", "action"),  # v1 with continuous actions: test_actor_critic.py
+    [("v1", CHOICE), ("v2", ONE), ("v2", CHOICE), ("v3", ONE), ("v3", CHOICE)],
+    ids=["v1-discrete", "v2-continuous", "v2-discrete", "v3-continuous", "v3-discrete"],
+)
 def test_a_reward_that_comes_two_steps_later_is_learned(name: str, action: ActionSpec) -> None:
     torch.manual_seed(0)
     learner, generator = generation(name, action), seeded()

@@ -129,6 +129,7 @@ def test_cloning_can_hold_an_actor_critic_near_the_data(name: str) -> None:
         features = trainer.model.observe(data(discrete=True)[1], seeded()).features
         return float(trainer.behavior.actor(features).probs[..., 2].mean().detach())
 
+    assert tiny_config(f"behavior={name}")["behavior"]["cloning_weight"] == 0.0
     assert likelihood(10.0) > 0.8 > likelihood(0.0)
 
 

@@ -19,7 +19,7 @@ from dreamset.pipeline.compose import compose
 from dreamset.pipeline.optimizers import AdaptiveClipping, Clipping, GlobalNorm, LaProp
 from dreamset.pipeline.parts import PARTS, factor_of, learns
 from dreamset.pipeline.runtime import build_part
-from dreamset.pipeline.trainers import OptimizerFactory, WorldModelTrainer
+from dreamset.pipeline.trainers import OptimizerFactory, WorldModelTrainer, apply_gradients
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_model, tiny_spec
 
 GENERATION = (
@@ -288,3 +288,14 @@ def test_a_world_model_starts_and_learns_the_same_with_an_ensemble_as_without(ge
         assert figures.keys() == others.keys() - {"loss/ensemble", "gradient_norm/ensemble"}
         assert figures["gradient_norm/world_model"] == others["gradient_norm/world_model"] > 1e-3
         assert others["gradient_norm/ensemble"] > 0
+
+
+@pytest.mark.parametrize("broken", ["world_model", "ensemble"])
+def test_a_gradient_that_is_not_finite_changes_nothing(broken: str) -> None:
+    networks = {name: [nn.Parameter(torch.ones(2))] for name in ("world_model", "ensemble")}
+    optimizer = torch.optim.SGD([value for values in networks.values() for value in values], lr=0.1)
+    factors = {name: float("nan") if name == broken else 1.0 for name in networks}
+    loss = torch.stack([factors[name] * values[0].sum() for name, values in networks.items()]).sum()
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        apply_gradients(optimizer, networks, loss, clipping=UNBOUNDED)
+    assert all(torch.equal(values[0].detach(), torch.ones(2)) for values in networks.values())

@@ -1,5 +1,7 @@
 """Stage ``train_world_model``: one objective's world model, with held-out figures and an open-loop video."""
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,11 @@ from dreamset.pipeline.runtime import build_part
 from dreamset.pipeline.trainers import WorldModelTrainer
 from dreamset.pipeline.validation import Validator
 
+log = logging.getLogger(__name__)
+
 LOG_EVERY = 20  # updates between training curves' points
 SHOWN = ("validation/kl", "validation/reward_error_h0")  # beside the progress bar
+BLIND = 0.01  # nats that an observation tells the state; ten times more stay where a model learned next to nothing
 
 
 def run(config: dict[str, Any]) -> None:
@@ -147,6 +152,7 @@ def finish(
     metrics["cost/train_seconds"] = round(training.seconds, 1)
     networks: list[nn.Module] = [model, training.trainer.objective]
     metrics["cost/parameters"] = sum(p.numel() for network in networks for p in network.parameters())
+    warn_if_blind(metrics)
     output = Path(config["output"])
     with replaced_folder(output) as fresh:
         save_model(fresh / "model", model, SavedModel(config["world_model"], model.spec, lineage, WORLD_MODEL))
@@ -160,3 +166,15 @@ def finish(
     tracked.artifacts(output / "model", output / "validation.csv")
     tracked.model(registration(output / "model", metrics))
     tracked.artifacts(output / "media", on_root=True)
+
+
+def warn_if_blind(metrics: Mapping[str, float]) -> None:
+    """Says so where the posterior is no more than the prior, as no later stage would show the reason."""
+    told = metrics["validation/kl"]
+    if told < BLIND:
+        log.warning(
+            "observations tell the state next to nothing that it did not predict (validation/kl is %.1e nats per "
+            "step); unless the data hold no surprises, it ignores them: train again with a lower "
+            "world_model_training.optimizer.lr, or a smaller weight of the divergence (world_model.divergence)",
+            told,
+        )

@@ -138,6 +138,17 @@ def test_the_stages_write_what_people_and_later_stages_need(configure: Configure
     assert lineage["dataset_digest"] == Store.open("data/stores/pendulum_state").digest
 
 
+def test_a_model_whose_state_ignores_the_observations_says_so(
+    configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    train_world_model.run(configure("train_world_model"))
+    assert "validation/kl" not in caplog.text
+    outweighed = ["weights.kl=1000", "world_model_training.updates=100", "world_model_training.optimizer.lr=0.03"]
+    train_world_model.run(configure("train_world_model", *outweighed))
+    assert "validation/kl" in caplog.text
+    assert "world_model_training.optimizer.lr" in caplog.text
+
+
 def test_evaluation_repeats_exactly(configure: Configure) -> None:
     train_world_model.run(configure("train_world_model"))
     learn_behavior.run(configure("learn_behavior"))

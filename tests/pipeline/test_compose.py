@@ -5,10 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dreamset import configs
 from dreamset.behaviors.rewards import PenalizedReward
 from dreamset.core.errors import UserError
 from dreamset.pipeline.compose import compose
 from dreamset.pipeline.runtime import build_part
+
+PRESETS = sorted(path.stem for path in (Path(configs.__file__).parent / "preset").glob("*.yaml"))
 
 
 def test_presets_and_overrides_reach_every_part_that_shares_a_size() -> None:
@@ -41,16 +44,24 @@ def test_paper_preset_is_the_published_scale() -> None:
     assert config["objective"]["depth"] == 32
 
 
-@pytest.mark.parametrize("name", ["tiny", "small", "small_state", "paper"])
+@pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("dataset", ["pendulum_pixels", "pendulum_state"])
 def test_every_preset_composes_with_every_dataset(name: str, dataset: str) -> None:
     assert compose([f"preset={name}", f"dataset={dataset}"])["choices"]["preset"] == name
 
 
-@pytest.mark.parametrize("name", ["tiny", "small", "small_state", "small_state_v2", "small_state_v3", "paper"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_no_preset_touches_the_architecture_of_a_model_that_exists(name: str) -> None:
     chosen = compose([f"preset={name}", "world_model=from_registry"])
     assert set(chosen["world_model"]) == {"name", "alias", "version", "run", "folder", "strict"}
+
+
+@pytest.mark.parametrize("name", ["small_v2", "small_v3", "small_state_v2", "small_state_v3"])
+def test_a_preset_of_a_generation_chooses_model_and_behavior(name: str) -> None:
+    generation = f"dreamer_{name[-2:]}"
+    config = compose([f"preset={name}"])
+    assert (config["choices"]["world_model"], config["choices"]["behavior"]) == (generation, generation)
+    assert config["world_model_training"]["scheduler"]["total_iters"] == config["world_model_training"]["updates"]
 
 
 @pytest.mark.parametrize("spread", ["mean_disagreement", "log_probability_spread", "mixture_spread"])

@@ -3,7 +3,8 @@
     python -m benchmarks.offline_suite.run --seeds 0 1 2 --workers 2
     python -m benchmarks.offline_suite.run --tasks pendulum_state --methods v1_reconstruction iql --seeds 0
 
-Run it from the repository's root, and again after an interruption: results that are there are kept. Peers need
+Run it from the repository's root, and again after an interruption: results that are there are kept as long as the
+suite's own settings for them stay; after an edit of a preset or of code, remove their rows from runs.csv. Peers need
 d3rlpy, installed as docs/offline_suite.md says, some tasks the extras that their yaml names. Tables:
 `python -m benchmarks.offline_suite.report`.
 """

@@ -41,15 +41,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command; a user's mistake is one line and status 2."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     signal.signal(signal.SIGTERM, _interrupt)
+    failure = _run(sys.argv[1:] if arguments is None else arguments)
+    if failure is not None:
+        status, message = failure
+        print(f"dreamset: {message}", file=sys.stderr)  # noqa: T201 - the command's own voice
+        sys.exit(status)
+
+
+def _run(arguments: Sequence[str]) -> tuple[int, str] | None:
+    """Status and message of a failure, said when its traceback is gone: with it the progress bars in it close."""
     try:
-        options = _parse(sys.argv[1:] if arguments is None else arguments)
+        options = _parse(arguments)
         options.run(options)
     except UserError as error:
-        print(f"dreamset: error: {error}", file=sys.stderr)  # noqa: T201 - the command's own voice
-        sys.exit(2)
+        return 2, f"error: {error}"
     except KeyboardInterrupt:
-        print("dreamset: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+        return 130, "interrupted; the same command goes on from the last checkpoint"
+    return None
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from dreamset.core.errors import UserError
 from dreamset.datasets import Store
 from dreamset.pipeline import cli, train_world_model
 from dreamset.pipeline.checkpoint import Checkpoint
@@ -65,6 +66,26 @@ def test_a_stage_runs_from_its_resolved_file_as_from_overrides(configure: Config
     first = weights.read_bytes()
     cli.main(["train-world-model", "preset=tiny", "dataset=pendulum_state"])
     assert weights.read_bytes() == first
+
+
+@pytest.mark.parametrize(("failure", "said"), [(KeyboardInterrupt, "interrupted"), (UserError, "error: disk full")])
+def test_the_last_line_says_why_a_loop_ended(
+    failure: type[BaseException],
+    said: str,
+    configure: Configure,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise failure("disk full")
+
+    configure("train_world_model")
+    monkeypatch.setattr(train_world_model, "validate", fail)
+    with pytest.raises(SystemExit):
+        cli.main(["train-world-model", "preset=tiny", "dataset=pendulum_state"])
+    shown = capsys.readouterr().err
+    assert "reconstruction:" in shown  # the progress bar
+    assert shown.splitlines()[-1].startswith(f"dreamset: {said}")
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

@@ -17,7 +17,13 @@ from tqdm import tqdm
 from dreamset.pipeline.files import write_json
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DREAMSET_TRACKING": "off"}  # one thread, so that CPU seconds are comparable
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",  # so that CPU seconds are comparable
+    "DREAMSET_TRACKING": "off",
+    # NumPy as on processors with AVX2: a last bit that differs is another recording where the physics are chaotic.
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+    "OPENBLAS_CORETYPE": "Haswell",
+}
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0  # between asking a process to end and killing it
 

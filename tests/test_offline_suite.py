@@ -1,6 +1,7 @@
 """The offline suite in ``benchmarks/``: conversion for peers, planning, jobs, results and report."""
 
 import json
+import platform
 import re
 import subprocess
 import sys
@@ -386,6 +387,19 @@ def test_an_interrupt_ends_what_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     with pytest.raises(KeyboardInterrupt):
         Scheduler(tmp_path, 2, interrupt).run([Job("long", {}), Job("short", {})], description="test")
     assert [process.poll() for process in started] == [-15, 0]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have other instruction sets")
+def test_jobs_calculate_as_on_older_processors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    start = subprocess.Popen
+    shows = [sys.executable, "-c", "import numpy; numpy.show_runtime()"]
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **named: start(shows, **named))
+    Scheduler(tmp_path, 1, lambda _: None).run([Job("shows", {})], description="test")
+    log = (tmp_path / "shows/log.txt").read_text()
+    found = re.search(r"'found': \[(.*?)\]", log, re.DOTALL)
+    assert found is not None, log
+    assert "X86_V4" not in found[1]
+    assert "AVX512" not in found[1]
 
 
 def run_row(task: str, method: str, seed: int, **others: Any) -> dict[str, Any]:

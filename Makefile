@@ -33,7 +33,7 @@ format: .venv/.installed ## format the source
 	@ruff check --fix .
 	@ruff format .
 
-ui: .venv/.installed ## open the MLflow UI: http://127.0.0.1:5000
+ui: .venv/.installed ## start the MLflow UI; prints its address
 	@dreamset ui
 
 clean: ## remove data, runs and tracking; keep .venv and DVC's cache

@@ -56,7 +56,7 @@ def _run(arguments: Sequence[str]) -> tuple[int, str] | None:
     except UserError as error:
         return 2, f"error: {error}"
     except KeyboardInterrupt:
-        return 130, "interrupted; the same command goes on from the last checkpoint"
+        return 130, "interrupted; the same command goes on from the last checkpoint, if there is one"
     return None
 
 

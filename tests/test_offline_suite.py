@@ -244,6 +244,21 @@ def test_a_key_that_nothing_reads_is_refused(tmp_path: Path) -> None:
         SUITE.choose(["nonsense"], None)
 
 
+def test_settings_for_a_method_that_is_not_there_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "suite.yaml"
+    suite = (
+        "common: []\ntasks: {t: {overrides: [], budget: 1, max_updates: 1, tuned: {PATTERN: []}}}\n"
+        "methods: {v1_a: {group: dreamset, vectors: {world_model: [], behavior: []}}, random: {group: b, baseline: r}}"
+    )
+    for pattern in ("v1_*", "v1_a"):
+        path.write_text(suite.replace("PATTERN", pattern))
+        assert Suite.read(path).tasks["t"].tuned == {pattern: ()}
+    for pattern in ("v2_*", "random"):  # only ours read settings
+        path.write_text(suite.replace("PATTERN", pattern))
+        with pytest.raises(UserError, match=re.escape(f"task t tunes {pattern}, which none of v1_a matches")):
+            Suite.read(path)
+
+
 def test_a_list_within_a_list_stands_for_its_items(tmp_path: Path) -> None:
     path = tmp_path / "suite.yaml"
     path.write_text(
@@ -322,7 +337,7 @@ def test_a_task_gets_the_methods_that_serve_its_actions(tmp_path: Path) -> None:
 
 def test_what_a_task_asks_for_reaches_the_jobs_and_what_is_tuned_its_own_method_alone(tmp_path: Path) -> None:
     counting_store(tmp_path / "stores/pendulum_state")
-    tuned = {"v1": ("imagination.discount=0.5",)}
+    tuned = {"v1": ("imagination.discount=0.6",), "v?": ("imagination.discount=0.5",)}  # the last that matches wins
     task = replace(TASK, ours=("imagination.horizon=3",), tuned=tuned)
     found = plan.Plan(Suite({task.name: task}, METHODS), [0], tmp_path).trainings([task], {})
     learned = {job.name: job.work["learn"]["behavior"] for job in found if "learn" in job.work}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +29,12 @@ class Task:
     max_updates: int  # after which a peer stops earlier
     observations: str = "vectors"  # or images: which of a method's settings hold
     ours: tuple[str, ...] = ()  # what the task asks of Dreamset's own methods besides
-    tuned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # and of single ones of them, by name
+    tuned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # and of those whose names match, in this order
+
+    def tuned_for(self, method: str) -> tuple[str, ...]:
+        """What the task asks of a method by its name."""
+        matching = (overrides for pattern, overrides in self.tuned.items() if fnmatchcase(method, pattern))
+        return tuple(override for overrides in matching for override in overrides)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +123,12 @@ class Method:
     def overrides(self, task: Task) -> tuple[str, ...]:
         """What one of our methods, and nobody else's, asks for on such a task."""
         assert isinstance(self.kind, Ours)
-        return (*self.kind.overrides(task), *task.ours, *task.tuned.get(self.name, ()))
+        return (*self.kind.overrides(task), *task.ours, *task.tuned_for(self.name))
 
     def settings_digest(self, task: Task) -> str:
         """Changes with the entries of the suite, so that results made with others are known."""
-        tuned = [task.tuned[self.name]] if self.name in task.tuned else []
-        return digest(yaml.safe_dump(_plain([*self.kind.settings(task), *tuned])))
+        tuned = task.tuned_for(self.name)
+        return digest(yaml.safe_dump(_plain([*self.kind.settings(task), *([tuned] if tuned else [])])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +143,21 @@ class Suite:
         """The suite in a yaml file.
 
         Raises:
-            UserError: for keys that nothing reads and for missing ones.
+            UserError: for keys that nothing reads, for missing ones and for settings of methods that are not there.
         """
         value = yaml.safe_load(path.read_text())
         common, tasks = value["common"], value["tasks"]
         tasks = {name: {**entry, "overrides": [*common, *entry["overrides"]]} for name, entry in tasks.items()}
-        return cls(_built(path, "task", tasks, Task), _built(path, "method", value["methods"], _method))
+        suite = cls(_built(path, "task", tasks, Task), _built(path, "method", value["methods"], _method))
+        for task in suite.tasks.values():
+            suite._check_names(path, task)
+        return suite
+
+    def _check_names(self, path: Path, task: Task) -> None:
+        ours = [name for name, method in self.methods.items() if isinstance(method.kind, Ours)]
+        for pattern in task.tuned:
+            if not any(fnmatchcase(name, pattern) for name in ours):
+                raise UserError(f"{path}: task {task.name} tunes {pattern}, which none of {', '.join(ours)} matches")
 
     def choose(self, tasks: Sequence[str] | None, methods: Sequence[str] | None) -> "Suite":
         """The named part; ``None`` stands for all.

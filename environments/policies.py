@@ -34,6 +34,20 @@ def random(environment: Environment, generator: np.random.Generator) -> Policy:
     return act
 
 
+def still(environment: Environment, _: np.random.Generator) -> Policy:
+    """Actions of zero, or of the bound that is nearest to it: what the environment does by itself.
+
+    Raises:
+        UserError: where actions are choices, none of which stands for doing nothing.
+    """
+    space = environment.action_space
+    assert isinstance(space, spaces.Box)
+    if choices(environment) is not None:
+        raise UserError("no choice of this environment stands for doing nothing; take policies.random")
+    action = np.clip(np.zeros(space.shape), space.low, space.high).astype(np.float32)
+    return lambda _, __: action.copy()
+
+
 def mixture(
     environment: Environment,
     generator: np.random.Generator,

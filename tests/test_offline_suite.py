@@ -275,6 +275,7 @@ METHODS = {
     method.name: method
     for method in (
         Method("dataset", "baseline", Baseline("recorded")),
+        Method("still", "baseline", Baseline("still", actions=("continuous",))),
         Method("cloning", "cloning", Ours(Parts((), ("behavior=cloning",)), images=Parts((), ()))),
         Method("v1", "dreamset", Ours(Parts((), ()))),
         Method("v1_contrastive", "dreamset", Ours(Parts(("objective=contrastive",), ()))),
@@ -303,7 +304,8 @@ def test_methods_share_a_world_model_for_each_seed(tmp_path: Path) -> None:
     assert len([name for name in found if name.startswith("world_models/")]) == 4
     model = found[next(iter(needs["pendulum_state/v1-0"]))].work["stage"]["output"]
     assert found["pendulum_state/v1-0"].work["learn"]["world_model"] == f"{model}/model"
-    assert [name for name in found if "dataset" in name] == ["pendulum_state/dataset-0"]  # it has no seed
+    unseeded = {name for name in found if "dataset" in name or "still" in name}
+    assert unseeded == {"pendulum_state/dataset-0", "pendulum_state/still-0"}
 
 
 def test_what_is_done_is_left_out_until_its_settings_change(tmp_path: Path) -> None:
@@ -311,7 +313,7 @@ def test_what_is_done_is_left_out_until_its_settings_change(tmp_path: Path) -> N
     digests = {(TASK.name, name, "0"): method.settings_digest(TASK) for name, method in METHODS.items()}
     left = planned(tmp_path, digests)
     assert {name for name in left if not name.startswith("world_models/")} == {
-        f"pendulum_state/{name}-1" for name in METHODS if name != "dataset"
+        f"pendulum_state/{name}-1" for name in METHODS if name not in {"dataset", "still"}
     }
     assert "pendulum_state/iql-0" in planned(tmp_path, {**digests, (TASK.name, "iql", "0"): "of another budget"})
     model = Path(everything[next(iter(everything["pendulum_state/v1-0"].needs))].work["stage"]["output"])
@@ -353,9 +355,9 @@ def test_a_task_gets_the_methods_that_serve_its_observations(tmp_path: Path) -> 
     counting_store(tmp_path / "stores/pendulum_state")
     found = plan.Plan(Suite({seen.name: seen}, METHODS), [0], tmp_path).trainings([seen], {})
     names = {job.name for job in found if not job.name.startswith("world_models/")}
-    assert names == {f"pendulum_state/{name}-0" for name in ("dataset", "cloning", "iql")}
+    assert names == {f"pendulum_state/{name}-0" for name in ("dataset", "still", "cloning", "iql")}
     served = {name for name, method in METHODS.items() if method.serves(seen, CONTINUOUS)}
-    assert served == {"dataset", "cloning", "iql"}
+    assert served == {"dataset", "still", "cloning", "iql"}
     cloning = METHODS["cloning"]
     assert cloning.settings_digest(seen) != cloning.settings_digest(TASK)
 
@@ -596,6 +598,7 @@ def test_the_suite_runs_from_recording_to_results_and_goes_on_where_it_stopped(
     methods = {
         "dataset": {"group": "baseline", "baseline": "recorded"},
         "random": {"group": "baseline", "baseline": "random"},
+        "still": {"group": "baseline", "baseline": "still"},
         "nonsense": {"group": "baseline", "baseline": "nonsense"},
         "cloning": {"group": "cloning", "vectors": {"world_model": [], "behavior": ["behavior=cloning"]}},
     }
@@ -606,13 +609,13 @@ def test_the_suite_runs_from_recording_to_results_and_goes_on_where_it_stopped(
     assert first.value.code == 1
     assert "failed: tiny/nonsense-0: KeyError: 'nonsense'" in capsys.readouterr().err
     runs, episodes = scores.read(tmp_path / "results")
-    assert runs["method"].tolist() == ["cloning", "dataset", "random"]
-    assert episodes.groupby("method").size().to_dict() == {"cloning": 4, "dataset": 11, "random": 4}
+    assert runs["method"].tolist() == ["cloning", "dataset", "random", "still"]
+    assert episodes.groupby("method").size().to_dict() == {"cloning": 4, "dataset": 11, "random": 4, "still": 4}
     cloning = runs.set_index("method").loc["cloning"]
     assert cloning["world_model_updates"] == 6
     assert cloning["cpu_seconds"] > 0
     with pytest.raises(SystemExit) as second:
-        run.main([*folders, "--seeds", "0", "--methods", "dataset", "random", "cloning"])
+        run.main([*folders, "--seeds", "0", "--methods", "dataset", "random", "still", "cloning"])
     assert second.value.code == 0
     assert "offline suite" not in capsys.readouterr().err  # nothing was left to do
 
@@ -623,7 +626,8 @@ def test_peers_that_are_not_installed_are_missed_only_where_they_are_wanted(
     monkeypatch.setattr(run, "find_spec", lambda _: None)
     jobs = planned(tmp_path, {})
     suite = Suite({TASK.name: TASK}, METHODS)
-    with pytest.raises(UserError, match=r"d3rlpy is not installed; .*: --methods dataset cloning v1 v1_contrastive$"):
+    others = "dataset still cloning v1 v1_contrastive"
+    with pytest.raises(UserError, match=rf"d3rlpy is not installed; .*: --methods {others}$"):
         run.require_peers(suite, list(jobs.values()))
     run.require_peers(suite, [job for name, job in jobs.items() if "iql" not in name])
     monkeypatch.setattr(run, "find_spec", lambda name: name)
@@ -644,5 +648,5 @@ def test_the_documentation_shows_the_committed_numbers() -> None:
     groups = episodes.groupby(["task", "method"])["return"]
     expected = {key: interquartile_mean(group.to_numpy(np.float64)) for key, group in groups}
     assert shown == pytest.approx(expected, abs=0.051)
-    counts = runs[runs["method"] != "dataset"].groupby(["task", "method"])["seed"].nunique()
+    counts = runs[~runs["method"].isin(["dataset", "still"])].groupby(["task", "method"])["seed"].nunique()
     assert (counts >= 3).all()

@@ -1,4 +1,4 @@
-"""What needs no learning: the recorded episodes themselves and uniformly drawn actions."""
+"""What needs no learning: the recorded episodes themselves, uniformly drawn actions and none at all."""
 
 from contextlib import closing
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.offline_suite.episodes import Returns, evaluation_seeds
 from dreamset.datasets import Store
 from dreamset.environments import policies
-from dreamset.environments.rollouts import record_episode
+from dreamset.environments.rollouts import PolicyFactory, record_episode
 from dreamset.pipeline.runtime import build_part
 
 
@@ -25,13 +25,22 @@ def recorded(work: dict[str, Any]) -> Returns:
 
 def random(work: dict[str, Any]) -> Returns:
     """Independent uniform actions in the evaluation's episodes."""
+    return _played(work, policies.random)
+
+
+def still(work: dict[str, Any]) -> Returns:
+    """Actions of zero in the evaluation's episodes."""
+    return _played(work, policies.still)
+
+
+def _played(work: dict[str, Any], policy: PolicyFactory) -> Returns:
     generator = np.random.default_rng(work["seed"])
     with closing(build_part(work["environment"])()) as environment:
         episodes = [
-            record_episode(environment, policies.random, generator=generator, seed=seed)
+            record_episode(environment, policy, generator=generator, seed=seed)
             for seed in evaluation_seeds(work["evaluation"])
         ]
     return [(episode.total_reward, len(episode.rewards)) for episode in episodes]
 
 
-BASELINES = {"recorded": recorded, "random": random}
+BASELINES = {"recorded": recorded, "random": random, "still": still}

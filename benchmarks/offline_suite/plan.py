@@ -19,7 +19,7 @@ from dreamset.pipeline.compose import Config, compose
 from dreamset.pipeline.files import digest
 from dreamset.pipeline.runtime import progress
 
-UNSEEDED = "recorded"  # a baseline without randomness: one row instead of one per seed
+UNSEEDED = ("recorded", "still")  # baselines without randomness: one row instead of one per seed
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class TaskPlan:
 
     def wants(self, method: Method, seed: int, finished: Mapping[Key, str]) -> bool:
         """Whether this result is missing and makes sense."""
-        if method.kind == Baseline(UNSEEDED) and seed != self.plan.seeds[0]:
+        if isinstance(method.kind, Baseline) and method.kind.name in UNSEEDED and seed != self.plan.seeds[0]:
             return False
         if not method.serves(self.task, self._store.spec.action):
             return False  # and may have no settings for it

@@ -39,6 +39,15 @@ def test_random_choices_are_one_hot_and_all_alike(native: Callable[..., Any]) ->
     np.testing.assert_allclose(drawn.mean(axis=0), 0.25, atol=0.04)
 
 
+def test_standing_still_is_zero_or_the_nearest_bound(native: Callable[..., Any]) -> None:
+    space = spaces.Box(np.array([-2.0, 1.0, -np.inf, -9.0]), np.array([1.0, 9.0, np.inf, -4.0]), dtype=np.float64)
+    stood = actions(policies.still(adapt(native(action_space=space), "a"), generator()), 3)
+    assert stood.dtype == np.float32
+    np.testing.assert_array_equal(stood, [[0, 1, 0, -4]] * 3)
+    with pytest.raises(UserError, match="no choice"):
+        policies.still(adapt(native(action_space=spaces.Discrete(4)), "a"), generator())
+
+
 def always(value: float) -> Callable[..., Policy]:
     return lambda *_: lambda *_: np.array([value], np.float32)
 

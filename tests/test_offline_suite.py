@@ -337,7 +337,7 @@ def test_a_task_gets_the_methods_that_serve_its_actions(tmp_path: Path) -> None:
     assert {name for name in found if not name.startswith("world_models/")} == {"pendulum_state/dataset-0", *ours}
 
 
-def test_what_a_task_asks_for_reaches_the_jobs_and_what_is_tuned_its_own_method_alone(tmp_path: Path) -> None:
+def test_what_a_task_asks_for_reaches_the_jobs_and_what_is_tuned_matching_names_alone(tmp_path: Path) -> None:
     counting_store(tmp_path / "stores/pendulum_state")
     tuned = {"v1": ("imagination.discount=0.6",), "v?": ("imagination.discount=0.5",)}  # the last that matches wins
     task = replace(TASK, ours=("imagination.horizon=3",), tuned=tuned)
@@ -611,6 +611,8 @@ def test_the_suite_runs_from_recording_to_results_and_goes_on_where_it_stopped(
     runs, episodes = scores.read(tmp_path / "results")
     assert runs["method"].tolist() == ["cloning", "dataset", "random", "still"]
     assert episodes.groupby("method").size().to_dict() == {"cloning": 4, "dataset": 11, "random": 4, "still": 4}
+    returns = episodes.groupby("method")["return"].apply(list)
+    assert returns["still"] != returns["random"]  # in the same episodes
     cloning = runs.set_index("method").loc["cloning"]
     assert cloning["world_model_updates"] == 6
     assert cloning["cpu_seconds"] > 0

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are not installed
@@ -20,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are not install
 from benchmarks.offline_suite import baselines, figure, jobs, plan, report, run, scores, transitions
 from benchmarks.offline_suite.jobs import ROOT, Job, Scheduler
 from benchmarks.offline_suite.ours import COST
-from benchmarks.offline_suite.results import Results
+from benchmarks.offline_suite.results import RUN_COLUMNS, VERSIONS, Results
 from benchmarks.offline_suite.run import RESULTS
 from benchmarks.offline_suite.suite import Baseline, Method, Ours, Parts, Suite, Task
 from dreamset.core.errors import UserError
@@ -442,6 +443,13 @@ def test_results_are_sorted_kept_and_replaced(tmp_path: Path) -> None:
     assert episodes["return"].tolist() == pytest.approx([5.0, 1 / 3, 2.0, 7.0, 8.0])
 
 
+def test_rows_from_before_a_column_was_there_are_kept(tmp_path: Path) -> None:
+    Results(tmp_path, [column for column in RUN_COLUMNS if column != "cpu_capability"]).add(run_row("a", "m", 0), [])
+    Results(tmp_path).add(run_row("a", "m", 1, cpu_capability="AVX2"), [])
+    rows = pd.read_csv(Results(tmp_path).runs_path, keep_default_na=False)
+    assert rows["cpu_capability"].tolist() == ["", "AVX2"]
+
+
 def test_a_figure_without_a_column_is_not_lost_in_silence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nonsense"):
         Results(tmp_path).add(run_row("a", "m", 0, nonsense=1), [])
@@ -616,6 +624,8 @@ def test_the_suite_runs_from_recording_to_results_and_goes_on_where_it_stopped(
     cloning = runs.set_index("method").loc["cloning"]
     assert cloning["world_model_updates"] == 6
     assert cloning["cpu_seconds"] > 0
+    assert runs[list(VERSIONS)].notna().all(axis=None)
+    assert set(runs["cpu_capability"]) == {torch.backends.cpu.get_cpu_capability()}
     with pytest.raises(SystemExit) as second:
         run.main([*folders, "--seeds", "0", "--methods", "dataset", "random", "still", "cloning"])
     assert second.value.code == 0

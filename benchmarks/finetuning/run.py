@@ -13,14 +13,14 @@ from typing import Any
 
 from benchmarks.finetuning.plan import BENCHMARK, Benchmark, Plan
 from benchmarks.offline_suite.jobs import ROOT, Scheduler
-from benchmarks.offline_suite.results import Results
+from benchmarks.offline_suite.results import VERSIONS, Results
 from benchmarks.offline_suite.run import absolute, add_common_options, command, run_jobs
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = (
     *("task", "method", "group", "seed", "due", "environment_steps", "updates", "return_mean"),
     *("imagined_return", "real_return", "cpu_seconds"),  # of the whole fine-tuning
-    *("dataset", "dataset_digest", "settings", "overrides", "dreamset", "torch", "numpy", "python"),
+    *("dataset", "dataset_digest", "settings", "overrides", *VERSIONS),
 )
 
 

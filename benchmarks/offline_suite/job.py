@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.offline_suite.episodes import Returns
 from dreamset.core.errors import UserError
@@ -50,9 +51,10 @@ def described(row: Mapping[str, Any], figures: Mapping[str, Any], returns: Retur
 
 
 def versions() -> dict[str, str]:
-    """What made the numbers."""
+    """What made the numbers; the processor's instruction set besides, as last bits and CPU seconds depend on it."""
     packages = {name: metadata.version(name) for name in ("dreamset", "torch", "numpy")}
-    return {**packages, "python": platform.python_version()}
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {**packages, "python": platform.python_version(), "cpu_capability": capability}
 
 
 def _function(module: str, name: str) -> Callable[[dict[str, Any]], Any]:

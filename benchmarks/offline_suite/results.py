@@ -8,13 +8,14 @@ from typing import Any
 
 from dreamset.core.files import write_text
 
+VERSIONS = ("dreamset", "torch", "numpy", "python", "cpu_capability")  # what made a row; job.versions() fills them
 RUN_COLUMNS = (
     *("task", "method", "group", "seed", "return_mean"),
     *("world_model_updates", "behavior_updates", "world_model_cpu_seconds", "behavior_cpu_seconds", "cpu_seconds"),
     *("budget_cpu_seconds", "parameters"),
     *("reward_error_h1", "reward_error_h5", "reward_error_h15", "probe_r2", "imagined_return", "real_return"),
     *("reference_low", "reference_high", "dataset", "dataset_digest", "world_model", "settings", "overrides"),
-    *("dreamset", "torch", "numpy", "d3rlpy", "python"),
+    *("d3rlpy", *VERSIONS),
 )
 EPISODE_COLUMNS = ("task", "method", "seed", "episode", "return", "length")
 

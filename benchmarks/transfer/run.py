@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.offline_suite.jobs import ROOT, Scheduler
-from benchmarks.offline_suite.results import Results
+from benchmarks.offline_suite.results import VERSIONS, Results
 from benchmarks.offline_suite.run import absolute, add_common_options, command, run_jobs
 from benchmarks.transfer.experiments import BENCHMARK, Benchmark
 from benchmarks.transfer.plan import Plan
@@ -24,7 +24,7 @@ COLUMNS = (
     *("behavior_cpu_seconds", "cpu_seconds", "parameters"),  # cpu_seconds: without the pretraining
     *("reward_error_h1", "reward_error_h5", "reward_error_h15", "probe_r2", "imagined_return", "real_return"),
     *("dataset", "dataset_digest", "reused", "world_model", "settings", "overrides"),
-    *("dreamset", "torch", "numpy", "python"),
+    *VERSIONS,
 )
 
 

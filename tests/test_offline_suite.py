@@ -497,8 +497,9 @@ def test_verdicts_compare_the_best_of_ours_with_each_group(tmp_path: Path) -> No
     hand_made(tmp_path)
     shown = made_board(tmp_path)
     *_, two, one = report.verdict_table(shown).splitlines()
-    assert two == "| two | ours 5.0 | overlaps (bc 5.0) |  |"
-    assert one == "| one | ours 3.0 | above (bc -1.5) | below (clone 200.0) |"
+    assert two == "| two | ours 5.0 (5.0 to 5.0) | overlaps: bc 5.0 (5.0 to 5.0) |  |"
+    ours, bc, clone = "ours 3.0 (0.0 to 100.0)", "bc -1.5 (-2.0 to -1.0)", "clone 200.0 (200.0 to 200.0)"
+    assert one == f"| one | {ours} | above: {bc} | below: {clone} |"
 
 
 @pytest.mark.parametrize(
@@ -660,5 +661,7 @@ def test_the_documentation_shows_the_committed_numbers() -> None:
     groups = episodes.groupby(["task", "method"])["return"]
     expected = {key: interquartile_mean(group.to_numpy(np.float64)) for key, group in groups}
     assert shown == pytest.approx(expected, abs=0.051)
+    verdicts = next(part for part in table.split("\n\n") if part.startswith("| task | best of"))
+    assert verdicts in (ROOT / "README.md").read_text()
     counts = runs[~runs["method"].isin(["dataset", "still"])].groupby(["task", "method"])["seed"].nunique()
     assert (counts >= 3).all()

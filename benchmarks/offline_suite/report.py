@@ -102,21 +102,24 @@ def score_table(shown: Board) -> str:
 
 
 def _cell(score: Score, tops: Mapping[str, float]) -> str:
+    is_top = score.group != BASELINE and score.estimate.value == tops[score.task]
+    return _told(score, mark="**" if is_top else "")
+
+
+def _told(score: Score, *, mark: str = "") -> str:
     estimate = score.estimate
-    is_top = score.group != BASELINE and estimate.value == tops[score.task]
-    value = f"**{estimate.value:.1f}**" if is_top else f"{estimate.value:.1f}"
-    return f"{value} ({estimate.low:.1f} to {estimate.high:.1f})"
+    return f"{mark}{estimate.value:.1f}{mark} ({estimate.low:.1f} to {estimate.high:.1f})"
 
 
 def verdict_table(shown: Board) -> str:
-    """The best of ours on each task against each other group."""
+    """The best of ours on each task against each other group, whose best is named."""
     rows = []
     for task in shown.tasks:
         ours = [score for score in shown.of_task(task) if score.group == OURS]
         if ours:
             winner = best(ours)
             verdicts = (_verdict(winner, shown.of_task(task), group) for group in RIVALS)
-            rows.append([task, f"{winner.method} {winner.estimate.value:.1f}", *verdicts])
+            rows.append([task, f"{winner.method} {_told(winner)}", *verdicts])
     return table(["task", f"best of {OURS}", *(f"against {group}" for group in RIVALS)], rows)
 
 
@@ -125,7 +128,7 @@ def _verdict(ours: Score, of_task: Sequence[Score], group: str) -> str:
     if not rivals:
         return ""
     first = best(rivals)
-    return f"{compared(ours, rivals)} ({first.method} {first.estimate.value:.1f})"
+    return f"{compared(ours, rivals)}: {first.method} {_told(first)}"
 
 
 def model_table(shown: Board, runs: pd.DataFrame) -> str:

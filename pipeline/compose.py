@@ -1,5 +1,6 @@
 """Hydra composition, with every mistake translated into one line that says what to do."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,19 @@ from dreamset.core.errors import UserError
 
 Config = dict[str, Any]
 GROUPS = ("dataset", "objective", "world_model", "behavior", "preset", "adaptation")
+AT_LEAST_ONE = (
+    *("collection.episodes", "collection.reference_episodes"),
+    *("behavior_training.updates", "imagination.horizon", "behavior.horizon"),
+    *("validation.every", "validation.episodes", "validation.context", "validation.starts"),
+    *("validation.probe_episodes", "validation.video_episodes"),
+    *("evaluation.episodes", "evaluation.resamples", "evaluation.video_episodes"),
+)
+BOUNDS = {  # of numbers that would only fail deep within a stage
+    **dict.fromkeys(AT_LEAST_ONE, (1, math.inf)),
+    "world_model_training.updates": (0, math.inf),  # none: a reused model as it is
+    "evaluation.seed": (0, math.inf),
+    "evaluation.confidence": (0, 1),
+}
 
 
 def compose(overrides: Sequence[str]) -> Config:
@@ -24,7 +38,8 @@ def compose(overrides: Sequence[str]) -> Config:
         overrides: Hydra's syntax, e.g. ``["objective=contrastive", "network.hidden=200"]``.
 
     Raises:
-        UserError: for an unknown key, an unknown choice, bad syntax or a value of another type than the default's.
+        UserError: for an unknown key, an unknown choice, bad syntax, a value of another type than the default's or a
+            number that leaves nothing to do.
     """
     composed = _compose(overrides)
     config = _plain(composed, overrides)
@@ -35,6 +50,7 @@ def compose(overrides: Sequence[str]) -> Config:
         required = {key for key, value in _leaves(unresolved) if value == "???"}  # no default tells their type
         defaults = [text for text in overrides if text in choices or _key(text) in required]
         _check_types(_plain(_compose(defaults), defaults), config, named)
+    _check_numbers(config, named)
     return config
 
 
@@ -99,6 +115,16 @@ def _check_types(defaults: Config, config: Config, named: Sequence[str]) -> None
         default = expected.get(key)
         if default is not None and value is not None and not _same_kind(default, value):
             raise UserError(f"configuration: {key} takes {type(default).__name__} (default {default!r}), got {value!r}")
+
+
+def _check_numbers(config: Config, named: Sequence[str]) -> None:
+    for key, value in sorted(_leaves(config), key=lambda leaf: leaf[0] not in named):
+        if key not in BOUNDS:
+            continue
+        low, high = BOUNDS[key]
+        if value is None or not low <= value <= high:
+            allowed = f"{low} or more" if high == math.inf else f"{low} to {high}"
+            raise UserError(f"configuration: {key} is {value}, allowed is {allowed}")
 
 
 def _same_kind(default: object, value: object) -> bool:

@@ -8,7 +8,7 @@ import yaml
 from dreamset import configs
 from dreamset.behaviors.rewards import PenalizedReward
 from dreamset.core.errors import UserError
-from dreamset.pipeline.compose import compose
+from dreamset.pipeline.compose import BOUNDS, compose
 from dreamset.pipeline.runtime import build_part
 
 PRESETS = sorted(path.stem for path in (Path(configs.__file__).parent / "preset").glob("*.yaml"))
@@ -86,6 +86,13 @@ def test_every_generation_can_be_pessimistic(generation: str, spread: str, weigh
         ("network.hidden=many", "network.hidden takes int (default 200), got 'many'"),
         ("seed=abc", "seed takes int"),
         ("world_model_training.batch=[1", "batch"),
+        ("evaluation.episodes=0", "evaluation.episodes is 0, allowed is 1 or more"),
+        ("imagination.horizon=0", "imagination.horizon is 0"),  # not behavior.horizon, which follows it
+        ("behavior.horizon=-1", "behavior.horizon is -1"),
+        ("validation.every=0", "validation.every is 0"),
+        ("world_model_training.updates=-1", "world_model_training.updates is -1, allowed is 0 or more"),
+        ("evaluation.episodes=null", "evaluation.episodes is None, allowed is 1 or more"),
+        ("evaluation.confidence=1.5", "evaluation.confidence is 1.5, allowed is 0 to 1"),
     ],
 )
 def test_a_wrong_override_is_one_line_that_names_the_key(override: str, expected: str) -> None:
@@ -93,6 +100,11 @@ def test_a_wrong_override_is_one_line_that_names_the_key(override: str, expected
         compose([override])
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_numbers_at_their_bounds_are_accepted() -> None:
+    compose([f"{key}={low}" for key, (low, _) in BOUNDS.items()])
+    compose(["evaluation.confidence=1"])
 
 
 def test_whole_numbers_are_accepted_where_the_default_has_a_fraction() -> None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from dreamset.behaviors.action_distributions import Actor
-from dreamset.behaviors.rewards import RewardFunction
+from dreamset.behaviors.rewards.functions import RewardFunction
 from dreamset.core.records import LatentState, SequenceBatch
-from dreamset.models.world_model import WorldModel
+from dreamset.models.recurrent.world_model import WorldModel
 
 
 @dataclass(frozen=True, slots=True)

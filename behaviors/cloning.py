@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from dreamset.behaviors.action_distributions import Actor
 from dreamset.behaviors.base import Demonstrations, Experience, Learner, LearnerLosses
-from dreamset.behaviors.rewards import RewardFunction
+from dreamset.behaviors.rewards.functions import RewardFunction
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ActionSpec
-from dreamset.models.world_model import WorldModel
+from dreamset.models.recurrent.world_model import WorldModel
 
 
 class BehaviorCloning(Learner):

@@ -9,7 +9,7 @@ from dreamset.datasets.writer import write_store
 
 if TYPE_CHECKING:
     from dreamset.datasets.sampler import SequenceSampler, sequences
-    from dreamset.datasets.sources.minari import MinariSource
+    from dreamset.datasets.sources.minari.source import MinariSource
 
 __all__ = ["MinariSource", "RawEpisode", "SequenceSampler", "Store", "sequences", "write_store"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dreamset.core.records import LatentState, Rollout, SequenceBatch
-from dreamset.models.world_model import WorldModel
+from dreamset.models.recurrent.world_model import WorldModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from torch import nn
 
 from dreamset.core.records import Loss, Rollout, SequenceBatch
-from dreamset.models.world_model import WorldModel
+from dreamset.models.recurrent.world_model import WorldModel
 
 
 class Objective(nn.Module, ABC):

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from dreamset.core.records import Loss, Rollout, SequenceBatch
 from dreamset.models.layers import mlp
-from dreamset.models.world_model import WorldModel
+from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.objectives.base import Objective
 
 

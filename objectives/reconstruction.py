@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dreamset.core.errors import UserError
 from dreamset.core.records import Loss, Rollout, SequenceBatch
 from dreamset.models.decoders import Decoder
-from dreamset.models.world_model import WorldModel
+from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.objectives.base import Objective
 
 

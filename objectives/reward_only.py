@@ -1,7 +1,7 @@
 """Reward-only: no representation term at all."""
 
 from dreamset.core.records import Loss, Rollout, SequenceBatch
-from dreamset.models.world_model import WorldModel
+from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.objectives.base import Objective
 
 

@@ -70,13 +70,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _data_tools() -> argparse.ArgumentParser:
-    from dreamset.pipeline import data_tools  # loads the formats' libraries
+    from dreamset.pipeline.tools import data as data_tools  # loads the formats' libraries
 
     return data_tools.parser()
 
 
 def _model_tools() -> argparse.ArgumentParser:
-    from dreamset.pipeline import model_tools  # loads PyTorch
+    from dreamset.pipeline.tools import models as model_tools  # loads PyTorch
 
     parser = model_tools.parser()
     parser.set_defaults(run=_run_model_tool)
@@ -129,8 +129,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_stage(options: argparse.Namespace) -> None:
-    from dreamset.pipeline import resolve, stages
-    from dreamset.pipeline.compose import compose
+    from dreamset.pipeline.config.compose import compose
+    from dreamset.pipeline.stages import resolve
+    from dreamset.pipeline.stages import table as stages
 
     if options.resolved is not None:
         if options.overrides:
@@ -146,14 +147,14 @@ def _run_adapt(options: argparse.Namespace) -> None:
 
 
 def _run_resolve(options: argparse.Namespace) -> None:
-    from dreamset.pipeline import resolve
+    from dreamset.pipeline.stages import resolve
 
     resolve.run(options.params, options.output)
 
 
 def _run_export(options: argparse.Namespace) -> None:
-    from dreamset.pipeline import export
-    from dreamset.pipeline.compose import compose
+    from dreamset.pipeline.config.compose import compose
+    from dreamset.pipeline.export import program as export
 
     folders = {"world_model": options.world_model, "policy": options.policy, "output": options.output}
     output = export.run(compose(options.overrides), **folders, mlflow=options.mlflow)
@@ -165,12 +166,12 @@ def _run_model_tool(options: argparse.Namespace) -> None:
 
 
 def _run_ui(options: argparse.Namespace) -> None:
-    from dreamset.pipeline import delivery, tracking
+    from dreamset.pipeline.tracking import delivery, reporting
 
     uri = os.environ.get("MLFLOW_TRACKING_URI") or delivery.embedded_uri()
-    tracking.OUTBOX.mkdir(parents=True, exist_ok=True)
-    if not tracking.delivering():
-        delivery.deliver_all(tracking.OUTBOX)
+    reporting.OUTBOX.mkdir(parents=True, exist_ok=True)
+    if not reporting.delivering():
+        delivery.deliver_all(reporting.OUTBOX)
         delivery.client_of(uri).search_experiments(max_results=1)  # two processes must not make a fresh store together
     # without background jobs the server is two processes instead of ten and is up in seconds
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")

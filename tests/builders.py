@@ -7,9 +7,9 @@ import torch
 
 from dreamset.core.records import SequenceBatch
 from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec, VectorStatistics
-from dreamset.models.world_model import WorldModel
-from dreamset.pipeline.compose import compose
-from dreamset.pipeline.runtime import build_part
+from dreamset.models.recurrent.world_model import WorldModel
+from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.config.instantiate import build_part
 
 LOW, HIGH = (-2.0, 1.0), (2.0, 5.0)
 

@@ -28,7 +28,7 @@ from dreamset.core.errors import UserError
 from dreamset.core.spec import ActionSpec, ArraySpec
 from dreamset.datasets import RawEpisode, Store, write_store
 from dreamset.datasets.sources import SourceDescription
-from dreamset.pipeline.statistics import Estimate, interquartile_mean
+from dreamset.pipeline.evaluation.statistics import Estimate, interquartile_mean
 
 LENGTHS = (3, 5, 4)  # transitions of the counting episodes; every second one ends truly
 CONTINUOUS = ActionSpec(1, discrete=False, low=(0.0,), high=(4000.0,))

@@ -13,10 +13,14 @@ import torch
 import yaml
 
 from dreamset.core.records import total_loss
-from dreamset.datasets.sources.minari import MinariSource
-from dreamset.pipeline import cli, collect, data_tools, model_tools, resolve, stages
-from dreamset.pipeline.compose import compose
-from dreamset.pipeline.runtime import build_part
+from dreamset.datasets.sources.minari.source import MinariSource
+from dreamset.pipeline import cli
+from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.stages import collect, resolve
+from dreamset.pipeline.stages import table as stages
+from dreamset.pipeline.tools import data as data_tools
+from dreamset.pipeline.tools import models as model_tools
 from tests.builders import tiny_batch, tiny_model
 
 Block = Callable[[str, str], str]

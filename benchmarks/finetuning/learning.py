@@ -8,8 +8,9 @@ import torch
 
 from benchmarks.offline_suite.episodes import Returns
 from dreamset.datasets import Store
-from dreamset.pipeline import finetune, tracking
-from dreamset.pipeline.checkpoint import Checkpoint
+from dreamset.pipeline.stages import finetune
+from dreamset.pipeline.tracking import reporting
+from dreamset.pipeline.training.checkpoint import Checkpoint
 
 # of the stage's evaluations
 FIGURES = ("environment_steps", "updates", "imagined_return", "real_return")
@@ -28,7 +29,7 @@ def run(work: dict[str, Any]) -> list[tuple[dict[str, Any], Returns]]:
     models = finetune.Models.load(stage, device)
     online = checkpoint.path.parent / "online"
     learner = finetune.start(stage, models, Store.open(stage["store"]), online, device)
-    learner.run(checkpoint, tracking.StageRun(None))
+    learner.run(checkpoint, reporting.StageRun(None))
     checkpoint.remove()
     seconds = round(time.process_time() - began, 1)
     points, every = [], stage["finetuning"]["evaluate_every"]

@@ -14,9 +14,9 @@ from benchmarks.offline_suite.results import Key
 from benchmarks.offline_suite.suite import chosen
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store
-from dreamset.pipeline import stages
-from dreamset.pipeline.compose import Config
+from dreamset.pipeline.config.compose import Config
 from dreamset.pipeline.files import digest
+from dreamset.pipeline.stages import table as stages
 
 BENCHMARK = Path(__file__).parent / "finetuning.yaml"
 OFFLINE = "offline"  # the method whose row says that the offline models are complete

@@ -25,7 +25,7 @@ from benchmarks.offline_suite.scores import Board, Score, board, read
 from benchmarks.transfer.report import insert
 from dreamset.core.errors import UserError
 from dreamset.core.files import save_with
-from dreamset.pipeline.figures import COLORS, STYLE
+from dreamset.pipeline.report.figures import COLORS, STYLE
 
 TEXT, PICTURE = "finetuning.md", "finetuning_returns.png"
 BEGIN, END = "<!-- written by benchmarks.finetuning.report -->", "<!-- end -->"

@@ -9,7 +9,7 @@ from benchmarks.offline_suite.episodes import Returns, evaluation_seeds
 from dreamset.datasets import Store
 from dreamset.environments import policies
 from dreamset.environments.rollouts import PolicyFactory, record_episode
-from dreamset.pipeline.runtime import build_part
+from dreamset.pipeline.config.instantiate import build_part
 
 
 def run(work: dict[str, Any]) -> tuple[dict[str, Any], Returns]:

@@ -5,7 +5,8 @@ from typing import Any
 
 from dreamset.environments.rollouts import BatchPolicy, run_side_by_side
 from dreamset.environments.wrappers import Environment
-from dreamset.pipeline.runtime import build_part, counter
+from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.progress import counter
 
 Returns = list[tuple[float, int]]  # (return, length) of each episode
 

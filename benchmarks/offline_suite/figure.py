@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.offline_suite.scores import Board, Score
 from dreamset.core.files import save_with
-from dreamset.pipeline.figures import COLORS, STYLE
+from dreamset.pipeline.report.figures import COLORS, STYLE
 
 COLUMNS = 3
 GROUP_COLORS = {"dreamset": COLORS[0], "d3rlpy": COLORS[1], "cloning": COLORS[2], "baseline": COLORS[7]}

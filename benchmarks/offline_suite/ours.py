@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from benchmarks.offline_suite.episodes import Returns
-from dreamset.pipeline import collect, evaluate, ingest, learn_behavior, train_world_model
-from dreamset.pipeline.artifacts import load_world_model
+from dreamset.pipeline.artifacts.saved_models import load_world_model
+from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.files import read_json, write_json
-from dreamset.pipeline.runtime import build_part
+from dreamset.pipeline.stages import collect, evaluate, ingest, learn_behavior, train_world_model
 
 COST = "cost.json"  # beside a world model; says that it is complete
 FIGURES = {  # column -> name in the stages' metrics

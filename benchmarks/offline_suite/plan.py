@@ -14,10 +14,10 @@ from benchmarks.offline_suite.results import Key
 from benchmarks.offline_suite.suite import Baseline, Method, Ours, Peer, Suite, Task
 from dreamset.datasets import Store
 from dreamset.datasets.layout import MANIFEST
-from dreamset.pipeline import stages
-from dreamset.pipeline.compose import Config, compose
+from dreamset.pipeline.config.compose import Config, compose
 from dreamset.pipeline.files import digest
-from dreamset.pipeline.runtime import progress
+from dreamset.pipeline.progress import progress
+from dreamset.pipeline.stages import table as stages
 
 UNSEEDED = ("recorded", "still")  # baselines without randomness: one row instead of one per seed
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dreamset.core.errors import UserError
-from dreamset.pipeline.statistics import Estimate, bootstrap, interquartile_mean
+from dreamset.pipeline.evaluation.statistics import Estimate, bootstrap, interquartile_mean
 
 
 @dataclass(frozen=True, slots=True)

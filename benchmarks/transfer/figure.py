@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks.offline_suite.scores import Board, Score
 from benchmarks.transfer.experiments import Benchmark, Curve, Experiment
 from dreamset.core.files import save_with
-from dreamset.pipeline.figures import COLORS, STYLE
+from dreamset.pipeline.report.figures import COLORS, STYLE
 
 Colors = Mapping[str, Any]  # by start
 

@@ -15,10 +15,10 @@ from benchmarks.offline_suite.ours import COST
 from benchmarks.offline_suite.results import Key
 from benchmarks.transfer.experiments import Benchmark, Experiment
 from dreamset.datasets import Store
-from dreamset.pipeline import stages
-from dreamset.pipeline.compose import Config
+from dreamset.pipeline.config.compose import Config
 from dreamset.pipeline.files import digest, read_json
-from dreamset.pipeline.runtime import progress
+from dreamset.pipeline.progress import progress
+from dreamset.pipeline.stages import table as stages
 
 BASELINE = "baseline"  # the group of what learns nothing
 

@@ -2,4 +2,8 @@
 
 from importlib.metadata import version
 
+from dreamset import moved
+
 __version__ = version("dreamset")
+
+moved.install()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dreamset.behaviors.actor import TanhNormalActor
+from dreamset.behaviors.actor_critic.actors import TanhNormalActor
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ActionSpec
 from tests.builders import seeded

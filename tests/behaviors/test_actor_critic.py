@@ -7,19 +7,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dreamset.behaviors.actor import TanhNormalActor
-from dreamset.behaviors.actor_critic import BehaviorLosses, ImaginationActorCritic, frozen, trajectory_weights
+from dreamset.behaviors.actor_critic.actors import TanhNormalActor
+from dreamset.behaviors.actor_critic.critics import EMACritic
+from dreamset.behaviors.actor_critic.learner import BehaviorLosses, ImaginationActorCritic, frozen, trajectory_weights
 from dreamset.behaviors.base import Experience, Outcomes
-from dreamset.behaviors.critics import EMACritic
-from dreamset.behaviors.rewards import PredictedReward
+from dreamset.behaviors.rewards.functions import PredictedReward
 from dreamset.core.records import ImaginedTrajectory, LatentState, SequenceBatch
 from dreamset.core.spec import ActionSpec
 from dreamset.models.distributions import UnitNormal
 from dreamset.models.heads import NormalHead
-from dreamset.models.rssm import Policy
-from dreamset.models.world_model import WorldModel
-from dreamset.pipeline.runtime import build_part
-from dreamset.pipeline.trainers import BehaviorTrainer
+from dreamset.models.recurrent.rssm import Policy
+from dreamset.models.recurrent.world_model import WorldModel
+from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.training.trainers import BehaviorTrainer
 from tests.behaviors.worlds import GivenTrajectory
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_model
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from dreamset.behaviors.actor import BoundedNormalActor, OneHotActor, TruncatedNormalActor, actor_for
+from dreamset.behaviors.actor_critic.actors import BoundedNormalActor, OneHotActor, TruncatedNormalActor, actor_for
 from dreamset.core.errors import UserError
 from dreamset.models.layers import silu_rms_norm
 from tests.behaviors.worlds import CHOICE, ONE

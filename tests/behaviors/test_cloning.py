@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from dreamset.behaviors.action_distributions import BoundedNormal
-from dreamset.behaviors.actor_critic import ImaginationActorCritic
+from dreamset.behaviors.actor_critic.learner import ImaginationActorCritic
 from dreamset.behaviors.base import Demonstrations, Experience
 from dreamset.behaviors.cloning import BehaviorCloning, cloning_loss
 from dreamset.core.errors import UserError
 from dreamset.core.records import LatentState
 from dreamset.core.spec import ActionSpec
 from dreamset.models.heads import NormalHead
-from dreamset.pipeline.compose import compose
-from dreamset.pipeline.runtime import build_part
+from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.config.instantiate import build_part
 from tests.behaviors.worlds import CHOICE, ONE, DelayLine, one_hot_actor, truncated_normal_actor
 from tests.builders import seeded, tiny_batch, tiny_model
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from dreamset.behaviors.critics import EMACritic, HardUpdate, NoSlowCritic, SlowCritic
+from dreamset.behaviors.actor_critic.critics import EMACritic, HardUpdate, NoSlowCritic, SlowCritic
 from dreamset.models.distributions import SymexpTwoHot
 from dreamset.models.heads import NormalHead, SymexpTwoHotHead
 from tests.builders import seeded

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dreamset.behaviors.action_distributions import BoundedNormal
-from dreamset.behaviors.actor import ActorFactory, BoundedNormalActor, OneHotActor, TruncatedNormalActor
-from dreamset.behaviors.actor_critic import BehaviorLosses, ImaginationActorCritic
-from dreamset.behaviors.actor_loss import ActorLoss
-from dreamset.behaviors.critics import EMACritic, HardUpdate, NoSlowCritic
-from dreamset.behaviors.gradients import DynamicsBackpropagation, Mixture, Reinforce
-from dreamset.behaviors.normalizers import PercentileEMA
+from dreamset.behaviors.actor_critic.actor_loss import ActorLoss
+from dreamset.behaviors.actor_critic.actors import ActorFactory, BoundedNormalActor, OneHotActor, TruncatedNormalActor
+from dreamset.behaviors.actor_critic.critics import EMACritic, HardUpdate, NoSlowCritic
+from dreamset.behaviors.actor_critic.gradients import DynamicsBackpropagation, Mixture, Reinforce
+from dreamset.behaviors.actor_critic.learner import BehaviorLosses, ImaginationActorCritic
+from dreamset.behaviors.actor_critic.normalizers import PercentileEMA
 from dreamset.core.records import ImaginedTrajectory, LatentState
 from dreamset.core.spec import ActionSpec
 from dreamset.models.distributions import OneHotCategorical, SymexpTwoHot, UnitNormal, symexp_bins

@@ -7,7 +7,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dreamset.behaviors.action_distributions import BoundedNormal
-from dreamset.behaviors.gradients import ActorGradient, Decisions, DynamicsBackpropagation, Mixture, Reinforce
+from dreamset.behaviors.actor_critic.gradients import (
+    ActorGradient,
+    Decisions,
+    DynamicsBackpropagation,
+    Mixture,
+    Reinforce,
+)
 from dreamset.core.errors import UserError
 from dreamset.models.distributions import OneHotCategorical
 

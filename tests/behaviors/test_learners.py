@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from dreamset.behaviors.base import Learner
-from dreamset.behaviors.policy import LatentPolicy
-from dreamset.behaviors.rewards import PredictedReward
+from dreamset.behaviors.controller import LatentPolicy
+from dreamset.behaviors.rewards.functions import PredictedReward
 from dreamset.core.records import SequenceBatch
 from dreamset.core.spec import ActionSpec, DataSpec
-from dreamset.models.world_model import WorldModel
-from dreamset.pipeline.optimizers import AdaptiveClipping, LaProp
-from dreamset.pipeline.runtime import build_part
-from dreamset.pipeline.trainers import BehaviorTrainer
+from dreamset.models.recurrent.world_model import WorldModel
+from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.training.optimizers import AdaptiveClipping, LaProp
+from dreamset.pipeline.training.trainers import BehaviorTrainer
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_model, tiny_spec
 
 CHOICE = ActionSpec(4, discrete=True, low=(0.0,) * 4, high=(1.0,) * 4)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from dreamset.behaviors.actor_loss import ActorLoss
-from dreamset.behaviors.gradients import Decisions
-from dreamset.behaviors.normalizers import NoNormalizer, PercentileEMA
+from dreamset.behaviors.actor_critic.actor_loss import ActorLoss
+from dreamset.behaviors.actor_critic.gradients import Decisions
+from dreamset.behaviors.actor_critic.normalizers import NoNormalizer, PercentileEMA
 from dreamset.models.distributions import OneHotCategorical
 
 RANDOM = np.random.default_rng(0)

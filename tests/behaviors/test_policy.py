@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dreamset.behaviors.actor import TanhNormalActor
-from dreamset.behaviors.policy import LatentPolicy
-from dreamset.models.world_model import WorldModel
+from dreamset.behaviors.actor_critic.actors import TanhNormalActor
+from dreamset.behaviors.controller import LatentPolicy
+from dreamset.models.recurrent.world_model import WorldModel
 from tests.builders import HIGH, LOW, seeded, tiny_batch, tiny_model
 
 COUNT, ROWS = 3, 5

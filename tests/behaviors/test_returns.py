@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from dreamset.behaviors.returns import lambda_return, replayed_return
+from dreamset.behaviors.actor_critic.returns import lambda_return, replayed_return
 
 Array = NDArray[np.float64]
 HORIZON, COUNT = 6, 4

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from dreamset.behaviors.penalty_weights import FixedWeight, TunedWeight
-from dreamset.behaviors.rewards import PenalizedReward, PredictedReward
+from dreamset.behaviors.rewards.functions import PenalizedReward, PredictedReward
+from dreamset.behaviors.rewards.penalty_weights import FixedWeight, TunedWeight
 from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory
-from dreamset.models.ensemble import MeanDisagreement
-from dreamset.models.world_model import WorldModel
+from dreamset.models.recurrent.ensemble import MeanDisagreement
+from dreamset.models.recurrent.world_model import WorldModel
 from tests.builders import seeded, tiny_batch, tiny_model
 
 HORIZON = 4

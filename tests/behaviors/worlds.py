@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dreamset.behaviors.actor import ActorFactory, OneHotActor, TruncatedNormalActor
+from dreamset.behaviors.actor_critic.actors import ActorFactory, OneHotActor, TruncatedNormalActor
 from dreamset.core.records import ImaginedTrajectory, LatentState
 from dreamset.core.spec import ActionSpec
-from dreamset.models.rssm import Policy
+from dreamset.models.recurrent.rssm import Policy
 
 ONE = ActionSpec(1, discrete=False, low=(-1.0,), high=(1.0,))
 CHOICE = ActionSpec(3, discrete=True, low=(0.0,) * 3, high=(1.0,) * 3)

@@ -24,8 +24,8 @@ from benchmarks.transfer.plan import Plan
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store
 from dreamset.datasets.strategies import Candidates
-from dreamset.pipeline.artifacts import model_digest
-from dreamset.pipeline.compose import compose
+from dreamset.pipeline.artifacts.saved_models import model_digest
+from dreamset.pipeline.config.compose import compose
 from tests.pipeline import registered
 from tests.test_offline_suite import counting_store
 

@@ -13,9 +13,9 @@ import pytest
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import SequenceSampler, write_store
-from dreamset.datasets.sources import d4rl_facts
 from dreamset.datasets.sources.base import read_all
-from dreamset.datasets.sources.d4rl import D4RLSource, fetch
+from dreamset.datasets.sources.d4rl import facts as d4rl_facts
+from dreamset.datasets.sources.d4rl.source import D4RLSource, fetch
 
 WIDE = {"action_low": -10.0, "action_high": 1e6}
 TERMINAL, TIMEOUT, NEITHER = "terminal", "timeout", "neither"

@@ -11,7 +11,7 @@ from dreamset.core.errors import UserError
 from dreamset.datasets import SequenceSampler, write_store
 from dreamset.datasets.episode import align
 from dreamset.datasets.sources.base import read_all
-from dreamset.datasets.sources.dreamer import DreamerSource
+from dreamset.datasets.sources.dreamer.episodes import DreamerSource
 
 WIDE = {"action_low": -1.0, "action_high": 1e6}
 Columns = dict[str, Any]

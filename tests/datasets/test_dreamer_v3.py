@@ -12,7 +12,7 @@ from dreamset.core.errors import UserError
 from dreamset.datasets import SequenceSampler, write_store
 from dreamset.datasets.episode import align
 from dreamset.datasets.sources.base import read_all
-from dreamset.datasets.sources.dreamer_v3 import DreamerV3Source
+from dreamset.datasets.sources.dreamer.replay import DreamerV3Source
 
 Columns = dict[str, Any]
 WIDE = {"action_low": -1.0, "action_high": 1e6}

@@ -17,7 +17,7 @@ from dreamset.datasets.exports import EXPORTS, export_minari, export_npz
 from dreamset.datasets.exports import minari as minari_export
 from dreamset.datasets.exports.minari import minari_id
 from dreamset.datasets.sources import Source, SourceDescription
-from dreamset.datasets.sources.dreamer import DreamerSource
+from dreamset.datasets.sources.dreamer.episodes import DreamerSource
 from dreamset.datasets.store_source import StoreSource
 from dreamset.datasets.transforms import RenameColumns, SelectColumns, transformed
 

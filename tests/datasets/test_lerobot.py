@@ -20,7 +20,7 @@ from PIL import Image
 from dreamset.core.errors import UserError
 from dreamset.datasets import SequenceSampler, write_store
 from dreamset.datasets.sources.base import read_all
-from dreamset.datasets.sources.lerobot import LeRobotSource
+from dreamset.datasets.sources.lerobot.source import LeRobotSource
 
 FPS = 10
 CAMERA, PHOTO = "observation.images.top", "observation.image"

@@ -12,7 +12,7 @@ from dreamset.core.errors import UserError
 from dreamset.datasets import SequenceSampler, write_store
 from dreamset.datasets.episode import align
 from dreamset.datasets.sources.base import read_all
-from dreamset.datasets.sources.mapped import MappedSource
+from dreamset.datasets.sources.mapped.source import MappedSource
 
 Columns = dict[str, Any]
 NAN = np.nan

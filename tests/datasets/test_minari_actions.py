@@ -9,7 +9,7 @@ from gymnasium import spaces
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ActionSpec
 from dreamset.datasets import MinariSource, write_store
-from dreamset.datasets.sources.minari_actions import action_decoder
+from dreamset.datasets.sources.minari.actions import action_decoder
 
 ONE = spaces.Box(-np.inf, np.inf, (1,), np.float64)
 every_layout = pytest.mark.parametrize("layout", ["hdf5", "arrow", "parquet"])

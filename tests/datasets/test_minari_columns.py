@@ -14,8 +14,8 @@ from gymnasium import spaces
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import MinariSource, write_store
-from dreamset.datasets.sources import minari_parts
 from dreamset.datasets.sources.base import read_all
+from dreamset.datasets.sources.minari import parts as minari_parts
 
 BODY = spaces.Dict(pose=spaces.Box(-np.inf, np.inf, (2, 2), np.float64), gear=spaces.Discrete(9))
 ACTION = spaces.Box(-10.0, 1e6, (1,), np.float32)

@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import MinariSource
-from dreamset.datasets.sources import minari_fetch
-from dreamset.datasets.sources.minari_fetch import fetch
+from dreamset.datasets.sources.minari import fetch as minari_fetch
+from dreamset.datasets.sources.minari.fetch import fetch
 
 ID = "counter/test-v0"  # what `record_counter` writes into $MINARI_DATASETS_PATH
 

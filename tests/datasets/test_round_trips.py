@@ -18,7 +18,7 @@ from dreamset.datasets import MinariSource, RawEpisode, SequenceSampler, Store, 
 from dreamset.datasets.exports import export_minari, export_npz
 from dreamset.datasets.exports.minari import minari_id
 from dreamset.datasets.sources import SourceDescription
-from dreamset.datasets.sources.dreamer import DreamerSource
+from dreamset.datasets.sources.dreamer.episodes import DreamerSource
 from dreamset.datasets.store_source import StoreSource
 from dreamset.datasets.transforms import RenameColumns
 

@@ -12,7 +12,7 @@ from dreamset.core.errors import UserError
 from dreamset.datasets import SequenceSampler, write_store
 from dreamset.datasets.episode import align
 from dreamset.datasets.sources.base import read_all
-from dreamset.datasets.sources.vd4rl import VD4RLSource
+from dreamset.datasets.sources.dreamer.vd4rl import VD4RLSource
 
 Columns = dict[str, Any]
 SCALE = 1e-4  # the counts as actions within -1 and 1

@@ -15,8 +15,9 @@ from dreamset.environments import dm_control, dm_control_experts, gym, ogbench, 
 from dreamset.environments.dm_control_experts import Law, gallop, reach, swing_up
 from dreamset.environments.recorder import record_numbered
 from dreamset.environments.rollouts import PolicyFactory
-from dreamset.pipeline import collect, stages
-from dreamset.pipeline.compose import compose
+from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.stages import collect
+from dreamset.pipeline.stages import table as stages
 
 os.environ.setdefault("MUJOCO_GL", "egl")  # before anything below imports mujoco
 

@@ -19,8 +19,9 @@ from dreamset.environments.actions import choices
 from dreamset.environments.recorder import record_numbered, write_minari
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.environments.suites import require
-from dreamset.pipeline import collect, ingest, stages
-from dreamset.pipeline.compose import compose
+from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.stages import collect, ingest
+from dreamset.pipeline.stages import table as stages
 
 os.environ.setdefault("MUJOCO_GL", "egl")  # before anything below imports mujoco
 

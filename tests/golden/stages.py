@@ -11,8 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dreamset.pipeline import collect, evaluate, finetune, ingest, learn_behavior, stages, train_world_model
-from dreamset.pipeline.compose import compose
+from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.stages import collect, evaluate, finetune, ingest, learn_behavior, train_world_model
+from dreamset.pipeline.stages import table as stages
 
 ASSET = Path(__file__).with_name("stages.json")
 SAVED = Path(__file__).with_name("saved")

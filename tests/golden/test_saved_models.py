@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from dreamset.behaviors.policy import LatentPolicy
+from dreamset.behaviors.controller import LatentPolicy
 from dreamset.core.records import SequenceBatch
 from dreamset.datasets import Store, sequences
-from dreamset.pipeline.artifacts import load_world_model
-from dreamset.pipeline.evaluate import load_behavior
+from dreamset.pipeline.artifacts.saved_models import load_world_model
+from dreamset.pipeline.stages.evaluate import load_behavior
 from tests.builders import seeded
 
 SAVED = Path(__file__).with_name("saved")

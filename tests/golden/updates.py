@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from dreamset.models.world_model import WorldModel
+from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.objectives.base import Objective
-from dreamset.pipeline.runtime import build_part
-from dreamset.pipeline.trainers import BehaviorTrainer, WorldModelTrainer
+from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.training.trainers import BehaviorTrainer, WorldModelTrainer
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_spec
 
 ASSET = Path(__file__).with_name("updates.json")

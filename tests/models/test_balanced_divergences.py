@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamset.models.divergences import BalancedKL, DynRepKL
-from dreamset.models.latents import CategoricalLatent, GaussianLatent, Latent
+from dreamset.models.recurrent.divergences import BalancedKL, DynRepKL
+from dreamset.models.recurrent.latents import CategoricalLatent, GaussianLatent, Latent
 
 GAUSSIAN = GaussianLatent(1, min_std=0.0)
 UNIT_STD = math.log(math.e - 1)  # softplus of this is 1

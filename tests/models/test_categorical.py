@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from dreamset.models.distributions import OneHotCategorical, gumbel
-from dreamset.models.latents import CategoricalLatent
+from dreamset.models.recurrent.latents import CategoricalLatent
 from tests.builders import seeded
 
 Array = NDArray[np.float64]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dreamset.core.errors import UserError
-from dreamset.models.cells import GRU, BlockGRU, LayerNormGRU
 from dreamset.models.layers import BlockLinear
+from dreamset.models.recurrent.cells import GRU, BlockGRU, LayerNormGRU
 from tests.builders import seeded
 from tests.models import references
 

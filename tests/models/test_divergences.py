@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from dreamset.models.divergences import FreeNatsKL
-from dreamset.models.latents import GaussianLatent
+from dreamset.models.recurrent.divergences import FreeNatsKL
+from dreamset.models.recurrent.latents import GaussianLatent
 
 LATENT = GaussianLatent(1, min_std=0.0)
 UNIT_STD = math.log(math.e - 1)  # softplus of this is 1

@@ -5,7 +5,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from dreamset.models.ensemble import (
+from dreamset.models.layers import elu, elu_layer_norm, mlp, side_by_side, silu_rms_norm
+from dreamset.models.recurrent.ensemble import (
     LogProbabilitySpread,
     MeanDisagreement,
     MixtureSpread,
@@ -13,8 +14,7 @@ from dreamset.models.ensemble import (
     Spread,
     bootstrap_mask,
 )
-from dreamset.models.latents import CategoricalLatent, GaussianLatent
-from dreamset.models.layers import elu, elu_layer_norm, mlp, side_by_side, silu_rms_norm
+from dreamset.models.recurrent.latents import CategoricalLatent, GaussianLatent
 from tests.builders import seeded, tiny_batch, tiny_model, without_zeros
 
 Array = NDArray[np.float64]

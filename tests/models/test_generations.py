@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec
-from dreamset.models.latents import CategoricalLatent
-from dreamset.models.world_model import WorldModel
+from dreamset.models.recurrent.latents import CategoricalLatent
+from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.objectives.reconstruction import Reconstruction
-from dreamset.pipeline.compose import compose
-from dreamset.pipeline.runtime import build_part
+from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.config.instantiate import build_part
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_model
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from dreamset.models.latents import GaussianLatent
+from dreamset.models.recurrent.latents import GaussianLatent
 
 Array = NDArray[np.float64]
 MIN_STD = 0.1

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamset.core.records import LatentState, Rollout
-from dreamset.models.cells import GRU
-from dreamset.models.latents import GaussianLatent
-from dreamset.models.rssm import RSSM
+from dreamset.models.recurrent.cells import GRU
+from dreamset.models.recurrent.latents import GaussianLatent
+from dreamset.models.recurrent.rssm import RSSM
 from tests.builders import seeded
 
 Array = NDArray[np.float64]

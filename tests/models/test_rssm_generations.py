@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from dreamset.core.records import LatentState
-from dreamset.models.cells import BlockGRU, LayerNormGRU
-from dreamset.models.latents import CategoricalLatent
 from dreamset.models.layers import elu_layer_norm, silu_rms_norm
-from dreamset.models.rssm import RSSM, SeparateInputs
+from dreamset.models.recurrent.cells import BlockGRU, LayerNormGRU
+from dreamset.models.recurrent.latents import CategoricalLatent
+from dreamset.models.recurrent.rssm import RSSM, SeparateInputs
 from tests.builders import seeded
 from tests.models import references
 from tests.models.references import Array, below, elu, layer_norm, rms_norm, silu

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from dreamset.core.records import SequenceBatch
 from dreamset.objectives.base import Objective
-from dreamset.pipeline.runtime import build_part
-from dreamset.pipeline.trainers import WorldModelTrainer
+from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.training.trainers import WorldModelTrainer
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_spec
 
 UPDATES = 200

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from dreamset.pipeline import collect, ingest, stages
-from dreamset.pipeline.compose import compose
+from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.stages import collect, ingest
+from dreamset.pipeline.stages import table as stages
 
 TINY = ["preset=tiny", "dataset=pendulum_state"]
 

@@ -7,11 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dreamset.behaviors.policy import LatentPolicy
+from dreamset.behaviors.controller import LatentPolicy
 from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec, VectorStatistics
-from dreamset.pipeline.artifacts import POLICY, WORLD_MODEL, SavedModel, load_world_model, model_digest, save_model
-from dreamset.pipeline.evaluate import load_behavior
-from dreamset.pipeline.runtime import build_part
+from dreamset.pipeline.artifacts.saved_models import (
+    POLICY,
+    WORLD_MODEL,
+    SavedModel,
+    load_world_model,
+    model_digest,
+    save_model,
+)
+from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.stages.evaluate import load_behavior
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_model, tiny_spec, without_zeros
 
 CPU = torch.device("cpu")

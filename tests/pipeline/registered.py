@@ -8,11 +8,19 @@ from typing import Any
 import torch
 
 from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec, VectorStatistics
-from dreamset.models.world_model import WorldModel
-from dreamset.pipeline import delivery, registry
-from dreamset.pipeline.artifacts import POLICY, WORLD_MODEL, WORLD_MODEL_PARTS, SavedModel, build, save_model
-from dreamset.pipeline.compose import compose
-from dreamset.pipeline.registration import registration
+from dreamset.models.recurrent.world_model import WorldModel
+from dreamset.pipeline.artifacts.saved_models import (
+    POLICY,
+    WORLD_MODEL,
+    WORLD_MODEL_PARTS,
+    SavedModel,
+    build,
+    save_model,
+)
+from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.registry import catalog
+from dreamset.pipeline.registry.registration import registration
+from dreamset.pipeline.tracking import delivery
 
 
 def spec(*, size: int = 3, action: int = 1, high: float = 2.0, discrete: bool = False, **more: ArraySpec) -> DataSpec:
@@ -55,12 +63,12 @@ def policy(folder: Path, *, seed: int = 0, of: str) -> Path:
     return folder
 
 
-def register(client: Any, folder: Path, **figures: float) -> registry.Version:
+def register(client: Any, folder: Path, **figures: float) -> catalog.Version:
     """Registers a folder as a stage's delivery does, in a run of its own."""
     run = delivery.make_run(client, "dreamset", folder.name)
-    client.log_artifacts(run, str(folder), registry.FOLDER)
+    client.log_artifacts(run, str(folder), catalog.FOLDER)
     named = {name.replace("__", "/"): value for name, value in figures.items()}
-    return registry.register(client, run, registration(folder, named))
+    return catalog.register(client, run, registration(folder, named))
 
 
 def fresh_store(template: Path) -> Any:

@@ -16,11 +16,21 @@ from dreamset.core.errors import UserError
 from dreamset.core.spec import ArraySpec, DataSpec
 from dreamset.datasets import Store
 from dreamset.datasets.layout import REWARD
-from dreamset.models.world_model import WorldModel
-from dreamset.pipeline import cli, pretrained, stages, train_world_model
-from dreamset.pipeline.artifacts import WORLD_MODEL, WORLD_MODEL_PARTS, SavedModel, build, model_digest, save_model
-from dreamset.pipeline.compose import compose
-from dreamset.pipeline.parts import factor_of
+from dreamset.models.recurrent.world_model import WorldModel
+from dreamset.pipeline import cli
+from dreamset.pipeline.artifacts import pretrained
+from dreamset.pipeline.artifacts.saved_models import (
+    WORLD_MODEL,
+    WORLD_MODEL_PARTS,
+    SavedModel,
+    build,
+    model_digest,
+    save_model,
+)
+from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.stages import table as stages
+from dreamset.pipeline.stages import train_world_model
+from dreamset.pipeline.training.parameter_groups import factor_of
 from tests.pipeline.conftest import TINY
 from tests.pipeline.killing import Killed, kill_after
 from tests.pipeline.registered import architecture, lineage, spec
@@ -105,7 +115,7 @@ def test_other_factors_are_chosen_by_name_and_by_part(source: str) -> None:
 
 
 def test_a_killed_adaptation_ends_where_an_unbroken_one_would(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dreamset.pipeline.checkpoint.SECONDS", 0.0)
+    monkeypatch.setattr("dreamset.pipeline.training.checkpoint.SECONDS", 0.0)
     arguments = ["adapt", *SPIN, source, "adaptation=slow_dynamics", "adaptation.encoder=0.0"]
     cli.main(arguments)
     unbroken = (MODEL / "model.safetensors").read_bytes()

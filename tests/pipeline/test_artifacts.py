@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store
-from dreamset.pipeline import migrations
-from dreamset.pipeline.artifacts import (
+from dreamset.pipeline.artifacts import migrations
+from dreamset.pipeline.artifacts.saved_models import (
     POLICY,
     WORLD_MODEL,
     SavedModel,
@@ -23,7 +23,7 @@ from dreamset.pipeline.artifacts import (
     save_model,
     targets,
 )
-from dreamset.pipeline.train_world_model import build_networks
+from dreamset.pipeline.stages.train_world_model import build_networks
 
 Configure = Callable[..., dict[str, Any]]
 CPU = torch.device("cpu")
@@ -206,9 +206,9 @@ def test_the_digest_names_weights_and_description_and_not_the_place(saved: Path)
 @pytest.mark.parametrize(
     "target",
     [
-        "dreamset.models.rssm.torch.zeros",
-        "dreamset.models.rssm.torch",
-        "dreamset.models.rssm.Callable",
+        "dreamset.models.recurrent.rssm.torch.zeros",
+        "dreamset.models.recurrent.rssm.torch",
+        "dreamset.models.recurrent.rssm.Callable",
         "dreamset.models.none.X",
     ],
 )

@@ -14,8 +14,9 @@ import yaml
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store
-from dreamset.pipeline import cli, train_world_model
-from dreamset.pipeline.checkpoint import Checkpoint
+from dreamset.pipeline import cli
+from dreamset.pipeline.stages import train_world_model
+from dreamset.pipeline.training.checkpoint import Checkpoint
 
 Configure = Callable[..., dict[str, Any]]
 COMMANDS = [*cli.STAGES, "adapt", "compare", "resolve", "data", "models", "export", "ui"]
@@ -95,7 +96,8 @@ def test_an_interrupt_ends_in_one_line_and_the_next_run_goes_on(configure: Confi
     code = (
         "import signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # tests in the background are started without it
-        "from dreamset.pipeline import checkpoint, cli\n"
+        "from dreamset.pipeline import cli\n"
+        "from dreamset.pipeline.training import checkpoint\n"
         "checkpoint.SECONDS = 0\n"
         "cli.main(['train-world-model', '--resolved', 'stage.yaml'])"
     )

@@ -9,8 +9,8 @@ from torch import nn
 
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ArraySpec
-from dreamset.pipeline.compatibility import differences, fitted_spec, load_fitting
-from dreamset.pipeline.tables import columns
+from dreamset.pipeline.artifacts.compatibility import differences, fitted_spec, load_fitting
+from dreamset.pipeline.report.tables import columns
 from tests.pipeline.registered import spec
 
 IMAGE = ArraySpec((8, 8, 3), "uint8")

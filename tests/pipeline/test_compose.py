@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 from dreamset import configs
-from dreamset.behaviors.rewards import PenalizedReward
+from dreamset.behaviors.rewards.functions import PenalizedReward
 from dreamset.core.errors import UserError
-from dreamset.pipeline.compose import BOUNDS, compose
-from dreamset.pipeline.runtime import build_part
+from dreamset.pipeline.config.compose import BOUNDS, compose
+from dreamset.pipeline.config.instantiate import build_part
 
 PRESETS = sorted(path.stem for path in (Path(configs.__file__).parent / "preset").glob("*.yaml"))
 

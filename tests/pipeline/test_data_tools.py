@@ -13,7 +13,7 @@ import yaml
 from dreamset.core.errors import UserError
 from dreamset.datasets import MinariSource, Store, write_store
 from dreamset.pipeline import cli
-from dreamset.pipeline.card import write_card
+from dreamset.pipeline.report.card import write_card
 from tests.datasets.conftest import CounterSource
 
 TOOLS = ("inspect", "verify", "card", "export", "merge", "split")
@@ -258,7 +258,7 @@ def test_a_file_is_no_place_for_a_store(refused: Callable[..., str], store: Stor
 
 def ingest_config(**changes: Any) -> dict[str, Any]:
     source = {
-        "_target_": "dreamset.datasets.sources.dreamer.DreamerSource",
+        "_target_": "dreamset.datasets.sources.dreamer.episodes.DreamerSource",
         "path": "episodes",
         "observations": ["image", "state"],
         "privileged": ["privileged.clock"],
@@ -339,7 +339,9 @@ def test_a_transform_that_does_not_fit_is_one_line(episodes: Path, capsys: pytes
 
 
 def test_equal_ingests_give_equal_stores(episodes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dreamset.pipeline.ingest.write_card", lambda _store, folder: folder.mkdir(exist_ok=True))
+    monkeypatch.setattr(
+        "dreamset.pipeline.stages.ingest.write_card", lambda _store, folder: folder.mkdir(exist_ok=True)
+    )
     ingest()
     ingest(output="again", settings={"compression": None, "shard_megabytes": 1, "workers": 5})
     assert Store.open("again").digest == Store.open("ingested").digest

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dreamset.pipeline.artifacts import model_digest
+from dreamset.pipeline.artifacts.saved_models import model_digest
 
 pytestmark = pytest.mark.slow
 

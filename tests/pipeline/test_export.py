@@ -15,15 +15,16 @@ import pytest
 import torch
 from torch.torch_version import TorchVersion
 
-from dreamset.behaviors.policy import PolicyStep
+from dreamset.behaviors.controller import PolicyStep
 from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256
 from dreamset.core.spec import ActionSpec, ArraySpec, VectorStatistics
-from dreamset.pipeline import cli, export
-from dreamset.pipeline.artifacts import load_world_model, model_digest
-from dreamset.pipeline.evaluate import load_behavior
-from dreamset.pipeline.export import export_policy
-from dreamset.pipeline.exported_policy import Policy
+from dreamset.pipeline import cli
+from dreamset.pipeline.artifacts.saved_models import load_world_model, model_digest
+from dreamset.pipeline.export import program as export
+from dreamset.pipeline.export.program import export_policy
+from dreamset.pipeline.export.standalone.policy import Policy
+from dreamset.pipeline.stages.evaluate import load_behavior
 from tests.builders import HIGH, LOW, seeded, tiny_batch, tiny_spec
 from tests.pipeline.policies import CPU, Pair, episodes, save_pair, state_spec
 

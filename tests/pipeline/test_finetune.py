@@ -13,20 +13,14 @@ from safetensors.torch import load_file
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store
-from dreamset.pipeline import (
-    checkpoint,
-    delivery,
-    evaluate,
-    finetune,
-    learn_behavior,
-    online_learning,
-    retrieval,
-    stages,
-    train_world_model,
-)
-from dreamset.pipeline.artifacts import model_digest
-from dreamset.pipeline.compose import compose
-from dreamset.pipeline.online import OnlineData, mixed, round_seeds
+from dreamset.pipeline.artifacts.saved_models import model_digest
+from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.registry import retrieval
+from dreamset.pipeline.stages import evaluate, finetune, learn_behavior, train_world_model
+from dreamset.pipeline.stages import table as stages
+from dreamset.pipeline.tracking import delivery
+from dreamset.pipeline.training import checkpoint, online_learning
+from dreamset.pipeline.training.online_data import OnlineData, mixed, round_seeds
 from tests.pipeline.conftest import TINY
 from tests.pipeline.killing import Killed, kill_after
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from dreamset.behaviors.rewards import PenalizedReward
+from dreamset.behaviors.rewards.functions import PenalizedReward
 from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec
-from dreamset.models.world_model import WorldModel
-from dreamset.pipeline.compose import Config, compose
-from dreamset.pipeline.runtime import build_part
+from dreamset.models.recurrent.world_model import WorldModel
+from dreamset.pipeline.config.compose import Config, compose
+from dreamset.pipeline.config.instantiate import build_part
 
 
 def composed(generation: str, *overrides: str) -> Config:

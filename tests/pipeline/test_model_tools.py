@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from dreamset.core.errors import UserError
-from dreamset.pipeline import cli, delivery, registry
-from dreamset.pipeline.artifacts import model_digest
-from dreamset.pipeline.model_exchange import import_model
+from dreamset.pipeline import cli
+from dreamset.pipeline.artifacts.saved_models import model_digest
+from dreamset.pipeline.registry import catalog
+from dreamset.pipeline.registry.exchange import import_model
+from dreamset.pipeline.tracking import delivery
 from tests.pipeline.registered import fresh_store, policy, register, rewrite, world_model
 
 TOOLS = ("list", "show", "compare", "export", "import")
@@ -32,7 +34,7 @@ def client(template: Path) -> Any:
 
 
 @pytest.fixture
-def family(client: Any) -> registry.Version:
+def family(client: Any) -> catalog.Version:
     """Two world models, the second started from the first, and a policy of the second, evaluated."""
     first = register(client, world_model(Path("first")), validation__reward_error_h5=0.5)
     second = register(
@@ -40,7 +42,7 @@ def family(client: Any) -> registry.Version:
     )
     folder = policy(Path("policy"), of=second.digest)
     learned = register(client, folder)
-    registry.measure(client, learned.digest, {"evaluation/return_iqm": 90.0})
+    catalog.measure(client, learned.digest, {"evaluation/return_iqm": 90.0})
     return second
 
 
@@ -78,7 +80,7 @@ def test_help_explains_every_tool(tool: str, capsys: pytest.CaptureFixture[str])
     assert tool or all(name in shown for name in (*TOOLS, "champion", "@latest", "MLFLOW_TRACKING_URI"))
 
 
-def test_list_has_one_line_per_model(family: registry.Version, said: Say) -> None:  # noqa: ARG001
+def test_list_has_one_line_per_model(family: catalog.Version, said: Say) -> None:  # noqa: ARG001
     assert said("list") == [
         ["model", "versions", "latest", "champion", "ranked", "by"],
         ["pendulum.policy", "1", "1", "1", "evaluation/return_iqm", "=", "90"],
@@ -86,7 +88,7 @@ def test_list_has_one_line_per_model(family: registry.Version, said: Say) -> Non
     ]
 
 
-def test_show_follows_a_policy_back_to_the_dataset(family: registry.Version, said: Say) -> None:
+def test_show_follows_a_policy_back_to_the_dataset(family: catalog.Version, said: Say) -> None:
     lines = said("show", "pendulum.policy")
     assert lines[1][:2] == ["1", "champion,"]
     assert ["evaluation/return_iqm", "90"] in lines
@@ -110,7 +112,7 @@ def test_show_says_where_the_chain_breaks(client: Any, said: Say) -> None:
 
 def test_show_takes_the_champion_unless_told_otherwise(
     client: Any,
-    family: registry.Version,  # noqa: ARG001 - it is in the store
+    family: catalog.Version,  # noqa: ARG001 - it is in the store
     said: Say,
 ) -> None:
     register(client, world_model(Path("third"), seed=2), validation__reward_error_h5=0.75)
@@ -122,7 +124,7 @@ def test_show_takes_the_champion_unless_told_otherwise(
     assert ["validation/reward_error_h5", "0.75"] in said("show", f"{FAMILY}@latest")
 
 
-def test_compare_shows_figures_and_what_differs_only(family: registry.Version, said: Say) -> None:
+def test_compare_shows_figures_and_what_differs_only(family: catalog.Version, said: Say) -> None:
     lines = said("compare", f"{FAMILY}/1", "second")
     digest = model_digest(Path("first"))
     assert lines == [
@@ -135,7 +137,7 @@ def test_compare_shows_figures_and_what_differs_only(family: registry.Version, s
 
 
 def test_what_is_exported_and_imported_elsewhere_is_the_same_model(
-    family: registry.Version, said: Say, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: catalog.Version, said: Say, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert said("export", f"{FAMILY}@champion", "out") == [["out:", f"{FAMILY}/2,", "digest", family.digest]]
     assert model_digest(Path("out")) == family.digest
@@ -146,7 +148,7 @@ def test_what_is_exported_and_imported_elsewhere_is_the_same_model(
     other = fresh_store(template)
     assert said("import", "../out", "robot.model") == [["../out:", "robot.model/1"]]
     assert said("import", "../out", "robot.model") == [["../out:", "robot.model/1"]]  # once
-    version = registry.version(other, "robot.model", alias="champion")
+    version = catalog.version(other, "robot.model", alias="champion")
     assert (version.digest, version.figures) == (family.digest, {"validation/reward_error_h5": 0.25})
     kept = {item.path for item in other.list_artifacts(version.run, "model")}
     assert kept == {"model/model.json", "model/model.safetensors"}
@@ -175,7 +177,7 @@ def test_import_refuses_what_loading_would(template: Path, refused: Callable[...
     rewrite(folder, kind="oracle")
     assert "holds a oracle, but only these are registered" in refused("import", folder, "mine.world_model")
     assert "nowhere/model.json does not exist" in refused("import", "nowhere", "mine.world_model")
-    assert registry.families(client) == ["pendulum.policy"]
+    assert catalog.families(client) == ["pendulum.policy"]
     experiment = client.get_experiment_by_name("dreamset-imports")
     assert experiment is None  # nothing was sent
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dreamset.core.errors import UserError
-from dreamset.pipeline.compose import compose
-from dreamset.pipeline.optimizers import AdaptiveClipping, Clipping, GlobalNorm, LaProp, choose_clipping
-from dreamset.pipeline.runtime import build_part
+from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.training.optimizers import AdaptiveClipping, Clipping, GlobalNorm, LaProp, choose_clipping
 
 Array = NDArray[np.float64]
 SHAPES = [(3, 4), (5,), ()]

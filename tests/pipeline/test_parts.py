@@ -13,13 +13,13 @@ from torch.optim.lr_scheduler import CyclicLR, LinearLR, OneCycleLR
 
 from dreamset.core.errors import UserError
 from dreamset.core.records import Loss, Rollout, SequenceBatch
-from dreamset.models.world_model import WorldModel
+from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.objectives.base import Objective
-from dreamset.pipeline.compose import compose
-from dreamset.pipeline.optimizers import AdaptiveClipping, Clipping, GlobalNorm, LaProp
-from dreamset.pipeline.parts import PARTS, factor_of, learns
-from dreamset.pipeline.runtime import build_part
-from dreamset.pipeline.trainers import OptimizerFactory, WorldModelTrainer, apply_gradients
+from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.training.optimizers import AdaptiveClipping, Clipping, GlobalNorm, LaProp
+from dreamset.pipeline.training.parameter_groups import PARTS, factor_of, learns
+from dreamset.pipeline.training.trainers import OptimizerFactory, WorldModelTrainer, apply_gradients
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_model, tiny_spec
 
 GENERATION = (

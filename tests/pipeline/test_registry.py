@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from dreamset.core.errors import UserError
-from dreamset.pipeline import delivery, registry, retrieval
-from dreamset.pipeline.artifacts import model_digest
-from dreamset.pipeline.ranking import evaluated_return, reward_error
-from dreamset.pipeline.registration import code_version, registration
-from dreamset.pipeline.retrieval import Reference, from_registry
+from dreamset.pipeline.artifacts.saved_models import model_digest
+from dreamset.pipeline.registry import catalog, retrieval
+from dreamset.pipeline.registry.ranking import evaluated_return, reward_error
+from dreamset.pipeline.registry.registration import code_version, registration
+from dreamset.pipeline.registry.retrieval import Reference, from_registry
+from dreamset.pipeline.tracking import delivery
 from tests.pipeline.registered import fresh_store, policy, register, rewrite, world_model
 
 FAMILY = "pendulum.world_model"
@@ -29,7 +30,7 @@ def client(template: Path) -> Any:
 
 
 def champion(client: Any, name: str = FAMILY) -> int:
-    return registry.version(client, name, alias="champion").number
+    return catalog.version(client, name, alias="champion").number
 
 
 def test_a_version_says_everything_that_one_asks_of_a_model(client: Any) -> None:
@@ -44,11 +45,11 @@ def test_a_version_says_everything_that_one_asks_of_a_model(client: Any) -> None
         "seed": "1",
         "dataset": "pendulum",
         "dataset_digest": "d" * 64,
-        "architecture": "dreamset.models.world_model.WorldModel",
+        "architecture": "dreamset.models.recurrent.world_model.WorldModel",
         "observations": "state: float32 [3]",
         "action": "1 continuous, -2 to 2",
         "lineage": "k",
-        "format_version": "2",
+        "format_version": "3",
         "code_version": code_version(),
         "digest": model_digest(Path("second")),
         "parent": "pendulum.world_model/1",
@@ -65,9 +66,9 @@ def test_the_same_model_is_registered_once(client: Any) -> None:
     folder = world_model(Path("model"))
     first, again = register(client, folder), register(client, folder)
     assert again == first
-    assert len(registry.versions(client, FAMILY)) == 1
+    assert len(catalog.versions(client, FAMILY)) == 1
     register(client, world_model(Path("other"), seed=1))
-    assert len(registry.versions(client, FAMILY)) == 2
+    assert len(catalog.versions(client, FAMILY)) == 2
 
 
 def test_the_champion_is_the_lowest_error_at_the_longest_horizon(client: Any) -> None:
@@ -78,7 +79,7 @@ def test_the_champion_is_the_lowest_error_at_the_longest_horizon(client: Any) ->
         register(client, world_model(Path(str(seed)), seed=seed), **named)
         leaders.append(champion(client))
     assert leaders == [1, 1, 3, 4, 4, 6, 6]
-    assert registry.version(client, FAMILY, alias="latest").number == 7
+    assert catalog.version(client, FAMILY, alias="latest").number == 7
 
 
 def test_without_a_figure_there_is_no_champion_and_nan_is_none(client: Any) -> None:
@@ -87,7 +88,7 @@ def test_without_a_figure_there_is_no_champion_and_nan_is_none(client: Any) -> N
     assert version.rank is None
     with pytest.raises(UserError, match=r"has no 'champion'; versions are 1, 2, aliases are latest"):
         champion(client)
-    assert registry.version(client, FAMILY).number == 2
+    assert catalog.version(client, FAMILY).number == 2
 
 
 def test_equal_figures_leave_the_champion_and_a_choice_by_hand_stays(client: Any) -> None:
@@ -110,14 +111,14 @@ def test_a_policy_leads_by_its_return_once_it_is_evaluated(client: Any) -> None:
     for folder in folders:
         register(client, folder, imagination__reward=3.0, loss__actor=1.0)
     for folder, value in zip(folders, (-5.0, -9.0), strict=True):
-        registry.measure(client, model_digest(folder), {"evaluation/return_iqm": value})
-    first = registry.version(client, "pendulum.policy", alias="champion")
+        catalog.measure(client, model_digest(folder), {"evaluation/return_iqm": value})
+    first = catalog.version(client, "pendulum.policy", alias="champion")
     assert (first.number, first.score) == (1, "evaluation/return_iqm = -5")
     assert first.figures == {"imagination/reward": 3.0, "evaluation/return_iqm": -5.0}  # losses are the run's alone
-    registry.measure(client, model_digest(folders[1]), {"evaluation/return_iqm": -1.0})
+    catalog.measure(client, model_digest(folders[1]), {"evaluation/return_iqm": -1.0})
     assert champion(client, "pendulum.policy") == 2
     with pytest.raises(UserError, match="model eeeeeeeeeeee is not registered"):
-        registry.measure(client, "e" * 64, {"evaluation/return_iqm": 0.0})
+        catalog.measure(client, "e" * 64, {"evaluation/return_iqm": 0.0})
 
 
 def test_ranks_order_as_people_would() -> None:
@@ -137,14 +138,14 @@ def test_the_chain_is_followed_by_digest_through_every_generation_of_parents(cli
     first = register(client, world_model(Path("a")))
     second = register(client, world_model(Path("b"), seed=1, parent={"digest": first.digest}))
     last = register(client, policy(Path("p"), of=second.digest))
-    chain = registry.origins(client, last)
+    chain = catalog.origins(client, last)
     assert [(o.role, o.version.reference if o.version else None) for o in chain] == [
         ("learned in", "pendulum.world_model/2"),
         ("started from", "pendulum.world_model/1"),
     ]
     assert [o.version.run for o in chain if o.version] == [second.run, first.run]
     client.delete_model_version(FAMILY, "2")
-    (gone,) = registry.origins(client, last)
+    (gone,) = catalog.origins(client, last)
     assert (gone.digest, gone.version) == (second.digest, None)
 
 
@@ -152,22 +153,22 @@ def test_a_circle_of_tags_ends(client: Any) -> None:
     first = register(client, world_model(Path("a")))
     second = register(client, world_model(Path("b"), seed=1, parent={"digest": first.digest}))
     client.set_model_version_tag(FAMILY, "1", "parent_digest", second.digest)
-    assert len(registry.origins(client, second)) == 1
+    assert len(catalog.origins(client, second)) == 1
 
 
 def test_names_that_mlflow_refuses_are_spelled_otherwise() -> None:
-    assert registry.family("hopper/medium: v2's", "policy") == "hopper-medium--v2-s.policy"
+    assert catalog.family("hopper/medium: v2's", "policy") == "hopper-medium--v2-s.policy"
 
 
 def test_models_of_other_programs_stay_out_of_the_way(client: Any) -> None:
     client.create_registered_model("theirs")
-    assert registry.families(client) == []
+    assert catalog.families(client) == []
     with pytest.raises(UserError, match=r"no model named 'theirs' is registered; there are: none yet"):
-        registry.versions(client, "theirs")
+        catalog.versions(client, "theirs")
     folder = world_model(Path("model"))
     run = delivery.make_run(client, "dreamset", "theirs")
     with pytest.raises(UserError, match="theirs holds models of another program, not world_model"):
-        registry.register(client, run, registration(folder, {}, name="theirs"))
+        catalog.register(client, run, registration(folder, {}, name="theirs"))
     register(client, folder)
     client.create_model_version(FAMILY, "file:///elsewhere", tags={"kind": "world_model", "digest": "../../etc"})
     with pytest.raises(UserError, match=r"'../../etc' is no digest of a model"):

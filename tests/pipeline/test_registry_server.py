@@ -13,10 +13,14 @@ from pathlib import Path
 import pytest
 
 from dreamset.core.errors import UserError
-from dreamset.pipeline import cli, delivery, learn_behavior, registry, retrieval, stages, tracking, train_world_model
-from dreamset.pipeline.artifacts import model_digest
-from dreamset.pipeline.compose import compose
-from dreamset.pipeline.registration import registration
+from dreamset.pipeline import cli
+from dreamset.pipeline.artifacts.saved_models import model_digest
+from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.registry import catalog, retrieval
+from dreamset.pipeline.registry.registration import registration
+from dreamset.pipeline.stages import learn_behavior, train_world_model
+from dreamset.pipeline.stages import table as stages
+from dreamset.pipeline.tracking import delivery, reporting
 from tests.pipeline.conftest import TINY
 from tests.pipeline.registered import rewrite, world_model
 
@@ -75,21 +79,21 @@ def test_a_model_goes_to_a_server_and_comes_back(
     config = compose(TINY)
     train_world_model.run(stages.train_world_model(config))
     learn_behavior.run(stages.learn_behavior(config))
-    assert not list(tracking.OUTBOX.glob("*.jsonl"))
+    assert not list(reporting.OUTBOX.glob("*.jsonl"))
     digest = model_digest(MODEL)
     shutil.rmtree("runs")
 
     client = delivery.client_of(address)
-    version = registry.version(client, FAMILY, alias="champion")
+    version = catalog.version(client, FAMILY, alias="champion")
     assert (version.number, version.digest) == (1, digest)
-    policy = registry.version(client, "pendulum_state.policy")
-    assert [(o.version.run, o.digest) for o in registry.origins(client, policy) if o.version] == [(version.run, digest)]
+    policy = catalog.version(client, "pendulum_state.policy")
+    assert [(o.version.run, o.digest) for o in catalog.origins(client, policy) if o.version] == [(version.run, digest)]
 
     reused = stages.train_world_model(compose([*TINY, "world_model=from_registry", "world_model_training.updates=0"]))
     assert reused["start"]["digest"] == digest
     train_world_model.run(reused)
     train_world_model.run(reused)  # adds nothing
-    assert [v.tags.get("parent") for v in registry.versions(client, FAMILY)] == [None, f"{FAMILY}/1"]
+    assert [v.tags.get("parent") for v in catalog.versions(client, FAMILY)] == [None, f"{FAMILY}/1"]
     assert not Path("tracking/mlflow.db").exists()
 
     capsys.readouterr()
@@ -98,7 +102,7 @@ def test_a_model_goes_to_a_server_and_comes_back(
     cli.main(["models", "import", "out", "copy.world_model"])
     shown = capsys.readouterr().out
     assert f"{FAMILY}/1" in shown
-    assert registry.version(client, "copy.world_model", alias="champion").digest == digest
+    assert catalog.version(client, "copy.world_model", alias="champion").digest == digest
 
     shutil.rmtree(retrieval.KEPT)
     (stored,) = folder.glob(f"a/*/{version.run}/artifacts/model")
@@ -115,13 +119,13 @@ def test_a_registration_waits_for_the_server(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("DREAMSET_TRACKING", "foreground")
     folder = world_model(Path("model"), dataset="patience")
-    with tracking.stage_run("train") as run:
+    with reporting.stage_run("train") as run:
         run.artifacts(folder)
         run.model(registration(folder, {}))
     assert "1 run(s) wait" in caplog.text
     digest = model_digest(folder)
     shutil.rmtree(folder)
-    (letter,) = tracking.OUTBOX.glob("*.jsonl")
+    (letter,) = reporting.OUTBOX.glob("*.jsonl")
     letter.write_text(letter.read_text().replace("http://127.0.0.1:9", address))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     assert model_digest(retrieval.from_registry("patience.world_model")) == digest

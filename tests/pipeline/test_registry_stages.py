@@ -11,20 +11,13 @@ from safetensors.torch import load_file
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store
-from dreamset.pipeline import (
-    delivery,
-    evaluate,
-    learn_behavior,
-    registry,
-    resolve,
-    retrieval,
-    stages,
-    tracking,
-    train_world_model,
-)
-from dreamset.pipeline.artifacts import load_world_model, model_digest
-from dreamset.pipeline.compose import compose
-from dreamset.pipeline.model_exchange import import_model
+from dreamset.pipeline.artifacts.saved_models import load_world_model, model_digest
+from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.registry import catalog, retrieval
+from dreamset.pipeline.registry.exchange import import_model
+from dreamset.pipeline.stages import evaluate, learn_behavior, resolve, train_world_model
+from dreamset.pipeline.stages import table as stages
+from dreamset.pipeline.tracking import delivery, reporting
 from tests.pipeline.conftest import TINY
 from tests.pipeline.registered import world_model
 
@@ -73,8 +66,8 @@ def train(*overrides: str) -> dict[str, Any]:
 
 
 def test_every_stage_leaves_its_model_and_the_policy_leads_back_to_the_data(client: Any) -> None:
-    assert registry.families(client) == ["pendulum_state.policy", FAMILY]
-    policy = registry.version(client, "pendulum_state.policy", alias="champion")
+    assert catalog.families(client) == ["pendulum_state.policy", FAMILY]
+    policy = catalog.version(client, "pendulum_state.policy", alias="champion")
     assert policy.digest == model_digest(POLICY)
     assert "evaluation/return_iqm" in policy.figures
     assert policy.tags["reward"] == "dreamset.behaviors.rewards.PredictedReward"
@@ -90,7 +83,7 @@ def test_every_stage_leaves_its_model_and_the_policy_leads_back_to_the_data(clie
     assert run.inputs.dataset_inputs[0].dataset.digest == store.digest[:36]
     assert {"validation/reward_error_h5", "validation/kl", "cost/updates"} <= tags.keys()
     assert tags["ranked_by"] == "validation/reward_error_h5"
-    assert registry.version(client, FAMILY, alias="champion").number == 1
+    assert catalog.version(client, FAMILY, alias="champion").number == 1
 
 
 def test_stages_that_run_again_with_the_same_result_add_nothing(client: Any) -> None:
@@ -98,7 +91,7 @@ def test_stages_that_run_again_with_the_same_result_add_nothing(client: Any) -> 
     train_world_model.run(stages.train_world_model(config))
     learn_behavior.run(stages.learn_behavior(config))
     evaluate.run(stages.evaluate(config))
-    assert [len(registry.versions(client, name)) for name in registry.families(client)] == [1, 1]
+    assert [len(catalog.versions(client, name)) for name in catalog.families(client)] == [1, 1]
 
 
 def test_a_model_from_the_registry_is_reused_as_it_is(client: Any) -> None:
@@ -110,18 +103,18 @@ def test_a_model_from_the_registry_is_reused_as_it_is(client: Any) -> None:
     assert again.keys() == weights.keys()
     assert reused["architecture"] == original["architecture"]
     assert reused["spec"] == original["spec"]
-    first = registry.version(client, FAMILY, number=1)
+    first = catalog.version(client, FAMILY, number=1)
     assert reused["lineage"]["parent"] == {"digest": digest, "name": FAMILY, "version": 1, "run": first.run}
     assert reused["lineage"]["generation"] == "dreamer_v1"
     assert (reused["lineage"]["seed"], reused["lineage"]["objective"]) == (3, "reward_only")
-    second = registry.version(client, FAMILY, alias="latest")
+    second = catalog.version(client, FAMILY, alias="latest")
     assert second.tags["parent"] == f"{FAMILY}/1"
-    assert registry.version(client, FAMILY, alias="champion").number == 1  # no better than itself
+    assert catalog.version(client, FAMILY, alias="champion").number == 1  # no better than itself
     learn_behavior.run(stages.learn_behavior(compose([*TINY, "objective=reward_only", "seed=3"])))
-    policy = registry.version(client, "pendulum_state.policy", alias="latest")
+    policy = catalog.version(client, "pendulum_state.policy", alias="latest")
     assert "parent" not in policy.tags
     assert policy.tags["world_model"] == f"{FAMILY}/2"
-    roles = [(origin.role, origin.digest) for origin in registry.origins(client, policy)]
+    roles = [(origin.role, origin.digest) for origin in catalog.origins(client, policy)]
     assert roles == [("learned in", second.digest), ("started from", digest)]
 
 
@@ -137,7 +130,7 @@ def test_a_model_from_the_registry_is_trained_on(client: Any) -> None:  # noqa: 
 
 
 def test_the_same_model_is_meant_by_alias_version_run_and_folder(client: Any) -> None:
-    run = registry.version(client, FAMILY, number=1).run
+    run = catalog.version(client, FAMILY, number=1).run
     asked = [
         "world_model.alias=latest",
         "world_model.version=1",
@@ -229,15 +222,15 @@ def test_a_choice_that_means_no_model_is_one_line(
 def test_an_architecture_from_a_file_is_checked_before_it_is_resolved() -> None:
     folder = world_model(Path("model"))
     path = folder / "model.json"
-    path.write_text(path.read_text().replace("dreamset.models.rssm.RSSM", "os.system"))
+    path.write_text(path.read_text().replace("dreamset.models.recurrent.rssm.RSSM", "os.system"))
     with pytest.raises(UserError, match=r"asks for os\.system"):
         stages.train_world_model(compose([*TINY, FROM, f"world_model.folder={folder}"]))
 
 
 def test_what_a_stage_has_just_left_is_known_to_the_next_question(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "_hand_over", lambda _: None)  # nobody sends
+    monkeypatch.setattr(reporting, "_hand_over", lambda _: None)  # nobody sends
     train("seed=1")
-    assert len(registry.versions(client, FAMILY)) == 1
+    assert len(catalog.versions(client, FAMILY)) == 1
     config = stages.train_world_model(compose([*TINY, FROM, "world_model.alias=latest"]))
     assert config["start"]["version"] == 2
 
@@ -250,18 +243,18 @@ def test_the_registry_is_told_while_nobody_reaches_it(client: Any, monkeypatch: 
         broken.setattr(type(client), "create_model_version", fail)
         broken.setattr(type(client), "search_experiments", fail)
         train("seed=1")
-        assert (tracking.OUTBOX / "failure.txt").read_text() == "away"
-    assert len(registry.versions(client, FAMILY)) == 1
+        assert (reporting.OUTBOX / "failure.txt").read_text() == "away"
+    assert len(catalog.versions(client, FAMILY)) == 1
     shutil.rmtree("runs/world_model/reconstruction-1")  # the outbox keeps the files
-    delivery.deliver_all(tracking.OUTBOX)
-    assert len(registry.versions(client, FAMILY)) == 2
+    delivery.deliver_all(reporting.OUTBOX)
+    assert len(catalog.versions(client, FAMILY)) == 2
     retrieval.from_registry(FAMILY, version=2)
 
 
 def test_a_policy_is_checked_by_loading_it_before_it_is_imported(client: Any) -> None:
     shutil.copytree(POLICY, "given")
     assert import_model(Path("given"), "mine.policy").digest == model_digest(POLICY)
-    (chain,) = registry.origins(client, registry.version(client, "mine.policy"))
+    (chain,) = catalog.origins(client, catalog.version(client, "mine.policy"))
     assert chain.digest == model_digest(MODEL)
     weights = Path("given/model.safetensors")
     weights.write_bytes(weights.read_bytes()[:-10])

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from dreamset.core.errors import UserError
-from dreamset.pipeline import resolve
+from dreamset.pipeline.stages import resolve
 
 Change = Callable[[Path], None]
 

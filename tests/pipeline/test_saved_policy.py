@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from dreamset.behaviors.policy import LatentPolicy
+from dreamset.behaviors.controller import LatentPolicy
 from dreamset.core.errors import UserError
 from dreamset.environments import parallel, pendulum
 from dreamset.environments.recorder import record_episodes
 from dreamset.environments.rollouts import RecordedEpisode
-from dreamset.pipeline import collect, learn_behavior, stages, train_world_model
-from dreamset.pipeline.artifacts import load_world_model
-from dreamset.pipeline.compose import compose
-from dreamset.pipeline.evaluate import load_behavior
-from dreamset.pipeline.saved_policy import saved_policy
+from dreamset.pipeline.artifacts.saved_models import load_world_model
+from dreamset.pipeline.artifacts.saved_policy import saved_policy
+from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.stages import collect, learn_behavior, train_world_model
+from dreamset.pipeline.stages import table as stages
+from dreamset.pipeline.stages.evaluate import load_behavior
 
 TINY = ["preset=tiny", "dataset=pendulum_state"]
 MAKE = partial(pendulum.make, image_size=None, episode_steps=8)
@@ -72,7 +73,7 @@ def test_the_stage_collect_records_with_it(policy: Any) -> None:
     config = stages.collect(compose([*TINY, "collection.episodes=2", "dataset.reference=null"]))
     assert config["recording"]["workers"] == 1
     config["recording"]["policy"] = {
-        "_target_": "dreamset.pipeline.saved_policy.saved_policy",
+        "_target_": "dreamset.pipeline.artifacts.saved_policy.saved_policy",
         "_partial_": True,
         **policy.keywords,
     }

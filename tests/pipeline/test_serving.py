@@ -51,7 +51,7 @@ def beginning(model: Path, count: int) -> dict[str, Any]:
 
 def test_the_model_holds_code_and_tensors_but_no_pickle(served: tuple[Pair, Path]) -> None:
     names = {path.name for path in served[1].rglob("*") if path.is_file()}
-    assert {"policy_service.py", "policy.pt2", "policy.json", "policy.py", "MLmodel"} <= names
+    assert {"service.py", "policy.pt2", "policy.json", "policy.py", "MLmodel"} <= names
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".pth"))]
     assert "dreamset" not in (served[1] / "requirements.txt").read_text()
     made = served[1].parents[1]

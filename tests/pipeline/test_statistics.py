@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dreamset.pipeline.statistics import bootstrap, interquartile_mean, mean
+from dreamset.pipeline.evaluation.statistics import bootstrap, interquartile_mean, mean
 
 
 def test_the_interquartile_mean_leaves_out_a_quarter_at_each_end() -> None:

@@ -15,7 +15,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from dreamset.core.errors import UserError
-from dreamset.pipeline import delivery, evaluate, learn_behavior, tracking, train_world_model
+from dreamset.pipeline.stages import evaluate, learn_behavior, train_world_model
+from dreamset.pipeline.tracking import delivery, reporting
 
 Configure = Callable[..., dict[str, Any]]
 
@@ -29,7 +30,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     return client
 
 
-def runs_of(client: MlflowClient, experiment: str = tracking.OBJECTIVES) -> tuple[list[Run], list[Run]]:
+def runs_of(client: MlflowClient, experiment: str = reporting.OBJECTIVES) -> tuple[list[Run], list[Run]]:
     """Roots and children."""
     found = client.get_experiment_by_name(experiment)
     assert found is not None
@@ -77,18 +78,18 @@ def test_what_an_absent_server_missed_arrives_when_it_is_back(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     kept = tmp_path / "kept.txt"
     kept.write_text("as it was")
-    with tracking.stage_run("patient") as run:
+    with reporting.stage_run("patient") as run:
         run.metrics({"seen": 1.0})
         run.artifacts(kept)
     assert sum("1 run(s) wait in tracking/outbox" in record.message for record in caplog.records) == 1
     kept.unlink()
-    (letter,) = tracking.OUTBOX.glob("*.jsonl")
+    (letter,) = reporting.OUTBOX.glob("*.jsonl")
     letter.write_text(letter.read_text().replace('"http://127.0.0.1:9"', "null"))  # the server is back
-    delivery.deliver_all(tracking.OUTBOX)
+    delivery.deliver_all(reporting.OUTBOX)
     roots, _ = runs_of(client)
     assert roots[0].data.metrics == {"seen": 1.0}
     assert (tracking_artifacts(roots[0]) / "kept.txt").read_text() == "as it was"
-    assert {path.name for path in tracking.OUTBOX.iterdir()} <= {"delivery.lock"}
+    assert {path.name for path in reporting.OUTBOX.iterdir()} <= {"delivery.lock"}
 
 
 def tracking_artifacts(run: Run) -> Path:
@@ -98,7 +99,7 @@ def tracking_artifacts(run: Run) -> Path:
 def test_a_line_that_mlflow_refuses_costs_that_line_only(
     client: MlflowClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with tracking.stage_run("picky") as run:
+    with reporting.stage_run("picky") as run:
         run.metrics({"a name; with a forbidden * sign": 1.0})
         run.parameters({"kept": 1})
     roots, _ = runs_of(client)
@@ -116,12 +117,12 @@ def test_delivery_that_breaks_off_goes_on_where_it_stopped(
     with monkeypatch.context() as broken:
         broken.setitem(delivery.SENDERS, "parameters", fail)
         broken.setattr(type(client), "search_experiments", fail)
-        with tracking.stage_run("twice") as run:
+        with reporting.stage_run("twice") as run:
             run.metrics({"seen": 1.0})
             run.parameters({"kept": 1})
             run.metrics({"seen": 2.0}, 1)
-        assert (tracking.OUTBOX / "failure.txt").read_text() == "away"
-    delivery.deliver_all(tracking.OUTBOX)
+        assert (reporting.OUTBOX / "failure.txt").read_text() == "away"
+    delivery.deliver_all(reporting.OUTBOX)
     roots, _ = runs_of(client)
     assert len(roots) == 1
     assert [m.value for m in client.get_metric_history(roots[0].info.run_id, "seen")] == [1.0, 2.0]
@@ -130,8 +131,8 @@ def test_delivery_that_breaks_off_goes_on_where_it_stopped(
 def test_a_stage_that_is_shot_is_marked_by_the_background_process(client: MlflowClient) -> None:
     code = (
         "import os, signal\n"
-        "from dreamset.pipeline import tracking\n"
-        "with tracking.stage_run('shot') as run:\n"
+        "from dreamset.pipeline.tracking import reporting\n"
+        "with reporting.stage_run('shot') as run:\n"
         "    run.metrics({'seen': 1.0})\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -139,8 +140,8 @@ def test_a_stage_that_is_shot_is_marked_by_the_background_process(client: Mlflow
     shot = subprocess.run([sys.executable, "-P", "-c", code], env=environment, timeout=60)
     assert shot.returncode == -signal.SIGKILL
     deadline = time.monotonic() + 60
-    while list(tracking.OUTBOX.glob("*.jsonl")):
-        assert time.monotonic() < deadline, (tracking.OUTBOX / "delivery.log").read_text()
+    while list(reporting.OUTBOX.glob("*.jsonl")):
+        assert time.monotonic() < deadline, (reporting.OUTBOX / "delivery.log").read_text()
         time.sleep(0.1)
     roots, _ = runs_of(client)
     assert (roots[0].info.status, roots[0].data.metrics) == ("KILLED", {"seen": 1.0})
@@ -148,7 +149,7 @@ def test_a_stage_that_is_shot_is_marked_by_the_background_process(client: Mlflow
 
 def test_off_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DREAMSET_TRACKING", "off")
-    with tracking.stage_run("silent") as run:
+    with reporting.stage_run("silent") as run:
         run.metrics({"seen": 1.0})
         run.artifacts(Path("nowhere"))
     assert not Path("tracking").exists()
@@ -156,13 +157,13 @@ def test_off_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_unknown_mode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DREAMSET_TRACKING", "sometimes")
-    with pytest.raises(UserError, match="DREAMSET_TRACKING is 'sometimes'"), tracking.stage_run("any"):
+    with pytest.raises(UserError, match="DREAMSET_TRACKING is 'sometimes'"), reporting.stage_run("any"):
         pass
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
 def test_a_run_that_breaks_is_marked(client: MlflowClient, error: type[BaseException], status: str) -> None:
-    with pytest.raises(error), tracking.stage_run("broken") as run:
+    with pytest.raises(error), reporting.stage_run("broken") as run:
         run.metrics({"seen": 1.0})
         raise error
     roots, _ = runs_of(client)
@@ -172,10 +173,10 @@ def test_a_run_that_breaks_is_marked(client: MlflowClient, error: type[BaseExcep
 
 def test_processes_may_open_a_fresh_store_at_the_same_time() -> None:
     code = (
-        "from dreamset.pipeline import tracking\n"
-        "with tracking.stage_run('together', root='root', lineage='same') as run:\n"
+        "from dreamset.pipeline.tracking import reporting\n"
+        "with reporting.stage_run('together', root='root', lineage='same') as run:\n"
         "    run.metrics({'one': 1.0})\n"
-        "    run.dataset(tracking.DatasetReference('data', 'digest', 'here'))\n"
+        "    run.dataset(reporting.DatasetReference('data', 'digest', 'here'))\n"
     )
     environment = os.environ | {"DREAMSET_TRACKING": "foreground"}
     processes = [
@@ -188,7 +189,7 @@ def test_processes_may_open_a_fresh_store_at_the_same_time() -> None:
 
 
 def test_more_metrics_than_one_request_takes_arrive_whole(client: MlflowClient) -> None:
-    with tracking.stage_run("many") as run:
+    with reporting.stage_run("many") as run:
         for step in range(delivery.LARGEST_BATCH + 10):
             run.metrics({"value": float(step)}, step)
     roots, _ = runs_of(client)

@@ -10,7 +10,8 @@ import pytest
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store
-from dreamset.pipeline import checkpoint, evaluate, learn_behavior, train_world_model
+from dreamset.pipeline.stages import evaluate, learn_behavior, train_world_model
+from dreamset.pipeline.training import checkpoint
 from tests.pipeline.killing import Killed, kill_after
 
 Configure = Callable[..., dict[str, Any]]

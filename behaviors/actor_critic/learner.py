@@ -1,0 +1,237 @@
+"""Actor and critic learned in imagination (Dreamer v1, section 3; v2, section 2.3; v3, "Actor learning").
+
+Rows of an imagined trajectory; ``V`` and both losses exist for rows 0 to H - 1, row H only bootstraps::
+
+    row         0        1       ...     H - 1       H
+    state      s_0  ->  s_1  ->  ...  -> s_{H-1} -> s_H
+    action     a_0      a_1      ...     a_{H-1}
+    reward     r_0      r_1      ...     r_{H-1}     on arrival
+    value               v_1      ...     v_{H-1}    v_H
+    return     V_0      V_1      ...     V_{H-1}
+    baseline   v_0      v_1      ...     v_{H-1}     of V_t, the reward on arrival included
+
+The critic may learn on the recorded rows, too, each of which is a row 0 of the above.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from dreamset.behaviors.action_distributions import Actor
+from dreamset.behaviors.actor_critic.actor_loss import ActorLoss
+from dreamset.behaviors.actor_critic.critics import Critic, NoSlowCritic, SlowCritic
+from dreamset.behaviors.actor_critic.gradients import Decisions
+from dreamset.behaviors.actor_critic.returns import lambda_return, replayed_return
+from dreamset.behaviors.base import Experience, Learner, LearnerLosses
+from dreamset.behaviors.cloning import cloning_loss, require_cloneable
+from dreamset.behaviors.rewards.functions import RewardFunction
+from dreamset.core.records import LatentState
+from dreamset.core.spec import ActionSpec
+from dreamset.models.recurrent.world_model import WorldModel
+
+
+@dataclass(frozen=True, slots=True)
+class BehaviorLosses:
+    """Scalars to minimise, and what a person wants to see beside them."""
+
+    actor: Tensor
+    critic: Tensor
+    imagined_return: Tensor  # mean V_0
+    imagined_terms: Mapping[str, Tensor]  # mean per step of each term of the reward
+    action_entropy: Tensor  # mean -ln pi of the imagined actions, in nats
+    return_scale: Tensor  # what the normaliser divides by
+
+
+@dataclass(frozen=True, slots=True)
+class Imagined:
+    """Trajectories and what they are worth."""
+
+    features: Tensor  # [H + 1, N, F]
+    draws: Tensor  # [H, N, A] as the actor drew them, before they were clipped to the bounds
+    surprise: Tensor  # mean -ln pi of the draws
+    terms: Mapping[str, Tensor]  # [H + 1, N] of the reward
+    discount: Tensor  # [H + 1, N] discount times probability of going on
+    returns: Tensor  # [H, N] V_t
+
+
+class ImaginationActorCritic(Learner):
+    """Maximises lambda-returns of imagined trajectories.
+
+    Actor: see ``ActorLoss``; a ``cloning_weight`` keeps it near the recorded actions besides.
+    Critic: max E[sum_t w_t ln p(sg V_t | s_t)], for a unit normal the squared error of Dreamer v1's equation 8.
+    w_t is the product of the discounts before row t.
+    With a ``replay_critic_weight`` the critic also maximises E[ln p(sg R_t | s_t)] times this weight over the recorded
+    rows. R_t is the ``replayed_return``; in it the recorded reward takes the place of the term ``reward``, while other
+    terms, such as penalties, stay as the reward function has them at that row.
+    The world model is never trained here: its parameters must not require gradients.
+    """
+
+    headline: ClassVar[str] = "imagination/reward"
+
+    def __init__(
+        self,
+        features: int,
+        action: ActionSpec,
+        *,
+        actor: Callable[[int, ActionSpec], Actor],
+        critic: Callable[[int], Critic],
+        horizon: int,
+        discount: float,
+        lambda_: float,
+        actor_loss: ActorLoss | None = None,
+        slow_critic: Callable[[Critic], SlowCritic] = NoSlowCritic,
+        cloning_weight: float = 0.0,
+        replay_critic_weight: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.actor = actor(features, action)
+        self.critic = critic(features)
+        self.horizon = horizon
+        self.discount = discount
+        self.lambda_ = lambda_
+        self.actor_loss = ActorLoss() if actor_loss is None else actor_loss
+        self.slow_critic = slow_critic(self.critic)
+        self.cloning_weight = cloning_weight
+        self.replay_critic_weight = replay_critic_weight
+        if cloning_weight:
+            require_cloneable(action)
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        """Actor and critic; the slow critic follows by itself."""
+        assert isinstance(self.actor, nn.Module)
+        assert isinstance(self.critic, nn.Module)
+        return {"actor": self.actor, "critic": self.critic}
+
+    def losses_on(
+        self, experience: Experience, model: WorldModel, reward: RewardFunction, generator: torch.Generator
+    ) -> LearnerLosses:
+        """Imagines from every state of ``experience``."""
+        imagined = self._imagine(model, experience.starts, reward, generator)
+        losses = self._losses(imagined)
+        actor, critic, figures = losses.actor, losses.critic, {}
+        if self.cloning_weight:
+            cloning = cloning_loss(self.actor, experience.demonstrations)
+            actor = actor + self.cloning_weight * cloning
+            figures["cloning/log_prob"] = -cloning.detach()
+        if self.replay_critic_weight:
+            replay = self._replay_critic_loss(experience, imagined)
+            critic = critic + self.replay_critic_weight * replay
+            figures["replay/critic_loss"] = replay.detach()
+        figures |= {f"imagination/{name}": mean for name, mean in losses.imagined_terms.items()}
+        figures |= {
+            "imagination/lambda_return": losses.imagined_return,
+            "imagination/action_entropy": losses.action_entropy,
+            "imagination/return_scale": losses.return_scale,
+        }
+        return LearnerLosses({"actor": actor, "critic": critic}, figures)
+
+    def losses(
+        self, model: WorldModel, start: LatentState, reward: RewardFunction, generator: torch.Generator
+    ) -> BehaviorLosses:
+        """Imagines from every ``start`` state [N, ...] and returns both losses of what was imagined, no others."""
+        return self._losses(self._imagine(model, start, reward, generator))
+
+    def _losses(self, imagined: Imagined) -> BehaviorLosses:
+        weights = trajectory_weights(imagined.discount)
+        states = imagined.features[:-1].detach()  # stop: the critic regresses on fixed targets at fixed states
+        prediction = self.critic(states)
+        log_likelihood = self.slow_critic.log_likelihood(prediction, imagined.returns.detach(), states)
+        baseline = self.slow_critic.baseline(prediction, states)
+        decisions = Decisions(self.actor, states, imagined.draws)
+        return BehaviorLosses(
+            actor=self.actor_loss(imagined.returns, baseline, weights, decisions),
+            critic=-(weights * log_likelihood).mean(),
+            imagined_return=imagined.returns[0].detach().mean(),
+            imagined_terms={name: term.detach().mean() for name, term in imagined.terms.items()},
+            action_entropy=imagined.surprise,
+            return_scale=self.actor_loss.normalizer.scale.detach().clone(),
+        )
+
+    def _replay_critic_loss(self, experience: Experience, imagined: Imagined) -> Tensor:
+        """-ln p(sg R_t | s_t), averaged over the recorded rows of which it is known what came of them."""
+        outcomes = experience.outcomes
+        if outcomes is None:
+            raise ValueError("the critic is to learn on recorded rows (replay_critic_weight), but has no outcomes")
+        shape = outcomes.reward.shape  # [B, T]
+        terms = {name: term[0].reshape(shape) for name, term in imagined.terms.items()}
+        if "reward" in terms:
+            terms["reward"] = outcomes.reward
+        rewards = torch.stack(list(terms.values())).sum(0)
+        returns = replayed_return(
+            rewards.t(),
+            imagined.returns[0].reshape(shape).t(),
+            self.discount * outcomes.goes_on.to(rewards.dtype).t(),
+            outcomes.known.t(),
+            lambda_=self.lambda_,
+        ).t()
+        states = experience.states.features.detach()  # stop: as in imagination, fixed targets at fixed states
+        log_likelihood = self.slow_critic.log_likelihood(self.critic(states), returns.detach(), states)  # [B, T]
+        known = outcomes.known.to(log_likelihood.dtype)
+        return -(known * log_likelihood).sum() / known.sum().clamp_min(1)
+
+    def after_update(self) -> None:
+        """The slow critic follows."""
+        self.slow_critic.update(self.critic)
+
+    def _imagine(
+        self, model: WorldModel, start: LatentState, reward: RewardFunction, generator: torch.Generator
+    ) -> Imagined:
+        # without a gradient through the dynamics nothing that was imagined needs to be kept for one
+        with nullcontext() if self.actor_loss.gradient.through_dynamics else torch.no_grad():
+            return self._unrolled(model, start, reward, generator)
+
+    def _unrolled(
+        self, model: WorldModel, start: LatentState, reward: RewardFunction, generator: torch.Generator
+    ) -> Imagined:
+        draws: list[Tensor] = []
+        surprises: list[Tensor] = []
+
+        def policy(features: Tensor) -> Tensor:
+            # stop: actions change the future through the dynamics, not by moving the state that the actor looks at
+            distribution = self.actor(features.detach())
+            draw = distribution.sample(distribution.noise(generator))
+            draws.append(draw)
+            with torch.no_grad():
+                surprises.append(-distribution.log_prob(draw).mean())
+            return draw.clamp(-1, 1)
+
+        trajectory = model.imagine(start, policy, horizon=self.horizon, generator=generator)
+        terms = reward(trajectory, model)
+        rewards = torch.stack(list(terms.values())).sum(0)  # [H + 1, N]
+        discounts = self.discount * model.continuation(trajectory.features)
+        target = self.slow_critic.target(self.critic)
+        with frozen(target):
+            values = target(trajectory.features[1:]).mean  # [H, N]
+        return Imagined(
+            features=trajectory.features,
+            draws=torch.stack(draws),
+            surprise=torch.stack(surprises).mean(),
+            terms=terms,
+            discount=discounts,
+            returns=lambda_return(rewards[:-1], values, discounts[:-1], lambda_=self.lambda_),
+        )
+
+
+def trajectory_weights(discounts: Tensor) -> Tensor:
+    """w_0 = 1, w_t = product of the discounts of the rows before t: [H, N] from [H + 1, N], without gradient."""
+    return torch.cat([torch.ones_like(discounts[:1]), discounts[:-2]]).cumprod(dim=0).detach()
+
+
+class frozen:  # noqa: N801 - reads as a statement: with frozen(network)
+    """Within this block no gradient reaches the parameters of ``module``, though it still flows through it."""
+
+    def __init__(self, module: object) -> None:
+        assert isinstance(module, nn.Module)
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+
+    def __enter__(self) -> None:
+        for parameter in self.parameters:
+            parameter.requires_grad_(False)
+
+    def __exit__(self, *_: object) -> None:
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)

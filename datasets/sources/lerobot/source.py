@@ -1,0 +1,197 @@
+"""LeRobot datasets of version 2 and 3: tables of frames in parquet files, cameras as pictures or videos."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dreamset.core.errors import UserError
+from dreamset.core.files import file_sha256
+from dreamset.datasets.episode import Array, RawEpisode
+from dreamset.datasets.sources.base import SourceDescription
+from dreamset.datasets.sources.columns import decode_all
+from dreamset.datasets.sources.folder import checked_limit
+from dreamset.datasets.sources.lerobot.episodes import Entry, list_episodes
+from dreamset.datasets.sources.lerobot.features import (
+    ACTION,
+    REWARD,
+    SUCCESS,
+    action_field,
+    checked_size,
+    is_observation,
+    survey_features,
+)
+from dreamset.datasets.sources.lerobot.meta import INFO, load_info
+from dreamset.datasets.sources.lerobot.parquet import numbers, pictures, read_columns
+from dreamset.datasets.sources.lerobot.video import decode_frames
+from dreamset.datasets.sources.recorded import FinalTransition
+from dreamset.datasets.sources.rows import flags
+
+_FRAME, _TIME = "frame_index", "timestamp"
+
+
+class LeRobotSource:
+    """The episodes of a local LeRobot dataset, by index.
+
+    Columns keep the names of the dataset's features, such as ``observation.state`` and ``observation.images.top``.
+    There is no observation after the last action: ``final_transition`` says what becomes of it. An episode ends
+    terminally if ``next.success`` is set in its last row; ``next.done`` only says where it ends. Datasets without
+    ``next.reward`` get rewards of zero, fit for learning a world model but not a policy.
+
+    Args:
+        path: the folder that holds ``meta``.
+        observations: inputs of the models. Default: every feature named ``observation...`` that holds numbers or
+            pictures.
+        privileged: features that only probes see, such as ``task_index``. Default: none.
+        episodes: how many of the first episodes to offer. Default: all.
+        image_size: side, or height and width, that pictures are shrunk to while they are decoded. Default: as
+            recorded.
+        action_low: smallest action, one number or one per element; ``meta/stats.json`` has the recorded extremes.
+        action_high: largest action.
+        discrete: number of choices if the actions are choices.
+        final_transition: "drop" leaves out the last action, "repeat" repeats the last observation as its arrival.
+
+    Raises:
+        UserError: if the metadata are damaged or a setting does not fit them.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        observations: Sequence[str] | None = None,
+        privileged: Sequence[str] | None = None,
+        episodes: int | None = None,
+        image_size: int | Sequence[int] | None = None,
+        action_low: float | Sequence[float] = -1.0,
+        action_high: float | Sequence[float] = 1.0,
+        discrete: int | None = None,
+        final_transition: str = FinalTransition.DROP,
+    ) -> None:
+        self._root, where = Path(path), str(path)
+        self._info = load_info(self._root)
+        self._size = checked_size(image_size)
+        self._final = FinalTransition.checked(final_transition)
+        survey = survey_features(self._info.features, self._size)
+        inputs = [name for name in survey.usable if is_observation(name)] if observations is None else observations
+        self._fields, self._ignored = survey.choose(inputs, privileged or [], where)
+        self._action = action_field(self._info.features, discrete, action_low, action_high, where)
+        self._listing = list_episodes(self._root, self._info, self._videos)
+        long_enough = [entry for entry in self._listing.entries if self._final.transitions(entry.length) > 0]
+        self._episodes = long_enough[: checked_limit(episodes)]
+
+    @property
+    def episode_count(self) -> int:
+        """How many episodes there are."""
+        return len(self._episodes)
+
+    def describe(self) -> SourceDescription:
+        """What each episode holds and where it comes from."""
+        return self._fields.described(self._action.spec, self._provenance)
+
+    def read(self, number: int) -> RawEpisode:
+        """Episodes by ascending index; the pictures of one episode are in memory at a time."""
+        entry = self._episodes[number]
+        where = f"episode_{entry.index} of {self._root}"
+        table = read_columns(entry.data, sorted(self._stored), where, episode=entry.index)
+        self._require_complete(table, entry, where)
+        values = {name: self._column(name, table, entry, where) for name in self._fields.columns}
+        return self._final.apply(
+            RawEpisode(
+                name=where,
+                observations=decode_all(self._fields.observations, values, where),
+                actions=self._action.decode(self._numbers(ACTION, table, where), where),
+                rewards=self._rewards(table, where),
+                terminated=self._is_terminated(table, where),
+                privileged=decode_all(self._fields.privileged, values, where),
+            )
+        )
+
+    @property
+    def _stored(self) -> set[str]:
+        """The columns of the tables that have to be read."""
+        present = {REWARD, SUCCESS} & set(self._info.features)
+        times = {_TIME} if self._videos else set()
+        return {ACTION, _FRAME} | present | times | (self._fields.columns - set(self._videos))
+
+    @property
+    def _videos(self) -> list[str]:
+        return sorted(name for name in self._fields.columns if self._info.features[name].is_video)
+
+    def _column(self, name: str, table: pa.Table, entry: Entry, where: str) -> Array:
+        feature = self._info.features[name]
+        if feature.is_video:
+            part = entry.videos[name]
+            times = part.start + self._numbers(_TIME, table, where)[:, 0].astype(np.float64)
+            return decode_frames(
+                part.file, times, fps=self._info.fps, shape=feature.picture_shape, size=self._size, where=where
+            )
+        if feature.is_picture:
+            return pictures(table, name, feature.picture_shape, self._size, where)
+        return self._numbers(name, table, where)
+
+    def _numbers(self, name: str, table: pa.Table, where: str) -> Array:
+        feature = self._info.features.get(name)
+        return numbers(table, name, feature.shape if feature else (1,), where)
+
+    def _rewards(self, table: pa.Table, where: str) -> Array:
+        if REWARD not in self._info.features:
+            return np.zeros(len(table), np.float32)
+        return numbers(table, REWARD, (1,), where)[:, 0]
+
+    def _is_terminated(self, table: pa.Table, where: str) -> bool:
+        if SUCCESS not in self._info.features:
+            return False
+        return bool(flags(numbers(table, SUCCESS, (1,), where), f"{where}: {SUCCESS!r}")[-1])
+
+    def _require_complete(self, table: pa.Table, entry: Entry, where: str) -> None:
+        frames = self._numbers(_FRAME, table, where)[:, 0]
+        if not np.array_equal(frames, np.arange(entry.length)):
+            raise UserError(
+                f"{where}: {entry.data.name} holds {len(frames)} frames of it, needed are {entry.length}, numbered "
+                f"from 0; copy or download the dataset again, or drop the episode"
+            )
+
+    @cached_property
+    def _provenance(self) -> Mapping[str, Any]:
+        dropped = self._final is FinalTransition.DROP
+        return {
+            "format": "lerobot",
+            "codebase_version": self._info.version,
+            "robot_type": self._info.robot,
+            "fps": self._info.fps,
+            **_digest(self._root, self._files()),
+            "episodes": len(self._episodes),
+            "episodes_in_dataset": len(self._listing.entries),
+            "episodes_without_transition": sum(self._final.transitions(e.length) < 1 for e in self._listing.entries),
+            "rewards": REWARD if REWARD in self._info.features else "absent",
+            "terminal_flag": SUCCESS if SUCCESS in self._info.features else "absent",
+            "lossy": self._videos,
+            "image_size": list(self._size) if self._size else None,
+            "final_observation": self._final.value,
+            "dropped_final_transitions": len(self._episodes) if dropped else 0,
+            "ignored_columns": self._ignored,
+            "ignored_task_texts": self._info.tasks,
+        }
+
+    def _files(self) -> set[Path]:
+        data = {entry.data for entry in self._episodes}
+        videos = {entry.videos[name].file for entry in self._episodes for name in self._videos}
+        return {self._root / INFO, *self._listing.files, *data, *videos}
+
+
+def _digest(root: Path, files: Iterable[Path]) -> dict[str, Any]:
+    """As of a folder, of the files that are used: other ones, such as those of a download, change nothing."""
+    entries = sorted(
+        (file.relative_to(root).as_posix(), file.stat().st_size, file_sha256(file)) for file in files if file.is_file()
+    )
+    return {
+        "files": len(entries),
+        "bytes": sum(size for _, size, _ in entries),
+        "sha256": hashlib.sha256(json.dumps(entries).encode()).hexdigest(),
+    }

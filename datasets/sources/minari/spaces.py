@@ -1,0 +1,85 @@
+"""From Minari's serialised spaces to fixed columns: how the values of each space are decoded."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dreamset.core.errors import UserError
+from dreamset.datasets.sources.codecs import Codec, ImageCodec, OneHotCodec, VectorCodec
+from dreamset.datasets.sources.minari.storage import LeafPath
+
+Space = Mapping[str, Any]
+
+LARGEST_ONE_HOT = 1 << 16
+_SMALLEST_GREY_IMAGE = 32  # as Minari: a smaller [H, W] array of bytes is a table, not a picture
+_LARGEST_ROW = 1 << 27  # numbers in one observation: more is a damaged description
+
+
+def leaves(space: Space, path: LeafPath = ()) -> dict[LeafPath, Space]:
+    """The spaces that hold values, by where they are kept, in the order of the space."""
+    if space["type"] == "Dict":
+        children = dict(space["subspaces"])
+    elif space["type"] == "Tuple":
+        children = {f"_index_{i}": child for i, child in enumerate(space["subspaces"])}
+    else:
+        return {path: space}
+    return {p: leaf for name, child in children.items() for p, leaf in leaves(child, (*path, str(name))).items()}
+
+
+def row_shape(space: Space) -> tuple[int, ...]:
+    """The shape of one value of a leaf space; of spaces that are no arrays, such as Discrete, it is ()."""
+    match space["type"]:
+        case "Box":
+            return tuple(map(int, space["shape"]))
+        case "MultiDiscrete":
+            return np.shape(space["nvec"])
+        case "MultiBinary":
+            return tuple(map(int, np.atleast_1d(space["n"])))
+        case _:
+            return ()
+
+
+def codec_of(space: Space) -> Codec | None:
+    """How a leaf space is decoded; None if it holds no fixed number of values, such as text, or none at all."""
+    match space["type"]:
+        case "Box" if 0 in space["shape"]:
+            return None
+        case "Box":
+            return ImageCodec(checked_shape(space)) if _is_image(space) else VectorCodec(checked_shape(space))
+        case "Discrete":
+            return OneHotCodec(_checked_size(int(space["n"])), int(space.get("start", 0)))
+        case "MultiDiscrete" | "MultiBinary":
+            return VectorCodec(checked_shape(space))
+        case _:
+            return None
+
+
+def checked_shape(space: Space) -> tuple[int, ...]:
+    """``row_shape``, or ``UserError`` if it holds nothing or far too much."""
+    shape = row_shape(space)
+    if not 1 <= math.prod(shape) <= _LARGEST_ROW:
+        kind = space["type"]
+        raise UserError(f"a {kind} of shape {list(shape)}, allowed are 1 to {_LARGEST_ROW} numbers; record it smaller")
+    return shape
+
+
+def bounds(space: Space, side: str) -> tuple[float, ...]:
+    """The ``low`` or ``high`` of a Box, flat."""
+    return tuple(np.broadcast_to(np.asarray(space[side], np.float64), checked_shape(space)).ravel().tolist())
+
+
+def _is_image(space: Space) -> bool:
+    shape = checked_shape(space)
+    if space["dtype"] != "uint8":
+        return False
+    if len(shape) == 2:
+        return min(shape) >= _SMALLEST_GREY_IMAGE and set(bounds(space, "low") + bounds(space, "high")) == {0.0, 255.0}
+    return len(shape) == 3
+
+
+def _checked_size(size: int) -> int:
+    if not 1 <= size <= LARGEST_ONE_HOT:
+        raise UserError(f"a Discrete space of {size} values, allowed are 1 to {LARGEST_ONE_HOT}; record it as a Box")
+    return size

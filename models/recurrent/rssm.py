@@ -1,0 +1,229 @@
+"""The recurrent state-space model (PlaNet; Dreamer v1, section 2 and appendix A).
+
+Time diagram of ``observe``; row ``t`` is arrival at time ``t``::
+
+      action[t] (a_{t-1})     embedding[t]
+            |                      |
+    z_{t-1} +--> cell --> h_t -----+--> posterior q(z_t | h_t, e_t) --> z_t --> next row
+    h_{t-1} ------^        |
+                           +----------> prior p(z_t | h_t)
+
+``imagine`` is the same step with the prior's draw instead of the posterior's.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dreamset.core.records import ImaginedTrajectory, LatentState, Rollout
+from dreamset.models.layers import ELU, Style, mlp
+from dreamset.models.recurrent.latents import Latent
+
+Policy = Callable[[Tensor], Tensor]  # features [N, F] -> action [N, A] in [-1, 1]
+
+
+class Cell(Protocol):
+    """A recurrent cell of ``size`` units."""
+
+    size: int
+
+    def __call__(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """The next deterministic state [B, D]."""
+
+
+class Inputs(Protocol):
+    """How z_{t-1} and a_{t-1} meet before the cell."""
+
+    size: int  # of the cell's input
+    stochastic_bias: bool  # whether the projection of z has a bias of its own
+
+    def prepare(self, action: Tensor) -> Tensor:
+        """What can be done with the projected actions [..., hidden] of all rows at once."""
+
+    def __call__(self, stochastic: Tensor, prepared: Tensor) -> Tensor:
+        """The cell's input [B, size] from the projection of z [B, hidden] and what ``prepare`` made of the action."""
+
+
+class JointInputs(nn.Module):
+    """x = act(norm(W_z z + W_a a + b)): one hidden layer that sees both (Dreamer v1 and v2)."""
+
+    stochastic_bias = False
+
+    def __init__(self, hidden: int, style: Style) -> None:
+        super().__init__()
+        self.size = hidden
+        self.after = style.after(hidden)
+
+    def prepare(self, action: Tensor) -> Tensor:
+        """Nothing: the nonlinearity needs z."""
+        return action
+
+    def forward(self, stochastic: Tensor, prepared: Tensor) -> Tensor:
+        """[B, hidden]."""
+        joint: Tensor = self.after(prepared + stochastic)
+        return joint
+
+
+class SeparateInputs(nn.Module):
+    """x = [act(norm(W_z z + b_z)), act(norm(W_a a + b_a))]: a hidden layer for each (Dreamer v3)."""
+
+    stochastic_bias = True
+
+    def __init__(self, hidden: int, style: Style) -> None:
+        super().__init__()
+        self.size = 2 * hidden
+        self.after_stochastic = style.after(hidden)
+        self.after_action = style.after(hidden)
+
+    def prepare(self, action: Tensor) -> Tensor:
+        """The whole hidden layer of the actions, [..., hidden]."""
+        prepared: Tensor = self.after_action(action)
+        return prepared
+
+    def forward(self, stochastic: Tensor, prepared: Tensor) -> Tensor:
+        """[B, 2 hidden]."""
+        return torch.cat([self.after_stochastic(stochastic), prepared], dim=-1)
+
+
+class RSSM(nn.Module):
+    """Deterministic and stochastic state, prior and posterior.
+
+    Only what is truly recurrent stays inside the loop over time: the embedding's and the action's projections and the
+    whole prior are single matrix products over all rows.
+
+    Args:
+        embedding_size: E.
+        action_size: A.
+        latent: the family of z.
+        cell: makes the recurrent cell for inputs of a given size.
+        hidden: units of the hidden layers around the cell.
+        inputs: makes the layer in front of the cell from ``hidden`` and ``style``.
+        prior_layers: hidden layers of the prior; the posterior has one.
+        style: activation, norm and first kernels of all these layers.
+    """
+
+    def __init__(
+        self,
+        embedding_size: int,
+        action_size: int,
+        *,
+        latent: Latent,
+        cell: Callable[[int], Cell],
+        hidden: int,
+        inputs: Callable[[int, Style], Inputs] = JointInputs,
+        prior_layers: int = 1,
+        style: Style = ELU,
+    ) -> None:
+        super().__init__()
+        self.latent = latent
+        self.inputs = inputs(hidden, style)
+        self.cell = cell(self.inputs.size)
+        deterministic = self.cell.size
+        self.feature_size = deterministic + latent.size
+        self.from_stochastic = style.linear(latent.size, hidden, bias=self.inputs.stochastic_bias)
+        self.from_action = style.linear(action_size, hidden)
+        self.new_prior = partial(
+            mlp, deterministic, latent.parameter_size, hidden=hidden, layers=prior_layers, style=style
+        )  # makes a fresh network like the prior's
+        self.prior_head = self.new_prior()
+        self.from_deterministic = style.linear(deterministic, hidden, bias=False)
+        self.from_embedding = style.linear(embedding_size, hidden)
+        self.after_observation = style.after(hidden)
+        self.posterior_out = style.linear(hidden, latent.parameter_size)
+
+    def initial(self, batch: int) -> LatentState:
+        """The state before any observation: zeros."""
+        weight = self.posterior_out.weight
+        return LatentState(weight.new_zeros(batch, self.cell.size), weight.new_zeros(batch, self.latent.size))
+
+    def state_of(self, features: Tensor) -> LatentState:
+        """The state whose features these are, [..., F]."""
+        return LatentState(*features.split([self.cell.size, self.latent.size], dim=-1))
+
+    def observe(
+        self,
+        embedding: Tensor,
+        action: Tensor,
+        is_first: Tensor,
+        generator: torch.Generator,
+        start: LatentState | None = None,
+    ) -> Rollout:
+        """Filters a batch of sequences.
+
+        Args:
+            embedding: [B, T, E].
+            action: [B, T, A] in [-1, 1]; ``action[:, t]`` led to ``embedding[:, t]``.
+            is_first: [B, T]; the state and the action are forgotten there, so episodes may follow one another.
+            generator: source of the posterior's samples.
+            start: state before row 0; zeros unless given.
+        """
+        batch, time = is_first.shape
+        state = self.initial(batch) if start is None else start
+        keep = (~is_first).to(action.dtype).t().unsqueeze(-1)  # [T, B, 1]
+        resets: list[bool] = is_first.any(dim=0).tolist()
+        actions = self.inputs.prepare(self.from_action(action.transpose(0, 1) * keep))  # [T, B, hidden]
+        embeddings = self.from_embedding(embedding.transpose(0, 1))  # [T, B, hidden]
+        noise = self.latent.noise((time, batch), generator)  # [T, B, Z]
+        deterministic, stochastic, posteriors = [], [], []
+        h, z = state.deterministic, state.stochastic
+        for t in range(time):
+            if resets[t]:
+                h, z = h * keep[t], z * keep[t]
+            h, z, posterior = self._filter(h, z, actions[t], embeddings[t], noise[t])
+            deterministic.append(h)
+            stochastic.append(z)
+            posteriors.append(posterior)
+        states = LatentState(torch.stack(deterministic, dim=1), torch.stack(stochastic, dim=1))  # [B, T, ...]
+        return Rollout(
+            embedding=embedding,
+            posterior=states,
+            posterior_parameters=torch.stack(posteriors, dim=1),
+            prior_parameters=self.prior_head(states.deterministic),
+            features=states.features,
+        )
+
+    def filter(self, state: LatentState, action: Tensor, embedding: Tensor, noise: Tensor) -> LatentState:
+        """One row of ``observe``: the posterior's draw after ``action`` [N, A] and ``embedding`` [N, E]."""
+        prepared, embedded = self.inputs.prepare(self.from_action(action)), self.from_embedding(embedding)
+        h, z, _ = self._filter(state.deterministic, state.stochastic, prepared, embedded, noise)
+        return LatentState(h, z)
+
+    def _filter(
+        self, h: Tensor, z: Tensor, action: Tensor, embedding: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """h_t, z_t and the posterior's parameters from h and z of the row before and what was projected already."""
+        h = self.cell(self.inputs(self.from_stochastic(z), action), h)
+        posterior: Tensor = self.posterior_out(self.after_observation(embedding + self.from_deterministic(h)))
+        return h, self.latent.sample(posterior, noise), posterior
+
+    def step(self, state: LatentState, action: Tensor, noise: Tensor) -> LatentState:
+        """One imagined step: the prior's draw after ``action`` [N, A]."""
+        inputs = self.inputs(self.from_stochastic(state.stochastic), self.inputs.prepare(self.from_action(action)))
+        deterministic = self.cell(inputs, state.deterministic)
+        return LatentState(deterministic, self.latent.sample(self.prior_head(deterministic), noise))
+
+    def imagine(
+        self, start: LatentState, policy: Policy, *, horizon: int, generator: torch.Generator
+    ) -> ImaginedTrajectory:
+        """``horizon`` steps under ``policy`` from ``start`` [N, ...]; gradients flow through every step."""
+        noise = self.latent.noise((horizon, start.deterministic.shape[0]), generator)  # [H, N, Z]
+        state, features, actions = start, [start.features], []
+        for h in range(horizon):
+            actions.append(policy(features[-1]))
+            state = self.step(state, actions[-1], noise[h])
+            features.append(state.features)
+        return ImaginedTrajectory(torch.stack(features), torch.stack(actions))
+
+    def predict(self, start: LatentState, action: Tensor, generator: torch.Generator) -> LatentState:
+        """Open-loop states [B, K, ...] under recorded actions [B, K, A]; row k follows ``action[:, k]``."""
+        noise = self.latent.noise((action.shape[1], action.shape[0]), generator)  # [K, B, Z]
+        state, states = start, []
+        for k in range(action.shape[1]):
+            state = self.step(state, action[:, k], noise[k])
+            states.append(state)
+        return LatentState(
+            torch.stack([s.deterministic for s in states], dim=1), torch.stack([s.stochastic for s in states], dim=1)
+        )

@@ -1,0 +1,92 @@
+"""Training that starts from a world model that exists: ``world_model=from_registry``, with any ``adaptation``.
+
+When the configuration is resolved, the reference is pinned to one very model, whose own architecture takes its place.
+So a resolved file means the same model for ever, and what is trained from it is a model like any other.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from dreamset.core.errors import UserError
+from dreamset.core.spec import DataSpec
+from dreamset.models.recurrent.world_model import WorldModel
+from dreamset.pipeline.artifacts.compatibility import Difference, fitted_spec
+from dreamset.pipeline.artifacts.saved_models import (
+    WEIGHTS,
+    WORLD_MODEL,
+    WORLD_MODEL_PARTS,
+    build,
+    check_targets,
+    load_weights,
+    read_description,
+)
+from dreamset.pipeline.registry import catalog
+from dreamset.pipeline.registry.retrieval import MADE_BY, Pinned, Reference, local_folder, pin
+from dreamset.pipeline.training.parameter_groups import Factors, factor_of
+
+
+def pin_world_model(node: Mapping[str, Any], dataset: str, adaptation: Factors) -> dict[str, Any]:
+    """What ``world_model=from_registry`` stands for: the model's own architecture, and where its weights are.
+
+    Args:
+        node: the choice, see ``configs/world_model/from_registry.yaml``.
+        dataset: whose family is meant where nothing is named.
+        adaptation: how fast its parts learn, see ``configs/adaptation/``.
+
+    Raises:
+        UserError: if there is no such world model, or the choice has keys that nothing reads.
+    """
+    settings = dict(node)
+    strict = settings.pop("strict")
+    unknown = sorted(settings.keys() - {"name", "alias", "version", "run", "folder"})
+    if unknown:
+        raise UserError(f"world_model=from_registry keeps the model's own architecture; leave {unknown} out")
+    if settings["run"] is not None and settings["folder"] is not None:
+        raise UserError("world_model.run and world_model.folder are two models; give one of them")
+    settings["name"] = settings["name"] or catalog.family(dataset, WORLD_MODEL)
+    pinned = pin(Reference(**settings))
+    saved = read_description(local_folder(pinned), made_by=MADE_BY, kind=WORLD_MODEL)
+    check_targets(saved.architecture, allowed=WORLD_MODEL_PARTS)
+    start = {**asdict(pinned), "strict": strict, "adaptation": dict(adaptation)}
+    return {"world_model": saved.architecture, "generation": saved.lineage["generation"], "start": start}
+
+
+def continued(start: Mapping[str, Any], data: DataSpec) -> WorldModel:
+    """The pinned world model, to be trained on with other data or with more of the same.
+
+    Raises:
+        UserError: if its files are gone, it does not fit the data, listed key by key, or what is to begin anew is
+            frozen.
+    """
+    pinned = _pinned(start)
+    folder = local_folder(pinned)
+    saved = read_description(folder, made_by=MADE_BY, kind=WORLD_MODEL)
+    spec = fitted_spec(saved.spec, data, strict=start["strict"], where=pinned.shown)
+    model: WorldModel = build(saved.architecture, spec, allowed=WORLD_MODEL_PARTS)
+    left_out = load_weights(folder / WEIGHTS, model, made_by=MADE_BY, strict=start["strict"])
+    _require_learning(model, left_out, start["adaptation"])
+    return model
+
+
+def _require_learning(model: WorldModel, left_out: Sequence[Difference], adaptation: Factors) -> None:
+    """A parameter that was drawn anew must not stay as it was drawn."""
+    new = {difference.key for difference in left_out} & dict(model.named_parameters()).keys()
+    frozen = sorted(name for name in new if factor_of(name, adaptation) == 0)
+    if frozen:
+        raise UserError(
+            f"the adaptation freezes what begins anew, so it would stay random: {', '.join(frozen)}; let it learn, "
+            "e.g. adaptation=new_encoder"
+        )
+
+
+def descent(start: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The parent as a model's lineage names it."""
+    if start is None:
+        return None
+    parent = _pinned(start)
+    return {"digest": parent.digest, "name": parent.name, "version": parent.version, "run": parent.run}
+
+
+def _pinned(start: Mapping[str, Any]) -> Pinned:
+    return Pinned(**{name: value for name, value in start.items() if name not in ("strict", "adaptation")})

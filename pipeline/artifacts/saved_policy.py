@@ -1,0 +1,92 @@
+"""A learned behaviour as a policy to record with."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dreamset.behaviors.controller import LatentPolicy
+from dreamset.core.errors import UserError
+from dreamset.environments.rollouts import Policy
+from dreamset.environments.wrappers import Action, Environment, Observation
+from dreamset.models.recurrent.world_model import WorldModel
+from dreamset.pipeline.artifacts.saved_models import load_world_model
+from dreamset.pipeline.stages.evaluate import load_behavior
+
+CPU = torch.device("cpu")  # one episode at a time is too little work for a GPU
+
+
+def saved_policy(
+    environment: Environment, generator: np.random.Generator, *, world_model: str, behavior: str
+) -> Policy:
+    """Acts as the stage ``evaluate`` does, on one thread so that every machine with any number of workers acts alike.
+
+    In a configuration::
+
+        policy:
+          _target_: dreamset.pipeline.artifacts.saved_policy.saved_policy
+          _partial_: true
+          world_model: runs/world_model/reconstruction-0/model
+          behavior: runs/behavior/reconstruction-0/model
+
+    Args:
+        environment: must show what the world model was trained on.
+        generator: draws the seed of the latent states.
+        world_model: folder of the saved world model.
+        behavior: folder of the behaviour that was learned in it.
+
+    Raises:
+        UserError: if a folder is no such model or the environment does not fit it.
+    """
+    model, actor = _load(world_model, behavior)
+    _check_fits(model, environment, world_model)
+    seed = int(generator.integers(2**63))
+    policy = LatentPolicy(model, actor, generator=torch.Generator(CPU).manual_seed(seed))
+    first = True
+
+    def act(observation: Observation, info: Mapping[str, Any]) -> Action:  # noqa: ARG001 - it knows what it sees
+        nonlocal first
+        with _one_thread():
+            rows = {name: _row(observation[name]) for name in model.spec.observations}
+            action: Action = policy.act(rows, torch.tensor([first]))[0].numpy()
+        first = False
+        return action
+
+    return act
+
+
+@lru_cache(maxsize=4)
+def _load(world_model: str, behavior: str) -> tuple[WorldModel, Any]:
+    """Once per process, not once per episode."""
+    model, _ = load_world_model(Path(world_model), CPU)
+    return model, load_behavior(Path(behavior), CPU).actor
+
+
+def _check_fits(model: WorldModel, environment: Environment, folder: str) -> None:
+    shown = {name: tuple(space.shape) for name, space in environment.observation_space.spaces.items()}  # type: ignore[attr-defined]
+    needed = {name: spec.shape for name, spec in model.spec.observations.items()}
+    wrong = {name: shape for name, shape in needed.items() if shown.get(name) != shape}
+    if wrong:
+        raise UserError(f"{folder} was trained on {needed}, but the environment shows {shown}; mend its settings")
+    size = (model.spec.action.size,)
+    if environment.action_space.shape != size:
+        got = environment.action_space.shape
+        raise UserError(f"{folder} acts with {size} numbers, but the environment takes {got}; it is another task's")
+
+
+def _row(value: Any) -> torch.Tensor:
+    return torch.as_tensor(value if value.dtype == np.uint8 else value.astype(np.float32))[None]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,23 @@
+"""Parts built from what the configuration says of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from dreamset.core.errors import UserError
+
+
+def build_part(node: Mapping[str, Any], *arguments: object, **named: object) -> Any:
+    """What ``_target_`` names, with nested parts built first.
+
+    Raises:
+        UserError: if the target or one of its arguments is wrong, or if the part itself refuses.
+    """
+    try:
+        return instantiate(dict(node), *arguments, _convert_="all", **named)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise UserError(f"configuration: {' '.join(str(error).split())}") from error

@@ -1,0 +1,1 @@
+"""Evaluation: held-out figures, open-loop prediction, episodes in the environment, statistics."""

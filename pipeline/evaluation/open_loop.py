@@ -1,0 +1,108 @@
+"""What the model expects to see when it no longer looks, made visible for every objective by a probe decoder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dreamset.core.records import LatentState, SequenceBatch
+from dreamset.models.decoders import Decoder
+from dreamset.models.probes import open_loop
+from dreamset.models.recurrent.world_model import WorldModel
+from dreamset.pipeline.progress import progress
+from dreamset.pipeline.report import figures, videos
+
+
+def train_probe_decoder(
+    model: WorldModel,
+    batch: SequenceBatch,
+    *,
+    updates: int,
+    batch_size: int,
+    lr: float,
+    depth: int,
+    hidden: int,
+    layers: int,
+    seed: int,
+) -> Decoder:
+    """A decoder of the frozen model's filtered features, fitted on the training episodes in ``batch``."""
+    device = batch.reward.device
+    generator = torch.Generator(device).manual_seed(seed)
+    with torch.no_grad():
+        features = model.observe(batch, generator).features.flatten(0, 1)  # [B T, F]
+    observations = {name: value.flatten(0, 1) for name, value in batch.observations.items()}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        decoder = Decoder(model.feature_size, model.spec, depth=depth, hidden=hidden, layers=layers).to(device)
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=lr)
+    for _ in progress(range(updates), description="probe decoder", total=updates):
+        rows = torch.randint(len(features), (batch_size,), generator=generator, device=device)
+        log_prob = decoder.log_prob(features[rows], {name: value[rows] for name, value in observations.items()})
+        loss = -torch.stack([value.mean() for value in log_prob.values()]).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    return decoder.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLoopPrediction:
+    """Recorded and predicted observations of held-out episodes, [B, context + horizon, ...] by name.
+
+    Images are floats in [0, 1], vectors are standardised.
+    """
+
+    truth: dict[str, NDArray[np.float32]]
+    prediction: dict[str, NDArray[np.float32]]
+    context: int
+
+    @property
+    def mean_squared_error(self) -> float:
+        """Over all rows after the context; the mean over observation names."""
+        errors = [
+            np.square(self.prediction[name][:, self.context :] - truth[:, self.context :]).mean()
+            for name, truth in self.truth.items()
+        ]
+        return float(np.mean(errors))
+
+    def save(self, folder: Path, *, episodes: int) -> None:
+        """A video per image and a figure per vector, of the first ``episodes`` episodes."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, truth in self.truth.items():
+            pair = truth[:episodes], self.prediction[name][:episodes]
+            if truth.ndim == 5:
+                videos.open_loop_video(*pair, self.context, folder / f"open_loop_{name}.mp4")
+                figures.open_loop_strip(*pair, self.context, folder / f"open_loop_{name}.png")
+            else:
+                figures.open_loop_lines(*pair, self.context, folder / f"open_loop_{name}.png")
+
+
+@torch.no_grad()
+def open_loop_prediction(
+    model: WorldModel, decoder: Decoder, batch: SequenceBatch, *, context: int, horizon: int
+) -> OpenLoopPrediction:
+    """Filters ``context`` rows, predicts ``horizon`` more under the recorded actions and decodes both."""
+    generator = torch.Generator(batch.reward.device).manual_seed(0)
+    rollout = model.observe(batch.slice_time(0, context), generator)
+    ahead = open_loop(model, rollout, batch, start=context - 1, horizon=horizon, generator=generator)
+    states = LatentState(
+        torch.cat([rollout.posterior.deterministic, ahead.deterministic], dim=1),
+        torch.cat([rollout.posterior.stochastic, ahead.stochastic], dim=1),
+    )
+    decoded = decoder(states.features)
+    targets = decoder.targets({name: value[:, : context + horizon] for name, value in batch.observations.items()})
+    return OpenLoopPrediction(
+        {name: _presentable(value) for name, value in targets.items()},
+        {name: _presentable(value.mean) for name, value in decoded.items()},
+        context,
+    )
+
+
+def _presentable(value: Tensor) -> NDArray[np.float32]:
+    """Images [B, T, C, H, W] in [-0.5, 0.5] become [B, T, H, W, C] in [0, 1]; vectors stay."""
+    if value.ndim == 5:
+        value = (value.movedim(2, -1) + 0.5).clamp(0, 1)
+    return value.float().cpu().numpy()

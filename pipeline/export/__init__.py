@@ -1,0 +1,1 @@
+"""Export: a learned policy as a program that runs without this package."""

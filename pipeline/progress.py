@@ -1,0 +1,47 @@
+"""Progress bars."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+@contextmanager
+def counter(*, description: str, total: int | None = None) -> Iterator[Callable[[], None]]:
+    """A bar that is moved by calling what it yields."""
+    with progress(range(0), description=description, total=total) as bar:
+
+        def count() -> None:
+            bar.update()
+
+        yield count
+
+
+@contextmanager
+def byte_counter(*, description: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar of bytes that appears with the first call of what it yields: bytes done, bytes in all if known."""
+    with tqdm(desc=description, unit="B", unit_scale=True, unit_divisor=1024, delay=0.1, leave=True) as bar:
+
+        def show(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def progress(items: Iterable[T], *, description: str, total: int | None = None, initial: int = 0) -> "tqdm[T]":
+    """A bar with speed and time left; one line every ten seconds where nobody watches."""
+    watched = sys.stderr.isatty()
+    return tqdm(
+        items,
+        desc=description,
+        total=total,
+        initial=initial,
+        mininterval=0.2 if watched else 10.0,
+        maxinterval=0.2 if watched else 30.0,
+        dynamic_ncols=watched,
+    )

@@ -1,0 +1,1 @@
+"""MLflow's model registry: versions, ranking, registration, retrieval, exchange."""

@@ -1,0 +1,79 @@
+"""Registered models as folders that can be passed on, and back."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dreamset.core.errors import UserError
+from dreamset.core.files import replaced_folder
+from dreamset.pipeline.artifacts.saved_models import POLICY, WORLD_MODEL, load_world_model, read_description
+from dreamset.pipeline.files import read_json, write_json
+from dreamset.pipeline.registry import catalog
+from dreamset.pipeline.registry.registration import registration
+from dreamset.pipeline.registry.retrieval import FILES, Pinned, Reference, connection, figures_of, local_folder, pin
+from dreamset.pipeline.stages.evaluate import load_behavior
+from dreamset.pipeline.tracking import delivery
+
+FIGURES = "figures.json"  # beside the model
+EXPERIMENT = "dreamset-imports"  # its runs keep imported files
+LOADERS: dict[str, Callable[[Path, torch.device], object]] = {WORLD_MODEL: load_world_model, POLICY: load_behavior}
+
+
+def export_model(reference: Reference, path: Path) -> Pinned:
+    """Writes the model's files and its figures into a new folder.
+
+    Raises:
+        UserError: if the folder is there already, or the model is not.
+    """
+    if path.exists():
+        raise UserError(f"{path}: exists already and is not overwritten; remove it or choose another PATH")
+    pinned = pin(reference)
+    folder, figures = local_folder(pinned), figures_of(pinned)
+    with replaced_folder(path) as fresh:
+        for name in FILES:
+            shutil.copyfile(folder / name, fresh / name)
+        write_json(fresh / FIGURES, figures)
+    return pinned
+
+
+def import_model(path: Path, name: str) -> catalog.Version:
+    """Registers the model in ``path`` after everything that loading it would check; the same one is not added twice.
+
+    Raises:
+        UserError: if the folder holds no model that loads, or ``name`` holds models of another kind.
+    """
+    if Reference.parse(name) != Reference(name=name):
+        raise UserError(f"{name!r} cannot name a registered model; take a plain name such as robot.policy")
+    saved = read_description(path, made_by="dreamset models export")
+    if saved.kind not in LOADERS:
+        raise UserError(f"{path} holds a {saved.kind}, but only these are registered: {', '.join(LOADERS)}")
+    LOADERS[saved.kind](path, torch.device("cpu"))
+    described = registration(path, _figures_beside(path), name=name)
+    with connection(make=True) as client:
+        return catalog.find(client, described.digest, name=name) or _register(client, path, described)
+
+
+def _figures_beside(path: Path) -> dict[str, float]:
+    if not (path / FIGURES).exists():
+        return {}
+    figures = read_json(path / FIGURES, made_by="dreamset models export")
+    wrong = [name for name, value in figures.items() if type(value) not in (int, float)]
+    if wrong:
+        raise UserError(f"{path / FIGURES}: {wrong} are no numbers; mend the file or remove it")
+    return figures
+
+
+def _register(client: Any, path: Path, described: catalog.Registration) -> catalog.Version:
+    """A run of its own keeps the files: the two that make the model, whatever else lies beside them."""
+    catalog.require_family(client, described)  # before anything is sent
+    run = delivery.make_run(client, EXPERIMENT, f"import {described.name}")
+    with tempfile.TemporaryDirectory() as beside:
+        for name in FILES:
+            shutil.copyfile(path / name, Path(beside) / name)
+        client.log_artifacts(run, beside, catalog.FOLDER)
+    client.set_terminated(run)
+    return catalog.register(client, run, described)

@@ -1,0 +1,67 @@
+"""What the registry is told of a saved model: everything is read from the model's own folder."""
+
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from dreamset.core.errors import UserError
+from dreamset.pipeline.artifacts import migrations
+from dreamset.pipeline.artifacts.compatibility import described
+from dreamset.pipeline.artifacts.saved_models import SavedModel, model_digest, read_description
+from dreamset.pipeline.registry.catalog import WORDS, Registration, family
+from dreamset.pipeline.registry.ranking import is_figure
+
+
+def registration(folder: Path, figures: Mapping[str, float], *, name: str | None = None) -> Registration:
+    """The model in ``folder``, for the registered model ``name`` or else for its dataset's family.
+
+    Raises:
+        UserError: if the folder holds no model that can be read.
+    """
+    saved = read_description(folder, made_by="dreamset train-world-model")
+    try:
+        return Registration(
+            name=name or family(saved.lineage["dataset"], saved.kind),
+            kind=saved.kind,
+            digest=model_digest(folder),
+            tags=_tags(saved),
+            figures={key: value for key, value in figures.items() if is_figure(key)},
+            origins={role: saved.lineage[role]["digest"] for role in WORDS if saved.lineage.get(role)},
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder} does not say where its model comes from ({error!r}); choose another") from None
+
+
+def _tags(saved: SavedModel) -> dict[str, str]:
+    lineage, observed, acts = saved.lineage, saved.spec.observations, described(saved.spec)
+    tags = {
+        "generation": lineage["generation"],
+        "objective": lineage["objective"],
+        "seed": lineage["seed"],
+        "dataset": lineage["dataset"],
+        "dataset_digest": lineage["dataset_digest"],
+        "architecture": saved.architecture["_target_"],
+        "reward": lineage["reward"]["_target_"] if "reward" in lineage else None,
+        "observations": "; ".join(f"{name}: {array.dtype} {list(array.shape)}" for name, array in observed.items()),
+        "action": f"{acts['action']}, {acts['action bounds']}",
+        "online_steps": lineage["online"]["environment_steps"] if "online" in lineage else None,
+        "online_digest": lineage["online"]["digest"] if "online" in lineage else None,
+        "lineage": lineage["key"],
+        "format_version": migrations.FORMAT_VERSION,
+        "code_version": code_version(),
+    }
+    return {name: str(value) for name, value in tags.items() if value is not None}
+
+
+def code_version() -> str:
+    """The package's version, and the commit where it runs from a clone; ``-dirty`` if files differ from it."""
+    release, clone = version("dreamset"), Path(__file__).resolve().parents[2]
+    if not (clone / ".git").exists():
+        return release
+    command = ["git", "-C", str(clone), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return release
+    return f"{release} ({found.stdout.strip()})"

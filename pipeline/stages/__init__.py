@@ -1,0 +1,1 @@
+"""One module per stage of the pipeline: what it reads of the configuration, and what it does."""

@@ -1,0 +1,104 @@
+"""Per-part learning: every part of a world model at a rate of its own, or not at all."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.optimizer import ParamsT
+
+from dreamset.core.errors import UserError
+from dreamset.models.recurrent.world_model import WorldModel
+from dreamset.objectives.base import Objective
+
+OptimizerFactory = Callable[[ParamsT], Optimizer]
+SchedulerFactory = Callable[[Optimizer], LRScheduler]
+Factors = Mapping[str, float]  # part, or module below one, such as dynamics.from_embedding -> factor on the rate
+
+OBJECTIVE = "objective"
+PARTS = ("encoder", "dynamics", "reward_head", "continue_head", "ensemble", OBJECTIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Parameters that learn at the same rate."""
+
+    factor: float  # on the optimiser's rate
+    parameters: Sequence[Tensor]
+
+
+def learning_groups(model: WorldModel, objective: Objective, factors: Factors) -> list[Group]:
+    """What learns, by rate; everything else is frozen, so that no gradient is computed for its sake.
+
+    Raises:
+        UserError: for a part that does not exist, a factor that is none, or if nothing would learn.
+    """
+    named = dict(model.named_parameters()) | {f"{OBJECTIVE}.{key}": p for key, p in objective.named_parameters()}
+    _check(factors, named)
+    groups: dict[float, list[Tensor]] = {}
+    for name, parameter in named.items():
+        factor = factor_of(name, factors)
+        if factor > 0:
+            groups.setdefault(factor, []).append(parameter)
+        else:
+            parameter.requires_grad_(False)
+    if not groups:
+        raise UserError(
+            f"adaptation freezes every part of the world model ({dict(factors)}); let one learn, or take the model as "
+            "it is: world_model_training.updates=0 without adaptation"
+        )
+    return [Group(factor, parameters) for factor, parameters in groups.items()]
+
+
+def factor_of(name: str, factors: Factors) -> float:
+    """That of the nearest module above the parameter ``name`` that has one; otherwise 1."""
+    above = [key for key in factors if f"{name}.".startswith(f"{key}.")]
+    return factors[max(above, key=len)] if above else 1.0
+
+
+def learns(part: str, factors: Factors) -> bool:
+    """Whether anything of ``part`` may change."""
+    below = (factor for key, factor in factors.items() if key.startswith(f"{part}."))
+    return factor_of(part, factors) > 0 or any(factor > 0 for factor in below)
+
+
+def build_optimizer(make: OptimizerFactory, groups: Sequence[Group]) -> Optimizer:
+    """The optimiser with every group at its factor times the optimiser's own rate."""
+    optimizer = make([{"params": list(group.parameters)} for group in groups])
+    for made, group in zip(optimizer.param_groups, groups, strict=True):
+        made["lr"] *= group.factor
+    return optimizer
+
+
+def build_scheduler(make: SchedulerFactory, optimizer: Optimizer, groups: Sequence[Group]) -> LRScheduler:
+    """The schedule of all groups' rates.
+
+    Raises:
+        UserError: if it replaces the rates of groups with factors instead of multiplying them.
+    """
+    rates = [group["lr"] for group in optimizer.param_groups]
+    scheduler = make(optimizer)
+    initial = [group.get("initial_lr", rate) for group, rate in zip(optimizer.param_groups, rates, strict=True)]
+    if initial != rates and any(group.factor != 1 for group in groups):
+        raise UserError(
+            f"{type(scheduler).__name__} sets learning rates of its own, which would undo adaptation's factors; choose "
+            "a scheduler that multiplies them, such as torch.optim.lr_scheduler.LinearLR"
+        )
+    return scheduler
+
+
+def _check(factors: Factors, named: Mapping[str, Tensor]) -> None:
+    unknown = [key for key in factors if key not in PARTS and not any(name.startswith(f"{key}.") for name in named)]
+    if unknown:
+        raise UserError(
+            f"adaptation: the world model has no part {', '.join(unknown)}; its parts are {', '.join(PARTS)}, and the "
+            "modules below them by their names, such as dynamics.from_embedding"
+        )
+    wrong = {key: value for key, value in factors.items() if not _is_factor(value)}
+    if wrong:
+        raise UserError(f"adaptation takes factors on the learning rate, 0 or more, by part; got {wrong}")
+
+
+def _is_factor(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")

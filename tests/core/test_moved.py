@@ -1,0 +1,31 @@
+"""Names of release 0.1 still work, in Python and in people's files."""
+
+import importlib
+import sys
+
+import pytest
+
+from dreamset.moved import MOVED, current_name
+
+
+@pytest.mark.parametrize("old", sorted(MOVED))
+def test_every_name_of_before_leads_to_something_that_exists(old: str) -> None:
+    module, _, name = MOVED[old].rpartition(".")
+    assert hasattr(importlib.import_module(module), name) or importlib.import_module(MOVED[old])
+
+
+def test_a_module_that_moved_imports_under_its_old_name_with_a_warning() -> None:
+    sys.modules.pop("dreamset.models.rssm", None)
+    now = importlib.import_module("dreamset.models.recurrent.rssm")
+    with pytest.warns(DeprecationWarning, match=r"dreamset\.models\.rssm is now dreamset\.models\.recurrent\.rssm"):
+        before = importlib.import_module("dreamset.models.rssm")
+    assert before is now
+    assert now.__spec__ is not None
+    assert now.__spec__.name == "dreamset.models.recurrent.rssm"
+
+
+def test_targets_are_renamed_by_their_longest_match_and_others_are_left_alone() -> None:
+    assert current_name("dreamset.models.rssm.RSSM") == "dreamset.models.recurrent.rssm.RSSM"
+    assert current_name("dreamset.behaviors.actor.actor_for") == "dreamset.behaviors.actor_critic.actors.actor_for"
+    assert current_name("dreamset.models.heads.NormalHead") == "dreamset.models.heads.NormalHead"
+    assert current_name("dreamset.models.rssmology") == "dreamset.models.rssmology"

@@ -1,0 +1,1 @@
+../../src/dreamset/moved.py

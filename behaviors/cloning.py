@@ -1,20 +1,18 @@
 """Behaviour cloning on the world model's features: do as the data did."""
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from dreamset.behaviors.action_distributions import Actor
-from dreamset.behaviors.base import Demonstrations, Experience, Learner, LearnerLosses
-from dreamset.behaviors.rewards.functions import RewardFunction
+from dreamset.behaviors.base import ActorLearner, Demonstrations, Experience, LearnerLosses, RewardFunction
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ActionSpec
-from dreamset.models.recurrent.world_model import WorldModel
 
 
-class BehaviorCloning(Learner):
+class BehaviorCloning(ActorLearner):
     """max E[ln pi(a_t | s_t)] over recorded actions: the baseline for everything that imagines.
 
     It acts by the actor's ``mode``, which is a good summary of what was done where it is the mean of it, as a normal's.
@@ -35,8 +33,8 @@ class BehaviorCloning(Learner):
 
     def losses_on(
         self,
-        experience: Experience,
-        model: WorldModel,  # noqa: ARG002 - nothing is imagined
+        experience: Experience[Any],
+        model: object,  # noqa: ARG002 - nothing is imagined
         reward: RewardFunction,  # noqa: ARG002
         generator: torch.Generator,  # noqa: ARG002
     ) -> LearnerLosses:

@@ -23,7 +23,7 @@ from dreamset.core.records import SequenceBatch
 from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.config.instantiate import build_part
-from dreamset.pipeline.training.trainers import WorldModelTrainer
+from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 
 config = compose(["preset=small"])
 spec = DataSpec({"image": ArraySpec((32, 32, 3), "uint8")}, ActionSpec(1, False, (-2.0,), (2.0,)), {}, {})

@@ -16,11 +16,16 @@ p(r_t | s_t)::
     is_first        True       False       False
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
+
+from dreamset.core.states import stack_states
+
+S = TypeVar("S")  # a state of some world model: its own frozen dataclass of tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,40 +67,31 @@ class SequenceBatch:
         return self.map(lambda value: value[:, start:stop])
 
 
-@dataclass(frozen=True, slots=True)
-class LatentState:
-    """The whole state s_t of the model: what the recurrent cell remembers and what was drawn."""
+@dataclass(frozen=True)
+class Rollout(Generic[S]):
+    """What a world model made of a ``SequenceBatch``."""
 
-    deterministic: Tensor  # [..., D]
-    stochastic: Tensor  # [..., Z]
+    states: S  # [B, T, ...] after the observation of the row
+    features: Tensor  # [B, T, F] of the states
+    embedding: Tensor  # [B, T, E] of the observations; E is 0 where there is none
+    details: object = None  # what else the model's own losses and figures need
+
+
+@dataclass(frozen=True)
+class ImaginedTrajectory(Generic[S]):
+    """States that the model imagines; row 0 is the start, row ``h + 1`` follows ``action[h]``.
+
+    Recorded rows make one, too: their states in order, and the actions between them.
+    """
+
+    rows: Sequence[S]  # H + 1 states [N, ...]
+    features: Tensor  # [H + 1, N, F]
+    action: Tensor  # [H, N, A] in [-1, 1], or one-hot
 
     @property
-    def features(self) -> Tensor:
-        """What heads, probes and behaviours read: [..., F]."""
-        return torch.cat([self.deterministic, self.stochastic], dim=-1)
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> "LatentState":
-        """A state with ``function`` applied to both parts."""
-        return LatentState(function(self.deterministic), function(self.stochastic))
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """What the world model made of a ``SequenceBatch``: posterior states and the priors that predicted them."""
-
-    embedding: Tensor  # [B, T, E]
-    posterior: LatentState  # [B, T, ...] sampled
-    posterior_parameters: Tensor  # [B, T, P]
-    prior_parameters: Tensor  # [B, T, P]
-    features: Tensor  # [B, T, F] of the posterior
-
-
-@dataclass(frozen=True, slots=True)
-class ImaginedTrajectory:
-    """States that the model imagines under a policy; row 0 is the start, row ``h + 1`` follows ``action[h]``."""
-
-    features: Tensor  # [H + 1, N, F]
-    action: Tensor  # [H, N, A] in [-1, 1]
+    def states(self) -> S:
+        """All rows in one state, [H + 1, N, ...]; a copy."""
+        return stack_states(self.rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dreamset.core.records import LatentState, Rollout, SequenceBatch
-from dreamset.models.recurrent.world_model import WorldModel
+from dreamset.core.capabilities import Dynamics, Representation, S
+from dreamset.core.records import ImaginedTrajectory, Rollout, SequenceBatch
+from dreamset.core.states import map_state
+from dreamset.models.imagination import predict
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,22 @@ def open_loop_starts(length: int, *, context: int, horizon: int, starts: int) ->
 
 
 def open_loop(
-    model: WorldModel, rollout: Rollout, batch: SequenceBatch, *, start: int, horizon: int, generator: torch.Generator
-) -> LatentState:
-    """States of rows ``start + 1`` to ``start + horizon`` [B, horizon, ...] under the recorded actions, unseen."""
-    begin = rollout.posterior.map(lambda value: value[:, start])
-    return model.predict(begin, batch.action[:, start + 1 : start + 1 + horizon], generator)
+    model: Dynamics[S],
+    rollout: Rollout[S],
+    batch: SequenceBatch,
+    *,
+    start: int,
+    horizon: int,
+    generator: torch.Generator,
+) -> ImaginedTrajectory[S]:
+    """What follows row ``start`` under the recorded actions, unseen: rows ``start`` to ``start + horizon``."""
+    begin = map_state(lambda value: value[:, start], rollout.states)
+    action = model.spec.action.normalize(batch.action[:, start + 1 : start + 1 + horizon])
+    return predict(model, begin, action, generator)
+
+
+def recorded_trajectory(model: Representation[S], rollout: Rollout[S], batch: SequenceBatch) -> ImaginedTrajectory[S]:
+    """The states of recorded rows and the actions between them, in the form in which reward models are asked."""
+    rows = [map_state(lambda value, t=t: value[:, t], rollout.states) for t in range(rollout.features.shape[1])]
+    action = model.spec.action.normalize(batch.action)[:, 1:]
+    return ImaginedTrajectory(rows, rollout.features.transpose(0, 1), action.transpose(0, 1))

@@ -1,12 +1,15 @@
 """Contrastive: the observation must tell which state it belongs to."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dreamset.core.capabilities import Representation
+from dreamset.core.errors import UserError
 from dreamset.core.records import Loss, Rollout, SequenceBatch
 from dreamset.models.layers import mlp
-from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.objectives.base import Objective
 
 
@@ -18,13 +21,18 @@ class Contrastive(Objective):
     zero; it is ln(B T) when observations tell nothing about states.
     """
 
-    def __init__(self, model: WorldModel, *, weight: float, hidden: int, layers: int, min_std: float) -> None:
+    def __init__(self, model: Representation[Any], *, weight: float, hidden: int, layers: int, min_std: float) -> None:
         super().__init__()
+        if model.embedding_size == 0:
+            raise UserError(
+                f"the contrastive objective compares states with the embeddings of observations, but "
+                f"{type(model).__name__} has none; choose another objective"
+            )
         self.weight = weight
         self.min_std = min_std
         self.state_model = mlp(model.embedding_size, 2 * model.feature_size, hidden=hidden, layers=layers)
 
-    def forward(self, rollout: Rollout, batch: SequenceBatch, model: WorldModel) -> dict[str, Loss]:  # noqa: ARG002
+    def forward(self, rollout: Rollout[Any], batch: SequenceBatch, model: Representation[Any]) -> dict[str, Loss]:  # noqa: ARG002
         """-J_S [B, T]."""
         mean, raw = self.state_model(rollout.embedding).flatten(0, 1).chunk(2, dim=-1)  # [BT, F] each
         std = F.softplus(raw) + self.min_std

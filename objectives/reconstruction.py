@@ -1,11 +1,12 @@
 """Reconstruction: the state must explain the observations."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from dreamset.core.capabilities import Representation
 from dreamset.core.errors import UserError
 from dreamset.core.records import Loss, Rollout, SequenceBatch
 from dreamset.models.decoders import Decoder
-from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.objectives.base import Objective
 
 
@@ -22,7 +23,7 @@ class Reconstruction(Objective):
 
     def __init__(
         self,
-        model: WorldModel,
+        model: Representation[Any],
         *,
         weight: float,
         depth: int,
@@ -41,7 +42,7 @@ class Reconstruction(Objective):
         self.weight = weight
         self.decoder = decoder(model.feature_size, model.spec, depth=depth, hidden=hidden, layers=layers, names=names)
 
-    def forward(self, rollout: Rollout, batch: SequenceBatch, model: WorldModel) -> dict[str, Loss]:  # noqa: ARG002
+    def forward(self, rollout: Rollout[Any], batch: SequenceBatch, model: Representation[Any]) -> dict[str, Loss]:  # noqa: ARG002
         """-ln p(o_t | s_t) per observation name."""
         log_prob = self.decoder.log_prob(rollout.features, batch.observations)
         return {f"reconstruction.{name}": Loss(-value, self.weight) for name, value in log_prob.items()}

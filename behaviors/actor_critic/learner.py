@@ -16,7 +16,7 @@ The critic may learn on the recorded rows, too, each of which is a row 0 of the 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +26,11 @@ from dreamset.behaviors.actor_critic.actor_loss import ActorLoss
 from dreamset.behaviors.actor_critic.critics import Critic, NoSlowCritic, SlowCritic
 from dreamset.behaviors.actor_critic.gradients import Decisions
 from dreamset.behaviors.actor_critic.returns import lambda_return, replayed_return
-from dreamset.behaviors.base import Experience, Learner, LearnerLosses
+from dreamset.behaviors.base import ActorLearner, Experience, LearnerLosses, RewardFunction
 from dreamset.behaviors.cloning import cloning_loss, require_cloneable
-from dreamset.behaviors.rewards.functions import RewardFunction
-from dreamset.core.records import LatentState
+from dreamset.core.capabilities import Imaginable, S
 from dreamset.core.spec import ActionSpec
-from dreamset.models.recurrent.world_model import WorldModel
+from dreamset.models.imagination import imagine
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class Imagined:
     returns: Tensor  # [H, N] V_t
 
 
-class ImaginationActorCritic(Learner):
+class ImaginationActorCritic(ActorLearner):
     """Maximises lambda-returns of imagined trajectories.
 
     Actor: see ``ActorLoss``; a ``cloning_weight`` keeps it near the recorded actions besides.
@@ -70,6 +69,7 @@ class ImaginationActorCritic(Learner):
     The world model is never trained here: its parameters must not require gradients.
     """
 
+    needs: ClassVar[tuple[type, ...]] = (Imaginable,)
     headline: ClassVar[str] = "imagination/reward"
 
     def __init__(
@@ -107,7 +107,7 @@ class ImaginationActorCritic(Learner):
         return {"actor": self.actor, "critic": self.critic}
 
     def losses_on(
-        self, experience: Experience, model: WorldModel, reward: RewardFunction, generator: torch.Generator
+        self, experience: Experience[S], model: Imaginable[S], reward: RewardFunction, generator: torch.Generator
     ) -> LearnerLosses:
         """Imagines from every state of ``experience``."""
         imagined = self._imagine(model, experience.starts, reward, generator)
@@ -130,7 +130,7 @@ class ImaginationActorCritic(Learner):
         return LearnerLosses({"actor": actor, "critic": critic}, figures)
 
     def losses(
-        self, model: WorldModel, start: LatentState, reward: RewardFunction, generator: torch.Generator
+        self, model: Imaginable[S], start: S, reward: RewardFunction, generator: torch.Generator
     ) -> BehaviorLosses:
         """Imagines from every ``start`` state [N, ...] and returns both losses of what was imagined, no others."""
         return self._losses(self._imagine(model, start, reward, generator))
@@ -151,7 +151,7 @@ class ImaginationActorCritic(Learner):
             return_scale=self.actor_loss.normalizer.scale.detach().clone(),
         )
 
-    def _replay_critic_loss(self, experience: Experience, imagined: Imagined) -> Tensor:
+    def _replay_critic_loss(self, experience: Experience[Any], imagined: Imagined) -> Tensor:
         """-ln p(sg R_t | s_t), averaged over the recorded rows of which it is known what came of them."""
         outcomes = experience.outcomes
         if outcomes is None:
@@ -168,7 +168,7 @@ class ImaginationActorCritic(Learner):
             outcomes.known.t(),
             lambda_=self.lambda_,
         ).t()
-        states = experience.states.features.detach()  # stop: as in imagination, fixed targets at fixed states
+        states = experience.features.detach()  # stop: as in imagination, fixed targets at fixed states
         log_likelihood = self.slow_critic.log_likelihood(self.critic(states), returns.detach(), states)  # [B, T]
         known = outcomes.known.to(log_likelihood.dtype)
         return -(known * log_likelihood).sum() / known.sum().clamp_min(1)
@@ -177,16 +177,12 @@ class ImaginationActorCritic(Learner):
         """The slow critic follows."""
         self.slow_critic.update(self.critic)
 
-    def _imagine(
-        self, model: WorldModel, start: LatentState, reward: RewardFunction, generator: torch.Generator
-    ) -> Imagined:
+    def _imagine(self, model: Imaginable[S], start: S, reward: RewardFunction, generator: torch.Generator) -> Imagined:
         # without a gradient through the dynamics nothing that was imagined needs to be kept for one
         with nullcontext() if self.actor_loss.gradient.through_dynamics else torch.no_grad():
             return self._unrolled(model, start, reward, generator)
 
-    def _unrolled(
-        self, model: WorldModel, start: LatentState, reward: RewardFunction, generator: torch.Generator
-    ) -> Imagined:
+    def _unrolled(self, model: Imaginable[S], start: S, reward: RewardFunction, generator: torch.Generator) -> Imagined:
         draws: list[Tensor] = []
         surprises: list[Tensor] = []
 
@@ -197,12 +193,13 @@ class ImaginationActorCritic(Learner):
             draws.append(draw)
             with torch.no_grad():
                 surprises.append(-distribution.log_prob(draw).mean())
-            return draw.clamp(-1, 1)
+            action: Tensor = draw.clamp(-1, 1)
+            return action
 
-        trajectory = model.imagine(start, policy, horizon=self.horizon, generator=generator)
+        trajectory = imagine(model, start, policy, horizon=self.horizon, generator=generator)
         terms = reward(trajectory, model)
         rewards = torch.stack(list(terms.values())).sum(0)  # [H + 1, N]
-        discounts = self.discount * model.continuation(trajectory.features)
+        discounts = self.discount * model.continuation(trajectory)
         target = self.slow_critic.target(self.critic)
         with frozen(target):
             values = target(trajectory.features[1:]).mean  # [H, N]

@@ -1,31 +1,29 @@
 """Reward functions of imagined trajectories: the seam where penalties and bonuses enter."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from dreamset.behaviors.base import RewardFunction
 from dreamset.behaviors.rewards.penalty_weights import PenaltyWeight
-from dreamset.core.errors import UserError
+from dreamset.behaviors.rewards.spreads import Spread
+from dreamset.core.capabilities import RewardModel, S, Uncertain
 from dreamset.core.records import ImaginedTrajectory
-from dreamset.models.recurrent.ensemble import Spread
-from dreamset.models.recurrent.world_model import WorldModel
-
-
-class RewardFunction(nn.Module, ABC):
-    """What a learner maximises on an imagined trajectory. What it remembers is in its ``state_dict``."""
-
-    @abstractmethod
-    def forward(self, trajectory: ImaginedTrajectory, model: WorldModel) -> Mapping[str, Tensor]:
-        """Terms on arrival at every row, [H + 1, N] each, by name; their sum is maximised."""
 
 
 class PredictedReward(RewardFunction):
     """The world model's own expectation of the task's reward, E[r | s]."""
 
-    def forward(self, trajectory: ImaginedTrajectory, model: WorldModel) -> Mapping[str, Tensor]:
+    needs = (RewardModel,)
+
+    def forward(self, trajectory: ImaginedTrajectory[S], model: RewardModel[S]) -> Mapping[str, Tensor]:
         """``reward`` alone."""
-        return {"reward": model.reward(trajectory.features)}
+        return {"reward": model.reward(trajectory)}
+
+
+class Pessimizable(RewardModel[S], Uncertain[S], Protocol[S]):
+    """A world model that knows both what it expects and how certain it is."""
 
 
 class PenalizedReward(RewardFunction):
@@ -35,23 +33,18 @@ class PenalizedReward(RewardFunction):
     contradicts it (MOPO, Yu et al. 2020; with latent states LOMPO and Offline DreamerV2).
     """
 
+    needs = (RewardModel, Uncertain)
+
     def __init__(self, *, spread: Spread, weight: PenaltyWeight) -> None:
         super().__init__()
         self.spread = spread
         self.weight = weight
 
-    def forward(self, trajectory: ImaginedTrajectory, model: WorldModel) -> Mapping[str, Tensor]:
+    def forward(self, trajectory: ImaginedTrajectory[S], model: Pessimizable[S]) -> Mapping[str, Tensor]:
         """``reward`` and ``penalty``, which is at most zero.
 
         Raises:
             UserError: if the world model has no ensemble.
         """
-        if model.ensemble is None:
-            raise UserError(
-                "the reward is penalised by the disagreement of an ensemble, but the world model was trained without; "
-                "add world_model/ensemble=priors and train it again, or take reward=predicted"
-            )
-        state = model.dynamics.state_of(trajectory.features)
-        members = model.ensemble(state.deterministic)  # [K, H + 1, N, P]
-        uncertainty = self.spread(model.dynamics.latent, members, state.stochastic)  # [H + 1, N]
-        return {"reward": model.reward(trajectory.features), "penalty": -self.weight(uncertainty) * uncertainty}
+        uncertainty = self.spread(model.members(trajectory))  # [H + 1, N]
+        return {"reward": model.reward(trajectory), "penalty": -self.weight(uncertainty) * uncertainty}

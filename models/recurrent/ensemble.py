@@ -1,16 +1,16 @@
 """An ensemble of priors: where its members disagree, the data do not say what happens next."""
 
-import math
 from collections.abc import Iterable
-from typing import Protocol, cast
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from dreamset.core.records import Loss, Rollout
+from dreamset.core.records import Loss
 from dreamset.models.layers import side_by_side
 from dreamset.models.recurrent.latents import Latent
-from dreamset.models.recurrent.rssm import RSSM
+from dreamset.models.recurrent.rssm import RSSM, RecurrentState
 
 _BITS_32 = 0xFFFFFFFF
 
@@ -43,16 +43,17 @@ class PriorEnsemble(nn.Module):
         members = cast("Iterable[nn.Sequential]", self.members)  # a ModuleList only knows that they are modules
         return side_by_side(members, deterministic)
 
-    def loss(self, latent: Latent, rollout: Rollout, row: Tensor) -> Loss:
+    def loss(self, latent: Latent, state: RecurrentState, posterior: Tensor, row: Tensor) -> Loss:
         """Mean over members of KL(sg q || p_k) on the rows that each sees, relative to their share: [B, T].
 
         Args:
             latent: the family of z.
-            rollout: what the model made of the batch.
+            state: [B, T, ...] of the batch's rows.
+            posterior: [B, T, P] parameters of q.
             row: [B, T] numbers of the batch's rows in the dataset.
         """
-        members = self(rollout.posterior.deterministic.detach())  # stop: the ensemble watches the state, as it is
-        kl = latent.kl(rollout.posterior_parameters.detach(), members)  # [K, B, T]; stop: the same
+        members = self(state.deterministic.detach())  # stop: the ensemble watches the state, as it is
+        kl = latent.kl(posterior.detach(), members)  # [K, B, T]; stop: the same
         seen = bootstrap_mask(row // self.block, members=len(self.members), share=self.share)
         return Loss((kl * seen).mean(0) / self.share)
 
@@ -76,50 +77,22 @@ def _mixed(number: Tensor) -> Tensor:
     return number ^ (number >> 16)
 
 
-class Spread(Protocol):
-    """A measure of how uncertain the ensemble is about a step, in imagination as on data."""
+@dataclass(frozen=True, slots=True)
+class PriorPredictions:
+    """What the members predict of z, and the z that was drawn."""
 
-    def __call__(self, latent: Latent, members: Tensor, stochastic: Tensor) -> Tensor:
-        """At least zero, [...].
+    latent: Latent
+    parameters: Tensor  # [K, ..., P]
+    stochastic: Tensor  # [..., Z]
 
-        Args:
-            latent: the family of z.
-            members: parameters of every member's prediction, [K, ..., P].
-            stochastic: the z that was drawn, [..., Z].
-        """
+    def mean(self) -> Tensor:
+        """E_k[z], [K, ..., Z]."""
+        return self.latent.mean(self.parameters)
 
+    def variance(self) -> Tensor:
+        """Var_k[z] of every element, [K, ..., Z]."""
+        return self.latent.variance(self.parameters)
 
-class MeanDisagreement:
-    """(1 / K) sum_k || m_k - m ||, m_k the members' means and m their mean (Offline DreamerV2, section 4)."""
-
-    def __call__(self, latent: Latent, members: Tensor, stochastic: Tensor) -> Tensor:  # noqa: ARG002
-        """[...]."""
-        means = latent.mean(members)  # [K, ..., Z]
-        distance: Tensor = torch.linalg.vector_norm(means - means.mean(0), dim=-1)  # [K, ...]
-        return distance.mean(0)
-
-
-class LogProbabilitySpread:
-    """Standard deviation over k of ln p_k(z) (LOMPO, Rafailov et al. 2021, with the variance; Offline DreamerV2)."""
-
-    def __call__(self, latent: Latent, members: Tensor, stochastic: Tensor) -> Tensor:
-        """[...]."""
-        log_prob = latent.log_prob(members, stochastic)  # [K, ...]
-        # the norm has a gradient (zero) where all members agree, a standard deviation has none
-        distance: Tensor = torch.linalg.vector_norm(log_prob - log_prob.mean(0), dim=0)
-        return distance / math.sqrt(len(members))
-
-
-class MixtureSpread:
-    """Standard deviation of the even mixture of all members, averaged over the elements of z (Offline DreamerV2).
-
-    By the law of total variance it is sqrt(mean_k v_k + mean_k (m_k - m)^2), so unlike the other two it counts the
-    noise that all members agree on.
-    """
-
-    def __call__(self, latent: Latent, members: Tensor, stochastic: Tensor) -> Tensor:  # noqa: ARG002
-        """[...]."""
-        within = latent.variance(members).mean(0)
-        between = latent.mean(members).var(0, correction=0)
-        smallest = torch.finfo(within.dtype).tiny  # a root has no gradient at zero
-        return (within + between).clamp_min(smallest).sqrt().mean(-1)
+    def log_prob(self) -> Tensor:
+        """ln p_k(z), [K, ...]."""
+        return self.latent.log_prob(self.parameters, self.stochastic)

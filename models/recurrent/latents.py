@@ -16,6 +16,7 @@ class Latent(Protocol):
 
     size: int  # Z
     parameter_size: int  # P
+    noise_distribution: str  # what ``noise`` draws: "normal" or "gumbel", as an exported policy names it
 
     def noise(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         """The randomness that ``sample`` needs for a batch of ``shape``."""
@@ -44,6 +45,8 @@ class Latent(Protocol):
 
 class GaussianLatent:
     """Diagonal Gaussian with std = softplus(raw) + min_std (Dreamer v1, appendix A)."""
+
+    noise_distribution = "normal"
 
     def __init__(self, size: int, *, min_std: float = 0.1) -> None:
         self.size = size
@@ -100,6 +103,8 @@ class CategoricalLatent:
     The parameters are the logits of all variables one after the other, and so is z: [..., variables * classes]. With
     ``unimix``, sampling, KL and entropy use the same mix with the uniform distribution.
     """
+
+    noise_distribution = "gumbel"
 
     def __init__(self, variables: int, classes: int, *, unimix: float = 0.0) -> None:
         self.size = variables * classes

@@ -8,21 +8,41 @@ Time diagram of ``observe``; row ``t`` is arrival at time ``t``::
     h_{t-1} ------^        |
                            +----------> prior p(z_t | h_t)
 
-``imagine`` is the same step with the prior's draw instead of the posterior's.
+``step`` is the same with the prior's draw instead of the posterior's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from dreamset.core.records import ImaginedTrajectory, LatentState, Rollout
+from dreamset.core.records import Rollout
 from dreamset.models.layers import ELU, Style, mlp
 from dreamset.models.recurrent.latents import Latent
 
-Policy = Callable[[Tensor], Tensor]  # features [N, F] -> action [N, A] in [-1, 1]
+
+@dataclass(frozen=True, slots=True)
+class RecurrentState:
+    """The whole state s_t of the model: what the recurrent cell remembers and what was drawn."""
+
+    deterministic: Tensor  # [..., D]
+    stochastic: Tensor  # [..., Z]
+
+    @property
+    def features(self) -> Tensor:
+        """Both side by side, [..., F]."""
+        return torch.cat([self.deterministic, self.stochastic], dim=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Distributions:
+    """Parameters of the posterior of every row and of the prior that predicted it."""
+
+    posterior: Tensor  # [B, T, P]
+    prior: Tensor  # [B, T, P]
 
 
 class Cell(Protocol):
@@ -134,14 +154,22 @@ class RSSM(nn.Module):
         self.after_observation = style.after(hidden)
         self.posterior_out = style.linear(hidden, latent.parameter_size)
 
-    def initial(self, batch: int) -> LatentState:
+    def initial(self, count: int) -> RecurrentState:
         """The state before any observation: zeros."""
         weight = self.posterior_out.weight
-        return LatentState(weight.new_zeros(batch, self.cell.size), weight.new_zeros(batch, self.latent.size))
+        return RecurrentState(weight.new_zeros(count, self.cell.size), weight.new_zeros(count, self.latent.size))
 
-    def state_of(self, features: Tensor) -> LatentState:
+    def noise(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        """The randomness of as many draws of z, [*shape, Z]."""
+        return self.latent.noise(shape, generator)
+
+    def features(self, state: RecurrentState) -> Tensor:
+        """What heads, probes and behaviours read: [..., F]."""
+        return state.features
+
+    def state_of(self, features: Tensor) -> RecurrentState:
         """The state whose features these are, [..., F]."""
-        return LatentState(*features.split([self.cell.size, self.latent.size], dim=-1))
+        return RecurrentState(*features.split([self.cell.size, self.latent.size], dim=-1))
 
     def observe(
         self,
@@ -149,8 +177,8 @@ class RSSM(nn.Module):
         action: Tensor,
         is_first: Tensor,
         generator: torch.Generator,
-        start: LatentState | None = None,
-    ) -> Rollout:
+        start: RecurrentState | None = None,
+    ) -> Rollout[RecurrentState]:
         """Filters a batch of sequences.
 
         Args:
@@ -176,20 +204,15 @@ class RSSM(nn.Module):
             deterministic.append(h)
             stochastic.append(z)
             posteriors.append(posterior)
-        states = LatentState(torch.stack(deterministic, dim=1), torch.stack(stochastic, dim=1))  # [B, T, ...]
-        return Rollout(
-            embedding=embedding,
-            posterior=states,
-            posterior_parameters=torch.stack(posteriors, dim=1),
-            prior_parameters=self.prior_head(states.deterministic),
-            features=states.features,
-        )
+        states = RecurrentState(torch.stack(deterministic, dim=1), torch.stack(stochastic, dim=1))  # [B, T, ...]
+        details = Distributions(torch.stack(posteriors, dim=1), self.prior_head(states.deterministic))
+        return Rollout(states, states.features, embedding, details)
 
-    def filter(self, state: LatentState, action: Tensor, embedding: Tensor, noise: Tensor) -> LatentState:
+    def filter(self, state: RecurrentState, action: Tensor, embedding: Tensor, noise: Tensor) -> RecurrentState:
         """One row of ``observe``: the posterior's draw after ``action`` [N, A] and ``embedding`` [N, E]."""
         prepared, embedded = self.inputs.prepare(self.from_action(action)), self.from_embedding(embedding)
         h, z, _ = self._filter(state.deterministic, state.stochastic, prepared, embedded, noise)
-        return LatentState(h, z)
+        return RecurrentState(h, z)
 
     def _filter(
         self, h: Tensor, z: Tensor, action: Tensor, embedding: Tensor, noise: Tensor
@@ -199,31 +222,8 @@ class RSSM(nn.Module):
         posterior: Tensor = self.posterior_out(self.after_observation(embedding + self.from_deterministic(h)))
         return h, self.latent.sample(posterior, noise), posterior
 
-    def step(self, state: LatentState, action: Tensor, noise: Tensor) -> LatentState:
+    def step(self, state: RecurrentState, action: Tensor, noise: Tensor) -> RecurrentState:
         """One imagined step: the prior's draw after ``action`` [N, A]."""
         inputs = self.inputs(self.from_stochastic(state.stochastic), self.inputs.prepare(self.from_action(action)))
         deterministic = self.cell(inputs, state.deterministic)
-        return LatentState(deterministic, self.latent.sample(self.prior_head(deterministic), noise))
-
-    def imagine(
-        self, start: LatentState, policy: Policy, *, horizon: int, generator: torch.Generator
-    ) -> ImaginedTrajectory:
-        """``horizon`` steps under ``policy`` from ``start`` [N, ...]; gradients flow through every step."""
-        noise = self.latent.noise((horizon, start.deterministic.shape[0]), generator)  # [H, N, Z]
-        state, features, actions = start, [start.features], []
-        for h in range(horizon):
-            actions.append(policy(features[-1]))
-            state = self.step(state, actions[-1], noise[h])
-            features.append(state.features)
-        return ImaginedTrajectory(torch.stack(features), torch.stack(actions))
-
-    def predict(self, start: LatentState, action: Tensor, generator: torch.Generator) -> LatentState:
-        """Open-loop states [B, K, ...] under recorded actions [B, K, A]; row k follows ``action[:, k]``."""
-        noise = self.latent.noise((action.shape[1], action.shape[0]), generator)  # [K, B, Z]
-        state, states = start, []
-        for k in range(action.shape[1]):
-            state = self.step(state, action[:, k], noise[k])
-            states.append(state)
-        return LatentState(
-            torch.stack([s.deterministic for s in states], dim=1), torch.stack([s.stochastic for s in states], dim=1)
-        )
+        return RecurrentState(deterministic, self.latent.sample(self.prior_head(deterministic), noise))

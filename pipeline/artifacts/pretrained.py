@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from torch import nn
+
 from dreamset.core.errors import UserError
 from dreamset.core.spec import DataSpec
-from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.pipeline.artifacts.compatibility import Difference, fitted_spec
 from dreamset.pipeline.artifacts.saved_models import (
     WEIGHTS,
@@ -52,7 +53,7 @@ def pin_world_model(node: Mapping[str, Any], dataset: str, adaptation: Factors) 
     return {"world_model": saved.architecture, "generation": saved.lineage["generation"], "start": start}
 
 
-def continued(start: Mapping[str, Any], data: DataSpec) -> WorldModel:
+def continued(start: Mapping[str, Any], data: DataSpec) -> nn.Module:
     """The pinned world model, to be trained on with other data or with more of the same.
 
     Raises:
@@ -63,13 +64,13 @@ def continued(start: Mapping[str, Any], data: DataSpec) -> WorldModel:
     folder = local_folder(pinned)
     saved = read_description(folder, made_by=MADE_BY, kind=WORLD_MODEL)
     spec = fitted_spec(saved.spec, data, strict=start["strict"], where=pinned.shown)
-    model: WorldModel = build(saved.architecture, spec, allowed=WORLD_MODEL_PARTS)
+    model: nn.Module = build(saved.architecture, spec, allowed=WORLD_MODEL_PARTS)
     left_out = load_weights(folder / WEIGHTS, model, made_by=MADE_BY, strict=start["strict"])
     _require_learning(model, left_out, start["adaptation"])
     return model
 
 
-def _require_learning(model: WorldModel, left_out: Sequence[Difference], adaptation: Factors) -> None:
+def _require_learning(model: nn.Module, left_out: Sequence[Difference], adaptation: Factors) -> None:
     """A parameter that was drawn anew must not stay as it was drawn."""
     new = {difference.key for difference in left_out} & dict(model.named_parameters()).keys()
     frozen = sorted(name for name in new if factor_of(name, adaptation) == 0)

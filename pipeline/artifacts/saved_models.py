@@ -15,10 +15,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from dreamset.behaviors.base import Learner, RewardFunction
 from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256, save_with
 from dreamset.core.spec import DataSpec
-from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.pipeline.artifacts import migrations
 from dreamset.pipeline.artifacts.compatibility import Difference, load_fitting
 from dreamset.pipeline.files import read_json, write_json
@@ -26,8 +26,10 @@ from dreamset.pipeline.files import read_json, write_json
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 OBJECTIVE = "objective/objective.safetensors"  # beside the folder of a world model
+REWARD = "reward.safetensors"  # in the folder of a policy whose reward has networks of its own
 WORLD_MODEL, POLICY = "world_model", "policy"  # kinds of models
 WORLD_MODEL_PARTS = ("dreamset.models",)  # packages whose classes a saved world model may name
+POLICY_PARTS = ("dreamset.behaviors", "dreamset.models")  # and a saved policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +188,34 @@ def require_dataset(saved: SavedModel, wanted: str, folder: Path) -> None:
         )
 
 
-def load_world_model(folder: Path, device: torch.device) -> tuple[WorldModel, SavedModel]:
+def load_world_model(folder: Path, device: torch.device) -> tuple[Any, SavedModel]:
     """A trained world model, frozen and in evaluation mode."""
     made_by = "dreamset train-world-model"
     saved = read_description(folder, made_by=made_by, kind=WORLD_MODEL)
-    model: WorldModel = build(saved.architecture, saved.spec, allowed=WORLD_MODEL_PARTS)
+    model = build(saved.architecture, saved.spec, allowed=WORLD_MODEL_PARTS)
     load_weights(folder / WEIGHTS, model, made_by=made_by)
     return model.to(device).eval().requires_grad_(False), saved
+
+
+def load_behavior(folder: Path, device: torch.device) -> Learner:
+    """A learned behaviour, frozen and in evaluation mode."""
+    made_by = "dreamset learn-behavior"
+    saved = read_description(folder, made_by=made_by, kind=POLICY)
+    behavior: Learner = build(
+        saved.architecture, saved.lineage["feature_size"], saved.spec.action, allowed=POLICY_PARTS
+    )
+    load_weights(folder / WEIGHTS, behavior, made_by=made_by)
+    return behavior.to(device).eval().requires_grad_(False)
+
+
+def save_reward(folder: Path, reward: RewardFunction) -> None:
+    """Keeps what a reward with networks of its own has learned beside the policy; others have nothing to keep."""
+    if reward.networks():
+        save_weights(folder / REWARD, reward)
+
+
+def load_reward(reward: RewardFunction, folder: Path) -> RewardFunction:
+    """``reward`` with the weights that were saved beside the policy in ``folder``, if it has networks of its own."""
+    if reward.networks():
+        load_weights(folder / REWARD, reward, made_by="dreamset learn-behavior")
+    return reward

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from dreamset.behaviors.controller import LatentPolicy
+from dreamset.core.capabilities import Controller, require
 from dreamset.core.errors import UserError
+from dreamset.core.spec import DataSpec
 from dreamset.environments.rollouts import Policy
 from dreamset.environments.wrappers import Action, Environment, Observation
-from dreamset.models.recurrent.world_model import WorldModel
-from dreamset.pipeline.artifacts.saved_models import load_world_model
-from dreamset.pipeline.stages.evaluate import load_behavior
+from dreamset.pipeline.artifacts.saved_models import load_behavior, load_world_model
 
 CPU = torch.device("cpu")  # one episode at a time is too little work for a GPU
 
@@ -42,37 +41,39 @@ def saved_policy(
     Raises:
         UserError: if a folder is no such model or the environment does not fit it.
     """
-    model, actor = _load(world_model, behavior)
-    _check_fits(model, environment, world_model)
-    seed = int(generator.integers(2**63))
-    policy = LatentPolicy(model, actor, generator=torch.Generator(CPU).manual_seed(seed))
-    first = True
+    controller = _load(world_model, behavior)
+    _check_fits(controller.spec, environment, world_model)
+    draws = torch.Generator(CPU).manual_seed(int(generator.integers(2**63)))
+    memory, first = controller.initial(1), True
 
     def act(observation: Observation, info: Mapping[str, Any]) -> Action:  # noqa: ARG001 - it knows what it sees
-        nonlocal first
+        nonlocal first, memory
         with _one_thread():
-            rows = {name: _row(observation[name]) for name in model.spec.observations}
-            action: Action = policy.act(rows, torch.tensor([first]))[0].numpy()
+            rows = {name: _row(observation[name]) for name in controller.spec.observations}
+            action, memory = controller.act(rows, torch.tensor([first]), memory, draws)
         first = False
-        return action
+        chosen: Action = action[0].numpy()
+        return chosen
 
     return act
 
 
 @lru_cache(maxsize=4)
-def _load(world_model: str, behavior: str) -> tuple[WorldModel, Any]:
+def _load(world_model: str, behavior: str) -> Controller[Any]:
     """Once per process, not once per episode."""
     model, _ = load_world_model(Path(world_model), CPU)
-    return model, load_behavior(Path(behavior), CPU).actor
+    learner = load_behavior(Path(behavior), CPU)
+    require(model, *learner.needs, by=type(learner).__name__)
+    return learner.controller(model)
 
 
-def _check_fits(model: WorldModel, environment: Environment, folder: str) -> None:
+def _check_fits(spec: DataSpec, environment: Environment, folder: str) -> None:
     shown = {name: tuple(space.shape) for name, space in environment.observation_space.spaces.items()}  # type: ignore[attr-defined]
-    needed = {name: spec.shape for name, spec in model.spec.observations.items()}
+    needed = {name: array.shape for name, array in spec.observations.items()}
     wrong = {name: shape for name, shape in needed.items() if shown.get(name) != shape}
     if wrong:
         raise UserError(f"{folder} was trained on {needed}, but the environment shows {shown}; mend its settings")
-    size = (model.spec.action.size,)
+    size = (spec.action.size,)
     if environment.action_space.shape != size:
         got = environment.action_space.shape
         raise UserError(f"{folder} acts with {size} numbers, but the environment takes {got}; it is another task's")

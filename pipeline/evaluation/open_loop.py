@@ -2,22 +2,23 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dreamset.core.records import LatentState, SequenceBatch
+from dreamset.core.capabilities import Dynamics, Representation
+from dreamset.core.records import SequenceBatch
 from dreamset.models.decoders import Decoder
 from dreamset.models.probes import open_loop
-from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.pipeline.progress import progress
 from dreamset.pipeline.report import figures, videos
 
 
 def train_probe_decoder(
-    model: WorldModel,
+    model: Representation[Any],
     batch: SequenceBatch,
     *,
     updates: int,
@@ -82,17 +83,14 @@ class OpenLoopPrediction:
 
 @torch.no_grad()
 def open_loop_prediction(
-    model: WorldModel, decoder: Decoder, batch: SequenceBatch, *, context: int, horizon: int
+    model: Dynamics[Any], decoder: Decoder, batch: SequenceBatch, *, context: int, horizon: int
 ) -> OpenLoopPrediction:
     """Filters ``context`` rows, predicts ``horizon`` more under the recorded actions and decodes both."""
     generator = torch.Generator(batch.reward.device).manual_seed(0)
     rollout = model.observe(batch.slice_time(0, context), generator)
     ahead = open_loop(model, rollout, batch, start=context - 1, horizon=horizon, generator=generator)
-    states = LatentState(
-        torch.cat([rollout.posterior.deterministic, ahead.deterministic], dim=1),
-        torch.cat([rollout.posterior.stochastic, ahead.stochastic], dim=1),
-    )
-    decoded = decoder(states.features)
+    unseen = ahead.features[1:].transpose(0, 1)  # [B, horizon, F]
+    decoded = decoder(torch.cat([rollout.features, unseen], dim=1))
     targets = decoder.targets({name: value[:, : context + horizon] for name, value in batch.observations.items()})
     return OpenLoopPrediction(
         {name: _presentable(value) for name, value in targets.items()},

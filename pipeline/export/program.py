@@ -19,13 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from dreamset.behaviors.controller import PolicyStep
+from dreamset.behaviors.base import Learner
+from dreamset.core.capabilities import Exportable, Prunable, require
 from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256, replaced_folder, write_text
-from dreamset.core.records import LatentState
-from dreamset.models.recurrent.latents import CategoricalLatent, GaussianLatent
+from dreamset.core.states import named_tensors, with_tensors
 from dreamset.pipeline.artifacts.saved_models import (
     SavedModel,
+    load_behavior,
     load_world_model,
     model_digest,
     read_description,
@@ -37,13 +38,11 @@ from dreamset.pipeline.export.standalone import policy as exported_policy
 from dreamset.pipeline.files import write_json
 from dreamset.pipeline.registry.registration import code_version
 from dreamset.pipeline.stages import table as stages
-from dreamset.pipeline.stages.evaluate import load_behavior
 
 FORMAT_VERSION = 1
 OLDEST_TORCH = "2.13"  # whose archives are known to hold no pickle; not every earlier one can write them so
 LEARN = "dreamset learn-behavior"
 PROGRAM, DESCRIPTION, RUNNER, MLFLOW = "policy.pt2", "policy.json", "policy.py", "mlflow"
-NOISE = {GaussianLatent: "normal", CategoricalLatent: "gumbel"}  # what the posterior's draws are made of
 CPU = torch.device("cpu")
 
 
@@ -88,11 +87,11 @@ def export_policy(
     learner = load_behavior(policy, CPU)
     described = read_description(policy, made_by=LEARN)
     _require_pair(world_model, of_model, policy, described)
-    step = PolicyStep(model, learner.actor).eval()
+    controller = exportable(model, learner)
     with replaced_folder(output) as fresh:
-        torch.export.save(trace(step), fresh / PROGRAM)
+        torch.export.save(trace(controller), fresh / PROGRAM)
         description = {
-            **describe(step),
+            **describe(controller),
             "environment": environment,
             "lineage": dict(described.lineage),
             "digests": {"world_model": model_digest(world_model), "policy": model_digest(policy)},
@@ -126,75 +125,82 @@ def _require_pair(world_model: Path, of_model: SavedModel, policy: Path, of_poli
         )
 
 
-class NamedStep(nn.Module):
-    """A ``PolicyStep`` whose outputs are named like the inputs of the next row, tensors only."""
+def exportable(model: Any, learner: Learner) -> Exportable[Any]:
+    """The controller that is exported, with no weights that acting does not need.
 
-    def __init__(self, step: PolicyStep) -> None:
+    Raises:
+        UserError: if its step is no function of tensors.
+    """
+    require(model, *learner.needs, by=type(learner).__name__)
+    controller = learner.controller(model.for_acting() if isinstance(model, Prunable) else copy.deepcopy(model))
+    if not isinstance(controller, Exportable) or not isinstance(controller, nn.Module):
+        raise UserError(
+            f"{type(learner).__name__} acts by {type(controller).__name__}, which cannot be traced into a program, so "
+            "it cannot be exported; choose a policy with an actor"
+        )
+    return controller.eval()
+
+
+class NamedStep(nn.Module):
+    """A controller's step whose outputs are named like the inputs of the next row, tensors only."""
+
+    def __init__(self, controller: Exportable[Any]) -> None:
         super().__init__()
-        self.step = step
+        self.controller = controller
+        self.memory = controller.initial(1)  # tells the names of its tensors
 
     def forward(
-        self,
-        observations: dict[str, Tensor],
-        action: Tensor,
-        deterministic: Tensor,
-        stochastic: Tensor,
-        is_first: Tensor,
-        noise: Tensor,
+        self, observations: dict[str, Tensor], is_first: Tensor, noise: Tensor, **memory: Tensor
     ) -> dict[str, Tensor]:
-        """See ``PolicyStep.forward``."""
-        state = LatentState(deterministic, stochastic)
-        action, state = self.step(observations, action, state, is_first, noise)
-        return {"action": action, "deterministic": state.deterministic, "stochastic": state.stochastic}
+        """See ``core.capabilities.Exportable.step``; the action is also an output where no memory holds it."""
+        action, after = self.controller.step(observations, is_first, with_tensors(self.memory, memory), noise)
+        return {"action": action, **named_tensors(after)}
 
 
-def trace(step: PolicyStep) -> ExportedProgram:
+def trace(controller: Exportable[Any]) -> ExportedProgram:
     """The step as a program for any number of rows; its arguments are given by name.
 
-    The prior is left out, since nobody acts with it, and so are the example inputs, the one thing in the archive that
-    PyTorch would pickle.
+    The example inputs are left out, the one thing in the archive that PyTorch would pickle.
     """
-    named = NamedStep(copy.deepcopy(step))
-    named.step.dynamics.prior_head = nn.Sequential()
-    inputs = example_inputs(step)
+    inputs = example_inputs(controller)
     batch = Dim("batch", min=1)
     shapes = {
         name: {key: {0: batch} for key in value} if isinstance(value, dict) else {0: batch}
         for name, value in inputs.items()
     }
     with torch.no_grad():
-        program = torch.export.export(named, (), kwargs=inputs, dynamic_shapes=shapes, strict=False)
+        program = torch.export.export(NamedStep(controller), (), kwargs=inputs, dynamic_shapes=shapes, strict=False)
     program.example_inputs = None
     return program
 
 
-def example_inputs(step: PolicyStep) -> dict[str, Any]:
+def example_inputs(controller: Exportable[Any]) -> dict[str, Any]:
     """Zeros for two rows: one row would make the program one for a single row."""
-    action, state = step.initial(2)
+    memory = named_tensors(controller.initial(2))
     return {
         "observations": {
-            name: torch.zeros(2, *spec.shape, dtype=getattr(torch, spec.dtype))
-            for name, spec in sorted(step.spec.observations.items())
+            name: torch.zeros(2, *array.shape, dtype=getattr(torch, array.dtype))
+            for name, array in sorted(controller.spec.observations.items())
         },
-        "action": action,
-        "deterministic": state.deterministic,
-        "stochastic": state.stochastic,
         "is_first": torch.ones(2, dtype=torch.bool),
-        "noise": torch.zeros_like(state.stochastic),
+        "noise": torch.zeros_like(controller.noise(2, torch.Generator())),
+        **memory,
     }
 
 
-def describe(step: PolicyStep) -> dict[str, Any]:
+def describe(controller: Exportable[Any]) -> dict[str, Any]:
     """What ``policy.json`` says of the program; shapes are without the axis of the rows."""
-    inputs = example_inputs(step)
+    inputs = example_inputs(controller)
     tensors = {name: _array(value) for name, value in inputs.items() if name != "observations"}
     observations = [{"name": name, **_array(value)} for name, value in inputs["observations"].items()]
-    tensors["noise"]["distribution"] = NOISE[type(step.dynamics.latent)]
+    tensors["noise"]["distribution"] = controller.noise_distribution
+    memory = {name: tensors[name] for name in named_tensors(controller.initial(2))}
+    action = {"shape": [controller.spec.action.size], "dtype": "float32"}
     return {
         "format_version": FORMAT_VERSION,
         "inputs": {"observations": observations, **tensors},
-        "outputs": {name: tensors[name] for name in ("action", "deterministic", "stochastic")},
-        "action_space": step.spec.to_json()["action"],
+        "outputs": {"action": action, **memory},
+        "action_space": controller.spec.to_json()["action"],
         "versions": {"dreamset": code_version(), "torch": torch.__version__},
     }
 

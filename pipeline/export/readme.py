@@ -27,7 +27,7 @@ action = policy.act(observations, is_first)  # [1, $size]: $meaning
 `policy.json` are the shapes and types of everything, without the axis of the episodes, and where the policy comes from.
 
 - Arguments are given by name, observations in the order of `policy.json`: PyTorch goes by their order, not their names.
-- What comes out under a name goes in under it with the next row: action, deterministic and stochastic state.
+- What comes out under a name goes in under it with the next row: $memory.
 - The noise makes the state a random draw, as in training and evaluation. Zeros instead take the likeliest state.
 - Exported with PyTorch $torch, for the CPU. PyTorch does not promise that another version reads the file.
 - Load it only if you trust whoever gave it to you. As written here `policy.pt2` holds no pickle, but PyTorch's loader
@@ -40,7 +40,7 @@ SERVING = """
     mlflow models serve -m mlflow --env-manager local --host 127.0.0.1 --port 5001
     curl http://127.0.0.1:5001/invocations -H "Content-Type: application/json" -d @mlflow/serving_input_example.json
 
-The service remembers nothing: send `action`, `deterministic` and `stochastic` of its answer with the next request.
+The service remembers nothing: send $memory of its answer with the next request.
 `params: {"seed": 7}` fixes the noise of one request; without it no two answers have to be alike.
 """
 
@@ -48,6 +48,7 @@ The service remembers nothing: send `action`, `deterministic` and `stochastic` o
 def readme(description: Mapping[str, Any], *, served: bool) -> str:
     """How to use the folder whose ``policy.json`` this is, with its own names and shapes."""
     lineage, space = description["lineage"], description["action_space"]
+    memory = ", ".join(f"`{name}`" for name in description["outputs"] if name in description["inputs"])
     return TEXT.substitute(
         {name: lineage[name] for name in ("dataset", "objective", "seed", "key")},
         **description["versions"],
@@ -57,5 +58,6 @@ def readme(description: Mapping[str, Any], *, served: bool) -> str:
         ),
         size=space["size"],
         meaning="one-hot" if space["discrete"] else f"from {space['low']} to {space['high']}",
-        serving=SERVING if served else "",
+        memory=memory,
+        serving=Template(SERVING).safe_substitute(memory=memory) if served else "",
     )

@@ -10,12 +10,17 @@ import torch
 
 from dreamset.core.errors import UserError
 from dreamset.core.files import replaced_folder
-from dreamset.pipeline.artifacts.saved_models import POLICY, WORLD_MODEL, load_world_model, read_description
+from dreamset.pipeline.artifacts.saved_models import (
+    POLICY,
+    WORLD_MODEL,
+    load_behavior,
+    load_world_model,
+    read_description,
+)
 from dreamset.pipeline.files import read_json, write_json
 from dreamset.pipeline.registry import catalog
 from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.registry.retrieval import FILES, Pinned, Reference, connection, figures_of, local_folder, pin
-from dreamset.pipeline.stages.evaluate import load_behavior
 from dreamset.pipeline.tracking import delivery
 
 FIGURES = "figures.json"  # beside the model

@@ -10,23 +10,26 @@ import pandas as pd
 import torch
 import yaml
 
-from dreamset.behaviors.base import Learner
+from dreamset.behaviors.base import Learner, RewardFunction
+from dreamset.core.capabilities import Trainable, require
 from dreamset.core.errors import UserError
 from dreamset.core.files import replaced_folder, save_with
 from dreamset.datasets import Store
-from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.objectives.base import Objective
 from dreamset.pipeline.artifacts.saved_models import (
     OBJECTIVE,
     POLICY,
     WORLD_MODEL,
     SavedModel,
+    load_behavior,
+    load_reward,
     load_weights,
     load_world_model,
     model_digest,
     read_description,
     require_dataset,
     save_model,
+    save_reward,
     save_weights,
 )
 from dreamset.pipeline.config.instantiate import build_part
@@ -35,15 +38,16 @@ from dreamset.pipeline.registry.catalog import FOLDER
 from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.report import videos
 from dreamset.pipeline.report.figures import online_curve
-from dreamset.pipeline.stages.evaluate import load_behavior
-from dreamset.pipeline.stages.learn_behavior import root_name
+from dreamset.pipeline.stages.learn_behavior import build_behavior
 from dreamset.pipeline.tracking import reporting
+from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer
 from dreamset.pipeline.training.checkpoint import Checkpoint
 from dreamset.pipeline.training.devices import choose_device
+from dreamset.pipeline.training.fine_tuner import EXPLORER, FineTuner
 from dreamset.pipeline.training.loop import Training
 from dreamset.pipeline.training.online_data import OnlineData, mixed
 from dreamset.pipeline.training.online_learning import OnlineLearner, Progress
-from dreamset.pipeline.training.trainers import BehaviorTrainer, FineTuner, WorldModelTrainer
+from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 
 ABOVE_ZERO = ("environment_steps", "environments", "train_ratio", "evaluate_every")  # settings
 COUNTS = ("environment_steps", "updates", "rounds")  # columns of an evaluation that say when it was
@@ -53,9 +57,10 @@ COUNTS = ("environment_steps", "updates", "rounds")  # columns of an evaluation 
 class Models:
     """What learns, and what is known of it."""
 
-    world_model: WorldModel
+    world_model: Any  # trainable, and what the behaviour needs
     objective: Objective
     behavior: Learner
+    reward: RewardFunction
     described: SavedModel  # of the world model
     policy: SavedModel
     origins: Mapping[str, str]  # kind -> digest of the model that was learned offline
@@ -73,13 +78,14 @@ class Models:
         model.requires_grad_(True)
         objective: Objective = build_part(config["objective"], model).to(device)
         load_weights(folder / OBJECTIVE, objective, made_by="dreamset train-world-model")
-        behavior: Learner = load_behavior(policy, device)
+        behavior = load_behavior(policy, device)
+        require(model, Trainable, *behavior.needs, by=type(behavior).__name__)
         for network in behavior.networks().values():
             network.requires_grad_(True)
         origins = {WORLD_MODEL: model_digest(folder / "model"), POLICY: model_digest(policy)}
-        return cls(
-            model, objective, behavior, described, read_description(policy, made_by="dreamset learn-behavior"), origins
-        )
+        reward = load_reward(build_part(config["reward"]), policy).to(device)
+        of_policy = read_description(policy, made_by="dreamset learn-behavior")
+        return cls(model, objective, behavior, reward, described, of_policy, origins)
 
 
 def run(config: dict[str, Any]) -> None:
@@ -99,7 +105,7 @@ def run(config: dict[str, Any]) -> None:
     if saved is not None:
         learner.progress.load_state_dict(saved)
     lineage = models.described.lineage
-    with reporting.stage_run("finetune", root=root_name(lineage), lineage=lineage["key"]) as tracked:
+    with reporting.stage_run("finetune", root=reporting.root_name(lineage), lineage=lineage["key"]) as tracked:
         tracked.parameters(config)
         tracked.dataset(reporting.reference(offline, config["dataset"]))
         learner.run(checkpoint, tracked)
@@ -119,23 +125,18 @@ def start(config: dict[str, Any], models: Models, offline: Store, online: Path, 
                 f"finetuning.{name} is {config['finetuning'][name]}, allowed is any number above 0; mend it"
             )
     settings, generator = config["finetuning"], torch.Generator(device).manual_seed(config["seed"])
-    trainer = FineTuner(
-        WorldModelTrainer.configured(
-            config["world_model_training"] | {"scheduler": settings["scheduler"]},
-            models.world_model,
-            models.objective,
-            generator=generator,
-            factors=settings["factors"],
-        ),
-        BehaviorTrainer.configured(
-            config["behavior_training"],
-            models.world_model,
-            models.behavior,
-            build_part(config["reward"]).to(device),
-            generator=generator,
-        ),
-        actor_from=settings["actor_from"],
+    world_model = WorldModelTrainer.configured(
+        config["world_model_training"] | {"scheduler": settings["scheduler"]},
+        models.world_model,
+        models.objective,
+        generator=generator,
+        factors=settings["factors"],
     )
+    behaviors = {POLICY: behavior_trainer(config, models, models.behavior, models.reward, generator)}
+    explorer = build_explorer(config, models, device)
+    if explorer is not None:
+        behaviors[EXPLORER] = behavior_trainer(config, models, *explorer, generator)
+    trainer = FineTuner(world_model, behaviors, actor_from=settings["actor_from"])
     sampler = mixed(offline, None, settings["batch"], online_share=settings["online_share"], seed=config["seed"])
     provenance = {"format": "online", "dataset": config["dataset"], "policy": models.origins[POLICY]}
     collected = OnlineData(online, offline.spec, provenance, [build_part(node) for node in settings["transforms"]])
@@ -143,12 +144,33 @@ def start(config: dict[str, Any], models: Models, offline: Store, online: Path, 
         config,
         models.world_model,
         models.behavior,
+        None if explorer is None else explorer[0],
         models.described.lineage,
         offline,
         build_part(config["environment"]),
         Progress(Training(trainer, sampler), collected),
         device,
     )
+
+
+def behavior_trainer(
+    config: Mapping[str, Any], models: Models, behavior: Learner, reward: RewardFunction, generator: torch.Generator
+) -> BehaviorTrainer:
+    """With the optimisers of ``behavior_training``."""
+    settings = config["behavior_training"]
+    return BehaviorTrainer.configured(settings, models.world_model, behavior, reward, generator=generator)
+
+
+def build_explorer(
+    config: Mapping[str, Any], models: Models, device: torch.device
+) -> tuple[Learner, RewardFunction] | None:
+    """The learner that collects in the policy's place, new, and what it is rewarded by; None unless there is one."""
+    node = config["finetuning"]["explorer"]
+    if node is None:
+        return None
+    described = models.described
+    learner = build_behavior({**config, "behavior": node["behavior"]}, models.world_model, described, device)
+    return learner, build_part(node["reward"]).to(device)
 
 
 def finish(
@@ -163,7 +185,9 @@ def finish(
         write_csv(fresh / "curve.csv", done.evaluations)
         save_with(fresh / "episodes.csv", lambda path: pd.DataFrame(done.episodes).to_csv(path, index=False))
         write_json(fresh / "metrics.json", metrics)
-        online_curve(pd.DataFrame(done.evaluations), fresh / "curve.png", title=root_name(models.described.lineage))
+        online_curve(
+            pd.DataFrame(done.evaluations), fresh / "curve.png", title=reporting.root_name(models.described.lineage)
+        )
         shown = learner.play_evaluation(config["evaluation"]["video_episodes"])
         videos.episode_video(shown, learner.make, fresh / "media" / "episodes.mp4")
     tracked.headline({name: value for name, value in metrics.items() if name.startswith("finetune/")}, done.steps)
@@ -176,7 +200,9 @@ def finish(
 
 def report_world_model(folder: Path, metrics: Mapping[str, float], lineage: Mapping[str, Any]) -> None:
     """In a tracked run of its own, since a run keeps one model, and before the policy that was learned in it."""
-    with reporting.stage_run("finetune_world_model", root=root_name(lineage), lineage=lineage["key"]) as tracked:
+    with reporting.stage_run(
+        "finetune_world_model", root=reporting.root_name(lineage), lineage=lineage["key"]
+    ) as tracked:
         tracked.artifacts(folder, folder=FOLDER)
         costs = {name: value for name, value in metrics.items() if name.startswith("cost/")}
         tracked.model(registration(folder, costs))
@@ -218,3 +244,4 @@ def save_models(folder: Path, config: dict[str, Any], models: Models, key: str, 
     }
     policy = SavedModel(models.policy.architecture, models.policy.spec, lineage, POLICY)
     save_model(folder / POLICY, models.behavior, policy)
+    save_reward(folder / POLICY, models.reward)

@@ -9,14 +9,14 @@ import torch
 import yaml
 from torch import nn
 
+from dreamset.core.capabilities import Dynamics, Trainable, require
 from dreamset.core.files import replaced_folder
 from dreamset.datasets import Store
-from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.objectives.base import Objective
 from dreamset.pipeline.artifacts import pretrained
 from dreamset.pipeline.artifacts.saved_models import OBJECTIVE, WORLD_MODEL, SavedModel, save_model, save_weights
 from dreamset.pipeline.config.instantiate import build_part
-from dreamset.pipeline.evaluation.open_loop import open_loop_prediction, train_probe_decoder
+from dreamset.pipeline.evaluation.open_loop import OpenLoopPrediction, open_loop_prediction, train_probe_decoder
 from dreamset.pipeline.evaluation.validation import Validator
 from dreamset.pipeline.files import digest, write_csv, write_json
 from dreamset.pipeline.registry.registration import registration
@@ -24,13 +24,11 @@ from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.checkpoint import Checkpoint
 from dreamset.pipeline.training.devices import choose_device
 from dreamset.pipeline.training.loop import Training, advance, build_sampler
-from dreamset.pipeline.training.trainers import WorldModelTrainer
+from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 
 log = logging.getLogger(__name__)
 
 LOG_EVERY = 20  # updates between training curves' points
-SHOWN = ("validation/kl", "validation/reward_error_h0")  # beside the progress bar
-BLIND = 0.01  # nats that an observation tells the state; ten times more stay where a model learned next to nothing
 
 
 def run(config: dict[str, Any]) -> None:
@@ -88,15 +86,16 @@ def start(config: dict[str, Any], store: Store, device: torch.device) -> Trainin
     return Training(trainer, build_sampler(settings["batch"], store, seed=config["seed"]))
 
 
-def build_networks(config: dict[str, Any], store: Store, device: torch.device) -> tuple[WorldModel, Objective]:
+def build_networks(config: dict[str, Any], store: Store, device: torch.device) -> tuple[Any, Objective]:
     """World model and objective. PyTorch initialises from the global generator, which is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
-        model: WorldModel = (
+        model = (
             build_part(config["world_model"], store.spec)
             if config["start"] is None
             else pretrained.continued(config["start"], store.spec)
         )
+        require(model, Trainable, by="the stage train_world_model")
         objective: Objective = build_part(config["objective"], model)
     return model.to(device), objective.to(device)
 
@@ -120,7 +119,7 @@ def train(
             tracked.headline({name: float(value) for name, value in metrics.items()}, training.update)
         if training.update % every == 0 or training.update == updates:
             figures = validate(training, validator, tracked)
-            bar.set_postfix({name.removeprefix("validation/"): f"{figures[name]:.3f}" for name in SHOWN})
+            bar.set_postfix(headlines(training.trainer.model, figures))
 
 
 def validate(
@@ -141,41 +140,57 @@ def finish(
     tracked: reporting.StageRun,
 ) -> None:
     """The probe decoder, the open-loop video and everything on disk."""
-    model = training.trainer.model.eval().requires_grad_(False)
+    model = training.trainer.model
+    assert isinstance(model, nn.Module)
+    model.eval().requires_grad_(False)
     settings = config["validation"]
-    decoder = train_probe_decoder(model, validator.fitting, seed=config["seed"], **settings["probe_decoder"])
-    shown = open_loop_prediction(
-        model, decoder, validator.held_out, context=settings["context"], horizon=max(settings["horizons"])
-    )
     metrics = {name: value for name, value in training.history[-1].items() if name != "update"}
-    metrics["validation/open_loop_mse"] = shown.mean_squared_error
+    shown = visible_prediction(config, model, validator)
+    if shown is not None:
+        metrics["validation/open_loop_mse"] = shown.mean_squared_error
     metrics["cost/updates"] = training.update
     metrics["cost/train_seconds"] = round(training.seconds, 1)
     networks: list[nn.Module] = [model, training.trainer.objective]
     metrics["cost/parameters"] = sum(p.numel() for network in networks for p in network.parameters())
-    warn_if_blind(metrics)
+    warn(model, metrics)
     output = Path(config["output"])
     with replaced_folder(output) as fresh:
         save_model(fresh / "model", model, SavedModel(config["world_model"], model.spec, lineage, WORLD_MODEL))
         save_weights(fresh / OBJECTIVE, training.trainer.objective)
         rows = [{name.removeprefix("validation/"): value for name, value in row.items()} for row in training.history]
         write_csv(fresh / "validation.csv", rows)
-        shown.save(fresh / "media", episodes=settings["video_episodes"])
+        (fresh / "media").mkdir()
+        if shown is not None:
+            shown.save(fresh / "media", episodes=settings["video_episodes"])
         write_json(fresh / "metrics.json", metrics)
     tracked.headline({name: value for name, value in metrics.items() if not name.startswith("validation/")})
-    tracked.headline({"validation/open_loop_mse": shown.mean_squared_error}, training.update)
+    if shown is not None:
+        tracked.headline({"validation/open_loop_mse": shown.mean_squared_error}, training.update)
     tracked.artifacts(output / "model", output / "validation.csv")
     tracked.model(registration(output / "model", metrics))
     tracked.artifacts(output / "media", on_root=True)
 
 
-def warn_if_blind(metrics: Mapping[str, float]) -> None:
-    """Says so where the posterior is no more than the prior, as no later stage would show the reason."""
-    told = metrics["validation/kl"]
-    if told < BLIND:
-        log.warning(
-            "observations tell the state next to nothing that it did not predict (validation/kl is %.1e nats per "
-            "step); unless the data hold no surprises, it ignores them: train again with a lower "
-            "world_model_training.optimizer.lr, or a smaller weight of the divergence (world_model.divergence)",
-            told,
-        )
+def visible_prediction(config: dict[str, Any], model: Any, validator: Validator) -> OpenLoopPrediction | None:
+    """What the model expects to see when it no longer looks; None for a model that cannot move without observations."""
+    if not isinstance(model, Dynamics):
+        return None
+    settings = config["validation"]
+    decoder = train_probe_decoder(model, validator.fitting, seed=config["seed"], **settings["probe_decoder"])
+    return open_loop_prediction(
+        model, decoder, validator.held_out, context=settings["context"], horizon=max(settings["horizons"])
+    )
+
+
+def headlines(model: Trainable[Any], figures: Mapping[str, float]) -> dict[str, str]:
+    """What stands beside the progress bar: the model's own headline and the reward's error, if there is one."""
+    names = (model.headline, "reward_error_h0")
+    return {name: f"{figures[key]:.3f}" for name in names if (key := f"validation/{name}") in figures}
+
+
+def warn(model: Trainable[Any], metrics: Mapping[str, float]) -> None:
+    """What the model's own figures say that no later stage would explain."""
+    prefix = "validation/"
+    own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+    for line in model.warnings(own):
+        log.warning("%s", line)

@@ -49,6 +49,11 @@ def reference(store: Store, name: str) -> DatasetReference:
     return DatasetReference(name, store.digest, str(store.path))
 
 
+def root_name(lineage: Mapping[str, Any]) -> str:
+    """How the root run of a model is called."""
+    return f"{lineage['objective']} (seed {lineage['seed']})"
+
+
 @dataclass(slots=True)
 class StageRun:
     """What a stage may report; each call appends one line to the stage's letter and returns at once."""

@@ -9,19 +9,19 @@ from tqdm import tqdm
 
 from dreamset.behaviors.base import Learner
 from dreamset.behaviors.exploration import Exploration
+from dreamset.core.capabilities import Representation
 from dreamset.datasets import Store
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.environments.wrappers import Environment
-from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.evaluation.playing import play, play_evaluation
+from dreamset.pipeline.evaluation.scores import episode_table, imagined_returns, summarize
 from dreamset.pipeline.progress import progress
-from dreamset.pipeline.stages.evaluate import episode_table, imagined_returns, summarize
 from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.checkpoint import Checkpoint
+from dreamset.pipeline.training.fine_tuner import FineTuner
 from dreamset.pipeline.training.loop import Training, take_updates
 from dreamset.pipeline.training.online_data import OnlineData, mixed, round_seeds
-from dreamset.pipeline.training.trainers import FineTuner
 
 LOG_EVERY = 20  # updates between the points of the losses' curves
 
@@ -61,8 +61,9 @@ class OnlineLearner:
     """One fine-tuning from its first round to its last."""
 
     config: Mapping[str, Any]  # of the stage
-    model: WorldModel
-    behavior: Learner
+    model: Representation[Any]
+    behavior: Learner  # is scored, and collects unless there is an explorer
+    explorer: Learner | None  # collects in its place
     lineage: Mapping[str, Any]  # of the world model, for reference scores
     offline: Store
     make: Callable[[], Environment]
@@ -94,9 +95,8 @@ class OnlineLearner:
 
     def play_evaluation(self, episodes: int) -> list[RecordedEpisode]:
         """The first episodes that ``evaluate`` would play, with the policy as it is now."""
-        return play_evaluation(
-            self.config["evaluation"], self.model, self.behavior.actor, self.make, episodes=episodes, device=self.device
-        )
+        controller = self.behavior.controller(self.model)
+        return play_evaluation(self.config["evaluation"], controller, self.make, episodes=episodes, device=self.device)
 
     def updates_due(self, steps: int) -> int:
         """After how many updates every step has been learned from ``train_ratio`` times, old rows counted as well."""
@@ -126,9 +126,9 @@ class OnlineLearner:
         seeds, drawn = round_seeds(self.config["seed"], now.rounds, self.settings["environments"])
         exploration: Exploration = build_part(self.settings["exploration"])
         generator = torch.Generator(self.device).manual_seed(drawn)
-        episodes = play(
-            self.model, self.behavior.actor, self.make, seeds=seeds, generator=generator, exploration=exploration
-        )
+        collector = self.behavior if self.explorer is None else self.explorer
+        controller = collector.controller(self.model, exploration=exploration)
+        episodes = play(controller, self.make, seeds=seeds, generator=generator)
         store = now.online.add(episodes)
         now.rounds += 1
         now.steps += sum(len(episode.rewards) for episode in episodes)
@@ -144,7 +144,7 @@ class OnlineLearner:
     def _evaluate(self, tracked: reporting.StageRun) -> None:
         now, settings, context = self.progress, self.config["evaluation"], self.config["context"]
         played = self.play_evaluation(settings["episodes"])
-        imagined = imagined_returns(self.model, self.behavior.actor, played, context=context, device=self.device)
+        imagined = imagined_returns(self.model, self.behavior, played, context=context, device=self.device)
         table = episode_table(played, imagined, context=context)
         figures = summarize(settings, table, self.lineage)
         when = {"environment_steps": now.steps, "updates": now.training.update, "rounds": now.rounds}

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import ParamsT
 
+from dreamset.core.capabilities import Trainable
 from dreamset.core.errors import UserError
-from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.objectives.base import Objective
 
 OptimizerFactory = Callable[[ParamsT], Optimizer]
@@ -17,7 +18,6 @@ SchedulerFactory = Callable[[Optimizer], LRScheduler]
 Factors = Mapping[str, float]  # part, or module below one, such as dynamics.from_embedding -> factor on the rate
 
 OBJECTIVE = "objective"
-PARTS = ("encoder", "dynamics", "reward_head", "continue_head", "ensemble", OBJECTIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,20 @@ class Group:
     parameters: Sequence[Tensor]
 
 
-def learning_groups(model: WorldModel, objective: Objective, factors: Factors) -> list[Group]:
+def learning_groups(model: Trainable[Any], objective: Objective, factors: Factors) -> list[Group]:
     """What learns, by rate; everything else is frozen, so that no gradient is computed for its sake.
 
     Raises:
         UserError: for a part that does not exist, a factor that is none, or if nothing would learn.
     """
-    named = dict(model.named_parameters()) | {f"{OBJECTIVE}.{key}": p for key, p in objective.named_parameters()}
-    _check(factors, named)
+    parts: dict[str, nn.Module | None] = {**model.parts(), OBJECTIVE: objective}
+    named = {
+        f"{part}.{key}": parameter
+        for part, module in parts.items()
+        if module is not None
+        for key, parameter in module.named_parameters()
+    }
+    _check(factors, list(parts), named)
     groups: dict[float, list[Tensor]] = {}
     for name, parameter in named.items():
         factor = factor_of(name, factors)
@@ -88,11 +94,11 @@ def build_scheduler(make: SchedulerFactory, optimizer: Optimizer, groups: Sequen
     return scheduler
 
 
-def _check(factors: Factors, named: Mapping[str, Tensor]) -> None:
-    unknown = [key for key in factors if key not in PARTS and not any(name.startswith(f"{key}.") for name in named)]
+def _check(factors: Factors, parts: Sequence[str], named: Mapping[str, Tensor]) -> None:
+    unknown = [key for key in factors if key not in parts and not any(name.startswith(f"{key}.") for name in named)]
     if unknown:
         raise UserError(
-            f"adaptation: the world model has no part {', '.join(unknown)}; its parts are {', '.join(PARTS)}, and the "
+            f"adaptation: the world model has no part {', '.join(unknown)}; its parts are {', '.join(parts)}, and the "
             "modules below them by their names, such as dynamics.from_embedding"
         )
     wrong = {key: value for key, value in factors.items() if not _is_factor(value)}

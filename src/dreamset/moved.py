@@ -45,6 +45,9 @@ MOVED = {  # module or class of release 0.1 -> where it is now
     "dreamset.datasets.sources.vd4rl_shards": "dreamset.datasets.sources.dreamer.vd4rl_shards",
     "dreamset.models.cells": "dreamset.models.recurrent.cells",
     "dreamset.models.divergences": "dreamset.models.recurrent.divergences",
+    "dreamset.models.ensemble.LogProbabilitySpread": "dreamset.behaviors.rewards.spreads.LogProbabilitySpread",
+    "dreamset.models.ensemble.MeanDisagreement": "dreamset.behaviors.rewards.spreads.MeanDisagreement",
+    "dreamset.models.ensemble.MixtureSpread": "dreamset.behaviors.rewards.spreads.MixtureSpread",
     "dreamset.models.ensemble": "dreamset.models.recurrent.ensemble",
     "dreamset.models.latents": "dreamset.models.recurrent.latents",
     "dreamset.models.rssm": "dreamset.models.recurrent.rssm",
@@ -87,7 +90,7 @@ MOVED = {  # module or class of release 0.1 -> where it is now
     "dreamset.pipeline.statistics": "dreamset.pipeline.evaluation.statistics",
     "dreamset.pipeline.tables": "dreamset.pipeline.report.tables",
     "dreamset.pipeline.train_world_model": "dreamset.pipeline.stages.train_world_model",
-    "dreamset.pipeline.trainers": "dreamset.pipeline.training.trainers",
+    "dreamset.pipeline.trainers": "dreamset.pipeline.training.world_model_trainer",
     "dreamset.pipeline.validation": "dreamset.pipeline.evaluation.validation",
     "dreamset.pipeline.videos": "dreamset.pipeline.report.videos",
 }

@@ -19,7 +19,7 @@ from dreamset.models.heads import NormalHead
 from dreamset.models.recurrent.rssm import Policy
 from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.pipeline.config.instantiate import build_part
-from dreamset.pipeline.training.trainers import BehaviorTrainer
+from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer
 from tests.behaviors.worlds import GivenTrajectory
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_model
 

@@ -16,7 +16,7 @@ from dreamset.core.spec import ActionSpec, DataSpec
 from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.training.optimizers import AdaptiveClipping, LaProp
-from dreamset.pipeline.training.trainers import BehaviorTrainer
+from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_model, tiny_spec
 
 CHOICE = ActionSpec(4, discrete=True, low=(0.0,) * 4, high=(1.0,) * 4)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from dreamset.behaviors.controller import LatentPolicy
 from dreamset.core.records import SequenceBatch
 from dreamset.datasets import Store, sequences
+from dreamset.models.probes import recorded_trajectory
 from dreamset.pipeline.artifacts.saved_models import load_world_model
-from dreamset.pipeline.stages.evaluate import load_behavior
+from dreamset.pipeline.artifacts.saved_models import load_behavior
 from tests.builders import seeded
 
 SAVED = Path(__file__).with_name("saved")
@@ -41,18 +41,20 @@ def test_a_saved_world_model_computes_the_same_states_and_rewards(case: str) -> 
     rollout = model.observe(batch(), seeded())
     wanted = expected()[case]
     assert rollout.features.flatten().tolist() == pytest.approx(wanted["features"], rel=1e-4, abs=1e-5)
-    assert model.reward(rollout.features).flatten().tolist() == pytest.approx(wanted["reward"], rel=1e-4, abs=1e-5)
+    reward = model.reward(recorded_trajectory(model, rollout, batch())).t()
+    assert reward.flatten().tolist() == pytest.approx(wanted["reward"], rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize("case", ["v1", "v2", "v3"])
 def test_a_saved_policy_acts_the_same(case: str) -> None:
     model, _ = load_world_model(SAVED / case / "world_model", CPU)
-    learner = load_behavior(SAVED / case / "behavior", CPU)
-    policy, rows = LatentPolicy(model, learner.actor, generator=seeded()), batch()
-    actions = [
-        policy.act({name: value[:, t] for name, value in rows.observations.items()}, rows.is_first[:, t])
-        for t in range(rows.reward.shape[1])
-    ]
+    controller = load_behavior(SAVED / case / "behavior", CPU).controller(model)
+    rows, generator = batch(), seeded()
+    memory, actions = controller.initial(2), []
+    for t in range(rows.reward.shape[1]):
+        seen = {name: value[:, t] for name, value in rows.observations.items()}
+        action, memory = controller.act(seen, rows.is_first[:, t], memory, generator)
+        actions.append(action)
     assert torch.stack(actions, dim=1).flatten().tolist() == pytest.approx(
         expected()[case]["actions"], rel=1e-4, abs=1e-5
     )

@@ -9,7 +9,8 @@ import torch
 from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.objectives.base import Objective
 from dreamset.pipeline.config.instantiate import build_part
-from dreamset.pipeline.training.trainers import BehaviorTrainer, WorldModelTrainer
+from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer
+from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_spec
 
 ASSET = Path(__file__).with_name("updates.json")

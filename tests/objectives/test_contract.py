@@ -17,7 +17,7 @@ from dreamset.core.records import Loss, Rollout, SequenceBatch
 from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.objectives.base import Objective
 from dreamset.pipeline.config.instantiate import build_part
-from dreamset.pipeline.training.trainers import WorldModelTrainer
+from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_model, tiny_spec, without_zeros
 
 FOLDER = Path(__file__).parents[2] / "configs" / "objective"

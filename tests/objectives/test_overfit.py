@@ -10,7 +10,7 @@ from torch import Tensor
 from dreamset.core.records import SequenceBatch
 from dreamset.objectives.base import Objective
 from dreamset.pipeline.config.instantiate import build_part
-from dreamset.pipeline.training.trainers import WorldModelTrainer
+from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_spec
 
 UPDATES = 200

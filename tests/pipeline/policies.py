@@ -18,7 +18,7 @@ from dreamset.pipeline.artifacts.saved_models import (
     save_model,
 )
 from dreamset.pipeline.config.instantiate import build_part
-from dreamset.pipeline.stages.evaluate import load_behavior
+from dreamset.pipeline.artifacts.saved_models import load_behavior
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_model, tiny_spec, without_zeros
 
 CPU = torch.device("cpu")

@@ -24,7 +24,7 @@ from dreamset.pipeline.artifacts.saved_models import load_world_model, model_dig
 from dreamset.pipeline.export import program as export
 from dreamset.pipeline.export.program import export_policy
 from dreamset.pipeline.export.standalone.policy import Policy
-from dreamset.pipeline.stages.evaluate import load_behavior
+from dreamset.pipeline.artifacts.saved_models import load_behavior
 from tests.builders import HIGH, LOW, seeded, tiny_batch, tiny_spec
 from tests.pipeline.policies import CPU, Pair, episodes, save_pair, state_spec
 

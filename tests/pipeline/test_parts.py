@@ -19,7 +19,9 @@ from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.training.optimizers import AdaptiveClipping, Clipping, GlobalNorm, LaProp
 from dreamset.pipeline.training.parameter_groups import PARTS, factor_of, learns
-from dreamset.pipeline.training.trainers import OptimizerFactory, WorldModelTrainer, apply_gradients
+from dreamset.pipeline.training.gradients import apply_gradients
+from dreamset.pipeline.training.parameter_groups import OptimizerFactory
+from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_model, tiny_spec
 
 GENERATION = (

@@ -19,7 +19,7 @@ from dreamset.pipeline.artifacts.saved_policy import saved_policy
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.stages import collect, learn_behavior, train_world_model
 from dreamset.pipeline.stages import table as stages
-from dreamset.pipeline.stages.evaluate import load_behavior
+from dreamset.pipeline.artifacts.saved_models import load_behavior
 
 TINY = ["preset=tiny", "dataset=pendulum_state"]
 MAKE = partial(pendulum.make, image_size=None, episode_steps=8)

@@ -14,6 +14,7 @@ import torch
 
 TINY = torch.finfo(torch.float32).tiny
 DRAWS = {  # of the latent state, as in training
+    "none": lambda shape, generator: torch.zeros(shape),  # noqa: ARG005 - nothing is drawn
     "normal": lambda shape, generator: torch.randn(shape, generator=generator),
     "gumbel": lambda shape, generator: -torch.rand(shape, generator=generator).clamp_min(TINY).log().neg().log(),
 }
@@ -27,7 +28,10 @@ class Policy:
         self.inputs, outputs = self.about["inputs"], self.about["outputs"]
         self.program = torch.export.load(Path(folder) / "policy.pt2").module()
         self.generator = torch.Generator().manual_seed(seed)
-        self.memory = {name: torch.zeros(count, *spec["shape"]) for name, spec in outputs.items()}
+        self.memory = {
+            name: torch.zeros(count, *spec["shape"], dtype=getattr(torch, spec["dtype"]))
+            for name, spec in outputs.items()
+        }
 
     def act(self, observations: Mapping[str, Any], is_first: Any) -> Any:
         """Actions [N, A] in the environment's units, of a choice one-hot; ``is_first`` rows forget what came before."""
@@ -41,4 +45,5 @@ class Policy:
             seen = np.asarray(observations[spec["name"]])
             rows[spec["name"]] = torch.from_numpy(seen.astype(spec["dtype"], casting="same_kind"))
         noise = DRAWS[self.inputs["noise"]["distribution"]]((len(is_first), *self.inputs["noise"]["shape"]), generator)
-        return self.program(observations=rows, is_first=torch.as_tensor(is_first), noise=noise, **memory)
+        remembered = {name: value for name, value in memory.items() if name in self.inputs}  # perhaps not the action
+        return self.program(observations=rows, is_first=torch.as_tensor(is_first), noise=noise, **remembered)

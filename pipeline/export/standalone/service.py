@@ -14,7 +14,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
 OBSERVATION = "observations/"  # before the names of the observations
-MEMORY = ("action", "deterministic", "stochastic")
+OTHERS = ("is_first",)  # inputs that are neither observations nor memory
 
 
 class PolicyService(PythonModel):  # type: ignore[misc]  # MLflow is not typed
@@ -48,7 +48,11 @@ class PolicyService(PythonModel):  # type: ignore[misc]  # MLflow is not typed
         observations = {
             name.removeprefix(OBSERVATION): value for name, value in model_input.items() if name.startswith(OBSERVATION)
         }
-        memory = {name: torch.from_numpy(model_input[name]) for name in MEMORY}
+        memory = {
+            name: torch.from_numpy(value)
+            for name, value in model_input.items()
+            if name not in OTHERS and not name.startswith(OBSERVATION)
+        }
         after = self.policy.step(observations, model_input["is_first"], memory, generator)
         return {name: value.numpy() for name, value in after.items()}
 

@@ -1,0 +1,99 @@
+"""What a policy earned, and what its world model expected it to earn."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from dreamset.behaviors.base import Learner
+from dreamset.core.capabilities import Imaginable, Representation
+from dreamset.core.records import SequenceBatch
+from dreamset.core.states import map_state
+from dreamset.environments.rollouts import RecordedEpisode
+from dreamset.models.imagination import imagine
+from dreamset.pipeline.evaluation.statistics import Estimate, bootstrap, interquartile_mean, mean
+
+
+@torch.no_grad()
+def imagined_returns(
+    model: Representation[Any],
+    behavior: Learner,
+    episodes: list[RecordedEpisode],
+    *,
+    context: int,
+    device: torch.device,
+) -> NDArray[np.float64]:
+    """What the model expects the policy to earn after the first ``context`` rows of each real episode: [episodes].
+
+    The model sees those rows and imagines the rest, to the length of the shortest episode. Comparing it with what was
+    really earned from there on tells a policy that learned the task from one that learned the model's mistakes.
+    NaN where the model imagines no rewards, or the behaviour acts on more than features.
+    """
+    policy = behavior.imagination_policy()
+    horizon = min(len(episode.rewards) for episode in episodes) - (context - 1)
+    if horizon < 1 or policy is None or not isinstance(model, Imaginable):
+        return np.full(len(episodes), np.nan)
+    generator = torch.Generator(device).manual_seed(0)
+    rollout = model.observe(_first_rows(model, episodes, context, device), generator)
+    start = map_state(lambda value: value[:, -1], rollout.states)
+    trajectory = imagine(model, start, policy, horizon=horizon, generator=generator)
+    return model.reward(trajectory)[1:].sum(0).double().cpu().numpy()
+
+
+def _first_rows(
+    model: Representation[Any], episodes: list[RecordedEpisode], rows: int, device: torch.device
+) -> SequenceBatch:
+    def stack(arrays: list[NDArray[Any]]) -> torch.Tensor:
+        return torch.as_tensor(np.stack(arrays), device=device)
+
+    first = torch.zeros(len(episodes), rows, dtype=torch.bool, device=device)
+    first[:, 0] = True
+    nothing = torch.zeros_like(first)
+    zero = np.zeros((1, model.spec.action.size), np.float32)
+    return SequenceBatch(
+        observations={name: stack([e.observations[name][:rows] for e in episodes]) for name in model.spec.observations},
+        action=stack([np.concatenate([zero, e.actions[: rows - 1]]) for e in episodes]),
+        reward=nothing.float(),
+        is_first=first,
+        is_last=nothing,
+        is_terminal=nothing,
+        privileged={},
+        row=nothing.long(),
+    )
+
+
+def episode_table(episodes: list[RecordedEpisode], imagined: NDArray[np.float64], *, context: int) -> pd.DataFrame:
+    """One row per episode."""
+    return pd.DataFrame(
+        {
+            "seed": [episode.seed for episode in episodes],
+            "return": [episode.total_reward for episode in episodes],
+            "length": [len(episode.rewards) for episode in episodes],
+            "return_after_context": [float(episode.rewards[context - 1 :].sum()) for episode in episodes],
+            "imagined_return_after_context": imagined,
+        }
+    )
+
+
+def summarize(settings: dict[str, Any], table: pd.DataFrame, lineage: Any) -> dict[str, float]:
+    """Mean and interquartile mean with bootstrap intervals; the normalised score where references are known."""
+    returns = table["return"].to_numpy(np.float64)
+    options = {"confidence": settings["confidence"], "resamples": settings["resamples"]}
+    metrics: dict[str, float] = {}
+    for name, statistic in (("mean", mean), ("iqm", interquartile_mean)):
+        estimate: Estimate = bootstrap([returns], statistic, **options)
+        metrics |= {
+            f"evaluation/return_{name}": estimate.value,
+            f"evaluation/return_{name}_low": estimate.low,
+            f"evaluation/return_{name}_high": estimate.high,
+        }
+    low, high = lineage["reference"]["low"], lineage["reference"]["high"]
+    if low is not None and high is not None:
+        metrics["evaluation/normalized_iqm"] = 100 * (metrics["evaluation/return_iqm"] - low) / (high - low)
+    if table["imagined_return_after_context"].notna().all():
+        metrics["evaluation/imagined_return"] = float(table["imagined_return_after_context"].mean())
+        metrics["evaluation/real_return"] = float(table["return_after_context"].mean())
+    metrics["evaluation/dataset_return"] = float(lineage["dataset_return"]["mean"])
+    return metrics

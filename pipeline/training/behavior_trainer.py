@@ -1,0 +1,115 @@
+"""One optimiser step of the behaviour, with everything that a resume needs."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dreamset.behaviors.base import Experience, Learner, RewardFunction
+from dreamset.core.capabilities import Representation
+from dreamset.core.records import SequenceBatch
+from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.training.gradients import apply_gradients, frozen
+from dreamset.pipeline.training.optimizers import Clipping, choose_clipping
+from dreamset.pipeline.training.parameter_groups import OptimizerFactory
+
+
+class BehaviorTrainer:
+    """Learns a policy on top of a world model, of which nothing changes."""
+
+    def __init__(
+        self,
+        model: Representation[Any],
+        behavior: Learner,
+        reward: RewardFunction,
+        *,
+        actor_optimizer: OptimizerFactory,
+        critic_optimizer: OptimizerFactory,
+        generator: torch.Generator,
+        clip_norm: float | None = None,
+        clipping: Clipping | None = None,
+    ) -> None:
+        self.model = model
+        self.behavior = behavior
+        self.reward = reward
+        factories = {"actor": actor_optimizer, "critic": critic_optimizer}
+        networks = named_networks(behavior, reward)
+        self.parameters: dict[str, list[Tensor]] = {name: list(net.parameters()) for name, net in networks.items()}
+        self.optimizers = {name: factories[name](parameters) for name, parameters in self.parameters.items()}
+        self.clipping = choose_clipping(clip_norm, clipping)
+        self.generator = generator
+
+    @classmethod
+    def configured(
+        cls,
+        settings: Mapping[str, Any],
+        model: Representation[Any],
+        behavior: Learner,
+        reward: RewardFunction,
+        *,
+        generator: torch.Generator,
+    ) -> "BehaviorTrainer":
+        """With the optimisers and the clipping of ``behavior_training``."""
+        return cls(
+            model,
+            behavior,
+            reward,
+            actor_optimizer=build_part(settings["actor_optimizer"]),
+            critic_optimizer=build_part(settings["critic_optimizer"]),
+            clip_norm=settings["clip_norm"],
+            clipping=None if settings["clipping"] is None else build_part(settings["clipping"]),
+            generator=generator,
+        )
+
+    def step(self, batch: SequenceBatch, *, held: Collection[str] = ()) -> dict[str, Tensor]:
+        """Updates every network once; returns the losses, what the learner tells and the gradients' norms.
+
+        Args:
+            batch: where imagination starts.
+            held: networks, such as ``actor``, that stay as they are this time.
+        """
+        with frozen(self.model):
+            experience = Experience.of(self.model, batch, self.generator)
+            with frozen(self.reward):  # the policy must not learn by changing what it is paid for
+                learned = self.behavior.losses_on(experience, self.model, self.reward, self.generator)
+            own = self.reward.losses_on(experience, self.model, self.generator)
+            losses = {**learned.losses, **own.losses}
+            norms: dict[str, Tensor] = {}
+            for name, loss in losses.items():
+                if name not in held:
+                    network = {name: self.parameters[name]}
+                    norms |= apply_gradients(self.optimizers[name], network, loss, clipping=self.clipping)
+        self.behavior.after_update()
+        shown = {f"loss/{name}": loss.detach() for name, loss in losses.items()}
+        return shown | dict(learned.figures) | dict(own.figures) | norms
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks and what else the learner and the reward remember, optimisers and generator."""
+        return {
+            "behavior": self.behavior.state_dict(),
+            "reward": self.reward.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of ``state_dict``."""
+        self.behavior.load_state_dict(state["behavior"])
+        self.reward.load_state_dict(state["reward"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.generator.set_state(state["generator"])
+
+
+def named_networks(behavior: Learner, reward: RewardFunction) -> dict[str, nn.Module]:
+    """Everything that learns, by name.
+
+    Raises:
+        ValueError: if learner and reward have a network of the same name.
+    """
+    networks, own = dict(behavior.networks()), reward.networks()
+    clash = sorted(networks.keys() & own.keys())
+    if clash:
+        raise ValueError(f"{type(behavior).__name__} and {type(reward).__name__} both have networks named {clash}")
+    return networks | dict(own)

@@ -1,0 +1,60 @@
+"""A world model and the behaviours in it that learn on together."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from dreamset.core.records import SequenceBatch
+from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer
+from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
+
+POLICY, EXPLORER = "policy", "explorer"  # the behaviour that is scored, and one that only collects
+
+
+class FineTuner:
+    """First the world model, then every behaviour on the same batch, as the online Dreamers learn.
+
+    Args:
+        world_model: learns first.
+        behaviors: of the same model, by name; ``POLICY`` is one of them and its figures keep their names.
+        actor_from: update from which the policy's actor learns too. Until then its critic learns to value the policy
+            as it is: an actor that follows a critic that is wrong about new data unlearns what it could.
+    """
+
+    def __init__(
+        self, world_model: WorldModelTrainer, behaviors: Mapping[str, BehaviorTrainer], *, actor_from: int
+    ) -> None:
+        assert POLICY in behaviors
+        assert all(behavior.model is world_model.model for behavior in behaviors.values())
+        self.world_model = world_model
+        self.behaviors = behaviors
+        self.actor_from = actor_from
+        self.updates = 0
+
+    def step(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """One update of everything; the figures of all, other behaviours' below their names."""
+        figures = self.world_model.step(batch)
+        held = ("actor",) if self.updates < self.actor_from else ()
+        self.updates += 1
+        for name, behavior in self.behaviors.items():
+            if name == POLICY:
+                figures |= behavior.step(batch, held=held)
+            else:
+                figures |= {f"{name}/{figure}": value for figure, value in behavior.step(batch).items()}
+        return figures
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of all, and how many updates there were."""
+        return {
+            "world_model": self.world_model.state_dict(),
+            "behaviors": {name: behavior.state_dict() for name, behavior in self.behaviors.items()},
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of ``state_dict``."""
+        self.world_model.load_state_dict(state["world_model"])
+        for name, behavior in self.behaviors.items():
+            behavior.load_state_dict(state["behaviors"][name])
+        self.updates = state["updates"]

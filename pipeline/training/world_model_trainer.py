@@ -1,0 +1,140 @@
+"""One optimiser step of the world model, with everything that a resume needs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dreamset.core.capabilities import Trainable
+from dreamset.core.records import Loss, SequenceBatch, total_loss
+from dreamset.objectives.base import Objective
+from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.training import parameter_groups
+from dreamset.pipeline.training.gradients import apply_gradients
+from dreamset.pipeline.training.optimizers import Clipping, choose_clipping
+from dreamset.pipeline.training.parameter_groups import Factors, OptimizerFactory, SchedulerFactory
+
+
+class TrainingLosses(nn.Module):
+    """Everything that is minimised as one ``forward``, which a wrapper for several devices can call."""
+
+    def __init__(self, model: Trainable[Any], objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, batch: SequenceBatch, generator: torch.Generator) -> dict[str, Loss]:
+        """The losses of world model and objective by name, [B, T] each.
+
+        Raises:
+            ValueError: if both have a loss of the same name.
+        """
+        seen = self.objective.view(batch)
+        rollout = self.model.observe(seen, generator)
+        losses: dict[str, Loss] = self.model.losses(rollout, seen)
+        added: dict[str, Loss] = self.objective(rollout, seen, self.model)
+        clash = losses.keys() & added.keys()
+        if clash:
+            raise ValueError(f"{type(self.objective).__name__} returns losses the world model has too: {sorted(clash)}")
+        return losses | added
+
+
+class WorldModelTrainer:
+    """Minimises reward, continuation, KL and the representation objective, all with one optimiser.
+
+    With ``factors`` every part learns at a rate of its own; a part with the factor 0 is frozen.
+    """
+
+    def __init__(
+        self,
+        model: Trainable[Any],
+        objective: Objective,
+        *,
+        optimizer: OptimizerFactory,
+        generator: torch.Generator,
+        clip_norm: float | None = None,
+        clipping: Clipping | None = None,
+        scheduler: SchedulerFactory | None = None,
+        factors: Factors | None = None,
+    ) -> None:
+        self.model = model
+        self.objective = objective
+        self.module = TrainingLosses(model, objective)
+        groups = parameter_groups.learning_groups(model, objective, factors or {})
+        self.objective_learns = parameter_groups.learns(parameter_groups.OBJECTIVE, factors or {})
+        learning = [parameter for group in groups for parameter in group.parameters]
+        self.networks = clipped_apart(model, learning)
+        self.optimizer = parameter_groups.build_optimizer(optimizer, groups)
+        self.scheduler = (
+            None if scheduler is None else parameter_groups.build_scheduler(scheduler, self.optimizer, groups)
+        )
+        self.clipping = choose_clipping(clip_norm, clipping)
+        self.generator = generator
+
+    @classmethod
+    def configured(
+        cls,
+        settings: Mapping[str, Any],
+        model: Trainable[Any],
+        objective: Objective,
+        *,
+        generator: torch.Generator,
+        factors: Factors | None,
+    ) -> "WorldModelTrainer":
+        """With the optimiser, clipping and schedule of ``world_model_training``."""
+        return cls(
+            model,
+            objective,
+            optimizer=build_part(settings["optimizer"]),
+            clip_norm=settings["clip_norm"],
+            clipping=None if settings["clipping"] is None else build_part(settings["clipping"]),
+            generator=generator,
+            scheduler=None if settings["scheduler"] is None else build_part(settings["scheduler"]),
+            factors=factors,
+        )
+
+    def step(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """One update; returns the unweighted mean of every loss, the total and the gradients' norms before clipping.
+
+        The total is of the losses that move anything: those of frozen parts are constants.
+        """
+        losses = self.module(batch, self.generator)
+        total = total_loss({name: loss for name, loss in losses.items() if loss.value.requires_grad})
+        norms = apply_gradients(self.optimizer, self.networks, total, clipping=self.clipping)
+        if self.scheduler is not None:
+            self.scheduler.step()
+        if self.objective_learns:
+            self.objective.after_update(self.model)
+        metrics = {f"loss/{name}": loss.value.detach().mean() for name, loss in losses.items()}
+        return metrics | {"loss/total": total.detach()} | norms
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks, optimiser, schedule and generator."""
+        return {
+            "model": self.model.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of ``state_dict``."""
+        self.model.load_state_dict(state["model"])
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.generator.set_state(state["generator"])
+
+
+def clipped_apart(model: Trainable[Any], learning: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+    """What learns, by the network whose gradients are clipped together: the model, and each part that only watches it.
+
+    So a model is the same with a part that watches as without.
+    """
+    parts = model.parts()
+    watching = {name: set(part.parameters()) for name in model.watchers() if (part := parts[name]) is not None}
+    networks = {"world_model": [p for p in learning if not any(p in members for members in watching.values())]}
+    return networks | {name: [p for p in learning if p in members] for name, members in watching.items()}

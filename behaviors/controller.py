@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
 
 from dreamset.behaviors.action_distributions import Actor
 from dreamset.behaviors.exploration import Exploration, mode
-from dreamset.core.capabilities import Representation, S
+from dreamset.core.capabilities import Controller, Representation, S
 
 
 @dataclass(frozen=True)
@@ -79,3 +79,25 @@ class ActorController(nn.Module, Generic[S]):
     def infer(self, observations: Mapping[str, Tensor], is_first: Tensor, memory: ActorMemory[S], noise: Tensor) -> S:
         """The model's state of this row; arguments as for ``step``."""
         return self.model.filter(memory.state, memory.action, observations, is_first, noise)
+
+
+class Agent:
+    """Acts row by row with a controller and keeps its memory; episodes may start at different times."""
+
+    def __init__(self, controller: Controller[Any], *, generator: torch.Generator) -> None:
+        self.controller = controller
+        self.generator = generator
+        self.memory: Any = None  # of the row before; None before the first
+
+    def act(self, observations: Mapping[str, Tensor], is_first: Tensor) -> Tensor:
+        """What to do, [N, A] in the environment's units.
+
+        Args:
+            observations: [N, ...] by name; more than the controller looks at are ignored.
+            is_first: [N] bool; memory of what came before is dropped there.
+        """
+        if self.memory is None:
+            self.memory = self.controller.initial(len(is_first))
+        seen = {name: observations[name] for name in self.controller.spec.observations}
+        action, self.memory = self.controller.act(seen, is_first, self.memory, self.generator)
+        return action

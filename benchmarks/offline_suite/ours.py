@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from benchmarks.offline_suite.episodes import Returns
-from dreamset.pipeline.artifacts.saved_models import load_world_model
+from dreamset.pipeline.artifacts.saved_models import load_behavior, load_world_model
 from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.evaluation import scores
 from dreamset.pipeline.files import read_json, write_json
 from dreamset.pipeline.stages import collect, evaluate, ingest, learn_behavior, train_world_model
 
@@ -74,12 +75,12 @@ def evaluated(config: dict[str, Any]) -> tuple[dict[str, float], Returns, int]:
     """
     device = torch.device("cpu")
     model, described = load_world_model(Path(config["world_model"]), device)
-    behavior = evaluate.load_behavior(Path(config["policy"]), device)
-    episodes = evaluate.run_policy(config, model, behavior, build_part(config["environment"]), device)
+    behavior = load_behavior(Path(config["policy"]), device)
+    episodes = evaluate.run_policy(config, behavior.controller(model), build_part(config["environment"]), device)
     context = config["context"]
-    imagined = evaluate.imagined_returns(model, behavior.actor, episodes, context=context, device=device)
-    table = evaluate.episode_table(episodes, imagined, context=context)
-    metrics = evaluate.summarize(config["evaluation"], table, described.lineage)
+    imagined = scores.imagined_returns(model, behavior, episodes, context=context, device=device)
+    table = scores.episode_table(episodes, imagined, context=context)
+    metrics = scores.summarize(config["evaluation"], table, described.lineage)
     returns = [(episode.total_reward, len(episode.rewards)) for episode in episodes]
     trained = [parameter for network in behavior.networks().values() for parameter in network.parameters()]
     return metrics, returns, sum(parameter.numel() for parameter in trained)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dreamset.behaviors.controller import Agent
 from dreamset.core.capabilities import Controller, require
 from dreamset.core.errors import UserError
 from dreamset.core.spec import DataSpec
@@ -44,16 +45,15 @@ def saved_policy(
     controller = _load(world_model, behavior)
     _check_fits(controller.spec, environment, world_model)
     draws = torch.Generator(CPU).manual_seed(int(generator.integers(2**63)))
-    memory, first = controller.initial(1), True
+    agent, first = Agent(controller, generator=draws), True
 
     def act(observation: Observation, info: Mapping[str, Any]) -> Action:  # noqa: ARG001 - it knows what it sees
-        nonlocal first, memory
+        nonlocal first
         with _one_thread():
             rows = {name: _row(observation[name]) for name in controller.spec.observations}
-            action, memory = controller.act(rows, torch.tensor([first]), memory, draws)
+            action: Action = agent.act(rows, torch.tensor([first]))[0].numpy()
         first = False
-        chosen: Action = action[0].numpy()
-        return chosen
+        return action
 
     return act
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dreamset.behaviors.controller import Agent
 from dreamset.core.capabilities import Controller
 from dreamset.environments.rollouts import RecordedEpisode, run_side_by_side
 from dreamset.environments.wrappers import Environment
@@ -30,17 +31,15 @@ def play(
         on_step: called after every step of all.
     """
     device = generator.device
-    memory = controller.initial(len(seeds))
+    agent = Agent(controller, generator=generator)
 
     def act(observations: dict[str, NDArray[Any]], first: NDArray[np.bool_]) -> NDArray[np.float32]:
-        nonlocal memory
         tensors = {
             name: torch.as_tensor(value if value.dtype == np.uint8 else value.astype(np.float32), device=device)
             for name, value in observations.items()
             if name in controller.spec.observations
         }
-        action, memory = controller.act(tensors, torch.as_tensor(first, device=device), memory, generator)
-        return action.cpu().numpy()
+        return agent.act(tensors, torch.as_tensor(first, device=device)).cpu().numpy()
 
     return run_side_by_side(make, act, seeds=seeds, on_step=on_step)
 

@@ -10,6 +10,7 @@ The folder holds::
 """
 
 import copy
+import inspect
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -148,13 +149,18 @@ class NamedStep(nn.Module):
         super().__init__()
         self.controller = controller
         self.memory = controller.initial(1)  # tells the names of its tensors
+        named = ("observations", "is_first", "noise", *named_tensors(self.memory))
 
-    def forward(
-        self, observations: dict[str, Tensor], is_first: Tensor, noise: Tensor, **memory: Tensor
-    ) -> dict[str, Tensor]:
-        """See ``core.capabilities.Exportable.step``; the action is also an output where no memory holds it."""
-        action, after = self.controller.step(observations, is_first, with_tensors(self.memory, memory), noise)
-        return {"action": action, **named_tensors(after)}
+        def forward(
+            observations: dict[str, Tensor], is_first: Tensor, noise: Tensor, **memory: Tensor
+        ) -> dict[str, Tensor]:
+            action, after = controller.step(observations, is_first, with_tensors(self.memory, memory), noise)
+            return {"action": action, **named_tensors(after)}
+
+        # PyTorch reads the program's arguments off the signature, and cannot do that with **memory
+        parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in named]
+        forward.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        self.forward = forward
 
 
 def trace(controller: Exportable[Any]) -> ExportedProgram:

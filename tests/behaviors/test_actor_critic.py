@@ -12,15 +12,17 @@ from dreamset.behaviors.actor_critic.critics import EMACritic
 from dreamset.behaviors.actor_critic.learner import BehaviorLosses, ImaginationActorCritic, frozen, trajectory_weights
 from dreamset.behaviors.base import Experience, Outcomes
 from dreamset.behaviors.rewards.functions import PredictedReward
-from dreamset.core.records import ImaginedTrajectory, LatentState, SequenceBatch
+from dreamset.core.records import ImaginedTrajectory, SequenceBatch
 from dreamset.core.spec import ActionSpec
+from dreamset.core.states import map_state
 from dreamset.models.distributions import UnitNormal
 from dreamset.models.heads import NormalHead
-from dreamset.models.recurrent.rssm import Policy
+from dreamset.models.imagination import imagine
+from dreamset.models.recurrent.rssm import RecurrentState
 from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer
-from tests.behaviors.worlds import GivenTrajectory
+from tests.behaviors.worlds import DelayLine, GivenTrajectory, Line, Row, nowhere
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_model
 
 ONE = ActionSpec(1, discrete=False, low=(-1.0,), high=(1.0,))
@@ -38,8 +40,8 @@ def configured_behavior(model: WorldModel, *, replay: float = 0.0) -> Imaginatio
     return behavior
 
 
-def starts(model: WorldModel) -> LatentState:
-    return model.observe(tiny_batch(), seeded()).posterior.map(lambda value: value.detach().flatten(0, 1))
+def starts(model: WorldModel) -> RecurrentState:
+    return map_state(lambda value: value.detach().flatten(0, 1), model.observe(tiny_batch(), seeded()).states)
 
 
 def losses_of(behavior: ImaginationActorCritic, model: WorldModel) -> BehaviorLosses:
@@ -96,13 +98,12 @@ def test_the_actor_learns_through_the_dynamics_and_through_nothing_else(monkeypa
     behavior = configured_behavior(model)
     connected = losses_of(behavior, model)
     assert connected.actor.requires_grad
-    imagine = model.imagine
 
-    def cut(start: LatentState, policy: Policy, *, horizon: int, generator: torch.Generator) -> ImaginedTrajectory:
-        trajectory = imagine(start, policy, horizon=horizon, generator=generator)
+    def cut(*arguments: object, **named: object) -> ImaginedTrajectory:
+        trajectory = imagine(*arguments, **named)
         return replace(trajectory, features=trajectory.features.detach())
 
-    monkeypatch.setattr(model, "imagine", cut)
+    monkeypatch.setattr("dreamset.behaviors.actor_critic.learner.imagine", cut)
     severed = losses_of(behavior, model)
     torch.testing.assert_close(severed.actor, connected.actor)  # the value is the same, only the path is gone
     assert not severed.actor.requires_grad
@@ -157,8 +158,9 @@ def test_both_losses_equal_equations_7_and_8_written_out() -> None:
         discount=discount,
         lambda_=lambda_,
     )
-    nowhere = LatentState(torch.zeros(count, 1), torch.zeros(count, 1))
-    losses = behavior.losses(world, nowhere, lambda trajectory, _: {"reward": trajectory.features[..., 0]}, seeded())
+    losses = behavior.losses(
+        world, nowhere(count), lambda trajectory, _: {"reward": trajectory.features[..., 0]}, seeded()
+    )
 
     target = np.zeros((horizon + 1, count))
     target[horizon] = value[horizon]
@@ -213,9 +215,9 @@ def test_the_critic_s_loss_on_recorded_rows_equals_the_equation_written_out() ->
         replay_critic_weight=weight,
     )
     recorded = random.normal(size=(2, rows))
-    states = LatentState(torch.from_numpy(features[0, :, :2]), torch.from_numpy(features[0, :, 2:]))
     experience = Experience(
-        states.map(lambda value: value.unflatten(0, (2, rows))),
+        Row(torch.zeros(2, rows, dtype=torch.long)),
+        torch.from_numpy(features[0]).unflatten(0, (2, rows)),
         torch.zeros(2, rows, 1),
         torch.tensor(STARTED),
         replace(Outcomes.of(crossing_batch()), reward=torch.from_numpy(recorded)),
@@ -254,16 +256,14 @@ def test_recorded_rows_teach_the_critic_alone_and_only_if_they_have_a_weight(rep
     behavior = configured_behavior(model, replay=replay)
     experience = Experience.of(model, crossing_batch(), seeded())
     alone = behavior.losses(model, experience.starts, PredictedReward(), seeded(1))
-    states = experience.states.map(lambda value: value.clone().requires_grad_())
-    learned = behavior.losses_on(replace(experience, states=states), model, PredictedReward(), seeded(1))
+    features = experience.features.clone().requires_grad_()
+    learned = behavior.losses_on(replace(experience, features=features), model, PredictedReward(), seeded(1))
     assert torch.equal(learned.losses["actor"], alone.actor)
     assert torch.equal(learned.losses["critic"], alone.critic) == (replay == 0)
     assert ("replay/critic_loss" in learned.figures) == (replay > 0)
     assert all(g is None for g in gradients(learned.losses["critic"], behavior.actor))
-    into_states = torch.autograd.grad(
-        learned.losses["critic"], [states.deterministic, states.stochastic], retain_graph=True, allow_unused=True
-    )
-    assert into_states == (None, None)
+    into_states = torch.autograd.grad(learned.losses["critic"], [features], retain_graph=True, allow_unused=True)
+    assert into_states == (None,)
     moved = gradients(learned.losses["critic"], behavior.critic)
     still = [
         torch.equal(one, other) for one, other in zip(moved, gradients(alone.critic, behavior.critic), strict=True)
@@ -287,32 +287,6 @@ def test_experience_without_outcomes_cannot_teach_a_critic_that_wants_them() -> 
         configured_behavior(model, replay=0.3).losses_on(experience, model, PredictedReward(), seeded())
 
 
-class DelayLine:
-    """A world of features (x, y): x' = action, y' = x. Its reward looks at y, so an action pays two steps later."""
-
-    goal = 0.5
-
-    def imagine(
-        self,
-        start: LatentState,
-        policy: Policy,
-        *,
-        horizon: int,
-        generator: torch.Generator,  # noqa: ARG002
-    ) -> ImaginedTrajectory:
-        features, actions = [start.features], []
-        for _ in range(horizon):
-            actions.append(policy(features[-1]))
-            features.append(torch.cat([actions[-1], features[-1][:, :1]], dim=-1))
-        return ImaginedTrajectory(torch.stack(features), torch.stack(actions))
-
-    def continuation(self, features: Tensor) -> Tensor:
-        return torch.ones_like(features[..., 0])
-
-    def reward(self, trajectory: ImaginedTrajectory, _: object) -> dict[str, Tensor]:
-        return {"reward": -(trajectory.features[..., 1] - self.goal).square()}
-
-
 def test_a_reward_that_comes_two_steps_later_is_learned() -> None:
     torch.manual_seed(0)
     behavior = ImaginationActorCritic(
@@ -324,17 +298,20 @@ def test_a_reward_that_comes_two_steps_later_is_learned() -> None:
         discount=0.9,
         lambda_=0.95,
     )
-    world, generator = DelayLine(), seeded()
+    world, generator, goal = DelayLine(), seeded(), 0.5
     optimizer = torch.optim.Adam(behavior.parameters(), lr=1e-2)
     corners = torch.tensor([[-0.8, 0.1], [0.0, 0.0], [0.7, -0.6]])
 
+    def near_goal(trajectory: ImaginedTrajectory, _: object) -> dict[str, Tensor]:
+        return {"reward": -(trajectory.features[..., 1] - goal).square()}
+
     def distance() -> float:
-        return float((behavior.actor(corners).mode - world.goal).abs().max().detach())
+        return float((behavior.actor(corners).mode - goal).abs().max().detach())
 
     assert distance() > 0.3
     for _ in range(300):
         x, y = torch.rand(2, 32, 1, generator=generator) * 2 - 1
-        losses = behavior.losses(world, LatentState(x, y), world.reward, generator)
+        losses = behavior.losses(world, Line(x, y), near_goal, generator)
         optimizer.zero_grad()
         (losses.actor + losses.critic).backward()
         optimizer.step()

@@ -12,12 +12,11 @@ from dreamset.behaviors.actor_critic.learner import ImaginationActorCritic
 from dreamset.behaviors.base import Demonstrations, Experience
 from dreamset.behaviors.cloning import BehaviorCloning, cloning_loss
 from dreamset.core.errors import UserError
-from dreamset.core.records import LatentState
 from dreamset.core.spec import ActionSpec
 from dreamset.models.heads import NormalHead
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.config.instantiate import build_part
-from tests.behaviors.worlds import CHOICE, ONE, DelayLine, one_hot_actor, truncated_normal_actor
+from tests.behaviors.worlds import CHOICE, ONE, DelayLine, Line, one_hot_actor, truncated_normal_actor
 from tests.builders import seeded, tiny_batch, tiny_model
 
 ENDLESS = ActionSpec(1, discrete=False, low=(-float("inf"),), high=(float("inf"),))
@@ -27,8 +26,7 @@ def counted(is_first: list[list[bool]]) -> Experience:
     """Row t of sequence b has the feature 10 b + t and was reached by the action -(10 b + t)."""
     first = torch.tensor(is_first)
     rows = 10.0 * torch.arange(first.shape[0])[:, None] + torch.arange(first.shape[1])
-    states = LatentState(rows[..., None], torch.zeros(*rows.shape, 0))
-    return Experience(states, -rows[..., None], first)
+    return Experience(Line(rows[..., None], rows[..., None]), rows[..., None], -rows[..., None], first)
 
 
 def test_an_action_belongs_to_the_state_before_it_and_never_to_another_episode() -> None:
@@ -49,7 +47,7 @@ def test_an_action_belongs_to_the_state_before_it_and_never_to_another_episode()
 
 def test_every_state_of_the_batch_is_a_start() -> None:
     experience = counted([[True, False], [False, True]])
-    assert experience.starts.features.flatten().tolist() == [0, 1, 10, 11]
+    assert experience.starts.x.flatten().tolist() == [0, 1, 10, 11]
 
 
 def test_experience_is_the_posterior_with_actions_in_the_actors_units() -> None:
@@ -57,7 +55,8 @@ def test_experience_is_the_posterior_with_actions_in_the_actors_units() -> None:
     experience = Experience.of(model, batch, seeded())
     low, high = torch.tensor(model.spec.action.low), torch.tensor(model.spec.action.high)
     torch.testing.assert_close(experience.action, 2 * (batch.action - low) / (high - low) - 1)
-    torch.testing.assert_close(experience.states.features, model.observe(batch, seeded()).features)
+    torch.testing.assert_close(experience.features, model.observe(batch, seeded()).features)
+    assert torch.equal(experience.states.features, experience.features)
 
 
 class Echo(nn.Module):
@@ -99,7 +98,7 @@ def test_a_known_policy_is_learned_from_recorded_actions(discrete: bool) -> None
         led_here[:, 1:] = follow(features[:, :-1], discrete=discrete)
         is_first = torch.rand(8, 6, generator=generator) < 0.2
         led_here[is_first] = 0  # nothing led to the first row of an episode
-        experience = Experience(LatentState(features, torch.zeros(8, 6, 0)), led_here, is_first)
+        experience = Experience(Line(features, features), features, led_here, is_first)
         learned = learner.losses_on(experience, None, None, generator)
         optimizer.zero_grad()
         learned.losses["actor"].backward()
@@ -124,7 +123,7 @@ def test_the_configured_clone_does_the_mean_of_what_was_done_not_the_bound_that_
         led_here = torch.zeros(64, 2, 1)  # at random, but three times in ten to the side that the state names
         led_here[:, 1:] = torch.where(guided, side[:, :1], torch.rand(64, 1, 1, generator=generator) * 2 - 1)
         is_first = torch.tensor([True, False]).expand(64, 2)
-        experience = Experience(LatentState(side, torch.zeros(64, 2, 0)), led_here, is_first)
+        experience = Experience(Line(side, side), side, led_here, is_first)
         optimizer.zero_grad()
         learner.losses_on(experience, None, None, generator).losses["actor"].backward()
         optimizer.step()
@@ -147,8 +146,10 @@ def regularised(weight: float) -> ImaginationActorCritic:
 
 
 def test_the_regulariser_adds_its_weight_times_the_cloning_loss_to_the_actor_alone() -> None:
-    states = LatentState(torch.rand(4, 5, 1, generator=seeded(1)), torch.rand(4, 5, 1, generator=seeded(2)))
-    experience = Experience(states, torch.rand(4, 5, 1, generator=seeded(3)) * 2 - 1, torch.zeros(4, 5).bool())
+    states = Line(torch.rand(4, 5, 1, generator=seeded(1)), torch.rand(4, 5, 1, generator=seeded(2)))
+    experience = Experience(
+        states, states.features, torch.rand(4, 5, 1, generator=seeded(3)) * 2 - 1, torch.zeros(4, 5).bool()
+    )
 
     def learned(weight: float) -> tuple[ImaginationActorCritic, dict[str, float]]:
         learner = regularised(weight)

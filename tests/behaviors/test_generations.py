@@ -1,7 +1,6 @@
 """The actor-critics of Dreamer v2 and v3: losses written out in NumPy, and problems whose answer is known."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,11 +16,11 @@ from dreamset.behaviors.actor_critic.critics import EMACritic, HardUpdate, NoSlo
 from dreamset.behaviors.actor_critic.gradients import DynamicsBackpropagation, Mixture, Reinforce
 from dreamset.behaviors.actor_critic.learner import BehaviorLosses, ImaginationActorCritic
 from dreamset.behaviors.actor_critic.normalizers import PercentileEMA
-from dreamset.core.records import ImaginedTrajectory, LatentState
+from dreamset.core.records import ImaginedTrajectory
 from dreamset.core.spec import ActionSpec
 from dreamset.models.distributions import OneHotCategorical, SymexpTwoHot, UnitNormal, symexp_bins
 from dreamset.models.heads import NormalHead, SymexpTwoHotHead
-from tests.behaviors.worlds import CHOICE, ONE, DelayLine, GivenTrajectory, nowhere
+from tests.behaviors.worlds import CHOICE, ONE, DelayLine, GivenTrajectory, Line, Row, nowhere
 from tests.builders import seeded
 
 Array = NDArray[np.float64]
@@ -50,23 +49,26 @@ class LinearChoice(nn.Module):
         return OneHotCategorical(features @ self.weight.t(), unimix=0.1)
 
 
-class World:
+class World(GivenTrajectory):
     """Features (reward, free, probability of going on), given; remembers the actions."""
 
     def __init__(self) -> None:
         random = np.random.default_rng(0)
-        self.features = random.normal(size=(HORIZON + 1, COUNT, 3))
-        self.features[..., 2] = random.uniform(size=(HORIZON + 1, COUNT))
-        self.features[1, 0, 2] = 0.0
-        self.features[0, 1, 2] = 0.0  # starts after the end of its episode
-        self.given = GivenTrajectory(torch.from_numpy(self.features))
-        self.continuation = self.given.continuation
-        self.action: Array | None = None
+        self.drawn = random.normal(size=(HORIZON + 1, COUNT, 3))
+        self.drawn[..., 2] = random.uniform(size=(HORIZON + 1, COUNT))
+        self.drawn[1, 0, 2] = 0.0
+        self.drawn[0, 1, 2] = 0.0  # starts after the end of its episode
+        super().__init__(torch.from_numpy(self.drawn))
+        self.actions: list[Array] = []
 
-    def imagine(self, *arguments: object, **named: object) -> ImaginedTrajectory:
-        trajectory = self.given.imagine(*arguments, **named)
-        self.action = trajectory.action.detach().numpy()
-        return trajectory
+    def step(self, state: Row, action: Tensor, noise: Tensor) -> Row:
+        self.actions.append(action.detach().numpy())
+        return super().step(state, action, noise)
+
+    @property
+    def action(self) -> Array:
+        """Of the last imagination, [H, N, A]."""
+        return np.stack(self.actions[-HORIZON:])
 
 
 def returns_of(features: Array, value: Array) -> tuple[Array, Array]:
@@ -112,7 +114,7 @@ def learner_of(
 
 def imagined(learner: ImaginationActorCritic, world: World) -> BehaviorLosses:
     return learner.losses(
-        world, nowhere(COUNT), lambda trajectory, _: {"reward": trajectory.features[..., 0]}, seeded()
+        world, nowhere(world.given.shape[1]), lambda trajectory, _: {"reward": trajectory.features[..., 0]}, seeded()
     )
 
 
@@ -122,9 +124,9 @@ def test_the_losses_of_dreamer_v2_written_out(rho: float) -> None:
     learner = learner_of(critic, ActorLoss(gradient=Mixture(rho), entropy_weight=0.05), HardUpdate)
     critic.load_state_dict(LinearCritic(1, seed=2).state_dict())  # the copy stays behind
     losses = imagined(learner, world)
-    slow, fast = ((world.features @ LinearCritic(1, seed=seed).weight.detach().numpy().T)[..., 0] for seed in (1, 2))
-    target, weight = returns_of(world.features, slow)
-    probs = choices(world.features, learner.actor.weight.detach().numpy())
+    slow, fast = ((world.drawn @ LinearCritic(1, seed=seed).weight.detach().numpy().T)[..., 0] for seed in (1, 2))
+    target, weight = returns_of(world.drawn, slow)
+    probs = choices(world.drawn, learner.actor.weight.detach().numpy())
     log_pi = np.log((probs * world.action).sum(-1))
     entropy = -(probs * np.log(probs)).sum(-1)
     objective = rho * log_pi * (target - slow[:HORIZON]) + (1 - rho) * target + 0.05 * entropy
@@ -142,10 +144,10 @@ def test_the_losses_of_dreamer_v3_written_out_over_two_updates() -> None:
     learner = learner_of(critic, actor_loss, partial(EMACritic, regularise=0.7))
     critic.load_state_dict(LinearCritic(len(BINS), seed=2).state_dict())  # the copy stays behind
     bins, spread = BINS.numpy(), 0.0
-    slow, fast = (world.features @ LinearCritic(len(BINS), seed=seed).weight.detach().numpy().T for seed in (1, 2))
+    slow, fast = (world.drawn @ LinearCritic(len(BINS), seed=seed).weight.detach().numpy().T for seed in (1, 2))
     slow_value, value = (np.exp(x) @ bins / np.exp(x).sum(-1) for x in (slow, fast))
-    target, weight = returns_of(world.features, value)
-    probs = choices(world.features, learner.actor.weight.detach().numpy())
+    target, weight = returns_of(world.drawn, value)
+    probs = choices(world.drawn, learner.actor.weight.detach().numpy())
     entropy = -(probs * np.log(probs)).sum(-1)
     for _ in range(2):
         losses = imagined(learner, world)
@@ -164,10 +166,10 @@ def test_a_start_after_the_end_of_its_episode_teaches_the_actor_nothing() -> Non
     world, critic = World(), LinearCritic(1, seed=1)
     critic.weight = nn.Parameter(torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64))  # v(s) = r
     learner = learner_of(critic, ActorLoss(gradient=Reinforce()), HardUpdate)
-    world.given = GivenTrajectory(world.given.features[:, 1:2])
+    world.given = world.given[:, 1:2]
     (gradient,) = torch.autograd.grad(imagined(learner, world).actor, learner.actor.weight)
     assert gradient.abs().max() < 1e-12
-    world.given = replace(world.given, features=torch.from_numpy(world.features[:, 2:3]))
+    world.given = torch.from_numpy(world.drawn[:, 2:3])
     (gradient,) = torch.autograd.grad(imagined(learner, world).actor, learner.actor.weight)
     assert gradient.abs().max() > 1e-3
 
@@ -185,12 +187,12 @@ class Wide(nn.Module):
 
 
 def test_actions_are_clipped_for_the_world_but_judged_as_they_were_drawn() -> None:
-    seen = []
+    seen: list[Tensor] = []
 
     class Watched(DelayLine):
-        def imagine(self, *arguments: object, **named: object) -> ImaginedTrajectory:
-            seen.append(super().imagine(*arguments, **named))
-            return seen[-1]
+        def step(self, state: Line, action: Tensor, noise: Tensor) -> Line:
+            seen.append(action)
+            return super().step(state, action, noise)
 
     learner = ImaginationActorCritic(
         2,
@@ -202,9 +204,9 @@ def test_actions_are_clipped_for_the_world_but_judged_as_they_were_drawn() -> No
         lambda_=0.95,
         actor_loss=ActorLoss(gradient=Reinforce()),
     )
-    start = LatentState(torch.zeros(4000, 1), torch.zeros(4000, 1))
+    start = Line(torch.zeros(4000, 1), torch.zeros(4000, 1))
     losses = learner.losses(Watched(), start, lambda trajectory, _: {"reward": trajectory.features[..., 1]}, seeded())
-    action = seen[0].action
+    action = torch.stack(seen)
     assert action.abs().max() == 1
     assert (action.abs() == 1).float().mean() > 0.5
     # -ln pi of clipped actions would be far below the entropy, as they lie nearer to the centre
@@ -213,18 +215,18 @@ def test_actions_are_clipped_for_the_world_but_judged_as_they_were_drawn() -> No
 
 @pytest.mark.parametrize("gradient", [Reinforce(), Mixture(1.0), Mixture(0.5), DynamicsBackpropagation()])
 def test_imagination_keeps_a_graph_only_where_the_estimator_needs_it(gradient: Reinforce) -> None:
-    graphs = []
+    graphs: list[bool] = []
 
     class Watched(DelayLine):
-        def imagine(self, *arguments: object, **named: object) -> ImaginedTrajectory:
-            trajectory = super().imagine(*arguments, **named)
-            graphs.append(trajectory.features.requires_grad)
-            return trajectory
+        def step(self, state: Line, action: Tensor, noise: Tensor) -> Line:
+            after = super().step(state, action, noise)
+            graphs.append(after.features.requires_grad)
+            return after
 
     learner = generation("v2", ONE, gradient=gradient)
-    start = LatentState(torch.zeros(5, 1), torch.zeros(5, 1))
+    start = Line(torch.zeros(5, 1), torch.zeros(5, 1))
     losses = learner.losses(Watched(), start, lambda trajectory, _: {"reward": trajectory.features[..., 1]}, seeded())
-    assert graphs == [gradient.through_dynamics]
+    assert set(graphs) == {gradient.through_dynamics}
     assert losses.actor.requires_grad
     assert losses.critic.requires_grad
 
@@ -275,13 +277,13 @@ def reward(trajectory: ImaginedTrajectory, _: object) -> dict[str, Tensor]:
     return {"reward": -(arrived[..., 0] - GOAL).square() if size == 1 else arrived @ PAYOFF}
 
 
-def random_starts(action: ActionSpec, generator: torch.Generator) -> LatentState:
+def random_starts(action: ActionSpec, generator: torch.Generator) -> Line:
     if action.discrete:
         drawn = torch.randint(action.size, (2, 48), generator=generator)
         x, y = nn.functional.one_hot(drawn, action.size).float()
     else:
         x, y = torch.rand(2, 48, 1, generator=generator) * 2 - 1
-    return LatentState(x, y)
+    return Line(x, y)
 
 
 @pytest.mark.parametrize(

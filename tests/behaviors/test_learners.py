@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from dreamset.behaviors.base import Learner
-from dreamset.behaviors.controller import LatentPolicy
 from dreamset.behaviors.rewards.functions import PredictedReward
 from dreamset.core.records import SequenceBatch
 from dreamset.core.spec import ActionSpec, DataSpec
+from dreamset.core.states import map_state
 from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.pipeline.config.instantiate import build_part
-from dreamset.pipeline.training.optimizers import AdaptiveClipping, LaProp
 from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer
+from dreamset.pipeline.training.optimizers import AdaptiveClipping, LaProp
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_model, tiny_spec
 
 CHOICE = ActionSpec(4, discrete=True, low=(0.0,) * 4, high=(1.0,) * 4)
@@ -138,14 +138,15 @@ def test_a_policy_over_choices_acts_with_the_likeliest_one_as_a_one_hot_row(name
     trainer = trainer_of(name, discrete=True)
     trainer.step(data(discrete=True)[1])
     _, batch = data(discrete=True)
-    policy = LatentPolicy(trainer.model, trainer.behavior.actor, generator=seeded())
-    generator = seeded()
+    controller = trainer.behavior.controller(trainer.model)
+    memory, draws, generator = controller.initial(3), seeded(), seeded()
     state, action = None, torch.zeros(3, 4)
     for t in range(4):
-        acted = policy.act({key: value[:, t] for key, value in batch.observations.items()}, batch.is_first[:, t])
+        seen = {key: value[:, t] for key, value in batch.observations.items()}
+        acted, memory = controller.act(seen, batch.is_first[:, t], memory, draws)
         row = replace(batch.slice_time(t, t + 1), action=action[:, None])
         rollout = trainer.model.observe(row, generator, state)
-        state = rollout.posterior.map(lambda value: value[:, 0])
+        state = map_state(lambda value: value[:, 0], rollout.states)
         logits = trainer.behavior.actor(rollout.features[:, 0]).logits
         action = torch.nn.functional.one_hot(logits.argmax(-1), 4).float()
         assert torch.equal(acted, action)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dreamset.behaviors.actor_critic.actors import TanhNormalActor
-from dreamset.behaviors.controller import LatentPolicy
+from dreamset.behaviors.controller import ActorController, ActorMemory
 from dreamset.models.recurrent.world_model import WorldModel
 from tests.builders import HIGH, LOW, seeded, tiny_batch, tiny_model
 
@@ -33,14 +33,20 @@ def actor(model: WorldModel) -> TanhNormalActor:
         return TanhNormalActor(model.feature_size, model.spec.action, hidden=16, layers=1)
 
 
-def rows(policy: LatentPolicy, firsts: torch.Tensor) -> torch.Tensor:
-    """Actions [N, T, A] for the rows of the tiny batch."""
+def played(controller: ActorController, firsts: torch.Tensor) -> tuple[torch.Tensor, ActorMemory]:
+    """Actions [N, T, A] for the rows of the tiny batch, and the memory after the last."""
     observations = tiny_batch(COUNT, ROWS).observations
-    actions = [
-        policy.act({name: value[:, t] for name, value in observations.items()}, firsts[:, t])
-        for t in range(firsts.shape[1])
-    ]
-    return torch.stack(actions, dim=1)
+    memory, actions, generator = controller.initial(COUNT), [], seeded()
+    for t in range(firsts.shape[1]):
+        seen = {name: value[:, t] for name, value in observations.items()}
+        action, memory = controller.act(seen, firsts[:, t], memory, generator)
+        actions.append(action)
+    return torch.stack(actions, dim=1), memory
+
+
+def rows(controller: ActorController, firsts: torch.Tensor) -> torch.Tensor:
+    """Actions [N, T, A] alone."""
+    return played(controller, firsts)[0]
 
 
 def start_only(count: int = COUNT) -> torch.Tensor:
@@ -50,7 +56,7 @@ def start_only(count: int = COUNT) -> torch.Tensor:
 def test_acting_row_by_row_equals_observing_the_whole_sequence_at_once(
     model: WorldModel, actor: TanhNormalActor
 ) -> None:
-    actions = rows(LatentPolicy(model, actor, generator=seeded()), start_only())
+    actions = rows(ActorController(model, actor), start_only())
     led_here = torch.cat([torch.zeros(COUNT, 1, 2), actions[:, :-1]], dim=1)  # row t is led to by the action before
     whole = model.observe(replace(tiny_batch(COUNT, ROWS), action=led_here), seeded())
     expected = model.spec.action.denormalize(actor(whole.features).mode)
@@ -64,13 +70,13 @@ def test_the_first_row_of_an_episode_drops_the_memory_of_that_episode_only(
 ) -> None:
     firsts = start_only().clone()
     firsts[0, 3] = True
-    restarted = rows(LatentPolicy(model, actor, generator=seeded()), firsts)
-    plain = rows(LatentPolicy(model, actor, generator=seeded()), start_only())
+    restarted = rows(ActorController(model, actor), firsts)
+    plain = rows(ActorController(model, actor), start_only())
     torch.testing.assert_close(restarted[1:], plain[1:])
     assert not torch.allclose(restarted[0, 3:], plain[0, 3:])
-    fresh = LatentPolicy(model, actor, generator=seeded())
-    observations = tiny_batch(COUNT, ROWS).observations
-    late = fresh.act({name: value[:, 3] for name, value in observations.items()}, torch.ones(COUNT, dtype=torch.bool))
+    fresh = ActorController(model, actor)
+    seen = {name: value[:, 3] for name, value in tiny_batch(COUNT, ROWS).observations.items()}
+    late, _ = fresh.act(seen, torch.ones(COUNT, dtype=torch.bool), fresh.initial(COUNT), seeded())
     torch.testing.assert_close(restarted[0, 3], late[0])
 
 
@@ -78,7 +84,7 @@ def test_actions_span_the_bounds_of_the_environment(model: WorldModel, actor: Ta
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         torch.nn.init.normal_(actor.layers[-1].weight, std=100)  # saturates the tanh, both ways
-    actions = rows(LatentPolicy(model, actor, generator=seeded()), start_only()).flatten(0, 1)
+    actions = rows(ActorController(model, actor), start_only()).flatten(0, 1)
     low, high = torch.tensor(LOW), torch.tensor(HIGH)
     assert ((actions >= low) & (actions <= high)).all()
     assert (actions.min(dim=0).values < low + 0.1).any()
@@ -87,10 +93,22 @@ def test_actions_span_the_bounds_of_the_environment(model: WorldModel, actor: Ta
 
 def test_what_was_explored_is_what_led_to_the_next_row(model: WorldModel, actor: TanhNormalActor) -> None:
     taken = torch.tensor([0.5, -0.25]).expand(COUNT, 2)  # whatever the actor says
-    policy = LatentPolicy(model, actor, generator=seeded(), exploration=lambda _distribution, _generator: taken)
-    actions = rows(policy, start_only())
+    controller = ActorController(model, actor, exploration=lambda _distribution, _generator: taken)
+    actions, memory = played(controller, start_only())
     torch.testing.assert_close(actions, model.spec.action.denormalize(taken)[:, None].expand(-1, ROWS, -1))
     led_here = torch.cat([torch.zeros(COUNT, 1, 2), actions[:, :-1]], dim=1)
     seen = model.observe(replace(tiny_batch(COUNT, ROWS), action=led_here), seeded())
-    assert policy._memory is not None
-    torch.testing.assert_close(policy._memory[1].features, seen.features[:, -1].detach())
+    torch.testing.assert_close(memory.state.features, seen.features[:, -1].detach())
+
+
+def test_a_step_with_its_noise_handed_in_is_what_acting_without_exploration_does(
+    model: WorldModel, actor: TanhNormalActor
+) -> None:
+    controller = ActorController(model, actor)
+    seen = {name: value[:, 0] for name, value in tiny_batch(COUNT, ROWS).observations.items()}
+    first, memory = torch.ones(COUNT, dtype=torch.bool), controller.initial(COUNT)
+    acted, _ = controller.act(seen, first, memory, seeded())
+    stepped, after = controller.step(seen, first, memory, controller.noise(COUNT, seeded()))
+    assert torch.equal(acted, stepped)
+    assert torch.equal(after.action, stepped)
+    assert controller.noise_distribution == "normal"

@@ -6,9 +6,11 @@ import torch
 
 from dreamset.behaviors.rewards.functions import PenalizedReward, PredictedReward
 from dreamset.behaviors.rewards.penalty_weights import FixedWeight, TunedWeight
+from dreamset.behaviors.rewards.spreads import MeanDisagreement
 from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory
-from dreamset.models.recurrent.ensemble import MeanDisagreement
+from dreamset.core.states import map_state
+from dreamset.models.imagination import imagine
 from dreamset.models.recurrent.world_model import WorldModel
 from tests.builders import seeded, tiny_batch, tiny_model
 
@@ -16,15 +18,17 @@ HORIZON = 4
 
 
 def imagined(model: WorldModel) -> ImaginedTrajectory:
-    start = model.observe(tiny_batch(), seeded()).posterior.map(lambda value: value.flatten(0, 1))
-    return model.imagine(start, lambda features: torch.tanh(features[:, :2]), horizon=HORIZON, generator=seeded(1))
+    start = map_state(lambda value: value.flatten(0, 1), model.observe(tiny_batch(), seeded()).states)
+    return imagine(model, start, lambda features: torch.tanh(features[:, :2]), horizon=HORIZON, generator=seeded(1))
 
 
 @pytest.mark.parametrize("generation", ["dreamer_v1", "dreamer_v2", "dreamer_v3"])
 def test_the_penalty_is_the_weight_times_the_disagreement_about_every_row(generation: str) -> None:
     model = tiny_model(f"world_model={generation}", "world_model/ensemble=priors").double()
     model.dynamics.latent.noise = lambda shape, _: torch.full((*shape, model.dynamics.latent.size), 0.1).double()
-    trajectory = ImaginedTrajectory(torch.randn(5, 3, model.feature_size, generator=seeded()).double(), torch.zeros(0))
+    trajectory = ImaginedTrajectory(
+        [], torch.randn(5, 3, model.feature_size, generator=seeded()).double(), torch.zeros(0)
+    )
     terms = PenalizedReward(spread=MeanDisagreement(), weight=FixedWeight(2.5))(trajectory, model)
     assert torch.equal(terms["reward"], PredictedReward()(trajectory, model)["reward"])
     deterministic = trajectory.features[..., : model.dynamics.cell.size]
@@ -37,8 +41,8 @@ def test_the_penalty_is_the_weight_times_the_disagreement_about_every_row(genera
 def test_a_policy_that_learns_through_the_dynamics_feels_the_penalty() -> None:
     model = tiny_model("world_model/ensemble=priors").requires_grad_(False)
     action = torch.zeros(18, 2, requires_grad=True)
-    start = model.observe(tiny_batch(), seeded()).posterior.map(lambda value: value.flatten(0, 1))
-    trajectory = model.imagine(start, lambda _: action, horizon=HORIZON, generator=seeded(1))
+    start = map_state(lambda value: value.flatten(0, 1), model.observe(tiny_batch(), seeded()).states)
+    trajectory = imagine(model, start, lambda _: action, horizon=HORIZON, generator=seeded(1))
     PenalizedReward(spread=MeanDisagreement(), weight=FixedWeight(1.0))(trajectory, model)["penalty"].sum().backward()
     assert action.grad.abs().sum() > 0
 

@@ -1,64 +1,78 @@
 """Worlds in closed form, in place of a world model, and learners of every generation to put into them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dreamset.behaviors.actor_critic.actors import ActorFactory, OneHotActor, TruncatedNormalActor
-from dreamset.core.records import ImaginedTrajectory, LatentState
+from dreamset.core.records import ImaginedTrajectory
 from dreamset.core.spec import ActionSpec
-from dreamset.models.recurrent.rssm import Policy
 
 ONE = ActionSpec(1, discrete=False, low=(-1.0,), high=(1.0,))
 CHOICE = ActionSpec(3, discrete=True, low=(0.0,) * 3, high=(1.0,) * 3)
 
 
+class World:
+    """What all of them share: nothing is drawn, and nothing ends unless they say so."""
+
+    predicts_ends = False
+
+    def noise(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        return torch.zeros(*shape, 0)
+
+    def continuation(self, trajectory: ImaginedTrajectory) -> Tensor:
+        return torch.ones_like(trajectory.features[..., 0])
+
+
 @dataclass(frozen=True)
-class GivenTrajectory:
+class Row:
+    """How many steps were taken, [N]."""
+
+    number: Tensor
+
+
+@dataclass
+class GivenTrajectory(World):
     """A world that always unrolls the same features [H + 1, N, F], whose last one is the probability of going on."""
 
-    features: Tensor
+    given: Tensor
 
-    def imagine(
-        self,
-        start: LatentState,  # noqa: ARG002
-        policy: Policy,
-        *,
-        horizon: int,
-        generator: torch.Generator,  # noqa: ARG002
-    ) -> ImaginedTrajectory:
-        assert len(self.features) == horizon + 1
-        actions = [policy(self.features[row]) for row in range(horizon)]
-        return ImaginedTrajectory(self.features, torch.stack(actions))
+    def features(self, state: Row) -> Tensor:
+        return self.given[int(state.number[0])]
 
-    def continuation(self, features: Tensor) -> Tensor:
-        return features[..., -1]
+    def step(self, state: Row, action: Tensor, noise: Tensor) -> Row:  # noqa: ARG002
+        return Row(state.number + 1)
+
+    def continuation(self, trajectory: ImaginedTrajectory) -> Tensor:
+        return trajectory.features[..., -1]
 
 
-class DelayLine:
+def nowhere(count: int) -> Row:
+    return Row(torch.zeros(count, dtype=torch.long))
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is on its way, and what leaves the line now: [N, A] each."""
+
+    x: Tensor
+    y: Tensor
+
+    @property
+    def features(self) -> Tensor:
+        return torch.cat([self.x, self.y], dim=-1)
+
+
+class DelayLine(World):
     """Features (x, y) of A numbers each: x' = action, y' = x. Rewards look at y, so an action pays two steps later."""
 
-    def imagine(
-        self,
-        start: LatentState,
-        policy: Policy,
-        *,
-        horizon: int,
-        generator: torch.Generator,  # noqa: ARG002
-    ) -> ImaginedTrajectory:
-        features, actions = [start.features], []
-        for _ in range(horizon):
-            actions.append(policy(features[-1]))
-            features.append(torch.cat([actions[-1], features[-1][:, : actions[-1].shape[1]]], dim=-1))
-        return ImaginedTrajectory(torch.stack(features), torch.stack(actions))
+    def features(self, state: Line) -> Tensor:
+        return state.features
 
-    def continuation(self, features: Tensor) -> Tensor:
-        return torch.ones_like(features[..., 0])
-
-
-def nowhere(count: int) -> LatentState:
-    return LatentState(torch.zeros(count, 1), torch.zeros(count, 1))
+    def step(self, state: Line, action: Tensor, noise: Tensor) -> Line:  # noqa: ARG002
+        return Line(action, state.x)
 
 
 def truncated_normal_actor() -> ActorFactory:

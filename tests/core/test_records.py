@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dreamset.core.records import LatentState, Loss, SequenceBatch, total_loss
+from dreamset.core.records import Loss, SequenceBatch, total_loss
 
 
 def counting_batch() -> SequenceBatch:
@@ -51,9 +51,3 @@ def test_slice_time_keeps_the_same_rows_of_every_column() -> None:
     assert last.is_last.all()
     assert last.is_terminal.squeeze(1).tolist() == [False, True]
     assert counting_batch().slice_time(0, 1).is_first.all()
-
-
-def test_features_are_the_deterministic_half_before_the_stochastic_half() -> None:
-    state = LatentState(torch.tensor([1.0, 2.0]), torch.tensor([3.0]))
-    assert state.features.tolist() == [1.0, 2.0, 3.0]
-    assert state.map(lambda value: -value).features.tolist() == [-1.0, -2.0, -3.0]

@@ -11,8 +11,7 @@ import torch
 from dreamset.core.records import SequenceBatch
 from dreamset.datasets import Store, sequences
 from dreamset.models.probes import recorded_trajectory
-from dreamset.pipeline.artifacts.saved_models import load_world_model
-from dreamset.pipeline.artifacts.saved_models import load_behavior
+from dreamset.pipeline.artifacts.saved_models import load_behavior, load_world_model
 from tests.builders import seeded
 
 SAVED = Path(__file__).with_name("saved")

@@ -5,15 +5,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from dreamset.behaviors.rewards.spreads import LogProbabilitySpread, MeanDisagreement, MixtureSpread, Spread
 from dreamset.models.layers import elu, elu_layer_norm, mlp, side_by_side, silu_rms_norm
-from dreamset.models.recurrent.ensemble import (
-    LogProbabilitySpread,
-    MeanDisagreement,
-    MixtureSpread,
-    PriorEnsemble,
-    Spread,
-    bootstrap_mask,
-)
+from dreamset.models.recurrent.ensemble import PriorEnsemble, PriorPredictions, bootstrap_mask
 from dreamset.models.recurrent.latents import CategoricalLatent, GaussianLatent
 from tests.builders import seeded, tiny_batch, tiny_model, without_zeros
 
@@ -145,7 +139,7 @@ def test_each_member_minimises_its_divergence_from_the_posterior_on_the_rows_it_
     got = model.losses(rollout, batch)["ensemble"]
     expected = np.zeros(batch.row.shape)
     for number, member in enumerate(ensemble.members):
-        kl = model.dynamics.latent.kl(rollout.posterior_parameters, member(rollout.posterior.deterministic))
+        kl = model.dynamics.latent.kl(rollout.details.posterior, member(rollout.states.deterministic))
         seen = bootstrap_mask(batch.row // 2, members=len(ensemble.members), share=0.632)[number]
         expected += np.where(seen.numpy(), kl.detach().numpy(), 0.0) / (7 * 0.632)
     np.testing.assert_allclose(got.value.detach().numpy(), expected, rtol=1e-4, atol=1e-6)
@@ -176,13 +170,14 @@ def test_members_agree_more_on_what_the_data_showed_than_on_what_they_did_not() 
     optimizer = torch.optim.Adam(ensemble.parameters(), lr=1e-2)
     for _ in range(200):
         optimizer.zero_grad()
-        ensemble.loss(latent, rollout, batch.row).value.mean().backward()
+        ensemble.loss(latent, rollout.states, rollout.details.posterior, batch.row).value.mean().backward()
         optimizer.step()
-    state = rollout.posterior
+    state = rollout.states
     far = 3 * torch.randn(state.deterministic.shape, generator=seeded())
     for spread in (MeanDisagreement(), LogProbabilitySpread(), MixtureSpread()):
         known, unknown = (
-            spread(latent, ensemble(h), state.stochastic).mean().item() for h in (state.deterministic, far)
+            spread(PriorPredictions(latent, ensemble(h), state.stochastic)).mean().item()
+            for h in (state.deterministic, far)
         )
         assert known < 0.7 * unknown
 
@@ -219,7 +214,7 @@ def log_density(raw: Array, value: Array, latent: GaussianLatent | CategoricalLa
 
 
 def measured(spread: Spread, latent: GaussianLatent | CategoricalLatent, raw: Array) -> Array:
-    return spread(latent, torch.from_numpy(raw), torch.from_numpy(draws(latent))).numpy()
+    return spread(PriorPredictions(latent, torch.from_numpy(raw), torch.from_numpy(draws(latent)))).numpy()
 
 
 @pytest.mark.parametrize("latent", [GAUSSIAN, CATEGORICAL], ids=["gaussian", "categorical"])
@@ -251,7 +246,7 @@ def test_mixture_spread_is_the_deviation_of_draws_from_a_random_member(latent) -
 def test_members_that_agree_have_a_finite_gradient(spread: Spread, latent) -> None:
     one = torch.from_numpy(members(3, latent)[:1]) * 300  # categoricals as sure as float64 can be
     all_alike = one.expand(K, -1, -1, -1).clone().requires_grad_()
-    value = spread(latent, all_alike, torch.from_numpy(draws(latent)))
+    value = spread(PriorPredictions(latent, all_alike, torch.from_numpy(draws(latent))))
     if not isinstance(spread, MixtureSpread):
         np.testing.assert_allclose(value.detach().numpy(), 0, atol=1e-9)
     value.sum().backward()

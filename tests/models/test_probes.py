@@ -1,15 +1,17 @@
 """Probes against least squares in NumPy, and the rows of open-loop prediction."""
 
-from types import SimpleNamespace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from dreamset.core.records import LatentState, Rollout, SequenceBatch
-from dreamset.models.probes import LinearProbe, open_loop, open_loop_starts, r_squared
-from tests.builders import seeded, tiny_batch
+from dreamset.core.records import Rollout, SequenceBatch
+from dreamset.core.spec import ActionSpec, DataSpec
+from dreamset.models.probes import LinearProbe, open_loop, open_loop_starts, r_squared, recorded_trajectory
+from tests.builders import seeded, tiny_batch, tiny_model
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(60, 4)) * [1.0, 10.0, 0.1, 3.0] + [5.0, -3.0, 0.0, 100.0]
@@ -63,6 +65,26 @@ def test_open_loop_starts_leave_room_for_context_and_horizon() -> None:
         open_loop_starts(13, context=5, horizon=9, starts=3)
 
 
+@dataclass(frozen=True)
+class Counted:
+    count: Tensor
+
+
+class Counter:
+    """A world model in which every step appends the action as one more digit."""
+
+    spec = DataSpec({}, ActionSpec(1, discrete=False, low=(-2.0,), high=(2.0,)), {}, {})
+
+    def noise(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        return torch.zeros(*shape, 0)
+
+    def features(self, state: Counted) -> Tensor:
+        return state.count
+
+    def step(self, state: Counted, action: Tensor, noise: Tensor) -> Counted:  # noqa: ARG002
+        return Counted(state.count * 10 + action)
+
+
 def test_open_loop_row_k_follows_the_action_of_row_k_and_begins_at_the_posterior_of_start() -> None:
     rows = torch.arange(10.0).expand(2, 10)
     batch = tiny_batch(2, 10)
@@ -76,19 +98,22 @@ def test_open_loop_row_k_follows_the_action_of_row_k_and_begins_at_the_posterior
         privileged={},
         row=batch.row,
     )
-    posterior = LatentState(rows[..., None], -rows[..., None])
-    rollout = Rollout(rows[..., None], posterior, rows[..., None], rows[..., None], posterior.features)
+    states = Counted(rows[..., None])
+    rollout = Rollout(states, states.count, rows[..., None])
+    ahead = open_loop(Counter(), rollout, counting, start=3, horizon=4, generator=seeded())
+    halved = [4 / 2, 5 / 2, 6 / 2, 7 / 2]  # actions lie between -2 and 2
+    expected = [3.0]
+    for action in halved:
+        expected.append(expected[-1] * 10 + action)
+    assert ahead.features.squeeze(-1).t().tolist() == [expected] * 2
+    assert ahead.action.squeeze(-1).t().tolist() == [halved] * 2
 
-    def predict(start: LatentState, action: Tensor, generator: torch.Generator) -> LatentState:  # noqa: ARG001
-        return LatentState(start.deterministic[:, None] * 100 + action, start.stochastic[:, None] * 100 - action)
 
-    states = open_loop(
-        SimpleNamespace(predict=predict),
-        rollout,
-        counting,
-        start=3,
-        horizon=4,
-        generator=seeded(),
-    )
-    assert states.deterministic.squeeze(-1).tolist() == [[304.0, 305.0, 306.0, 307.0]] * 2
-    assert states.stochastic.squeeze(-1).tolist() == [[-304.0, -305.0, -306.0, -307.0]] * 2
+def test_a_recorded_trajectory_has_the_action_that_led_to_each_row_before_it() -> None:
+    model, batch = tiny_model(), tiny_batch()
+    rollout = model.observe(batch, seeded())
+    trajectory = recorded_trajectory(model, rollout, batch)
+    assert torch.equal(trajectory.features[2], rollout.features[:, 2])
+    assert torch.equal(trajectory.states.features, trajectory.features)
+    assert torch.equal(trajectory.action[1], model.spec.action.normalize(batch.action)[:, 2])
+    assert len(trajectory.action) == len(trajectory.rows) - 1 == 5

@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dreamset.core.records import LatentState, Rollout
+from dreamset.core.records import Rollout
+from dreamset.models.imagination import imagine, predict
 from dreamset.models.recurrent.cells import GRU
 from dreamset.models.recurrent.latents import GaussianLatent
-from dreamset.models.recurrent.rssm import RSSM
+from dreamset.models.recurrent.rssm import RSSM, RecurrentState
 from tests.builders import seeded
 
 Array = NDArray[np.float64]
@@ -53,8 +54,8 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=seeded(seed))
 
 
-def state(batch: int = BATCH) -> LatentState:
-    return LatentState(draw(batch, SIZE, seed=11), draw(batch, LATENT, seed=12))
+def state(batch: int = BATCH) -> RecurrentState:
+    return RecurrentState(draw(batch, SIZE, seed=11), draw(batch, LATENT, seed=12))
 
 
 def firsts(*pairs: tuple[int, int]) -> Tensor:
@@ -104,8 +105,12 @@ class NumpyRSSM:
 
 
 def rollouts_equal(left: Rollout, right: Rollout) -> None:
-    for name in ("features", "posterior_parameters", "prior_parameters"):
-        torch.testing.assert_close(getattr(left, name), getattr(right, name), rtol=1e-12, atol=1e-12)
+    for one, other in zip(compared(left), compared(right), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def compared(rollout: Rollout) -> tuple[Tensor, Tensor, Tensor]:
+    return rollout.features, rollout.details.prior, rollout.details.posterior
 
 
 @pytest.mark.parametrize("given_start", [False, True])
@@ -133,8 +138,8 @@ def test_observe_equals_a_loop_over_rows_and_sequences(
             posterior = reference.posterior(h, embedding[b, t].numpy())
             z = reference.sample(posterior, noise[t, b].numpy())
             got = {
-                "posterior": rollout.posterior_parameters[b, t],
-                "prior": rollout.prior_parameters[b, t],
+                "posterior": rollout.details.posterior[b, t],
+                "prior": rollout.details.prior[b, t],
                 "features": rollout.features[b, t],
             }
             expected = {"posterior": posterior, "prior": reference.prior(h), "features": np.concatenate([h, z])}
@@ -142,7 +147,7 @@ def test_observe_equals_a_loop_over_rows_and_sequences(
                 np.testing.assert_allclose(
                     value.detach().numpy(), expected[name], rtol=1e-10, atol=1e-12, err_msg=f"{name} {b} {t}"
                 )
-    assert torch.equal(rollout.posterior.features, rollout.features)
+    assert torch.equal(rollout.states.features, rollout.features)
     assert torch.equal(rollout.embedding, embedding)
 
 
@@ -162,7 +167,7 @@ def test_an_episode_that_starts_in_the_middle_knows_nothing_of_the_rows_before(
     rest = firsts(*((b, row) for b in range(BATCH)))[:, row:]
     fresh = rssm.observe(embedding[:, row:], action[:, row:], rest, seeded())
     torch.testing.assert_close(joined.features[:, row:], fresh.features, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(joined.prior_parameters[:, row:], fresh.prior_parameters, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(joined.details.prior[:, row:], fresh.details.prior, rtol=1e-12, atol=1e-12)
     assert not torch.allclose(joined.features[:, row:], without.features[:, row:])
     torch.testing.assert_close(joined.features[:, :row], without.features[:, :row], rtol=1e-12, atol=1e-12)
 
@@ -197,8 +202,8 @@ def test_the_action_of_a_row_changes_that_row_and_none_before(rssm: RSSM, row: i
     changed[:, row] += 1
     before = rssm.observe(embedding, action, firsts(), seeded())
     after = rssm.observe(embedding, changed, firsts(), seeded())
-    for name in ("features", "prior_parameters", "posterior_parameters"):
-        assert first_changed_row(getattr(before, name), getattr(after, name)) == row, name
+    for one, other in zip(compared(before), compared(after), strict=True):
+        assert first_changed_row(one, other) == row
 
 
 @pytest.mark.parametrize("row", [0, 2, TIME - 2])
@@ -208,9 +213,9 @@ def test_the_prior_of_a_row_has_not_seen_its_observation_but_the_posterior_has(r
     changed[:, row] += 1
     before = rssm.observe(embedding, action, firsts(), seeded())
     after = rssm.observe(changed, action, firsts(), seeded())
-    assert first_changed_row(before.posterior_parameters, after.posterior_parameters) == row
-    assert first_changed_row(before.prior_parameters, after.prior_parameters) == row + 1
-    assert first_changed_row(before.posterior.deterministic, after.posterior.deterministic) == row + 1
+    assert first_changed_row(before.details.posterior, after.details.posterior) == row
+    assert first_changed_row(before.details.prior, after.details.prior) == row + 1
+    assert first_changed_row(before.states.deterministic, after.states.deterministic) == row + 1
 
 
 def test_step_is_the_cell_and_a_draw_of_the_prior(rssm: RSSM) -> None:
@@ -226,11 +231,11 @@ def test_step_is_the_cell_and_a_draw_of_the_prior(rssm: RSSM) -> None:
 def test_predict_steps_through_the_recorded_actions(rssm: RSSM, fix_noise: Callable[[Tensor], None]) -> None:
     action, noise = draw(BATCH, TIME, ACTION, seed=1), draw(TIME, BATCH, LATENT)
     fix_noise(noise)
-    predicted = rssm.predict(state(), action, seeded())
+    predicted = predict(rssm, state(), action, seeded())
     current = state()
     for k in range(TIME):
         current = rssm.step(current, action[:, k], noise[k])
-        torch.testing.assert_close(predicted.features[:, k], current.features, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(predicted.features[k + 1], current.features, rtol=1e-12, atol=1e-12)
 
 
 def test_imagine_steps_through_the_actions_of_its_policy(rssm: RSSM, fix_noise: Callable[[Tensor], None]) -> None:
@@ -240,7 +245,7 @@ def test_imagine_steps_through_the_actions_of_its_policy(rssm: RSSM, fix_noise: 
     def policy(features: Tensor) -> Tensor:
         return torch.tanh(features[:, :ACTION] - features[:, -ACTION:])
 
-    trajectory = rssm.imagine(state(), policy, horizon=TIME, generator=seeded())
+    trajectory = imagine(rssm, state(), policy, horizon=TIME, generator=seeded())
     current = state()
     for h in range(TIME):
         torch.testing.assert_close(trajectory.features[h], current.features, rtol=1e-12, atol=1e-12)
@@ -259,18 +264,23 @@ def test_gradients_flow_from_the_last_imagined_state_to_the_first_action(rssm: R
         calls.append(features)
         return first if len(calls) == 1 else torch.zeros(BATCH, ACTION, dtype=torch.float64)
 
-    trajectory = rssm.imagine(state(), policy, horizon=TIME, generator=seeded())
+    trajectory = imagine(rssm, state(), policy, horizon=TIME, generator=seeded())
     (gradient,) = torch.autograd.grad(trajectory.features[-1].sum(), first)
     assert len(calls) == TIME
     assert (gradient.abs() > 1e-12).all()
 
 
 def test_imagination_repeats_with_the_seed_of_its_generator(rssm: RSSM) -> None:
-    def imagine(seed: int) -> Tensor:
-        return rssm.imagine(
-            state(), lambda features: features[:, :ACTION], horizon=TIME, generator=seeded(seed)
+    def imagined(seed: int) -> Tensor:
+        return imagine(
+            rssm, state(), lambda features: features[:, :ACTION], horizon=TIME, generator=seeded(seed)
         ).features
 
-    assert torch.equal(imagine(1), imagine(1))
-    assert torch.equal(imagine(1)[0], imagine(2)[0])
-    assert not torch.equal(imagine(1)[1], imagine(2)[1])
+    assert torch.equal(imagined(1), imagined(1))
+    assert torch.equal(imagined(1)[0], imagined(2)[0])
+    assert not torch.equal(imagined(1)[1], imagined(2)[1])
+
+
+def test_features_are_the_deterministic_half_before_the_stochastic_half() -> None:
+    halves = RecurrentState(torch.tensor([1.0, 2.0]), torch.tensor([3.0]))
+    assert halves.features.tolist() == [1.0, 2.0, 3.0]

@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dreamset.core.records import LatentState
 from dreamset.models.layers import elu_layer_norm, silu_rms_norm
 from dreamset.models.recurrent.cells import BlockGRU, LayerNormGRU
 from dreamset.models.recurrent.latents import CategoricalLatent
-from dreamset.models.recurrent.rssm import RSSM, SeparateInputs
+from dreamset.models.recurrent.rssm import RSSM, RecurrentState, SeparateInputs
 from tests.builders import seeded
 from tests.models import references
 from tests.models.references import Array, below, elu, layer_norm, rms_norm, silu
@@ -161,7 +160,7 @@ def test_observe_equals_a_loop_over_rows_and_sequences(
             h = expected.cell(h, z, taken)
             posterior = expected.posterior(h, embedding[b, t].numpy())
             z = expected.sample(posterior, noise[t, b].numpy())
-            got = rollout.posterior_parameters[b, t], rollout.prior_parameters[b, t], rollout.features[b, t]
+            got = rollout.details.posterior[b, t], rollout.details.prior[b, t], rollout.features[b, t]
             for value, wanted in zip(got, (posterior, expected.prior(h), np.concatenate([h, z])), strict=True):
                 np.testing.assert_allclose(value.detach().numpy(), wanted, rtol=1e-9, atol=1e-12, err_msg=f"{b} {t}")
 
@@ -169,7 +168,7 @@ def test_observe_equals_a_loop_over_rows_and_sequences(
 @every_generation
 def test_step_is_the_cell_and_a_draw_of_the_prior(make: Callable[[], RSSM], reference: type[Reference]) -> None:
     model = make()
-    before = LatentState(draw(BATCH, SIZE, seed=2), draw(BATCH, LATENT, seed=3))
+    before = RecurrentState(draw(BATCH, SIZE, seed=2), draw(BATCH, LATENT, seed=3))
     action, noise = draw(BATCH, ACTION, seed=4), draw(BATCH, LATENT, seed=5)
     after = model.step(before, action, noise)
     expected = reference(model)
@@ -189,5 +188,5 @@ def test_the_future_teaches_the_past_through_one_hot_draws(
     embedding = draw(1, TIME, EMBEDDING).requires_grad_()
     is_first = torch.tensor([[True, False, False, False]])
     rollout = model.observe(embedding, draw(1, TIME, ACTION), is_first, seeded())
-    (gradient,) = torch.autograd.grad(rollout.posterior_parameters[:, -1].sum(), embedding)
+    (gradient,) = torch.autograd.grad(rollout.details.posterior[:, -1].sum(), embedding)
     assert (gradient[0].abs().amax(-1) > 1e-9).all()

@@ -5,7 +5,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from dreamset.core.records import LatentState
+from dreamset.core.records import Rollout, SequenceBatch
+from dreamset.core.states import map_state
+from dreamset.models.probes import recorded_trajectory
+from dreamset.models.recurrent.world_model import WorldModel
 from tests.builders import seeded, tiny_batch, tiny_model
 
 
@@ -23,11 +26,48 @@ def test_observe_gives_the_dynamics_actions_between_minus_one_and_one() -> None:
     assert not torch.allclose(raw.features, expected.features)
 
 
-def test_predict_takes_actions_in_the_units_of_the_environment() -> None:
+def rewards(model: WorldModel, rollout: Rollout, batch: SequenceBatch) -> torch.Tensor:
+    """[B, T]."""
+    return model.reward(recorded_trajectory(model, rollout, batch)).t()
+
+
+def continuations(model: WorldModel, rollout: Rollout, batch: SequenceBatch) -> torch.Tensor:
+    """[B, T]."""
+    return model.continuation(recorded_trajectory(model, rollout, batch)).t()
+
+
+def test_filter_takes_actions_in_the_units_of_the_environment_and_forgets_where_an_episode_begins() -> None:
     model, batch = tiny_model(), tiny_batch()
-    start = LatentState(torch.randn(3, 16), torch.randn(3, 4))
-    expected = model.dynamics.predict(start, unit_actions(batch.action), seeded())
-    torch.testing.assert_close(model.predict(start, batch.action, seeded()).features, expected.features)
+    state, noise = model.initial(3), model.noise((6, 3), seeded())
+    first = torch.zeros(3, dtype=torch.bool)
+    for t in range(6):
+        seen = {name: value[:, t] for name, value in batch.observations.items()}
+        wrong = map_state(lambda value: value + 7, state)
+        forgotten = model.filter(wrong, batch.action[:, t], seen, ~first, noise[t])
+        state = model.filter(state, batch.action[:, t], seen, first if t else ~first, noise[t])
+        assert torch.equal(forgotten.features, state.features) == (t == 0)
+    model.dynamics.latent.noise = lambda shape, generator: noise  # noqa: ARG005
+    torch.testing.assert_close(state.features, model.observe(batch, seeded()).features[:, -1])
+
+
+def test_a_copy_for_acting_filters_alike_with_fewer_weights() -> None:
+    model, batch = tiny_model("world_model=dreamer_v2", "world_model/ensemble=priors"), tiny_batch()
+    pruned, noise = model.for_acting(), model.noise((3,), seeded())
+    seen = {name: value[:, 0] for name, value in batch.observations.items()}
+    arguments = (batch.action[:, 0], seen, batch.is_first[:, 0], noise)
+    expected = model.filter(model.initial(3), *arguments)
+    assert torch.equal(pruned.filter(pruned.initial(3), *arguments).features, expected.features)
+    assert {name.split(".")[0] for name in pruned.state_dict()} == {"encoder", "dynamics"}
+    assert not any("prior_head" in name for name in pruned.state_dict())
+    assert any("prior_head" in name for name in model.state_dict())
+
+
+def test_a_collapsed_posterior_is_said_and_a_healthy_one_is_not() -> None:
+    model = tiny_model()
+    assert model.warnings({"kl": 0.5}) == []
+    (line,) = model.warnings({"kl": 1e-4})
+    assert "posterior collapse" in line
+    assert "1.0e-04" in line
 
 
 def test_observe_in_two_parts_equals_observe_at_once() -> None:
@@ -35,7 +75,7 @@ def test_observe_in_two_parts_equals_observe_at_once() -> None:
     model.dynamics.latent.noise = lambda shape, generator: torch.zeros(*shape, 4)  # noqa: ARG005
     whole = model.observe(batch, seeded())
     front = model.observe(batch.slice_time(0, 4), seeded())
-    middle = front.posterior.map(lambda value: value[:, -1])
+    middle = map_state(lambda value: value[:, -1], front.states)
     back = model.observe(batch.slice_time(4, 6), seeded(), middle)
     torch.testing.assert_close(torch.cat([front.features, back.features], dim=1), whole.features)
     forgetful = model.observe(batch.slice_time(4, 6), seeded())
@@ -46,7 +86,7 @@ def test_reward_loss_is_the_unit_normal_on_arrival_under_its_weight() -> None:
     model, batch = tiny_model("weights.reward=7.0"), tiny_batch()
     rollout = model.observe(batch, seeded())
     losses = model.losses(rollout, batch)
-    mean = model.reward(rollout.features).detach().numpy()
+    mean = rewards(model, rollout, batch).detach().numpy()
     expected = 0.5 * (batch.reward.numpy() - mean) ** 2 + 0.5 * np.log(2 * np.pi)
     np.testing.assert_allclose(losses["reward"].value.detach().numpy(), expected, rtol=1e-5)
     assert losses["reward"].weight == 7.0
@@ -57,8 +97,8 @@ def test_kl_loss_pulls_the_posterior_to_the_prior_under_its_weight() -> None:
     model, batch = tiny_model("weights.kl=0.25", "free_nats=0.0"), tiny_batch()
     rollout = model.observe(batch, seeded())
     loss = model.losses(rollout, batch)["kl"]
-    expected = model.dynamics.latent.kl(rollout.posterior_parameters, rollout.prior_parameters)
-    backwards = model.dynamics.latent.kl(rollout.prior_parameters, rollout.posterior_parameters)
+    expected = model.dynamics.latent.kl(rollout.details.posterior, rollout.details.prior)
+    backwards = model.dynamics.latent.kl(rollout.details.prior, rollout.details.posterior)
     torch.testing.assert_close(loss.value, expected)
     assert not torch.allclose(loss.value, backwards)
     assert loss.weight == 0.25
@@ -67,7 +107,7 @@ def test_kl_loss_pulls_the_posterior_to_the_prior_under_its_weight() -> None:
 def test_an_episode_goes_on_in_every_row_but_the_terminal_one() -> None:
     model, batch = tiny_model("world_model=dreamer_v1_continue"), tiny_batch()
     rollout = model.observe(batch, seeded())
-    goes_on = model.continuation(rollout.features).detach().double().numpy()
+    goes_on = continuations(model, rollout, batch).detach().double().numpy()
     assert ((goes_on > 0) & (goes_on < 1)).all()
     value = model.losses(rollout, batch)["continue"].value.detach().numpy()
     terminal = batch.is_terminal.numpy()
@@ -78,8 +118,8 @@ def test_an_episode_goes_on_in_every_row_but_the_terminal_one() -> None:
 
 def test_without_a_continue_head_every_episode_goes_on() -> None:
     model, batch = tiny_model(), tiny_batch()
-    features = model.observe(batch, seeded()).features
-    assert torch.equal(model.continuation(features), torch.ones(3, 6))
+    assert torch.equal(continuations(model, model.observe(batch, seeded()), batch), torch.ones(3, 6))
+    assert not model.predicts_ends
 
 
 def test_a_discount_that_is_folded_into_the_continuation_is_a_soft_target_and_taken_out_again() -> None:
@@ -92,7 +132,7 @@ def test_a_discount_that_is_folded_into_the_continuation_is_a_soft_target_and_ta
     expected = -(target * np.log(predicted) + (1 - target) * np.log1p(-predicted))
     loss = model.losses(rollout, batch)["continue"]
     np.testing.assert_allclose(loss.value.detach().numpy(), expected, rtol=1e-4)
-    goes_on = model.continuation(rollout.features).detach().numpy()
+    goes_on = continuations(model, rollout, batch).detach().numpy()
     np.testing.assert_allclose(goes_on, predicted / gamma, rtol=1e-6)  # times gamma: exactly what the head predicts
 
 

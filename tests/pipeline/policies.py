@@ -7,18 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dreamset.behaviors.controller import LatentPolicy
+from dreamset.behaviors.controller import Agent
 from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec, VectorStatistics
 from dreamset.pipeline.artifacts.saved_models import (
     POLICY,
     WORLD_MODEL,
     SavedModel,
+    load_behavior,
     load_world_model,
     model_digest,
     save_model,
 )
 from dreamset.pipeline.config.instantiate import build_part
-from dreamset.pipeline.artifacts.saved_models import load_behavior
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_model, tiny_spec, without_zeros
 
 CPU = torch.device("cpu")
@@ -33,10 +33,10 @@ class Pair:
     policy: Path
     spec: DataSpec
 
-    def ours(self, seed: int) -> LatentPolicy:
+    def ours(self, seed: int) -> Agent:
         """The policy as the stage ``evaluate`` runs it."""
         model, _ = load_world_model(self.world_model, CPU)
-        return LatentPolicy(model, load_behavior(self.policy, CPU).actor, generator=seeded(seed))
+        return Agent(load_behavior(self.policy, CPU).controller(model), generator=seeded(seed))
 
 
 def save_pair(runs: Path, *overrides: str, spec: DataSpec | None = None, discrete: bool = False, seed: int = 0) -> Pair:

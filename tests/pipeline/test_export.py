@@ -15,16 +15,14 @@ import pytest
 import torch
 from torch.torch_version import TorchVersion
 
-from dreamset.behaviors.controller import PolicyStep
 from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256
 from dreamset.core.spec import ActionSpec, ArraySpec, VectorStatistics
 from dreamset.pipeline import cli
-from dreamset.pipeline.artifacts.saved_models import load_world_model, model_digest
+from dreamset.pipeline.artifacts.saved_models import load_behavior, load_world_model, model_digest
 from dreamset.pipeline.export import program as export
 from dreamset.pipeline.export.program import export_policy
 from dreamset.pipeline.export.standalone.policy import Policy
-from dreamset.pipeline.artifacts.saved_models import load_behavior
 from tests.builders import HIGH, LOW, seeded, tiny_batch, tiny_spec
 from tests.pipeline.policies import CPU, Pair, episodes, save_pair, state_spec
 
@@ -85,8 +83,8 @@ def test_actions_equal_ours_over_episodes_for_any_number_of_them(exported: tuple
         np.testing.assert_array_equal(theirs.act(rows, first[:, t]), ours.act(rows, first[:, t]).numpy())
         unbroken.act(rows, first[:, t] & (t == 0))
     assert ours._memory is not None
-    assert torch.equal(theirs.memory["stochastic"], ours._memory[1].stochastic)
-    assert torch.equal(theirs.memory["deterministic"], ours._memory[1].deterministic)
+    assert torch.equal(theirs.memory["stochastic"], ours.memory.state.stochastic)
+    assert torch.equal(theirs.memory["deterministic"], ours.memory.state.deterministic)
     restarted = first[:, 1:].any(1)
     differ = (theirs.memory["deterministic"] != unbroken.memory["deterministic"]).any(1)
     assert torch.equal(differ, restarted)
@@ -108,19 +106,20 @@ def test_the_archive_holds_no_pickle_and_only_what_acting_needs(exported: tuple[
 def test_the_step_filters_as_training_does(exported: tuple[Pair, Path]) -> None:
     pair, _ = exported
     model, _ = load_world_model(pair.world_model, CPU)
-    step = PolicyStep(model, load_behavior(pair.policy, CPU).actor)
+    controller = load_behavior(pair.policy, CPU).controller(model)
     observations, first = episodes(3)
-    noise = model.dynamics.latent.noise((first.shape[1], 3), seeded())
-    action, state = step.initial(3)
+    noise = model.noise((first.shape[1], 3), seeded())
+    memory = controller.initial(3)
     led_here, states = [], []
     for t in range(first.shape[1]):
-        led_here.append(action)
-        action, state = step({n: v[:, t] for n, v in observations.items()}, action, state, first[:, t], noise[t])
-        states.append(state)
+        led_here.append(memory.action)
+        seen = {n: v[:, t] for n, v in observations.items()}
+        _, memory = controller.step(seen, first[:, t], memory, noise[t])
+        states.append(memory.state)
     batch = replace(
         tiny_batch(3, first.shape[1]), observations=observations, action=torch.stack(led_here, 1), is_first=first
     )
-    whole = model.observe(batch, seeded()).posterior
+    whole = model.observe(batch, seeded()).states
     torch.testing.assert_close(torch.stack([s.deterministic for s in states], 1), whole.deterministic)
     torch.testing.assert_close(torch.stack([s.stochastic for s in states], 1), whole.stochastic)
 
@@ -156,13 +155,13 @@ def test_the_description_says_everything_that_a_caller_needs(one: tuple[Pair, Pa
 def test_every_latent_names_its_noise(exported: tuple[Pair, Path]) -> None:
     pair, folder = exported
     model, _ = load_world_model(pair.world_model, CPU)
-    step, policy = PolicyStep(model, load_behavior(pair.policy, CPU).actor), Policy(folder, count=3)
+    controller, policy = load_behavior(pair.policy, CPU).controller(model), Policy(folder, count=3)
     observations, first = episodes(3)
     memory = policy.step({n: v[:, 0] for n, v in observations.items()}, first[:, 0], policy.memory, policy.generator)
-    again, state = step.initial(3)
-    noise = step.noise(3, torch.Generator().manual_seed(0))
-    _, state = step({n: v[:, 0] for n, v in observations.items()}, again, state, first[:, 0], noise)
-    assert torch.equal(memory["stochastic"], state.stochastic)
+    noise = controller.noise(3, torch.Generator().manual_seed(0))
+    seen = {n: v[:, 0] for n, v in observations.items()}
+    _, after = controller.step(seen, first[:, 0], controller.initial(3), noise)
+    assert torch.equal(memory["stochastic"], after.state.stochastic)
 
 
 def test_it_runs_where_this_package_cannot_be_imported(one: tuple[Pair, Path], tmp_path: Path) -> None:

@@ -17,10 +17,9 @@ from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.objectives.base import Objective
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.config.instantiate import build_part
-from dreamset.pipeline.training.optimizers import AdaptiveClipping, Clipping, GlobalNorm, LaProp
-from dreamset.pipeline.training.parameter_groups import PARTS, factor_of, learns
 from dreamset.pipeline.training.gradients import apply_gradients
-from dreamset.pipeline.training.parameter_groups import OptimizerFactory
+from dreamset.pipeline.training.optimizers import AdaptiveClipping, Clipping, GlobalNorm, LaProp
+from dreamset.pipeline.training.parameter_groups import OptimizerFactory, factor_of, learns
 from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_model, tiny_spec
 
@@ -29,6 +28,7 @@ GENERATION = (
     *("world_model.ensemble.block=1", "world_model.divergence.free_nats=0.0"),  # so that every parameter has a gradient
 )
 HEADS_ONLY = {"encoder": 0.0, "dynamics": 0.0, "ensemble": 0.0, "objective": 0.0}
+PARTS = ("encoder", "dynamics", "reward_head", "continue_head", "ensemble", "objective")
 UNBOUNDED = GlobalNorm(1e9)
 OPTIMIZERS: dict[str, OptimizerFactory] = {
     "sgd": partial(torch.optim.SGD, lr=1e-2, momentum=0.9, weight_decay=0.1),
@@ -67,7 +67,7 @@ def parameters(learner: WorldModelTrainer) -> dict[str, nn.Parameter]:
 @pytest.mark.parametrize("generation", ["dreamer_v1_continue", "dreamer_v2", "dreamer_v3"])
 def test_the_parts_are_the_whole_model(generation: str) -> None:
     model = tiny_model(f"world_model={generation}", "world_model/ensemble=priors")
-    assert {name.split(".")[0] for name in model.state_dict()} == set(PARTS) - {"objective"}
+    assert {name.split(".")[0] for name in model.state_dict()} == set(PARTS) - {"objective"} == set(model.parts())
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -86,15 +86,19 @@ def test_what_is_frozen_does_not_change_by_a_bit_and_the_rest_moves(
     assert all(named[name].grad is None and named[name] not in learner.optimizer.state for name in still)
 
 
+def observed(learner: WorldModelTrainer, batch: SequenceBatch) -> tuple[dict[str, Loss], Rollout]:
+    return learner.module(batch, seeded()), learner.model.observe(batch, seeded())
+
+
 def test_a_world_that_rests_costs_no_gradient() -> None:
     batch = tiny_batch()
-    heads = trainer(HEADS_ONLY).losses(batch)
+    heads = observed(trainer(HEADS_ONLY), batch)
     assert not heads[1].features.requires_grad
     assert {name for name, loss in heads[0].items() if loss.value.requires_grad} == {"reward", "continue"}
-    _, rollout = trainer({"encoder": 0.0}).losses(batch)
+    _, rollout = observed(trainer({"encoder": 0.0}), batch)
     assert not rollout.embedding.requires_grad
     assert rollout.features.requires_grad
-    _, rollout = trainer({"dynamics": 0.0}).losses(batch)
+    _, rollout = observed(trainer({"dynamics": 0.0}), batch)
     assert rollout.embedding.requires_grad  # the encoder learns through the frozen dynamics
 
 

@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from dreamset.behaviors.controller import LatentPolicy
+from dreamset.behaviors.controller import Agent
 from dreamset.core.errors import UserError
 from dreamset.environments import parallel, pendulum
 from dreamset.environments.recorder import record_episodes
 from dreamset.environments.rollouts import RecordedEpisode
-from dreamset.pipeline.artifacts.saved_models import load_world_model
+from dreamset.pipeline.artifacts.saved_models import load_behavior, load_world_model
 from dreamset.pipeline.artifacts.saved_policy import saved_policy
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.stages import collect, learn_behavior, train_world_model
 from dreamset.pipeline.stages import table as stages
-from dreamset.pipeline.artifacts.saved_models import load_behavior
 
 TINY = ["preset=tiny", "dataset=pendulum_state"]
 MAKE = partial(pendulum.make, image_size=None, episode_steps=8)
@@ -54,7 +53,7 @@ def test_it_remembers_within_an_episode_and_starts_afresh_with_the_next(policy: 
     generator = np.random.default_rng([0, 0])
     generator.integers(2**19)  # the seed of the reset
     noise = torch.Generator().manual_seed(int(generator.integers(2**63)))
-    by_hand = LatentPolicy(model, behavior.actor, generator=noise)
+    by_hand = Agent(behavior.controller(model), generator=noise)
     for step, action in enumerate(episode.actions):
         seen = {"state": torch.as_tensor(episode.observations["state"][step])[None]}
         expected = by_hand.act(seen, torch.tensor([step == 0]))[0].numpy()

@@ -111,12 +111,16 @@ class Learner(nn.Module, ABC):
     by a ``UserError``, if it cannot serve such actions. Everything that it remembers is in its ``state_dict``.
     """
 
-    needs: ClassVar[tuple[type, ...]] = (Representation,)  # capabilities of the world model
+    needs: ClassVar[tuple[type, ...]] = (Representation,)  # capabilities of the world model, for acting and learning
     headline: ClassVar[str]  # the figure that stands for the others beside a progress bar
 
     @abstractmethod
     def networks(self) -> Mapping[str, nn.Module]:
         """What is trained, each by the optimiser of its name; empty where nothing needs to be learned."""
+
+    def needed(self, reward: RewardFunction) -> tuple[type, ...]:  # noqa: ARG002 - only some ask it
+        """Capabilities that the world model must have for learning with ``reward``."""
+        return self.needs
 
     @abstractmethod
     def losses_on(

@@ -8,8 +8,8 @@ and everybody else handles it with ``core.states``. A learner, an objective or a
 capability     lets one                                       needed by
 ============== ============================================== ===========================================
 Representation observe, filter, read features                 cloning, probes, Q-learning on features
-Dynamics       step from a state under an action              imagination, planning
-RewardModel    ask what a trajectory pays and where it ends   actor-critics, planning for reward
+Dynamics       step from a state under an action; ends        imagination, planning
+RewardModel    ask what a trajectory pays                     the task's reward in imagination
 Uncertain      ask an ensemble what it predicts               pessimism, exploration
 Trainable      compute losses and figures, name the parts     the stage ``train_world_model``
 Prunable       drop what acting does not need                 export
@@ -85,27 +85,27 @@ class Representation(Protocol[S]):
 class Dynamics(Representation[S], Protocol[S]):
     """Predicts the next state: enough for imagination and for planning towards a goal."""
 
-    def step(self, state: S, action: Tensor, noise: Tensor) -> S:
-        """A state [N, ...] that follows ``state`` under ``action`` [N, A]."""
-
-
-@runtime_checkable
-class RewardModel(Protocol[S]):
-    """Knows what trajectories pay.
-
-    Both answers are on arrival at every row. A model whose reward looks at a state and the action taken there gives it
-    to the row that the action leads to, and zero to row 0.
-    """
-
     @property
     def predicts_ends(self) -> bool:
         """Whether ``continuation`` is learned; otherwise it is one everywhere."""
 
-    def reward(self, trajectory: ImaginedTrajectory[S]) -> Tensor:
-        """Expected reward, [H + 1, N]."""
+    def step(self, state: S, action: Tensor, noise: Tensor) -> S:
+        """A state [N, ...] that follows ``state`` under ``action`` [N, A]."""
 
     def continuation(self, trajectory: ImaginedTrajectory[S]) -> Tensor:
-        """Probability that the episode goes on, [H + 1, N]."""
+        """Probability that the episode goes on after arriving at every row, [H + 1, N]."""
+
+
+@runtime_checkable
+class RewardModel(Protocol[S]):
+    """Knows what trajectories pay."""
+
+    def reward(self, trajectory: ImaginedTrajectory[S]) -> Tensor:
+        """Expected reward on arrival at every row, [H + 1, N].
+
+        A model whose reward looks at a state and the action taken there gives it to the row that the action leads to,
+        and zero to row 0.
+        """
 
 
 class MemberPredictions(Protocol):
@@ -131,11 +131,6 @@ class Uncertain(Protocol[S]):
         Raises:
             UserError: if this model was trained without an ensemble.
         """
-
-
-@runtime_checkable
-class Imaginable(Dynamics[S], RewardModel[S], Protocol[S]):
-    """Dynamics with rewards: what an actor-critic learns in."""
 
 
 @runtime_checkable

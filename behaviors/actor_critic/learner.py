@@ -28,7 +28,7 @@ from dreamset.behaviors.actor_critic.gradients import Decisions
 from dreamset.behaviors.actor_critic.returns import lambda_return, replayed_return
 from dreamset.behaviors.base import ActorLearner, Experience, LearnerLosses, RewardFunction
 from dreamset.behaviors.cloning import cloning_loss, require_cloneable
-from dreamset.core.capabilities import Imaginable, S
+from dreamset.core.capabilities import Dynamics, S
 from dreamset.core.spec import ActionSpec
 from dreamset.models.imagination import imagine
 
@@ -69,7 +69,7 @@ class ImaginationActorCritic(ActorLearner):
     The world model is never trained here: its parameters must not require gradients.
     """
 
-    needs: ClassVar[tuple[type, ...]] = (Imaginable,)
+    needs: ClassVar[tuple[type, ...]] = (Dynamics,)
     headline: ClassVar[str] = "imagination/reward"
 
     def __init__(
@@ -100,6 +100,10 @@ class ImaginationActorCritic(ActorLearner):
         if cloning_weight:
             require_cloneable(action)
 
+    def needed(self, reward: RewardFunction) -> tuple[type, ...]:
+        """Dynamics, and what the reward needs."""
+        return (*self.needs, *reward.needs)
+
     def networks(self) -> Mapping[str, nn.Module]:
         """Actor and critic; the slow critic follows by itself."""
         assert isinstance(self.actor, nn.Module)
@@ -107,7 +111,7 @@ class ImaginationActorCritic(ActorLearner):
         return {"actor": self.actor, "critic": self.critic}
 
     def losses_on(
-        self, experience: Experience[S], model: Imaginable[S], reward: RewardFunction, generator: torch.Generator
+        self, experience: Experience[S], model: Dynamics[S], reward: RewardFunction, generator: torch.Generator
     ) -> LearnerLosses:
         """Imagines from every state of ``experience``."""
         imagined = self._imagine(model, experience.starts, reward, generator)
@@ -130,7 +134,7 @@ class ImaginationActorCritic(ActorLearner):
         return LearnerLosses({"actor": actor, "critic": critic}, figures)
 
     def losses(
-        self, model: Imaginable[S], start: S, reward: RewardFunction, generator: torch.Generator
+        self, model: Dynamics[S], start: S, reward: RewardFunction, generator: torch.Generator
     ) -> BehaviorLosses:
         """Imagines from every ``start`` state [N, ...] and returns both losses of what was imagined, no others."""
         return self._losses(self._imagine(model, start, reward, generator))
@@ -177,12 +181,12 @@ class ImaginationActorCritic(ActorLearner):
         """The slow critic follows."""
         self.slow_critic.update(self.critic)
 
-    def _imagine(self, model: Imaginable[S], start: S, reward: RewardFunction, generator: torch.Generator) -> Imagined:
+    def _imagine(self, model: Dynamics[S], start: S, reward: RewardFunction, generator: torch.Generator) -> Imagined:
         # without a gradient through the dynamics nothing that was imagined needs to be kept for one
         with nullcontext() if self.actor_loss.gradient.through_dynamics else torch.no_grad():
             return self._unrolled(model, start, reward, generator)
 
-    def _unrolled(self, model: Imaginable[S], start: S, reward: RewardFunction, generator: torch.Generator) -> Imagined:
+    def _unrolled(self, model: Dynamics[S], start: S, reward: RewardFunction, generator: torch.Generator) -> Imagined:
         draws: list[Tensor] = []
         surprises: list[Tensor] = []
 

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from dreamset.behaviors.base import Learner
-from dreamset.core.capabilities import Imaginable, Representation
+from dreamset.core.capabilities import Dynamics, Representation, RewardModel
 from dreamset.core.records import SequenceBatch
 from dreamset.core.states import map_state
 from dreamset.environments.rollouts import RecordedEpisode
@@ -33,7 +33,7 @@ def imagined_returns(
     """
     policy = behavior.imagination_policy()
     horizon = min(len(episode.rewards) for episode in episodes) - (context - 1)
-    if horizon < 1 or policy is None or not isinstance(model, Imaginable):
+    if horizon < 1 or policy is None or not (isinstance(model, Dynamics) and isinstance(model, RewardModel)):
         return np.full(len(episodes), np.nan)
     generator = torch.Generator(device).manual_seed(0)
     rollout = model.observe(_first_rows(model, episodes, context, device), generator)

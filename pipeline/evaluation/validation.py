@@ -99,29 +99,41 @@ class Validator:
             if scores:
                 result[f"validation/probe_r2_h{horizon}"] = torch.stack(list(scores.values())).mean()
         if isinstance(model, RewardModel):
-            result |= _reward_figures(model, ahead, rows, batch, settings.horizons)
+            result |= _reward_errors(model, ahead, rows, batch, settings.horizons)
+        if model.predicts_ends:
+            result |= _continuation_errors(model, ahead, rows, batch, settings.horizons)
         return result
 
 
-def _reward_figures(
+def _reward_errors(
     model: RewardModel[Any],
     ahead: Sequence[ImaginedTrajectory[Any]],
     rows: Sequence[int],
     batch: SequenceBatch,
     horizons: Sequence[int],
 ) -> dict[str, Tensor]:
-    """Errors of reward and, where it is learned, of the continuation, after each number of steps without looking."""
+    """Squared error of the reward after each number of steps without looking."""
     reward = torch.stack([model.reward(trajectory) for trajectory in ahead])  # [starts, longest + 1, B]
     result: dict[str, Tensor] = {}
     for horizon in horizons:
-        targets = [t + horizon for t in rows]
-        error = reward[:, horizon] - batch.reward[:, targets].t()
+        error = reward[:, horizon] - batch.reward[:, [t + horizon for t in rows]].t()
         result[f"validation/reward_error_h{horizon}"] = error.square().mean()
-    if model.predicts_ends:
-        goes_on = torch.stack([model.continuation(trajectory) for trajectory in ahead])
-        for horizon in horizons:
-            alive = (~batch.is_terminal[:, [t + horizon for t in rows]]).t().float()
-            result[f"validation/continue_brier_h{horizon}"] = (goes_on[:, horizon] - alive).square().mean()
+    return result
+
+
+def _continuation_errors(
+    model: Dynamics[Any],
+    ahead: Sequence[ImaginedTrajectory[Any]],
+    rows: Sequence[int],
+    batch: SequenceBatch,
+    horizons: Sequence[int],
+) -> dict[str, Tensor]:
+    """Brier score of the continuation after each number of steps without looking."""
+    goes_on = torch.stack([model.continuation(trajectory) for trajectory in ahead])  # [starts, longest + 1, B]
+    result: dict[str, Tensor] = {}
+    for horizon in horizons:
+        alive = (~batch.is_terminal[:, [t + horizon for t in rows]]).t().float()
+        result[f"validation/continue_brier_h{horizon}"] = (goes_on[:, horizon] - alive).square().mean()
     return result
 
 

@@ -130,7 +130,9 @@ def comparison(
         returns, error, probe, cost = figure.subplots(2, 2).flat
         _returns(returns, summary, episodes, references, colors)
         _against_horizon(error, horizons, "reward_error", colors)
-        error.set(yscale="log", ylabel="squared error", title="reward prediction, open loop (lower is better)")
+        error.set(ylabel="squared error", title="reward prediction, open loop (lower is better)")
+        if (horizons["reward_error"] > 0).any():
+            error.set(yscale="log")
         _against_horizon(probe, horizons, "probe_r2", colors)
         probe.set(ylim=(min(0.0, max(-1.0, float(horizons["probe_r2"].min()))), 1.02), ylabel="$R^2$")
         probe.set_title("true state from features, linear probe (higher is better)")

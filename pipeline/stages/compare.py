@@ -16,7 +16,7 @@ from dreamset.pipeline.report import figures
 from dreamset.pipeline.stages.table import item_name
 from dreamset.pipeline.tracking import reporting
 
-HORIZON = re.compile(r"validation/reward_error_h(\d+)$")
+HORIZON = re.compile(r"validation/(?:reward_error|probe_r2)_h(\d+)$")
 
 
 def run(config: dict[str, Any]) -> None:
@@ -108,18 +108,18 @@ def against_horizon(runs: pd.DataFrame) -> pd.DataFrame:
     """Long table: objective, seed, horizon, reward_error, probe_r2."""
     rows = []
     for _, run_ in runs.iterrows():
-        for horizon in sorted(int(m[1]) for m in map(HORIZON.match, run_.index) if m):
+        for horizon in sorted({int(m[1]) for m in map(HORIZON.match, run_.index) if m}):
             probe = "validation/probe_r2" if horizon == 0 else f"validation/probe_r2_h{horizon}"
             rows.append(
                 {
                     "objective": run_["objective"],
                     "seed": run_["seed"],
                     "horizon": horizon,
-                    "reward_error": run_[f"validation/reward_error_h{horizon}"],
+                    "reward_error": run_.get(f"validation/reward_error_h{horizon}", np.nan),
                     "probe_r2": run_.get(probe, np.nan),
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["objective", "seed", "horizon", "reward_error", "probe_r2"])
 
 
 def _references(config: dict[str, Any]) -> dict[str, float]:

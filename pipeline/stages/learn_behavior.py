@@ -77,8 +77,7 @@ def start(
     """A new learner and a sampler at its first draw."""
     settings = config["training"]
     reward: RewardFunction = build_part(config["reward"])
-    if behavior.networks():
-        require(model, *reward.needs, by=type(reward).__name__)
+    require(model, *behavior.needed(reward), by=f"{type(behavior).__name__} with {type(reward).__name__}")
     generator = torch.Generator(device).manual_seed(config["seed"])
     trainer = BehaviorTrainer.configured(settings, model, behavior, reward.to(device), generator=generator)
     return Training(trainer, build_sampler(settings["batch"], store, seed=config["seed"]))

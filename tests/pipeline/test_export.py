@@ -82,7 +82,6 @@ def test_actions_equal_ours_over_episodes_for_any_number_of_them(exported: tuple
         rows = {name: value[:, t] for name, value in observations.items()}
         np.testing.assert_array_equal(theirs.act(rows, first[:, t]), ours.act(rows, first[:, t]).numpy())
         unbroken.act(rows, first[:, t] & (t == 0))
-    assert ours._memory is not None
     assert torch.equal(theirs.memory["stochastic"], ours.memory.state.stochastic)
     assert torch.equal(theirs.memory["deterministic"], ours.memory.state.deterministic)
     restarted = first[:, 1:].any(1)

@@ -13,7 +13,7 @@ from dreamset.core.spec import ArraySpec, DataSpec
 from dreamset.datasets.episode import Array
 from dreamset.datasets.layout import ACTION, IS_FIRST, IS_LAST, IS_TERMINAL, PRIVILEGED, REWARD, column_specs
 from dreamset.datasets.store import Store
-from dreamset.datasets.windows import Segment
+from dreamset.datasets.windows import EpisodeSlice
 
 Columns = Mapping[str, Array]  # name in the store -> [B, T, ...]
 
@@ -37,19 +37,19 @@ def empty_batch(fields: DataSpec, size: int, length: int, *, pinned: bool = Fals
     return _batch(fields, tensors), {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
-def copy_windows(store: Store, windows: Iterable[Iterable[Segment]], columns: Columns) -> None:
-    """Fills ``columns`` with windows, one per row; a window's segments follow each other. Other columns are not read.
+def copy_windows(store: Store, windows: Iterable[Iterable[EpisodeSlice]], columns: Columns) -> None:
+    """Fills ``columns`` with windows, one per row; a window's slices follow each other. Other columns are not read.
 
     NumPy releases the interpreter while it copies, also while it waits for the disk.
     """
-    drawn = [list(segments) for segments in windows]
+    drawn = [list(slices) for slices in windows]
     began = time.perf_counter()
     if store.from_disk:
         for episode, start, stop in chain.from_iterable(drawn):
             store.will_need(episode, start, stop)
-    for row, segments in enumerate(drawn):
+    for row, slices in enumerate(drawn):
         filled = 0
-        for episode, start, stop in segments:
+        for episode, start, stop in slices:
             end = filled + stop - start
             recorded = store.read(episode, start, stop)
             for name in columns.keys() & recorded.keys():

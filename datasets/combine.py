@@ -12,7 +12,7 @@ from dreamset.core.files import replaced_folder
 from dreamset.datasets.sources.base import Source
 from dreamset.datasets.store import Store
 from dreamset.datasets.store_source import Concatenated, StoreSource
-from dreamset.datasets.transforms.selection import Chosen
+from dreamset.datasets.transforms.selection import EpisodeSubset
 from dreamset.datasets.windows import Indices
 from dreamset.datasets.writer import write_store
 
@@ -52,7 +52,7 @@ def split(
     """
     source = StoreSource(path)
     if not abs(sum(shares.values()) - 1) <= 1e-6 or min(shares.values()) <= 0:  # written so that NaN is refused
-        raise UserError(f"the shares {dict(shares)} must be above 0 and add up to 1; mend them")
+        raise UserError(f"the shares {dict(shares)} must be above 0 and add up to 1; fix them")
     order = np.random.default_rng(seed).permutation(source.episode_count)
     bounds = np.rint(np.cumsum([0.0, *shares.values()]) * source.episode_count).astype(int)
     with replaced_folder(output) as fresh:
@@ -70,5 +70,5 @@ def _write_part(
     description = source.describe()
     provenance = {**description.provenance, "split": note}
     splits = {name: np.flatnonzero(np.isin(numbers, source.store.split(name))) for name in source.store.info["splits"]}
-    part = Chosen(source, numbers.tolist(), replace(description, provenance=provenance))
+    part = EpisodeSubset(source, numbers.tolist(), replace(description, provenance=provenance))
     write_store(part, output, splits=lambda _: splits, on_episode=on_episode)

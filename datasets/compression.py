@@ -15,7 +15,7 @@ def compression_filter(name: str | None) -> dict[str, Any]:
     if name is None:
         return {}
     if name not in FILTERS:
-        raise UserError(f"compression is {name!r}, allowed are {', '.join(FILTERS)} or null; mend the ingest settings")
+        raise UserError(f"compression is {name!r}; allowed: {', '.join(FILTERS)} or null; fix the ingest settings")
     return dict(FILTERS[name]())
 
 

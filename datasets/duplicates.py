@@ -15,7 +15,7 @@ _SAMPLED_ROWS = 8
 class Fingerprints:
     """Remembers 16 bytes of every episode.
 
-    Actions, rewards and vectors count completely, pictures by a few of their rows: two episodes that agree in all of
+    Actions, rewards and vectors count completely, images by a few of their rows: two episodes that agree in all of
     that are the same one.
     """
 

@@ -9,7 +9,7 @@ import numpy as np
 from dreamset.core.files import replaced_folder
 from dreamset.datasets.episode import align
 from dreamset.datasets.layout import write_manifest
-from dreamset.datasets.shard_writer import ShardWriter, Written
+from dreamset.datasets.shard_writer import ManifestBuilder, ShardWriter
 from dreamset.datasets.sources.base import Source, read_all
 from dreamset.datasets.splits import TRAIN
 from dreamset.datasets.store import Store
@@ -41,7 +41,7 @@ def extend(path: Path, source: Source, *, after: int) -> Store:
             shards.add(align(raw, description))
         shards.flush()
         splits = {TRAIN: np.arange(len(shards.rows))}
-        manifest = Written(folder, description, shards, splits).manifest()
+        manifest = ManifestBuilder(folder, description, shards, splits).manifest()
         settings: dict[str, Any] = {"split_settings": {"given": True}, "compression": None, "quarantined": []}
         write_manifest(folder, manifest | settings)
     return Store.open(path)

@@ -97,9 +97,9 @@ def read(dataset: h5py.Dataset, where: str, *, rows: int | None = None) -> Array
 
 def _require_readable(dataset: h5py.Dataset, place: str) -> None:
     if not dataset.shape:
-        raise UserError(f"{place} is a single value, needed is one row per step; the file is damaged, copy it again")
+        raise UserError(f"{place} is a single value, expected one row per step; the file is damaged, copy it again")
     if dataset.dtype.kind == "O" and h5py.check_vlen_dtype(dataset.dtype) != np.uint8:
-        raise UserError(f"{place} holds {describe_dtype(dataset)}, allowed are numbers and encoded images")
+        raise UserError(f"{place} holds {describe_dtype(dataset)}; allowed: numbers and encoded images")
     size = dataset.size * dataset.dtype.itemsize
     stored = min(dataset.id.get_storage_size(), Path(dataset.file.filename).stat().st_size)
     if size > max(_SMALL, _DEFLATE_RATIO * stored):
@@ -108,9 +108,7 @@ def _require_readable(dataset: h5py.Dataset, place: str) -> None:
 
 def _require_rows(dataset: h5py.Dataset, place: str, rows: int | None) -> None:
     if rows is not None and len(dataset) != rows:
-        raise UserError(
-            f"{place} has {len(dataset)} rows, needed are {rows} to fit the rewards; drop or mend the episode"
-        )
+        raise UserError(f"{place} has {len(dataset)} rows, expected {rows} to fit the rewards; drop or fix the episode")
 
 
 def require_plain(dataset: h5py.Dataset, place: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ArraySpec
-from dreamset.datasets.episode import Array, Episode, Fields
+from dreamset.datasets.episode import Array, Episode, EpisodeSpec
 
 FORMAT_VERSION = 2
 ALIGNMENT = "action_precedes_observation"
@@ -27,7 +27,7 @@ _FLAG = ArraySpec((), "bool")
 EPISODE_COLUMNS = {EPISODE_ROWS: "int32", EPISODE_OFFSET: "int64", EPISODE_RETURN: "float64"}
 
 
-def column_specs(fields: Fields) -> dict[str, ArraySpec]:
+def column_specs(fields: EpisodeSpec) -> dict[str, ArraySpec]:
     """Every column of a shard by its name in the file.
 
     Raises:

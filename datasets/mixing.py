@@ -11,7 +11,7 @@ import numpy as np
 from dreamset.core.errors import UserError
 from dreamset.core.spec import DataSpec
 from dreamset.datasets.batches import ROW, Columns
-from dreamset.datasets.sampler import WindowSource
+from dreamset.datasets.sampler import WindowSampler
 from dreamset.datasets.stream import BatchStream
 
 ROWS_OF_A_SOURCE = 2**40  # more than any has: keeps the numbers of different sources' rows apart
@@ -22,7 +22,7 @@ GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples modulo 1 spread as evenly as an
 class Part:
     """A source and its share of the rows; ``None`` stands for one that has no window yet."""
 
-    source: WindowSource | None
+    source: WindowSampler | None
     share: float
 
 
@@ -43,9 +43,7 @@ class MixedSampler(BatchStream):
 
     def __init__(self, parts: Sequence[Part], *, batch_size: int, seed: int, rank: int = 0) -> None:
         if not parts or not all(0 < part.share < math.inf for part in parts):
-            raise UserError(
-                f"the shares of a mixture are {[part.share for part in parts]}, allowed are numbers above 0"
-            )
+            raise UserError(f"the shares of a mixture are {[part.share for part in parts]}; allowed: numbers above 0")
         filled = [(number, part.source, part.share) for number, part in enumerate(parts) if part.source is not None]
         if not filled:
             raise UserError("no source of the mixture has data; give one that has")
@@ -75,7 +73,7 @@ class MixedSampler(BatchStream):
         return [math.floor(quota + offset) for quota in self._quotas]
 
 
-def _require_equal(first: WindowSource, other: WindowSource, name: str) -> None:
+def _require_equal(first: WindowSampler, other: WindowSampler, name: str) -> None:
     wanted, found = _content(first), _content(other)
     for key in [*wanted, *(key for key in found if key not in wanted)]:
         if wanted.get(key) != found.get(key):
@@ -85,7 +83,7 @@ def _require_equal(first: WindowSource, other: WindowSource, name: str) -> None:
             )
 
 
-def _content(source: WindowSource) -> dict[str, Any]:
+def _content(source: WindowSampler) -> dict[str, Any]:
     """What sources must agree on, flat: dotted name -> value."""
     return {"window length": source.length, **dict(_flat(_described(source.spec)))}
 

@@ -30,7 +30,7 @@ class Prefetcher:
 
     def __init__(self, stream: BatchStream, *, device: torch.device, depth: int = 2, workers: int = 1) -> None:
         if depth < 1 or workers < 1:
-            raise UserError(f"prefetching has depth {depth} and {workers} workers, allowed is 1 or more of each")
+            raise UserError(f"prefetching has depth {depth} and {workers} workers; allowed: 1 or more of each")
         self._stream = stream
         self._delivery: _Delivery = _CudaDelivery(device) if device.type == "cuda" else _PlainDelivery(device)
         self._depth = depth

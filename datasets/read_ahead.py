@@ -18,7 +18,7 @@ def read_ahead(read: Callable[[int], T], count: int, *, workers: int) -> Generat
     any other error is raised. Closing it waits for what has begun.
     """
     if workers < 1:
-        raise UserError(f"workers is {workers}, allowed is 1 or more; mend the ingest settings")
+        raise UserError(f"workers is {workers}; allowed: 1 or more; fix the ingest settings")
     with ThreadPoolExecutor(workers, thread_name_prefix="read") as pool:
         numbers = iter(range(count))
         waiting = deque(pool.submit(read, number) for number in islice(numbers, workers))

@@ -12,10 +12,10 @@ from dreamset.datasets.batches import Columns, copy_windows, empty_batch
 from dreamset.datasets.store import Store
 from dreamset.datasets.strategies import UNIFORM_WINDOWS, Strategy, WindowDraw
 from dreamset.datasets.stream import BatchStream
-from dreamset.datasets.windows import Segment, WindowIndex
+from dreamset.datasets.windows import EpisodeSlice, WindowIndex
 
 
-class WindowSource:
+class WindowSampler:
     """The windows of a split and how likely each is drawn.
 
     Args:
@@ -71,18 +71,18 @@ class WindowSource:
         """Draws a window for every row of ``columns``."""
         size = len(next(iter(columns.values())))
         first_rows = self._draw.first_rows(size, generator).tolist()
-        copy_windows(self._store, map(self._segments, first_rows), columns)
+        copy_windows(self._store, map(self._slices, first_rows), columns)
 
-    def _segments(self, first_row: int) -> Iterator[Segment]:
+    def _slices(self, first_row: int) -> Iterator[EpisodeSlice]:
         """The window in the store's episode numbers instead of places in the split."""
-        for place, start, stop in self._index.segments(first_row):
-            yield Segment(int(self._episodes[place]), start, stop)
+        for place, start, stop in self._index.slices(first_row):
+            yield EpisodeSlice(int(self._episodes[place]), start, stop)
 
 
 class SequenceSampler(BatchStream):
     """Draws batches of windows from one split of a store, with replacement.
 
-    ``crossing`` and ``strategy`` are those of ``WindowSource``; by default all windows inside one episode are equally
+    ``crossing`` and ``strategy`` are those of ``WindowSampler``; by default all windows inside one episode are equally
     likely. ``seed`` and ``rank`` are those of ``BatchStream``.
     """
 
@@ -99,7 +99,7 @@ class SequenceSampler(BatchStream):
         strategy: Strategy = UNIFORM_WINDOWS,
     ) -> None:
         super().__init__(store.spec, batch_size=batch_size, length=length, seed=seed, rank=rank)
-        self._source = WindowSource(store, split=split, length=length, crossing=crossing, strategy=strategy)
+        self._source = WindowSampler(store, split=split, length=length, crossing=crossing, strategy=strategy)
 
     @property
     def windows(self) -> int:
@@ -127,7 +127,7 @@ def sequences(
     episodes = store.split(split)
     WindowIndex(store.lengths[episodes], length)  # says so if no episode is long enough
     if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}, allowed is 1 or more")
+        raise UserError(f"batch_size is {batch_size}; allowed: 1 or more")
     chosen = episodes[store.lengths[episodes] >= length][:limit].tolist()
     parts = [chosen[first : first + batch_size] for first in range(0, len(chosen), batch_size)]
     return (_starts(store, part, length) for part in parts)
@@ -135,5 +135,5 @@ def sequences(
 
 def _starts(store: Store, episodes: list[int], length: int) -> SequenceBatch:
     batch, columns = empty_batch(store.spec, len(episodes), length)
-    copy_windows(store, ([Segment(episode, 0, length)] for episode in episodes), columns)
+    copy_windows(store, ([EpisodeSlice(episode, 0, length)] for episode in episodes), columns)
     return batch

@@ -133,7 +133,7 @@ def _create(
 
 
 def chunk_rows(shape: tuple[int, ...], itemsize: int) -> int:
-    """Rows of a chunk of about one MiB: a window of pictures lies in one or two of them."""
+    """Rows of a chunk of about one MiB: a window of images lies in one or two of them."""
     row = itemsize * int(np.prod(shape[1:], dtype=np.int64))
     return max(1, min(shape[0], _CHUNK_BYTES // row))
 

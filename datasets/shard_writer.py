@@ -109,7 +109,7 @@ def _known(checksum: str) -> Future[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ManifestBuilder:
     """All shards on disk, waiting for their manifest."""
 
     folder: Path

@@ -15,12 +15,10 @@ def split_episodes(episodes: int, *, validation_fraction: float, seed: int) -> d
         UserError: if there are too few episodes, or the fraction is not between 0 and 1.
     """
     if not 0 < validation_fraction < 1:
-        raise UserError(
-            f"validation_fraction is {validation_fraction}, allowed is more than 0 and less than 1; mend it"
-        )
+        raise UserError(f"validation_fraction is {validation_fraction}; allowed: more than 0 and less than 1; fix it")
     if episodes < 2:
         raise UserError(
-            f"the dataset has {episodes} episode(s), needed are 2 or more: one to train on and one to validate on; "
+            f"the dataset has {episodes} episode(s), expected 2 or more: one to train on and one to validate on; "
             f"record or ingest more episodes"
         )
     held_out = min(max(round(validation_fraction * episodes), 1), episodes - 1)

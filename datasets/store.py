@@ -76,7 +76,7 @@ class Store:
             UserError: if there is no such split.
         """
         if name not in self._splits:
-            raise UserError(f"{self.path}: no split named {name!r}, available are {sorted(self._splits)}; choose one")
+            raise UserError(f"{self.path}: no split named {name!r}; available: {sorted(self._splits)}; choose one")
         return self._splits[name]
 
     def read(self, episode: int, start: int = 0, stop: int | None = None) -> dict[str, Array]:

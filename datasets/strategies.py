@@ -125,7 +125,7 @@ class Ends(Strategy):
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
-            raise UserError(f"the share of ends is {self.share}, allowed is 0 to 1")
+            raise UserError(f"the share of ends is {self.share}; allowed: 0 to 1")
 
     def log_weights(self, candidates: Candidates) -> Floats:
         """See ``Strategy``."""
@@ -158,4 +158,4 @@ class WindowDraw:
 
 def _require_positive(name: str, value: float) -> None:
     if not 0 < value < math.inf:
-        raise UserError(f"{name} is {value}, allowed is any number above 0")
+        raise UserError(f"{name} is {value}; allowed: any number above 0")

@@ -21,7 +21,7 @@ class BatchStream(ABC):
 
     def __init__(self, spec: DataSpec, *, batch_size: int, length: int, seed: int, rank: int = 0) -> None:
         if batch_size < 1:
-            raise UserError(f"batch_size is {batch_size}, allowed is 1 or more; set `batch.size` of the training")
+            raise UserError(f"batch_size is {batch_size}; allowed: 1 or more; set `batch.size` of the training")
         self.spec = spec
         self.batch_size = batch_size
         self.length = length

@@ -12,7 +12,7 @@ from dreamset.core.errors import UserError
 Indices = NDArray[np.int64]
 
 
-class Segment(NamedTuple):
+class EpisodeSlice(NamedTuple):
     """Rows ``start`` to ``stop`` of one episode."""
 
     episode: int
@@ -38,7 +38,7 @@ class WindowIndex:
     def __init__(self, lengths: Sequence[int] | Indices, window: int, *, crossing: bool = False) -> None:
         rows = np.asarray(lengths, np.int64)
         if window < 1:
-            raise UserError(f"a window of {window} rows is asked for, allowed is 1 or more; set batch.length")
+            raise UserError(f"a window of {window} rows is asked for; allowed: 1 or more; set batch.length")
         self.window = window
         self._ends: Indices = np.cumsum(rows)  # [episodes] rows up to and with each episode
         begins = self._ends - rows
@@ -65,14 +65,14 @@ class WindowIndex:
             raise IndexError(f"window {number} of episode {episode}, which has {self.counts[episode]}")
         return self._lowest[episodes] + numbers
 
-    def segments(self, first_row: int) -> Iterator[Segment]:
+    def slices(self, first_row: int) -> Iterator[EpisodeSlice]:
         """The parts of the window that begins at ``first_row``, in order, none of them empty."""
         row, stop = first_row, first_row + self.window
         while row < stop:
             episode = bisect_right(self._ends, row)
             begin = int(self._ends[episode - 1]) if episode else 0
             end = min(int(self._ends[episode]), stop)
-            yield Segment(episode, row - begin, end - begin)
+            yield EpisodeSlice(episode, row - begin, end - begin)
             row = end
 
 

@@ -12,7 +12,7 @@ from dreamset.datasets.duplicates import Fingerprints
 from dreamset.datasets.episode import Episode, align
 from dreamset.datasets.layout import MANIFEST, write_manifest
 from dreamset.datasets.read_ahead import read_ahead
-from dreamset.datasets.shard_writer import ShardWriter, Written
+from dreamset.datasets.shard_writer import ManifestBuilder, ShardWriter
 from dreamset.datasets.sources.base import Source, SourceDescription
 from dreamset.datasets.splits import split_episodes
 from dreamset.datasets.store import Store
@@ -57,7 +57,7 @@ def write_store(
         UserError: if an episode is not what the source promised, or ``path`` holds something that is no store.
     """
     if on_invalid not in ON_INVALID:
-        raise UserError(f"on_invalid is {on_invalid!r}, allowed are {' or '.join(ON_INVALID)}; mend the settings")
+        raise UserError(f"on_invalid is {on_invalid!r}; allowed: {' or '.join(ON_INVALID)}; fix the settings")
     target = Path(path)
     _require_replaceable(target)
     description = source.describe()
@@ -70,7 +70,7 @@ def write_store(
             shares = split_episodes(len(kept), validation_fraction=validation_fraction, seed=seed)
         else:
             shares, drawn = dict(splits(kept)), {"given": True}
-        written = Written(folder, description, shards, shares)
+        written = ManifestBuilder(folder, description, shards, shares)
         write_manifest(
             folder,
             {

@@ -62,7 +62,7 @@ def adapt_actions(env: gymnasium.Env[Any, Any], name: str) -> Environment:
     if isinstance(space, spaces.Box) and space.dtype is not None and space.dtype.kind == "f":
         return FlatAction(env)
     raise UserError(
-        f"{name} takes actions from {space}, supported are Discrete and Box with float numbers; wrap the environment "
+        f"{name} takes actions from {space}; supported: Discrete and Box with float numbers; wrap the environment "
         f"in one that translates, e.g. with gymnasium.wrappers.TransformAction"
     )
 

@@ -1,4 +1,4 @@
-"""From any observation space to named columns: flat float32 vectors, one-hot rows and uint8 pictures.
+"""From any observation space to named columns: flat float32 vectors, one-hot rows and uint8 images.
 
 The columns are those that a recording has once it is ingested, so that a model sees the same while acting.
 """
@@ -17,7 +17,7 @@ from dreamset.environments.frames import area_resize
 
 Array = NDArray[Any]
 
-_SMALLEST_GREY_IMAGE = 32  # as Minari: a smaller [H, W] array of bytes is a table, not a picture
+_SMALLEST_GREY_IMAGE = 32  # as Minari: a smaller [H, W] array of bytes is a table, not an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Leaf:
 
 
 def leaves(space: spaces.Space[Any], image_size: int | None, path: tuple[str, ...] = ()) -> Iterator[Leaf]:
-    """Every value of a space, in its order; pictures are reduced to ``image_size`` squared unless it is None."""
+    """Every value of a space, in its order; images are reduced to ``image_size`` squared unless it is None."""
     if isinstance(space, spaces.Dict):
         for name, child in space.spaces.items():
             yield from leaves(child, image_size, (*path, name))
@@ -72,8 +72,8 @@ def column(space: spaces.Space[Any], image_size: int | None) -> Column | None:  
 
 @column.register
 def _box(space: spaces.Box, image_size: int | None) -> Column:
-    if _is_picture(space):
-        return _picture(space, image_size)
+    if _is_image(space):
+        return _image(space, image_size)
     with np.errstate(over="ignore"):  # bounds beyond float32 are none
         low, high = space.low.astype(np.float32).ravel(), space.high.astype(np.float32).ravel()
     return Column(spaces.Box(low, high, dtype=np.float32), _flat)
@@ -97,14 +97,14 @@ def _multi_binary(space: spaces.MultiBinary, image_size: int | None) -> Column: 
     return Column(spaces.Box(0.0, 1.0, (int(np.prod(space.shape)),), np.float32), _flat)
 
 
-def _is_picture(space: spaces.Box) -> bool:
+def _is_image(space: spaces.Box) -> bool:
     if space.dtype != np.uint8:
         return False
     grey = len(space.shape) == 2 and min(space.shape) >= _SMALLEST_GREY_IMAGE
     return len(space.shape) == 3 or (grey and bool((space.low == 0).all() and (space.high == 255).all()))
 
 
-def _picture(space: spaces.Box, image_size: int | None) -> Column:
+def _image(space: spaces.Box, image_size: int | None) -> Column:
     channels_first = len(space.shape) == 3 and space.shape[0] < min(space.shape[1:])
     height, width, channels = (*space.shape[1:], space.shape[0]) if channels_first else (*space.shape, 1)[:3]
     if image_size is not None:

@@ -1,4 +1,4 @@
-"""Pictures of environments: an area filter that needs no imaging library, and rendering that fails in one line."""
+"""Images of environments: an area filter that needs no imaging library, and rendering that fails in one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -20,7 +20,7 @@ from dreamset.environments.wrappers import Action, ActionRepeat, Environment, Ob
 class Adaptation(TypedDict, total=False):
     """What can be chosen for every environment, whichever suite it comes from."""
 
-    image_size: int | None  # edge of the pictures in pixels; without any in the observation, the rendering is one
+    image_size: int | None  # edge of the images in pixels; without any in the observation, the rendering is one
     action_repeat: int  # environment steps per agent step; their rewards are summed. Default 1
     episode_steps: int | None  # agent steps until the time limit. Default: the environment's own limit
     observations: Sequence[str] | None  # names to keep. Default: all, or the rendering alone where there is one
@@ -94,9 +94,9 @@ def adapt(
 ) -> Environment:
     """Named observations, ``info["state"]`` and flat float32 actions around any environment.
 
-    Observations become columns as in ``columns.py``: a bare vector is named ``state``, a bare picture ``image``,
+    Observations become columns as in ``columns.py``: a bare vector is named ``state``, a bare image ``image``,
     entries of a Dict keep their names. ``info["state"]`` joins all vectors of the environment's observation, chosen
-    or not; environments that show pictures only have no such entry. Actions are flat float32 vectors or one-hot rows.
+    or not; environments that show images only have no such entry. Actions are flat float32 vectors or one-hot rows.
 
     Args:
         env: as the suite made it.
@@ -112,9 +112,9 @@ def adapt(
     """
     for setting, value in {"image_size": image_size, "episode_steps": episode_steps}.items():
         if value is not None and value < 1:
-            raise UserError(f"{name}: {setting} is {value}, allowed is 1 or more, or null")
+            raise UserError(f"{name}: {setting} is {value}; allowed: 1 or more, or null")
     if action_repeat < 1:
-        raise UserError(f"{name}: action_repeat is {action_repeat}, allowed is 1 or more")
+        raise UserError(f"{name}: action_repeat is {action_repeat}; allowed: 1 or more")
     repeated = ActionRepeat(OwnRandomness(env), action_repeat, combine=sum)
     named = NamedObservations(repeated, name, image_size=image_size, observations=observations, infos=infos)
     adapted = adapt_actions(named, name)
@@ -159,7 +159,7 @@ class NamedObservations(gymnasium.Wrapper[Any, Any, Any, Any]):
         observation, reward, terminated, truncated, info = self.env.step(action)
         missing = [name for name in self.infos if name not in info]
         if missing:
-            raise UserError(f"{self.name} gives no info {missing}, it gives {sorted(info)}; mend the setting infos")
+            raise UserError(f"{self.name} gives no info {missing}, it gives {sorted(info)}; fix the setting infos")
         return self._observe(observation), reward, terminated, truncated, self._inform(observation, info)
 
     def _observe(self, observation: Any) -> Observation:
@@ -175,7 +175,7 @@ class NamedObservations(gymnasium.Wrapper[Any, Any, Any, Any]):
 def _reader(known: Mapping[str, Leaf | Camera], column: str, name: str) -> Callable[[Any], Array]:
     usable = sorted(other for other, leaf in known.items() if isinstance(leaf, Camera) or leaf.column)
     if column not in known:
-        raise UserError(f"{name} has no observation {column!r}; available are {usable}")
+        raise UserError(f"{name} has no observation {column!r}; available: {usable}")
     source = known[column]
     if isinstance(source, Camera):
         return lambda _: source()

@@ -45,7 +45,7 @@ def _steady(inner: Any) -> None:
     """The model's tracking camera, or one that looks at the model's centre.
 
     Gymnasium's own looks at where the body lay when the process drew its first frame: episodes would look different
-    with other episodes before them, and a runner would leave the picture.
+    with other episodes before them, and a runner would leave the frame.
     """
     library = require("mujoco", extra="mujoco")
     renderer = inner.mujoco_renderer

@@ -36,8 +36,8 @@ def make(
     """
     require("ogbench", extra="ogbench")
     env = base(id, settings, own_limit=adaptation.get("episode_steps") is None)
-    observes_pictures = env.observation_space.dtype == np.uint8  # they stay as in OGBench's own datasets
-    return adapt(env if observes_pictures else Frames(env), id, **adaptation)
+    observes_images = env.observation_space.dtype == np.uint8  # they stay as in OGBench's own datasets
+    return adapt(env if observes_images else Frames(env), id, **adaptation)
 
 
 class Frames(QuickFrames):

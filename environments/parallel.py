@@ -32,7 +32,7 @@ def record(
         UserError: if there is no worker, or one fails or dies.
     """
     if workers < 1:
-        raise UserError(f"recording.workers is {workers}, allowed is 1 (this process) or more")
+        raise UserError(f"recording.workers is {workers}; allowed: 1 (this process) or more")
     if workers == 1:
         return _record_here(make, make_policy, episodes=episodes, seed=seed)
     return _record_apart(make, make_policy, episodes=episodes, seed=seed, workers=min(workers, episodes))

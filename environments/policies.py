@@ -113,7 +113,7 @@ def interrupted(
     """
     share = float(generator.random()) if randomness is None else randomness
     if not 0 <= share <= 1:
-        raise UserError(f"randomness is {randomness}, allowed is a share from 0 to 1, or null for another per episode")
+        raise UserError(f"randomness is {randomness}; allowed: a share from 0 to 1, or null for another per episode")
     noise = random(environment, generator)
     inner = policy(environment, generator)
     return Interrupted(inner, noise, generator, randomness=share, longest_hold=longest_hold)

@@ -42,7 +42,7 @@ def make(*, image_size: int | None, goal: Sequence[float] | None = None, episode
         UserError: if the goal is not on the table.
     """
     if goal is not None and (len(goal) != 2 or max(map(abs, goal)) > 1):
-        raise UserError(f"dataset.environment.goal is {list(goal)}, allowed are two coordinates from -1 to 1, or null")
+        raise UserError(f"dataset.environment.goal is {list(goal)}; allowed: two coordinates from -1 to 1, or null")
     return TimeLimit(Puck(image_size, goal), max_episode_steps=episode_steps)
 
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.finetuning.report
 
-Replaces what stands between the two marks in README.md beside this script. Scores are those of the offline suite: interquartile
-means over seeds and episodes, with intervals from a bootstrap over both.
+Replaces the text between the two marks in README.md beside this script. Scores are those of the offline suite:
+interquartile means over seeds and episodes, with intervals from a bootstrap over both.
 """
 
 import argparse

@@ -29,7 +29,7 @@ def minari_id(store: Store) -> str:
 def export_minari(store: Store, folder: Path, on_episode: Callable[[], None]) -> None:
     """Writes the store below ``folder``, which becomes a Minari root, under ``minari_id``.
 
-    Pictures are stored as they are. A single observation stands alone, several are a Dict. One-hot actions become
+    Images are stored as they are. A single observation stands alone, several are a Dict. One-hot actions become
     Discrete. ``MINARI_DATASETS_PATH=folder`` lets Minari find it.
     """
     import minari

@@ -53,7 +53,7 @@ class ActionSettings:
             UserError: if the settings do not fit the column, or it cannot be told whether the action is discrete.
         """
         if self.column not in headers:
-            raise UserError(f"{where}: {self.column!r} is missing, available are {sorted(headers)}")
+            raise UserError(f"{where}: {self.column!r} is missing; available: {sorted(headers)}")
         shape, place = headers[self.column].shape[1:], f"{where}: {self.column!r}"
         if self.discrete:
             return self._discrete(shape, self.discrete, place)
@@ -78,7 +78,7 @@ class ActionSettings:
 
     def _discrete(self, shape: tuple[int, ...], choices: int, place: str) -> ActionField:
         if not 1 < choices <= _MOST_CHOICES:
-            raise UserError(f"{place}: discrete is {choices}, allowed are 2 to {_MOST_CHOICES}, 0 or null")
+            raise UserError(f"{place}: discrete is {choices}; allowed: 2 to {_MOST_CHOICES}, 0 or null")
         spec = ActionSpec(choices, True, (0.0,) * choices, (1.0,) * choices)
         if shape in ((), (1,)):
             return ActionField(self.column, OneHotCodec(choices, 0), spec)
@@ -86,7 +86,7 @@ class ActionSettings:
             return ActionField(self.column, VectorCodec(shape), spec)
         raise UserError(
             f"{place} holds rows of shape {list(shape)}, discrete: {choices} needs one number or {choices}; "
-            f"mend the ingest settings"
+            f"fix the ingest settings"
         )
 
 
@@ -106,5 +106,5 @@ def _require_continuous(example: Array, place: str) -> None:
 def _bounds(value: float | Sequence[float], size: int, place: str) -> tuple[float, ...]:
     bounds = np.asarray(value, np.float64)
     if bounds.shape not in ((), (size,)):
-        raise UserError(f"{place}: {bounds.size} bounds are set, needed are one or {size}; mend the ingest settings")
+        raise UserError(f"{place}: {bounds.size} bounds are set, expected one or {size}; fix the ingest settings")
     return tuple(np.broadcast_to(bounds, (size,)).tolist())

@@ -47,7 +47,7 @@ class Groups:
         """One for each group."""
         groups = sorted(subgroups(file, self.parent), key=natural_order)
         if not groups:
-            raise UserError(f"{file}: there are no groups below {self.parent or '/'!r}; mend the setting 'boundaries'")
+            raise UserError(f"{file}: there are no groups below {self.parent or '/'!r}; fix the setting 'boundaries'")
         return [Piece(HDF5Table(file, group), ALL_ROWS) for group in groups]
 
 
@@ -86,8 +86,8 @@ class Lengths:
         lengths = one_per_row(table.read([self.lengths], table.place)[self.lengths], place).astype(np.float64)
         if (lengths < 1).any() or (lengths % 1 != 0).any() or lengths.sum() != rows:
             raise UserError(
-                f"{place} sums to {lengths.sum():g}, needed are positive whole numbers that sum to the {rows} rows; "
-                f"mend the setting 'boundaries' or the file"
+                f"{place} sums to {lengths.sum():g}, expected positive whole numbers that sum to the {rows} rows; "
+                f"fix the setting 'boundaries' or the file"
             )
         return _slices(table, lengths.astype(np.int64))
 
@@ -109,7 +109,7 @@ def checked_boundaries(setting: Mapping[str, Any] | None) -> Boundaries:
         return WholeFiles()
     kinds = list(setting)
     if len(kinds) != 1 or kinds[0] not in _KINDS:
-        raise UserError(f"boundaries names {kinds}, allowed is null or one of {sorted(_KINDS)}; mend the settings")
+        raise UserError(f"boundaries names {kinds}; allowed: null or one of {sorted(_KINDS)}; fix the settings")
     return _KINDS[kinds[0]](setting[kinds[0]])
 
 
@@ -119,10 +119,10 @@ def _rows(table: Table, columns: Iterable[str]) -> int:
     rows = {}
     for column in sorted(columns):
         if column not in headers or not headers[column].shape:
-            raise UserError(f"{table.place}: {column!r} is missing, available are {sorted(headers)}; mend the settings")
+            raise UserError(f"{table.place}: {column!r} is missing; available: {sorted(headers)}; fix the settings")
         rows[column] = headers[column].shape[0]
     if len(set(rows.values())) > 1:
-        raise UserError(f"{table.place}: the columns have different numbers of rows, {rows}; mend the file")
+        raise UserError(f"{table.place}: the columns have different numbers of rows, {rows}; fix the file")
     return next(iter(rows.values()))
 
 

@@ -1,4 +1,4 @@
-"""How stored values become columns: numbers as flat float32 vectors, choices as one-hot rows, pictures as uint8."""
+"""How stored values become columns: numbers as flat float32 vectors, choices as one-hot rows, images as uint8."""
 
 import io
 import math
@@ -46,7 +46,7 @@ class VectorCodec:
             got = f"{values.dtype}{list(values.shape[1:])}"
             raise UserError(
                 f"{where} holds {got} per row, its space says numbers of shape {list(self.shape)}; "
-                f"mend or drop the episode, or leave the column out"
+                f"fix or drop the episode, or leave the column out"
             )
         with np.errstate(over="ignore"):
             return values.reshape(len(values), -1).astype(np.float32)
@@ -74,8 +74,8 @@ class OneHotCodec:
         if outside.size:
             step, got = outside[0], choice[outside[0]] + self.start
             raise UserError(
-                f"{where} is {got} at step {step}, allowed are {self.start} to {self.start + self.size - 1}; "
-                f"mend or drop the episode"
+                f"{where} is {got} at step {step}; allowed: {self.start} to {self.start + self.size - 1}; "
+                f"fix or drop the episode"
             )
         rows = np.zeros((len(choice), self.size), np.float32)
         rows[np.arange(len(choice)), choice] = 1
@@ -84,7 +84,7 @@ class OneHotCodec:
 
 @dataclass(frozen=True, slots=True)
 class ImageCodec:
-    """Pictures, raw or as JPEG, become uint8 [height, width, channels]."""
+    """Images, raw or as JPEG, become uint8 [height, width, channels]."""
 
     shape: tuple[int, ...]  # of the space: [H, W], [H, W, C] or [C, H, W]
 
@@ -126,12 +126,12 @@ class ImageCodec:
         with _opened_jpeg(encoded, where) as image:
             shape = _shape_of(image)
             if shape != self.shape:  # before the pixels are decoded
-                raise UserError(f"{where} is a picture of {list(shape)}, its space says {list(self.shape)}")
+                raise UserError(f"{where} is an image of {list(shape)}, its space says {list(self.shape)}")
             return np.asarray(image, np.uint8)
 
 
 def jpeg_shape(encoded: bytes, where: str) -> tuple[int, ...]:
-    """[height, width] of a grey picture, else [height, width, channels], without decoding its pixels.
+    """[height, width] of a grey image, else [height, width, channels], without decoding its pixels.
 
     Raises:
         UserError: if it is no JPEG.
@@ -141,13 +141,13 @@ def jpeg_shape(encoded: bytes, where: str) -> tuple[int, ...]:
 
 
 def inferred_codec(dtype: np.dtype[Any], row_shape: tuple[int, ...], where: str) -> Codec:
-    """How a column of a format without declared spaces is decoded: uint8 [H, W, C] or [C, H, W] is a picture.
+    """How a column of a format without declared spaces is decoded: uint8 [H, W, C] or [C, H, W] is an image.
 
     Raises:
         UserError: if the values are no numbers, or a row holds none.
     """
     if dtype.kind not in "fiub" or 0 in row_shape:
-        raise UserError(f"{where} holds {dtype}{list(row_shape)} per row, needed are numbers; leave the column out")
+        raise UserError(f"{where} holds {dtype}{list(row_shape)} per row, expected numbers; leave the column out")
     if dtype == np.uint8 and len(row_shape) == 3:
         return ImageCodec(row_shape)
     return VectorCodec(row_shape)

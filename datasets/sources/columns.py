@@ -31,9 +31,7 @@ class Field:
             UserError: if there is no such column, or it holds no numbers.
         """
         if column not in headers:
-            raise UserError(
-                f"{where}: {column!r} is missing, available are {sorted(headers)}; mend the ingest settings"
-            )
+            raise UserError(f"{where}: {column!r} is missing; available: {sorted(headers)}; fix the ingest settings")
         return cls(column, inferred_codec(headers[column].dtype, headers[column].shape[1:], f"{where}: {column!r}"))
 
     def decode(self, values: Mapping[str, Array], where: str) -> Array:
@@ -42,7 +40,7 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Fields:
+class SelectedFields:
     """The columns of every episode by the names that they get."""
 
     observations: Mapping[str, Field]
@@ -77,24 +75,24 @@ class Survey:
 
     def choose(
         self, observations: Sequence[str] | None, privileged: Sequence[str] | None, where: str
-    ) -> tuple[Fields, dict[str, str]]:
+    ) -> tuple[SelectedFields, dict[str, str]]:
         """The fields that the settings name, and what is left out and why.
 
-        Inputs are by default the pictures, or every column if there are none; probes see by default what is no input
+        Inputs are by default the images, or every column if there are none; probes see by default what is no input
         and the same in every file.
 
         Raises:
             UserError: if a setting names what is not there, or nothing is left to learn from.
         """
-        pictures = [name for name, field in self.usable.items() if field.codec.spec.is_image]
-        inputs = self._named("observations", observations, pictures or list(self.usable), where)
+        images = [name for name, field in self.usable.items() if field.codec.spec.is_image]
+        inputs = self._named("observations", observations, images or list(self.usable), where)
         rest = [name for name in self.usable if name not in inputs and name not in self.varying]
         probed = self._named("privileged", privileged, rest, where)
         if not inputs:
-            raise UserError(f"{where}: no observation to learn from is selected, available are {sorted(self.usable)}")
+            raise UserError(f"{where}: no observation to learn from is selected; available: {sorted(self.usable)}")
         chosen = {*inputs, *probed}
         unused = {name: self.varying.get(name, "not selected") for name in self.usable if name not in chosen}
-        return Fields(inputs, probed), dict(sorted({**self.ignored, **unused}.items()))
+        return SelectedFields(inputs, probed), dict(sorted({**self.ignored, **unused}.items()))
 
     def _named(self, setting: str, names: Sequence[str] | None, default: Sequence[str], where: str) -> dict[str, Field]:
         chosen = default if names is None else [names] if isinstance(names, str) else names
@@ -102,7 +100,7 @@ class Survey:
             if name not in self.usable:
                 reason = f"cannot be a column ({self.ignored[name]})" if name in self.ignored else "does not exist"
                 raise UserError(
-                    f"{where}: {name!r} of the setting '{setting}' {reason}; available are {sorted(self.usable)}"
+                    f"{where}: {name!r} of the setting '{setting}' {reason}; available: {sorted(self.usable)}"
                 )
         return {name: self.usable[name] for name in chosen}
 

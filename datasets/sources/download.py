@@ -22,7 +22,7 @@ def download(url: str, path: Path, *, on_bytes: OnBytes | None = None, check: Ca
         UserError: if the address cannot be read to its end; also what ``check`` raises.
     """
     if urlsplit(url).scheme not in ("http", "https"):
-        raise UserError(f"{url}: is no http or https address; mend the url of the dataset")
+        raise UserError(f"{url}: is no http or https address; fix the url of the dataset")
 
     def save(beside: Path) -> None:
         _load(url, beside, on_bytes or (lambda _done, _total: None))

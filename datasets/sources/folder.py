@@ -41,7 +41,7 @@ def checked_limit(episodes: int | None) -> int | None:
         UserError: if it is less than one.
     """
     if episodes is not None and episodes < 1:
-        raise UserError(f"episodes is {episodes}, allowed is 1 or more, or null for all; mend the ingest settings")
+        raise UserError(f"episodes is {episodes}; allowed: 1 or more, or null for all; fix the ingest settings")
     return episodes
 
 

@@ -47,7 +47,7 @@ class NpzArchive:
             UserError: if it is missing, damaged or holds objects, which would have to be unpickled.
         """
         if name not in self.headers:
-            raise UserError(f"{self.where}: {name!r} is missing, available are {sorted(self.headers)}")
+            raise UserError(f"{self.where}: {name!r} is missing; available: {sorted(self.headers)}")
         if self.headers[name].dtype.hasobject:
             raise UserError(f"{self.where}: {name!r} holds pickled objects, which is refused; store it as numbers")
         with _translated(self.where), self._archive.open(name + _SUFFIX) as stream:

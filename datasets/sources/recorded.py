@@ -26,7 +26,7 @@ class FinalTransition(StrEnum):
             return cls(value)
         except ValueError:
             allowed = " or ".join(cls)
-            raise UserError(f"final_transition is {value!r}, allowed is {allowed}; mend the ingest settings") from None
+            raise UserError(f"final_transition is {value!r}; allowed: {allowed}; fix the ingest settings") from None
 
     def transitions(self, rows: int) -> int:
         """How many transitions an episode of so many rows has."""

@@ -17,7 +17,7 @@ def one_per_row(values: Array, place: str) -> Array:
     """
     if values.dtype.kind not in "fiub" or values.shape[1:] not in ((), (1,)):
         got = f"{values.dtype}{list(values.shape[1:])}"
-        raise UserError(f"{place} holds {got} per row, needed is one number; mend the ingest settings or the file")
+        raise UserError(f"{place} holds {got} per row, expected one number; fix the ingest settings or the file")
     return values.reshape(len(values))
 
 
@@ -42,7 +42,7 @@ def ends_terminally(terminal: Flags, where: str) -> bool:
     early = np.flatnonzero(terminal[:-1])
     if early.size:
         raise UserError(
-            f"{where}: is terminal at row {early[0]} of {len(terminal)}, allowed is only the last row; "
+            f"{where}: is terminal at row {early[0]} of {len(terminal)}; allowed: only the last row; "
             f"split or drop the episode"
         )
     return bool(terminal[-1:].any())
@@ -51,4 +51,4 @@ def ends_terminally(terminal: Flags, where: str) -> bool:
 def require_transition(transitions: int, where: str) -> None:
     """Raises ``UserError`` for an episode of a single observation, or of none."""
     if transitions < 1:
-        raise UserError(f"{where}: holds no two observations, needed is at least one transition; drop it")
+        raise UserError(f"{where}: holds no two observations, expected at least one transition; drop it")

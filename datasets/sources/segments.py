@@ -29,7 +29,7 @@ class Piece:
         headers = self.table.headers(self.table.place)
         missing = [column for column in columns if column not in headers or not headers[column].shape]
         if missing:
-            raise UserError(f"{self.table.place}: {missing[0]!r} is missing, available are {sorted(headers)}")
+            raise UserError(f"{self.table.place}: {missing[0]!r} is missing; available: {sorted(headers)}")
         return {column: len(range(*self.rows.indices(headers[column].shape[0]))) for column in columns}
 
 

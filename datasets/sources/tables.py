@@ -121,7 +121,7 @@ def open_table(path: Path) -> Table:
         return NpzTable(path)
     if path.suffix in HDF5_ENDINGS:
         return HDF5Table(path)
-    raise UserError(f"{path}: the name ends in {path.suffix!r}, supported are {', '.join(TABLE_ENDINGS)}")
+    raise UserError(f"{path}: the name ends in {path.suffix!r}; supported: {', '.join(TABLE_ENDINGS)}")
 
 
 def subgroups(path: Path, group: str) -> list[str]:
@@ -134,7 +134,7 @@ def subgroups(path: Path, group: str) -> list[str]:
     with _opened_at(path, where) as file:
         parent = _descend(file, group, where)
         if isinstance(parent, h5py.Dataset):
-            raise UserError(f"{where}: {group!r} is an array, a group of episodes is needed; mend the setting")
+            raise UserError(f"{where}: {group!r} is an array, a group of episodes is needed; fix the setting")
         children = members(parent, where)
         return [_joined(group, name) for name, child in children.items() if isinstance(child, h5py.Group)]
 
@@ -152,7 +152,7 @@ def _read_archive(path: Path, columns: Collection[str], where: str) -> dict[str,
         values = {column: archive.read(column) for column in columns}
     for column in values:
         if not values[column].ndim:
-            raise UserError(f"{where}: {column!r} is a single value, needed is one row per step; leave it out")
+            raise UserError(f"{where}: {column!r} is a single value, expected one row per step; leave it out")
     return values
 
 
@@ -177,7 +177,7 @@ def _descend(node: h5py.Group | h5py.Dataset, path: str, where: str) -> h5py.Gro
     for name in filter(None, path.split("/")):
         child = find(node, name, where)
         if child is None:
-            raise UserError(f"{where}: {path!r} is missing; mend the setting that names it, or drop the episode")
+            raise UserError(f"{where}: {path!r} is missing; fix the setting that names it, or drop the episode")
         node = child
     return node
 
@@ -200,7 +200,7 @@ def _joined(group: str, name: str) -> str:
 
 def _read_rows(dataset: h5py.Group | h5py.Dataset, rows: slice, where: str) -> Array:
     if not isinstance(dataset, h5py.Dataset):
-        raise UserError(f"{where}: {dataset.name!r} is a group, an array is needed; mend the setting that names it")
+        raise UserError(f"{where}: {dataset.name!r} is a group, an array is needed; fix the setting that names it")
     with translated(where):
         place = f"{where}: {dataset.name!r}"
         require_plain(dataset, place)
@@ -211,9 +211,9 @@ def _read_rows(dataset: h5py.Group | h5py.Dataset, rows: slice, where: str) -> A
 
 def _require_readable(dataset: h5py.Dataset, rows: slice, place: str) -> None:
     if not dataset.shape:
-        raise UserError(f"{place} is a single value, needed is one row per step; leave it out")
+        raise UserError(f"{place} is a single value, expected one row per step; leave it out")
     if dataset.dtype.kind == "O":
-        raise UserError(f"{place} holds {describe_dtype(dataset)}, allowed are numbers; leave it out")
+        raise UserError(f"{place} holds {describe_dtype(dataset)}; allowed: numbers; leave it out")
     wanted = len(range(*rows.indices(len(dataset)))) * math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
     stored = min(dataset.id.get_storage_size(), Path(dataset.file.filename).stat().st_size)
     if wanted > max(_SMALL, _DEFLATE_RATIO * stored):

@@ -28,9 +28,7 @@ class Alignment(StrEnum):
         try:
             return cls(value)
         except ValueError:
-            raise UserError(
-                f"alignment is {value!r}, allowed is {' or '.join(cls)}; mend the ingest settings"
-            ) from None
+            raise UserError(f"alignment is {value!r}; allowed: {' or '.join(cls)}; fix the ingest settings") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class TimeRule:
         """
         words = {"action": alignment, "reward": alignment} if isinstance(alignment, str) else dict(alignment)
         if set(words) != {"action", "reward"}:
-            raise UserError(f"alignment names {sorted(words)}, needed are action and reward; mend the ingest settings")
+            raise UserError(f"alignment names {sorted(words)}, expected action and reward; fix the ingest settings")
         action, reward = (Alignment.checked(words[column]) for column in ("action", "reward"))
         return cls(action, reward, filled_last_row, FinalTransition.checked(final_transition))
 
@@ -83,7 +81,7 @@ class TimeRule:
         return ends_terminally(terminal, where)
 
 
-def taken(values: Array, alignment: Alignment, *, observations: int, transitions: int, place: str) -> Array:
+def transition_rows(values: Array, alignment: Alignment, *, observations: int, transitions: int, place: str) -> Array:
     """[transitions] of a column, without its filling.
 
     Raises:
@@ -93,7 +91,7 @@ def taken(values: Array, alignment: Alignment, *, observations: int, transitions
     if len(values) not in allowed:
         needed = " or ".join(map(str, sorted(allowed)))
         raise UserError(
-            f"{place} has {len(values)} rows for {observations} observations, needed are {needed} if it {alignment}; "
-            f"mend the setting 'alignment', or drop the episode"
+            f"{place} has {len(values)} rows for {observations} observations, expected {needed} if it {alignment}; "
+            f"fix the setting 'alignment', or drop the episode"
         )
     return values[1:] if alignment is Alignment.PRECEDES else values[:transitions]

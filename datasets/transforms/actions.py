@@ -34,9 +34,9 @@ class FoldActions(EpisodeTransform):
 
     def __post_init__(self) -> None:
         if self.repeat < 1:
-            raise UserError(f"FoldActions: repeat is {self.repeat}, allowed is 1 or more; mend it")
+            raise UserError(f"FoldActions: repeat is {self.repeat}; allowed: 1 or more; fix it")
         if self.combine not in COMBINE:
-            raise UserError(f"FoldActions: combine is {self.combine!r}, allowed are {', '.join(COMBINE)}; mend it")
+            raise UserError(f"FoldActions: combine is {self.combine!r}; allowed: {', '.join(COMBINE)}; fix it")
 
     def columns(self, description: SourceDescription) -> SourceDescription:
         """The same columns, with a longer action if several are concatenated."""
@@ -70,7 +70,7 @@ class OneHotActions(EpisodeTransform):
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise UserError(f"OneHotActions: size is {self.size}, allowed is 1 or more; mend it")
+            raise UserError(f"OneHotActions: size is {self.size}; allowed: 1 or more; fix it")
 
     def columns(self, description: SourceDescription) -> SourceDescription:
         """A discrete action."""
@@ -92,8 +92,8 @@ class OneHotActions(EpisodeTransform):
         if wrong.size:
             step = int(wrong[0])
             raise UserError(
-                f"{raw.name}: actions is {numbers[step]:g} at step {step}, allowed are the whole numbers 0 to "
-                f"{self.size - 1}; mend the episode or the size of OneHotActions"
+                f"{raw.name}: actions is {numbers[step]:g} at step {step}; allowed: the whole numbers 0 to "
+                f"{self.size - 1}; fix the episode or the size of OneHotActions"
             )
         rows = np.zeros((len(numbers), self.size), np.float32)
         rows[np.arange(len(numbers)), numbers.astype(np.int64)] = 1

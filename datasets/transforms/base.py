@@ -34,7 +34,7 @@ class EpisodeTransform(ABC):
     def __call__(self, source: Source) -> Source:
         """The source with ``apply`` between it and its reader."""
         before = source.describe()
-        return _Transformed(source, self, before, noted(self.columns(before), self))
+        return _Transformed(source, self, before, with_transform(self.columns(before), self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def transformed(source: Source, transforms: Sequence[Transform]) -> Source:
     return source
 
 
-def noted(description: SourceDescription, transform: Any, **facts: Any) -> SourceDescription:
+def with_transform(description: SourceDescription, transform: Any, **facts: Any) -> SourceDescription:
     """The description with the transform, its settings and what was found on the way added to its provenance."""
     assert is_dataclass(transform)
     settings = {"transform": type(transform).__name__, **asdict(transform), **facts}  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ class SelectColumns(EpisodeTransform):
         known = {**description.privileged, **description.observations}
         for name in (*self.observations, *self.privileged):
             if name not in known:
-                raise UserError(f"SelectColumns: {name!r} does not exist, available are {sorted(known)}; mend it")
+                raise UserError(f"SelectColumns: {name!r} does not exist; available: {sorted(known)}; fix it")
         if not self.observations:
             raise UserError("SelectColumns: no observation is left to learn from; name at least one")
         return replace(
@@ -54,7 +54,7 @@ class RenameColumns(EpisodeTransform):
         known = [*description.observations, *description.privileged]
         for name in self.names:
             if name not in known:
-                raise UserError(f"RenameColumns: {name!r} does not exist, available are {sorted(known)}; mend it")
+                raise UserError(f"RenameColumns: {name!r} does not exist; available: {sorted(known)}; fix it")
         if len(self._renamed(dict.fromkeys(known))) < len(set(known)):  # a column may be on both sides
             raise UserError(f"RenameColumns: {dict(self.names)} gives two columns one name; choose another")
         return replace(

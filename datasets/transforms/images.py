@@ -1,4 +1,4 @@
-"""Pictures: cut, made smaller, made grey. All of them take and give uint8 [N + 1, H, W, C]."""
+"""Images: cut, made smaller, made grey. All of them take and give uint8 [N + 1, H, W, C]."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ _LUMA = np.array([299, 587, 114], np.uint32)  # thousandths, ITU-R BT.601; integ
 
 
 class ImageTransform(EpisodeTransform):
-    """A transform of every picture, or of the columns that ``only`` names."""
+    """A transform of every image, or of the columns that ``only`` names."""
 
     only: Sequence[str] | None
 
@@ -29,19 +29,17 @@ class ImageTransform(EpisodeTransform):
 
     @abstractmethod
     def frames(self, frames: Frames) -> Frames:
-        """The pictures after the transform."""
+        """The images after the transform."""
 
     def columns(self, description: SourceDescription) -> SourceDescription:
         """The new shapes."""
         specs = {**description.privileged, **description.observations}
-        pictures = sorted(name for name, spec in specs.items() if spec.is_image)
-        if not pictures:
-            raise UserError(
-                f"{type(self).__name__}: there is no picture among {sorted(specs)}; leave the transform out"
-            )
+        images = sorted(name for name, spec in specs.items() if spec.is_image)
+        if not images:
+            raise UserError(f"{type(self).__name__}: there is no image among {sorted(specs)}; leave the transform out")
         for name in self.only or ():
-            if name not in pictures:
-                raise UserError(f"{type(self).__name__}: {name!r} is no picture, available are {pictures}; mend 'only'")
+            if name not in images:
+                raise UserError(f"{type(self).__name__}: {name!r} is no image; available: {images}; fix 'only'")
         return replace(
             description,
             observations={name: self._spec(name, spec) for name, spec in description.observations.items()},
@@ -49,7 +47,7 @@ class ImageTransform(EpisodeTransform):
         )
 
     def apply(self, raw: RawEpisode) -> RawEpisode:
-        """The episode with new pictures."""
+        """The episode with new images."""
         return replace(raw, observations=self._each(raw.observations), privileged=self._each(raw.privileged))
 
     def _spec(self, name: str, spec: ArraySpec) -> ArraySpec:
@@ -83,7 +81,7 @@ class Resize(ImageTransform):
         """[height, width, C]."""
         if self.height < 1 or self.width < 1 or self.height > shape[0] or self.width > shape[1]:
             raise UserError(
-                f"Resize to {self.height} x {self.width}: pictures are {shape[0]} x {shape[1]} and can only be made "
+                f"Resize to {self.height} x {self.width}: images are {shape[0]} x {shape[1]} and can only be made "
                 f"smaller by an area filter; choose a smaller size"
             )
         return (self.height, self.width, *shape[2:])
@@ -134,13 +132,13 @@ class Crop(ImageTransform):
         fits = top >= 0 and top + self.height <= shape[0] and left >= 0 and left + self.width <= shape[1]
         if not fits or self.height < 1 or self.width < 1:
             raise UserError(
-                f"Crop of {self.height} x {self.width} at {top}, {left} does not lie in pictures of {shape[0]} x "
+                f"Crop of {self.height} x {self.width} at {top}, {left} does not lie in images of {shape[0]} x "
                 f"{shape[1]}; choose another rectangle"
             )
         return (self.height, self.width, *shape[2:])
 
     def frames(self, frames: Frames) -> Frames:
-        """A copy, so that the uncut pictures can be let go."""
+        """A copy, so that the uncut images can be let go."""
         top, left = self._corner(frames.shape[1:])
         return frames[:, top : top + self.height, left : left + self.width].copy()
 
@@ -158,7 +156,7 @@ class Grayscale(ImageTransform):
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """[H, W, 1]."""
         if shape[2] != len(_LUMA):
-            raise UserError(f"Grayscale needs three channels, the pictures have {shape[2]}; leave them out by 'only'")
+            raise UserError(f"Grayscale needs three channels, the images have {shape[2]}; leave them out by 'only'")
         return (*shape[:2], 1)
 
     def frames(self, frames: Frames) -> Frames:

@@ -41,7 +41,7 @@ class ClipReward(EpisodeTransform):
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
-            raise UserError(f"ClipReward from {self.low} to {self.high}: low must be below high; mend the transform")
+            raise UserError(f"ClipReward from {self.low} to {self.high}: low must be below high; fix the transform")
 
     def columns(self, description: SourceDescription) -> SourceDescription:
         """The same columns."""
@@ -91,13 +91,11 @@ class RelabelReward(EpisodeTransform):
         try:
             rewards = np.asarray(self._resolve()(**arguments))
         except Exception as error:
-            raise UserError(
-                f"{raw.name}: the reward function {self.function} failed with {error!r}; mend it"
-            ) from error
+            raise UserError(f"{raw.name}: the reward function {self.function} failed with {error!r}; fix it") from error
         if rewards.shape != (len(raw.actions),) or rewards.dtype.kind not in "fiub":
             got = f"{rewards.dtype}{list(rewards.shape)}"
             raise UserError(
-                f"{raw.name}: the reward function {self.function} returned {got}, needed are {len(raw.actions)} numbers"
+                f"{raw.name}: the reward function {self.function} returned {got}, expected {len(raw.actions)} numbers"
             )
         return replace(raw, rewards=rewards)
 
@@ -111,7 +109,7 @@ class RelabelReward(EpisodeTransform):
                 f"its module's folder in PYTHONPATH"
             ) from error
         if not inspect.isfunction(found):
-            raise UserError(f"reward function {self.function!r} is a {type(found).__name__}, not a function; mend it")
+            raise UserError(f"reward function {self.function!r} is a {type(found).__name__}, not a function; fix it")
         return found
 
 

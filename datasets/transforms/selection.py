@@ -8,11 +8,11 @@ import numpy as np
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import RawEpisode
 from dreamset.datasets.sources.base import Source, SourceDescription
-from dreamset.datasets.transforms.base import noted
+from dreamset.datasets.transforms.base import with_transform
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class EpisodeSubset:
     """Some episodes of a source, in the order of ``numbers``."""
 
     source: Source
@@ -45,7 +45,7 @@ class TopReturns:
 
     def __post_init__(self) -> None:
         if not 0 < self.percent <= 100:
-            raise UserError(f"TopReturns: percent is {self.percent}, allowed is more than 0 and up to 100; mend it")
+            raise UserError(f"TopReturns: percent is {self.percent}; allowed: more than 0 and up to 100; fix it")
 
     def __call__(self, source: Source) -> Source:
         """The better part of the source."""
@@ -55,8 +55,10 @@ class TopReturns:
         best = known[np.argsort(-returns[known], kind="stable")[:count]]
         taken = np.sort(np.concatenate([best, np.flatnonzero(~np.isfinite(returns))])).astype(int)
         lowest = float(returns[best].min()) if len(best) else None
-        description = noted(source.describe(), self, of=source.episode_count, taken=len(taken), lowest_return=lowest)
-        return Chosen(source, taken.tolist(), description)
+        description = with_transform(
+            source.describe(), self, of=source.episode_count, taken=len(taken), lowest_return=lowest
+        )
+        return EpisodeSubset(source, taken.tolist(), description)
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,12 @@ class Subsample:
         """The drawn part of the source."""
         if not 1 <= self.episodes <= source.episode_count:
             raise UserError(
-                f"Subsample: {self.episodes} episodes are asked for, allowed are 1 to {source.episode_count}; mend it"
+                f"Subsample: {self.episodes} episodes are asked for; allowed: 1 to {source.episode_count}; fix it"
             )
         drawn = np.random.default_rng(self.seed).permutation(source.episode_count)[: self.episodes]
-        return Chosen(source, np.sort(drawn).tolist(), noted(source.describe(), self, of=source.episode_count))
+        return EpisodeSubset(
+            source, np.sort(drawn).tolist(), with_transform(source.describe(), self, of=source.episode_count)
+        )
 
 
 def _return(source: Source, number: int) -> float:

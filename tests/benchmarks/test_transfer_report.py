@@ -8,7 +8,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks are not installed
 
-from benchmarks.offline_suite.jobs import ROOT
 from benchmarks.offline_suite.results import Results
 from benchmarks.transfer import report
 from benchmarks.transfer.experiments import Benchmark, Curve, Experiment, Start

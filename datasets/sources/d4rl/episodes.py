@@ -33,7 +33,7 @@ def cut(terminals: Flags, timeouts: Flags, *, episode_length: int | None) -> lis
         UserError: if ``episode_length`` is less than two.
     """
     if episode_length is not None and episode_length < 2:
-        raise UserError(f"episode_length is {episode_length}, allowed is 2 or more, or null; mend the ingest settings")
+        raise UserError(f"episode_length is {episode_length}; allowed: 2 or more, or null; fix the ingest settings")
     rows = len(terminals)
     ends = np.flatnonzero(terminals | timeouts) + 1
     borders = np.union1d(ends, [0, rows]).tolist()

@@ -28,7 +28,7 @@ class DreamerSource:
 
     Args:
         path: The folder.
-        observations: Inputs of the models; by default the pictures, or every column if there are none.
+        observations: Inputs of the models; by default the images, or every column if there are none.
         privileged: What only probes see; by default every other numeric column that is alike in all files.
         episodes: Only so many of the first episodes.
         discrete: Number of choices if ``action`` holds one-hot rows, as Dreamer stores those of Atari. By default it
@@ -98,7 +98,7 @@ class DreamerSource:
         rows = {column: len(array) for column, array in values.items()}
         shortest = min(rows.values())
         if max(rows.values()) - shortest > self._cut_rows:
-            raise UserError(f"{where}: the columns have {_in_words(rows)}; needed are equally many, drop the episode")
+            raise UserError(f"{where}: the columns have {_in_words(rows)}; expected equally many, drop the episode")
         return {column: array[:shortest] for column, array in values.items()}
 
     @cached_property

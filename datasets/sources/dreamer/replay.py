@@ -41,7 +41,7 @@ class DreamerV3Source:
 
     Args:
         path: The folder.
-        observations: Inputs of the models; by default the pictures, or every column if there are none.
+        observations: Inputs of the models; by default the images, or every column if there are none.
         privileged: What only probes see; by default every other numeric column that is alike in all files.
         episodes: Only so many of the first episodes, by the time at which their streams began.
         action: Name of the action's column; others are observations or privileged if selected.

@@ -1,4 +1,4 @@
-"""V-D4RL in both of its forms: 64 x 64 pictures as one npz file per episode, 84 x 84 as HDF5 shards."""
+"""V-D4RL in both of its forms: 64 x 64 images as one npz file per episode, 84 x 84 as HDF5 shards."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,12 +20,12 @@ class VD4RLSource:
     observation t.
 
     In the 64 x 64 form some published files have one row more in some columns than in others: they are cut to the
-    shortest, and the provenance names them. Only the pictures are inputs by default; columns such as ``height`` and
+    shortest, and the provenance names them. Only the images are inputs by default; columns such as ``height`` and
     ``orientations`` are the true state and privileged. For the 84 x 84 form see ``VD4RLShards``.
 
     Args:
         path: The folder.
-        observations: Inputs of the models; by default the pictures.
+        observations: Inputs of the models; by default the images.
         privileged: What only probes see; by default every other numeric column that is alike in all files.
         episodes: Only so many of the first episodes.
 

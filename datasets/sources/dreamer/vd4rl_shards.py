@@ -20,7 +20,7 @@ from dreamset.datasets.sources.tables import HDF5_ENDINGS, HDF5Table, Table
 
 _ACTION, _REWARD, _DISCOUNT, _STEP_TYPE = "action", "reward", "discount", "step_type"
 _FIRST, _LAST = 0, 2  # values of step_type
-_IMAGE = {"observation": "image"}  # the shards' name of the pictures, and ours
+_IMAGE = {"observation": "image"}  # the shards' name of the images, and ours
 
 
 class VD4RLShards:

@@ -20,7 +20,7 @@ _HELP = "copy or download the dataset again"
 
 @dataclass(frozen=True, slots=True)
 class VideoPart:
-    """Where the pictures of one camera lie for one episode."""
+    """Where the images of one camera lie for one episode."""
 
     file: Path
     start: float  # seconds from the beginning of the file to the episode's first frame
@@ -53,7 +53,7 @@ def list_episodes(root: Path, info: Info, videos: Sequence[str]) -> Listing:
     where = str(root / INFO)
     if info.version not in _LAYOUTS:
         supported = ", ".join(_LAYOUTS)
-        raise UserError(f"{where}: the version is {info.version}, supported are {supported}; convert the dataset")
+        raise UserError(f"{where}: the version is {info.version}; supported: {supported}; convert the dataset")
     try:
         listing = _LAYOUTS[info.version](root, info, videos)
     except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:

@@ -8,7 +8,7 @@ from dreamset.core.errors import UserError
 from dreamset.datasets.sources.actions import ActionField, ActionSettings
 from dreamset.datasets.sources.codecs import Codec, ImageCodec, VectorCodec
 from dreamset.datasets.sources.columns import Field, Survey
-from dreamset.datasets.sources.lerobot.meta import LARGEST_PICTURE, SMALLEST_PICTURE, Feature
+from dreamset.datasets.sources.lerobot.meta import LARGEST_IMAGE, SMALLEST_IMAGE, Feature
 from dreamset.datasets.sources.npz import ArrayHeader
 
 ACTION, REWARD, SUCCESS = "action", "next.reward", "next.success"
@@ -20,7 +20,7 @@ def is_observation(name: str) -> bool:
 
 
 def survey_features(features: Mapping[str, Feature], size: tuple[int, int] | None) -> Survey:
-    """The features that have a row per observation, and why others cannot be columns; pictures become ``size``."""
+    """The features that have a row per observation, and why others cannot be columns; images become ``size``."""
     usable: dict[str, Field] = {}
     ignored: dict[str, str] = {}
     for name, feature in sorted(features.items()):
@@ -46,7 +46,7 @@ def action_field(
     Raises:
         UserError: if there is none, or the settings do not fit it.
     """
-    if ACTION not in features or features[ACTION].unfit or features[ACTION].is_picture:
+    if ACTION not in features or features[ACTION].unfit or features[ACTION].is_image:
         raise UserError(f"{where}: info.json has no feature {ACTION!r} of numbers; a world model needs the actions")
     no_rows = np.zeros((0, int(np.prod(features[ACTION].shape))), features[ACTION].dtype)
     settings = ActionSettings(ACTION, discrete, low, high)
@@ -62,16 +62,16 @@ def checked_size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
     if size is None:
         return None
     sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not all(SMALLEST_PICTURE <= side <= LARGEST_PICTURE for side in sides):
+    if len(sides) != 2 or not all(SMALLEST_IMAGE <= side <= LARGEST_IMAGE for side in sides):
         raise UserError(
-            f"image_size is {size}, allowed is one number or height and width, {SMALLEST_PICTURE} to "
-            f"{LARGEST_PICTURE}; mend the ingest settings"
+            f"image_size is {size}; allowed: one number or height and width, {SMALLEST_IMAGE} to "
+            f"{LARGEST_IMAGE}; fix the ingest settings"
         )
     return sides[0], sides[1]
 
 
 def _codec(feature: Feature, size: tuple[int, int] | None) -> Codec:
-    if not feature.is_picture:
+    if not feature.is_image:
         return VectorCodec((int(np.prod(feature.shape)),))
-    height, width, channels = feature.picture_shape
+    height, width, channels = feature.image_shape
     return ImageCodec((*(size or (height, width)), channels))

@@ -12,8 +12,8 @@ import numpy as np
 from dreamset.core.errors import UserError
 
 INFO = "meta/info.json"
-SMALLEST_PICTURE = 4  # pixels of a side: with fewer, channels could not be told from sides
-LARGEST_PICTURE = 4096
+SMALLEST_IMAGE = 4  # pixels of a side: with fewer, channels could not be told from sides
+LARGEST_IMAGE = 4096
 
 _LARGEST_ROW = 1 << 20  # numbers per frame: more is a damaged description
 
@@ -25,7 +25,7 @@ class Feature:
     name: str
     dtype: str  # of numpy, or image, video, string, ...
     shape: tuple[int, ...]  # of a frame
-    axes: tuple[str, ...]  # names of a picture's axes, if they are given
+    axes: tuple[str, ...]  # names of an image's axes, if they are given
     is_depth: bool
 
     @classmethod
@@ -46,12 +46,12 @@ class Feature:
         return self.dtype == "video"
 
     @property
-    def is_picture(self) -> bool:
-        """Whether a frame is a picture, in a video or by itself."""
+    def is_image(self) -> bool:
+        """Whether a frame is an image, in a video or by itself."""
         return self.dtype in ("image", "video")
 
     @property
-    def picture_shape(self) -> tuple[int, int, int]:
+    def image_shape(self) -> tuple[int, int, int]:
         """[height, width, channels], in whatever order they are declared."""
         first, second, third = self.shape
         channels_first = self.axes[0].startswith("channel") if self.axes else first < min(second, third)
@@ -60,19 +60,19 @@ class Feature:
     @property
     def unfit(self) -> str | None:
         """Why it cannot be a column, if so."""
-        if not self.is_picture:
+        if not self.is_image:
             fits = _is_number(self.dtype) and 0 < math.prod(self.shape) <= _LARGEST_ROW
             return None if fits else f"{self.dtype} of shape {list(self.shape)}, not 1 to {_LARGEST_ROW} numbers"
         if self.is_depth:
             return "a depth map"
-        return None if self._is_grey_or_rgb else f"a picture of shape {list(self.shape)}, neither grey nor RGB"
+        return None if self._is_grey_or_rgb else f"an image of shape {list(self.shape)}, neither grey nor RGB"
 
     @property
     def _is_grey_or_rgb(self) -> bool:
         if len(self.shape) != 3:
             return False
-        height, width, channels = self.picture_shape
-        return channels in (1, 3) and SMALLEST_PICTURE <= min(height, width) <= max(height, width) <= LARGEST_PICTURE
+        height, width, channels = self.image_shape
+        return channels in (1, 3) and SMALLEST_IMAGE <= min(height, width) <= max(height, width) <= LARGEST_IMAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def load_info(root: Path) -> Info:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{file}: damaged or incomplete ({error!r}); copy or download the dataset again") from error
     if not (math.isfinite(info.fps) and info.fps > 0):
-        raise UserError(f"{file}: fps is {info.fps}, needed is a positive number; mend the file")
+        raise UserError(f"{file}: fps is {info.fps}, expected a positive number; fix the file")
     return info
 
 

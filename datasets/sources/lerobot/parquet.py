@@ -17,7 +17,7 @@ from PIL import Image
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array
 
-_FORMATS = ("PNG", "JPEG")  # that pictures are stored in
+_FORMATS = ("PNG", "JPEG")  # that images are stored in
 
 
 def read_columns(file: Path, columns: Sequence[str], where: str, *, episode: int | None = None) -> pa.Table:
@@ -46,10 +46,10 @@ def numbers(table: pa.Table, column: str, shape: Sequence[int], where: str) -> A
     values, rows, size = table.column(column).combine_chunks(), len(table), math.prod(shape)
     while _is_list(values.type):
         if values.null_count or len(set(pc.list_value_length(values).to_pylist())) > 1:
-            raise UserError(f"{where}: {column!r} holds lists of different lengths; drop or mend the episode")
+            raise UserError(f"{where}: {column!r} holds lists of different lengths; drop or fix the episode")
         values = values.flatten()
     if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)):
-        raise UserError(f"{where}: {column!r} holds {values.type}, needed are numbers; leave the column out")
+        raise UserError(f"{where}: {column!r} holds {values.type}, expected numbers; leave the column out")
     if len(values) != rows * size:
         raise UserError(
             f"{where}: {column!r} holds {len(values) / max(rows, 1):g} numbers per row, info.json says {list(shape)}; "
@@ -59,7 +59,7 @@ def numbers(table: pa.Table, column: str, shape: Sequence[int], where: str) -> A
     return array.reshape(rows, size)
 
 
-def pictures(
+def images(
     table: pa.Table, column: str, shape: tuple[int, int, int], size: tuple[int, int] | None, where: str
 ) -> NDArray[np.uint8]:
     """[rows, height, width, channels] of a column of PNG or JPEG files, shrunk to ``size`` (height, width) if given.
@@ -73,26 +73,26 @@ def pictures(
     for chunk in table.column(column).chunks:
         for value in chunk:
             encoded, place = value.as_py(), f"{where}: {column!r} at step {step}"
-            frames[step] = _picture(encoded, shape, (height, width), place).reshape(frames.shape[1:])
+            frames[step] = _image(encoded, shape, (height, width), place).reshape(frames.shape[1:])
             step += 1
     return frames
 
 
-def _picture(value: Any, shape: tuple[int, int, int], size: tuple[int, int], place: str) -> NDArray[np.uint8]:
+def _image(value: Any, shape: tuple[int, int, int], size: tuple[int, int], place: str) -> NDArray[np.uint8]:
     encoded = value.get("bytes") if isinstance(value, dict) else value
     if not isinstance(encoded, bytes):
-        raise UserError(f"{place} lies outside of the table, which is refused; write the pictures into the table")
+        raise UserError(f"{place} lies outside of the table, which is refused; write the images into the table")
     try:
         with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
             found = (image.height, image.width, len(image.getbands()))
             if found != shape or image.mode not in ("L", "RGB"):  # before the pixels are decoded
                 raise UserError(
-                    f"{place} is a picture of {list(found)} in mode {image.mode}, info.json says {list(shape)}"
+                    f"{place} is an image of {list(found)} in mode {image.mode}, info.json says {list(shape)}"
                 )
             resized = image.resize((size[1], size[0]), Image.Resampling.BOX) if size != shape[:2] else image
             return np.asarray(resized, np.uint8)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{place} is no readable picture ({error}); copy or download the dataset again") from error
+        raise UserError(f"{place} is no readable image ({error}); copy or download the dataset again") from error
 
 
 def _is_list(kind: pa.DataType) -> bool:

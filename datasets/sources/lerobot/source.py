@@ -1,4 +1,4 @@
-"""LeRobot datasets of version 2 and 3: tables of frames in parquet files, cameras as pictures or videos."""
+"""LeRobot datasets of version 2 and 3: tables of frames in parquet files, cameras as images or videos."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ from dreamset.datasets.sources.lerobot.features import (
     survey_features,
 )
 from dreamset.datasets.sources.lerobot.meta import INFO, load_info
-from dreamset.datasets.sources.lerobot.parquet import numbers, pictures, read_columns
+from dreamset.datasets.sources.lerobot.parquet import images, numbers, read_columns
 from dreamset.datasets.sources.lerobot.video import decode_frames
 from dreamset.datasets.sources.recorded import FinalTransition
 from dreamset.datasets.sources.rows import flags
@@ -46,10 +46,10 @@ class LeRobotSource:
     Args:
         path: the folder that holds ``meta``.
         observations: inputs of the models. Default: every feature named ``observation...`` that holds numbers or
-            pictures.
+            images.
         privileged: features that only probes see, such as ``task_index``. Default: none.
         episodes: how many of the first episodes to offer. Default: all.
-        image_size: side, or height and width, that pictures are shrunk to while they are decoded. Default: as
+        image_size: side, or height and width, that images are shrunk to while they are decoded. Default: as
             recorded.
         action_low: smallest action, one number or one per element; ``meta/stats.json`` has the recorded extremes.
         action_high: largest action.
@@ -95,7 +95,7 @@ class LeRobotSource:
         return self._fields.described(self._action.spec, self._provenance)
 
     def read(self, number: int) -> RawEpisode:
-        """Episodes by ascending index; the pictures of one episode are in memory at a time."""
+        """Episodes by ascending index; the images of one episode are in memory at a time."""
         entry = self._episodes[number]
         where = f"episode_{entry.index} of {self._root}"
         table = read_columns(entry.data, sorted(self._stored), where, episode=entry.index)
@@ -129,10 +129,10 @@ class LeRobotSource:
             part = entry.videos[name]
             times = part.start + self._numbers(_TIME, table, where)[:, 0].astype(np.float64)
             return decode_frames(
-                part.file, times, fps=self._info.fps, shape=feature.picture_shape, size=self._size, where=where
+                part.file, times, fps=self._info.fps, shape=feature.image_shape, size=self._size, where=where
             )
-        if feature.is_picture:
-            return pictures(table, name, feature.picture_shape, self._size, where)
+        if feature.is_image:
+            return images(table, name, feature.image_shape, self._size, where)
         return self._numbers(name, table, where)
 
     def _numbers(self, name: str, table: pa.Table, where: str) -> Array:
@@ -153,7 +153,7 @@ class LeRobotSource:
         frames = self._numbers(_FRAME, table, where)[:, 0]
         if not np.array_equal(frames, np.arange(entry.length)):
             raise UserError(
-                f"{where}: {entry.data.name} holds {len(frames)} frames of it, needed are {entry.length}, numbered "
+                f"{where}: {entry.data.name} holds {len(frames)} frames of it, expected {entry.length}, numbered "
                 f"from 0; copy or download the dataset again, or drop the episode"
             )
 

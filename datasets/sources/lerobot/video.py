@@ -35,7 +35,7 @@ def decode_frames(
         [N, height, width, channels].
 
     Raises:
-        UserError: if the file is missing or damaged, has other pictures, or none at one of the times.
+        UserError: if the file is missing or damaged, has other images, or none at one of the times.
     """
     if not file.is_file():
         raise UserError(f"{where}: the video {file.name} is missing in {file.parent}; download it, or drop the episode")
@@ -74,9 +74,7 @@ def _frame_times(log: str, shape: tuple[int, int, int], place: str) -> Times:
         raise UserError(f"{place}: has no frame in this episode ({_last_line(log)}); copy or download it again")
     for _, width, height in frames:
         if (int(height), int(width)) != shape[:2]:
-            raise UserError(
-                f"{place}: shows {height} x {width} pixels, info.json says {shape[0]} x {shape[1]}; mend it"
-            )
+            raise UserError(f"{place}: shows {height} x {width} pixels, info.json says {shape[0]} x {shape[1]}; fix it")
     unit = float(Fraction(base[1]))
     return np.array([int(units) * unit for units, *_ in frames])
 

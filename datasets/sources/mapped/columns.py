@@ -8,9 +8,9 @@ import numpy as np
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array, RawEpisode
 from dreamset.datasets.sources.actions import ActionField, ActionSettings
-from dreamset.datasets.sources.columns import Field, Fields, Headers, decode_all
+from dreamset.datasets.sources.columns import Field, Headers, SelectedFields, decode_all
 from dreamset.datasets.sources.rows import Flags, flags, one_per_row, require_transition
-from dreamset.datasets.sources.timing import TimeRule, taken
+from dreamset.datasets.sources.timing import TimeRule, transition_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class MappedColumns:
         """
         inputs = {name: Field.of(column, headers, where) for name, column in self.observations.items()}
         probed = {name: Field.of(column, headers, where) for name, column in self.privileged.items()}
-        return EpisodeDecoder(self, Fields(inputs, probed), self.action.field(headers, example, where))
+        return EpisodeDecoder(self, SelectedFields(inputs, probed), self.action.field(headers, example, where))
 
     def transitions(self, rows: Mapping[str, int]) -> tuple[int, int]:
         """How many observations, and how many transitions, are recorded in so many rows of each column."""
@@ -68,7 +68,7 @@ class EpisodeDecoder:
     """Makes episodes of the stored values of ``columns``."""
 
     columns: MappedColumns
-    fields: Fields
+    fields: SelectedFields
     action: ActionField
 
     def decode(self, values: Mapping[str, Array], where: str) -> RawEpisode:
@@ -94,7 +94,7 @@ class EpisodeDecoder:
         column, rule = self.action.column, self.columns.time.action
         place = f"{where}: {column!r}"
         return self.action.decode(
-            taken(values[column], rule, observations=observed, transitions=transitions, place=place), where
+            transition_rows(values[column], rule, observations=observed, transitions=transitions, place=place), where
         )
 
     def _rewards(self, values: Mapping[str, Array], observed: int, transitions: int, where: str) -> Array:
@@ -102,13 +102,15 @@ class EpisodeDecoder:
             return np.zeros(transitions, np.float32)
         place = f"{where}: {self.columns.reward!r}"
         rewards = one_per_row(values[self.columns.reward], place)
-        return taken(rewards, self.columns.time.reward, observations=observed, transitions=transitions, place=place)
+        return transition_rows(
+            rewards, self.columns.time.reward, observations=observed, transitions=transitions, place=place
+        )
 
     def _terminated(self, values: Mapping[str, Array], observed: int, transitions: int, where: str) -> bool:
         terminal = self.columns.terminal_flags(values, where)
         if self.columns.terminal is not None and len(terminal) not in (observed, transitions):
             raise UserError(
-                f"{where}: {self.columns.terminal!r} has {len(terminal)} rows, needed are {transitions} or {observed}; "
-                f"drop or mend the episode"
+                f"{where}: {self.columns.terminal!r} has {len(terminal)} rows, expected {transitions} or {observed}; "
+                f"drop or fix the episode"
             )
         return self.columns.time.is_terminated(terminal, where)

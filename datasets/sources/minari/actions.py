@@ -50,14 +50,14 @@ def action_decoder(space: Space, where: str) -> ActionDecoder:
     kinds = {part["type"] for part in parts.values()}
     if not kinds or not kinds <= {"Box", *_CHOICES}:
         raise UserError(
-            f"{where}: the action space holds {' and '.join(sorted(kinds)) or 'nothing'}, supported are Box, "
+            f"{where}: the action space holds {' and '.join(sorted(kinds)) or 'nothing'}; supported: Box, "
             f"{', '.join(_CHOICES)} and a Dict or Tuple of them; record the actions as one of these"
         )
     if kinds == {"Box"}:
         return NumbersDecoder(parts)
     if "Box" in kinds:
         raise UserError(
-            f"{where}: the action space mixes Box with {' and '.join(sorted(kinds - {'Box'}))}, supported are only "
+            f"{where}: the action space mixes Box with {' and '.join(sorted(kinds - {'Box'}))}; supported: only "
             f"Boxes or only choices; record the actions as one Box"
         )
     return ChoicesDecoder(parts, where)
@@ -161,8 +161,8 @@ class _Choices:
             step, element = map(int, outside[0])
             place = f"step {step}" if len(self.counts) == 1 else f"step {step}, element [{element}]"
             raise UserError(
-                f"{where} is {chosen[step, element]} at {place}, allowed are {start[element]} to {end[element] - 1}; "
-                f"mend or drop the episode"
+                f"{where} is {chosen[step, element]} at {place}; allowed: {start[element]} to {end[element] - 1}; "
+                f"fix or drop the episode"
             )
         digits: NDArray[np.int64] = chosen - start
         return digits
@@ -176,7 +176,7 @@ def _combinations(counts: Sequence[int], where: str) -> int:
         if not 1 <= size <= allowed:
             shown = " x ".join(map(str, counts[:8])) + (" x ..." if len(counts) > 8 else "")
             raise UserError(
-                f"{where}: the action space has {shown} combinations, allowed are 1 to {allowed}; "
+                f"{where}: the action space has {shown} combinations; allowed: 1 to {allowed}; "
                 f"record fewer choices, or the actions as a Box"
             )
     return size

@@ -112,7 +112,7 @@ class ArrowEpisode:
         steps = self._recorded_steps()
         if rows < 1 or (steps is not None and rows != steps + 1):
             needed = "at least 2" if steps is None else f"{steps + 1} for the {steps} steps of its metadata"
-            raise UserError(f"{self.where}: has {rows} rows, needed are {needed}; copy or download the dataset again")
+            raise UserError(f"{self.where}: has {rows} rows, expected {needed}; copy or download the dataset again")
 
     def _recorded_steps(self) -> int | None:
         written = self.file.parent / "metadata.json"

@@ -49,7 +49,7 @@ def field_layout(field: pa.Field, declared: tuple[int, ...] | None) -> Layout:
 
 
 def leaf_values(table: pa.Table, names: LeafPath, place: str) -> Array:
-    """The rows of a leaf: [rows], [rows, size] for arrays, which are stored flat, or objects for encoded pictures.
+    """The rows of a leaf: [rows], [rows, size] for arrays, which are stored flat, or objects for encoded images.
 
     Raises:
         UserError: if values are missing, or are neither numbers nor bytes.
@@ -69,21 +69,21 @@ def _to_numpy(column: pa.Array, place: str) -> Array:
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return _encoded(column)
     if not _is_number(kind):
-        raise UserError(f"{place} holds {_words(kind)}, allowed are numbers and encoded images; leave it out")
+        raise UserError(f"{place} holds {_words(kind)}; allowed: numbers and encoded images; leave it out")
     values: Array = column.to_numpy(zero_copy_only=False)
     return values
 
 
 def _encoded(column: pa.Array) -> Array:
-    pictures = np.empty(len(column), object)
-    for row, picture in enumerate(column):
-        pictures[row] = np.frombuffer(picture.as_buffer(), np.uint8)
-    return pictures
+    images = np.empty(len(column), object)
+    for row, image in enumerate(column):
+        images[row] = np.frombuffer(image.as_buffer(), np.uint8)
+    return images
 
 
 def _require_all(column: pa.Array, place: str) -> None:
     if column.null_count:
-        raise UserError(f"{place} lacks {column.null_count} of {len(column)} values; drop or mend the episode")
+        raise UserError(f"{place} lacks {column.null_count} of {len(column)} values; drop or fix the episode")
 
 
 def _stored_name(node: pa.Schema | pa.StructType, name: str) -> str | None:

@@ -100,7 +100,7 @@ class HDF5Episode:
         rows = self._length(("rewards",)) + 1
         found = rows if self.witness is None else self._length(self.witness)
         if self.witness is not None and found != rows:
-            raise UserError(f"{self.where}: {'/'.join(self.witness)!r} has {found} rows, needed are {rows}")
+            raise UserError(f"{self.where}: {'/'.join(self.witness)!r} has {found} rows, expected {rows}")
         return rows
 
     def _length(self, path: LeafPath) -> int:
@@ -170,7 +170,7 @@ def _datasets(infos: h5g.GroupID, where: str) -> Iterator[tuple[LeafPath, h5d.Da
 
 
 def _is_jpeg(dataset: h5d.DatasetID, shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> bool:
-    """Encoded pictures are bytes of varying number, or, if all have equally many, rows of that length."""
+    """Encoded images are bytes of varying number, or, if all have equally many, rows of that length."""
     if dtype.kind == "O":
         return bool(h5py.check_vlen_dtype(dtype) == np.uint8)
     if dtype != np.uint8 or len(shape) != 2 or not shape[0] or shape[1] < len(JPEG_START):

@@ -19,11 +19,11 @@ class Info:
     episode: int
 
     def codec(self, storage: MinariStorage) -> Codec:
-        """How it is decoded; the shape of encoded pictures is that of the first one."""
+        """How it is decoded; the shape of encoded images is that of the first one."""
         episode = storage.episode(self.episode)
         where = f"{episode.where}: {'/'.join(('infos', *self.path))!r}"
         if self.layout.jpeg:
-            return ImageCodec(_first_picture(episode, ("infos", *self.path), where))
+            return ImageCodec(_first_image(episode, ("infos", *self.path), where))
         return inferred_codec(self.layout.dtype, self.layout.row_shape, where)
 
 
@@ -94,8 +94,8 @@ def _changed(layout: Layout, before: Layout | None, *, first: bool) -> str | Non
     return None if before.form == layout.form else f"{layout.form} instead of {before.form}"
 
 
-def _first_picture(episode: StoredEpisode, path: LeafPath, where: str) -> tuple[int, ...]:
-    pictures = episode.read([path])[path]
-    if not len(pictures):
-        raise UserError(f"{where} holds no picture; leave it out")
-    return jpeg_shape(pictures[0].tobytes(), f"{where} at step 0")
+def _first_image(episode: StoredEpisode, path: LeafPath, where: str) -> tuple[int, ...]:
+    images = episode.read([path])[path]
+    if not len(images):
+        raise UserError(f"{where} holds no image; leave it out")
+    return jpeg_shape(images[0].tobytes(), f"{where} at step 0")

@@ -23,7 +23,7 @@ def checked_id(dataset_id: str) -> str:
         UserError: if it is none.
     """
     if not _DATASET_ID.fullmatch(dataset_id):
-        raise UserError(f"{dataset_id!r} is no Minari dataset id, which look like D4RL/door/human-v2; mend dataset_id")
+        raise UserError(f"{dataset_id!r} is no Minari dataset id, which look like D4RL/door/human-v2; fix dataset_id")
     return dataset_id
 
 

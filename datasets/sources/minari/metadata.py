@@ -143,5 +143,5 @@ def _space(metadata: Mapping[str, Any], side: str, folder: Path) -> Space:
     except UserError as error:
         raise UserError(f"{folder}: {side!r} of the metadata describes {error}") from error
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{folder}: {side!r} of the metadata is no serialised space ({error!r}); mend it") from error
+        raise UserError(f"{folder}: {side!r} of the metadata is no serialised space ({error!r}); fix it") from error
     return dict(space)

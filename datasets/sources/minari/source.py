@@ -43,7 +43,7 @@ class MinariSource:
 
     ``observations`` names the model inputs (default: all of the observation space); ``privileged`` names infos or
     observations that only probes see (default: every info that is one number or vector per observation throughout;
-    pictures, arrays of more axes and infos that only some episodes have must be named).
+    images, arrays of more axes and infos that only some episodes have must be named).
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class MinariSource:
         }
         if not self._observations:
             raise UserError(
-                f"{self._storage.where}: no observation to learn from is selected, available are {sorted(inputs)}"
+                f"{self._storage.where}: no observation to learn from is selected; available: {sorted(inputs)}"
             )
 
     @property
@@ -121,8 +121,7 @@ class MinariSource:
             if name not in known:
                 reason = f"cannot be a column ({ignored[name]})" if name in ignored else "does not exist"
                 raise UserError(
-                    f"{self._storage.where}: {name!r} of the setting '{setting}' {reason}; "
-                    f"available are {sorted(known)}"
+                    f"{self._storage.where}: {name!r} of the setting '{setting}' {reason}; available: {sorted(known)}"
                 )
         return chosen
 
@@ -147,13 +146,13 @@ class MinariSource:
         }
 
     def _has_jpeg(self) -> bool:
-        """Whether the chosen pictures are lossy, by the first episode that can tell."""
+        """Whether the chosen images are lossy, by the first episode that can tell."""
         fields = (*self._observations.values(), *self._privileged.values())
-        pictures = [field.path for field in fields if isinstance(field.codec, ImageCodec)]
-        for number in self._numbers if pictures else ():
+        images = [field.path for field in fields if isinstance(field.codec, ImageCodec)]
+        for number in self._numbers if images else ():
             try:
                 episode = self._storage.episode(number)
-                return any(episode.layout(path).jpeg for path in pictures)
+                return any(episode.layout(path).jpeg for path in images)
             except UserError:
                 continue  # `read` will say it
         return False
@@ -162,7 +161,7 @@ class MinariSource:
 def _open_storage(metadata: MinariMetadata) -> MinariStorage:
     if metadata.layout not in _STORAGES:
         raise UserError(
-            f"{metadata.folder}: the dataset is stored as {metadata.layout}, supported are "
+            f"{metadata.folder}: the dataset is stored as {metadata.layout}; supported: "
             f"{', '.join(sorted(_STORAGES))}; load it with Minari and write it again with data_format='hdf5'"
         )
     return _STORAGES[metadata.layout](metadata)
@@ -191,7 +190,7 @@ def _by_name(scan: InfoScan, *, taken: Collection[str]) -> dict[str, Info]:
 def _rewards(rewards: Array, where: str) -> Array:
     if rewards.dtype.kind not in "fiub" or rewards.ndim != 1 or not len(rewards):
         got = f"{rewards.dtype}{list(rewards.shape)}"
-        raise UserError(f"{where}: 'rewards' is {got}, needed is one number per transition; drop or mend the episode")
+        raise UserError(f"{where}: 'rewards' is {got}, expected one number per transition; drop or fix the episode")
     return rewards
 
 
@@ -199,17 +198,13 @@ def _is_terminated(flags: Array, where: str) -> bool:
     """A time limit, or neither flag, is no true end."""
     if flags.ndim != 1 or flags.dtype.kind not in "fiub":
         got = f"{flags.dtype}{list(flags.shape)}"
-        raise UserError(
-            f"{where}: 'terminations' is {got}, needed is one flag per transition; drop or mend the episode"
-        )
+        raise UserError(f"{where}: 'terminations' is {got}, expected one flag per transition; drop or fix the episode")
     return bool(flags[-1])
 
 
 def _require_rows(values: Array, rows: int, place: str) -> None:
     if len(values) != rows:
-        raise UserError(
-            f"{place} has {len(values)} rows, needed are {rows} to fit the rewards; drop or mend the episode"
-        )
+        raise UserError(f"{place} has {len(values)} rows, expected {rows} to fit the rewards; drop or fix the episode")
 
 
 def _place(where: str, path: LeafPath) -> str:

@@ -13,7 +13,7 @@ from dreamset.datasets.sources.minari.storage import LeafPath
 Space = Mapping[str, Any]
 
 LARGEST_ONE_HOT = 1 << 16
-_SMALLEST_GREY_IMAGE = 32  # as Minari: a smaller [H, W] array of bytes is a table, not a picture
+_SMALLEST_GREY_IMAGE = 32  # as Minari: a smaller [H, W] array of bytes is a table, not an image
 _LARGEST_ROW = 1 << 27  # numbers in one observation: more is a damaged description
 
 
@@ -61,7 +61,7 @@ def checked_shape(space: Space) -> tuple[int, ...]:
     shape = row_shape(space)
     if not 1 <= math.prod(shape) <= _LARGEST_ROW:
         kind = space["type"]
-        raise UserError(f"a {kind} of shape {list(shape)}, allowed are 1 to {_LARGEST_ROW} numbers; record it smaller")
+        raise UserError(f"a {kind} of shape {list(shape)}; allowed: 1 to {_LARGEST_ROW} numbers; record it smaller")
     return shape
 
 
@@ -81,5 +81,5 @@ def _is_image(space: Space) -> bool:
 
 def _checked_size(size: int) -> int:
     if not 1 <= size <= LARGEST_ONE_HOT:
-        raise UserError(f"a Discrete space of {size} values, allowed are 1 to {LARGEST_ONE_HOT}; record it as a Box")
+        raise UserError(f"a Discrete space of {size} values; allowed: 1 to {LARGEST_ONE_HOT}; record it as a Box")
     return size

@@ -18,7 +18,7 @@ _MOST_EPISODES = 1 << 22  # more is a damaged count
 class Layout:
     """How the rows of one leaf are stored, found without reading them."""
 
-    row_shape: tuple[int, ...]  # () for encoded pictures, whose shape is inside them
+    row_shape: tuple[int, ...]  # () for encoded images, whose shape is inside them
     dtype: np.dtype[Any]
     jpeg: bool
     unfit: str | None = None  # why it has no row of numbers for every observation, if so
@@ -27,8 +27,8 @@ class Layout:
     def form(self) -> str:
         """What episodes must agree in."""
         if self.jpeg:
-            return "JPEG pictures"
-        kind = "pictures of " if self.dtype == np.uint8 and len(self.row_shape) == 3 else ""
+            return "JPEG images"
+        kind = "images of " if self.dtype == np.uint8 and len(self.row_shape) == 3 else ""
         return f"{kind}shape {self.row_shape}"
 
 
@@ -48,7 +48,7 @@ class StoredEpisode(Protocol):
     def read(self, paths: Collection[LeafPath]) -> dict[LeafPath, Array]:
         """The leaves with their rows on the first axis and nothing added to them.
 
-        Encoded pictures come as objects, each an array of bytes, or as rows of equally many bytes.
+        Encoded images come as objects, each an array of bytes, or as rows of equally many bytes.
         """
 
 

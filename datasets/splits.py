@@ -1,4 +1,4 @@
-"""Which episodes train and which validate: drawn once, by episode, because neighbouring windows share rows."""
+"""Splits into training and validation: once and by episode, because neighbouring windows share rows."""
 
 import numpy as np
 
@@ -9,18 +9,16 @@ TRAIN, VALIDATION = "train", "validation"
 
 
 def split_episodes(episodes: int, *, validation_fraction: float, seed: int) -> dict[str, Indices]:
-    """Ascending episode numbers of both splits, each with at least one episode.
+    """Ascending episode numbers of both splits; each split has at least one episode.
 
     Raises:
         UserError: if there are too few episodes, or the fraction is not between 0 and 1.
     """
     if not 0 < validation_fraction < 1:
-        raise UserError(
-            f"validation_fraction is {validation_fraction}, allowed is more than 0 and less than 1; mend it"
-        )
+        raise UserError(f"validation_fraction is {validation_fraction}; allowed: more than 0 and less than 1; fix it")
     if episodes < 2:
         raise UserError(
-            f"the dataset has {episodes} episode(s), needed are 2 or more: one to train on and one to validate on; "
+            f"the dataset has {episodes} episode(s), expected 2 or more: one to train on and one to validate on; "
             f"record or ingest more episodes"
         )
     held_out = min(max(round(validation_fraction * episodes), 1), episodes - 1)

@@ -649,7 +649,7 @@ def test_peers_that_are_not_installed_are_missed_only_where_they_are_wanted(
 
 def test_the_documentation_shows_the_committed_numbers() -> None:
     runs, episodes = scores.read(RESULTS)
-    table = (ROOT / "docs" / report.TABLES).read_text()
+    table = (report.FOLDER / report.TABLES).read_text()
     head, _, *rows = re.findall(r"^\| (.+) \|$", table.partition("The best")[0], re.MULTILINE)
     tasks = head.split(" | ")[1:]
     shown = {

@@ -2,8 +2,8 @@
 
     python -m benchmarks.finetuning.report
 
-Replaces what stands between the two marks in docs/finetuning.md. Scores are those of the offline suite: interquartile
-means over seeds and episodes, with intervals from a bootstrap over both.
+Replaces the text between the two marks in README.md beside this script. Scores are those of the offline suite:
+interquartile means over seeds and episodes, with intervals from a bootstrap over both.
 """
 
 import argparse
@@ -27,7 +27,8 @@ from dreamset.core.errors import UserError
 from dreamset.core.files import save_with
 from dreamset.pipeline.report.figures import COLORS, STYLE
 
-TEXT, PICTURE = "finetuning.md", "finetuning_returns.png"
+FOLDER = Path(__file__).parent
+TEXT, PICTURE = "README.md", "returns.png"
 BEGIN, END = "<!-- written by benchmarks.finetuning.report -->", "<!-- end -->"
 
 
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of runs.csv and episodes.csv")
-    parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of the text (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=FOLDER, help="folder of README.md (default: beside this script)")
     parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: %(default)s)")
     parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap (default: %(default)s)")
     return parser

@@ -1,6 +1,6 @@
 """d3rlpy's algorithms on our data, with their own hyperparameters, for a budget of CPU seconds.
 
-Needs d3rlpy, installed as ``docs/offline_suite.md`` says. What is set here is what an algorithm cannot know: vectors
+Needs d3rlpy, installed as README.md beside this script says. What is set here is what an algorithm cannot know: vectors
 are standardised and pixels divided by 255, and three frames are stacked, since one shows no velocity. Dreamset's models
 remember and need neither stacking nor is anything stacked for vectors. The last policy is evaluated; no checkpoint is
 picked.

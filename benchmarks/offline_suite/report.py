@@ -1,6 +1,6 @@
 """Tables, verdicts and picture of the offline suite from its two CSV files.
 
-    python -m benchmarks.offline_suite.report --output docs
+    python -m benchmarks.offline_suite.report
 
 Every score is the interquartile mean over seeds and episodes with a stratified bootstrap interval: seeds are drawn with
 replacement first, episodes within them second, so that it tells what another training would give.
@@ -32,7 +32,8 @@ MODEL_FIGURES = {  # column of runs.csv -> significant digits and head
     "reward_error_h15": (2, "+15"),
     "probe_r2": (3, "probe R²"),
 }
-TABLES, PICTURE = "offline_suite_results.md", "offline_suite_returns.png"
+FOLDER = Path(__file__).parent
+TABLES, PICTURE = "tables.md", "returns.png"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of runs.csv and episodes.csv")
-    parser.add_argument("--output", type=Path, default=Path("docs"), help="folder (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=FOLDER, help="folder (default: beside this script)")
     parser.add_argument("--suite", type=Path, default=SUITE, help="gives tasks and methods their order")
     parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: %(default)s)")
     parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap (default: %(default)s)")

@@ -5,7 +5,7 @@
 
 Run it from the repository's root, and again after an interruption: results that are there are kept as long as the
 suite's own settings for them stay; after an edit of a preset or of code, remove their rows from runs.csv. Peers need
-d3rlpy, installed as docs/offline_suite.md says, some tasks the extras that their yaml names. Tables:
+d3rlpy, installed as README.md beside this script says, some tasks the extras that their yaml names. Tables:
 `python -m benchmarks.offline_suite.report`.
 """
 
@@ -95,7 +95,7 @@ def require_peers(suite: Suite, jobs: Sequence[Job]) -> None:
     if find_spec("d3rlpy") is None and any(job.work["kind"] == "peer" for job in jobs):
         others = [name for name, method in suite.methods.items() if not isinstance(method.kind, Peer)]
         raise UserError(
-            "d3rlpy is not installed; install it as docs/offline_suite.md says, or leave its methods out"
+            "d3rlpy is not installed; install it as benchmarks/offline_suite/README.md says, or leave its methods out"
             + (f": --methods {' '.join(others)}" if others else "")
         )
 

@@ -209,7 +209,7 @@ def chosen(kind: str, all_: Mapping[str, Any], names: Sequence[str] | None) -> M
         return all_
     unknown = sorted(set(names) - set(all_))
     if unknown:
-        raise UserError(f"there are no {kind} {', '.join(unknown)}, available are {', '.join(all_)}; choose of these")
+        raise UserError(f"there are no {kind} {', '.join(unknown)}; available: {', '.join(all_)}; choose of these")
     return {name: all_[name] for name in names}
 
 

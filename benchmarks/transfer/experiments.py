@@ -98,7 +98,7 @@ class Benchmark:
         known: dict[str, Container[Any]] = {"pair": self.pairs, "start": self.starts, "share": self.shares}
         wrong = [name for name, values in known.items() if getattr(experiment, name) not in values]
         if wrong:
-            raise UserError(f"{path}: the {' and '.join(wrong)} of {experiment} is not defined in it; mend the entry")
+            raise UserError(f"{path}: the {' and '.join(wrong)} of {experiment} is not defined in it; fix the entry")
 
     def on_source(self, objective: str) -> list[str]:
         """Overrides of the world model that is reused."""

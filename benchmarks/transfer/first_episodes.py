@@ -19,7 +19,7 @@ class FirstEpisodes(Strategy):
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
-            raise UserError(f"the share of episodes is {self.share}, allowed is more than 0 and up to 1; mend it")
+            raise UserError(f"the share of episodes is {self.share}; allowed: more than 0 and up to 1; fix it")
 
     def log_weights(self, candidates: Candidates) -> Floats:
         """See ``Strategy``."""

@@ -2,8 +2,8 @@
 
     python -m benchmarks.transfer.report
 
-Replaces what stands between the two marks in docs/transfer.md. Scores are those of the offline suite: interquartile
-means over seeds and episodes, with intervals from a bootstrap over both.
+Replaces the text between the two marks in README.md beside this script. Scores are those of the offline suite:
+interquartile means over seeds and episodes, with intervals from a bootstrap over both.
 """
 
 import argparse
@@ -23,7 +23,8 @@ from benchmarks.transfer.run import RESULTS
 from dreamset.core.errors import UserError
 from dreamset.core.files import write_text
 
-TEXT, PICTURE = "transfer.md", "transfer_returns.png"
+FOLDER = Path(__file__).parent
+TEXT, PICTURE = "README.md", "returns.png"
 BEGIN, END = "<!-- written by benchmarks.transfer.report -->", "<!-- end -->"
 REACHED = 0.95  # share of a score from which on another one counts as reaching it
 AMOUNTS: Mapping[str, Callable[[int], str]] = {"updates": "{} updates".format, "share": "{} %".format}  # of an axis
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of runs.csv and episodes.csv")
-    parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of the text (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=FOLDER, help="folder of README.md (default: beside this script)")
     parser.add_argument("--benchmark", type=Path, default=BENCHMARK, help="says what belongs together")
     parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: %(default)s)")
     parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap (default: %(default)s)")

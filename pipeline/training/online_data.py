@@ -13,7 +13,7 @@ from dreamset.datasets import Store
 from dreamset.datasets.episode import Array, RawEpisode
 from dreamset.datasets.extension import extend
 from dreamset.datasets.mixing import MixedSampler, Part
-from dreamset.datasets.sampler import WindowSource
+from dreamset.datasets.sampler import WindowSampler
 from dreamset.datasets.sources.base import Source, SourceDescription
 from dreamset.datasets.splits import TRAIN
 from dreamset.datasets.store_source import StoreSource
@@ -130,7 +130,7 @@ def mixed(
     return MixedSampler(parts, batch_size=settings["size"], seed=seed)
 
 
-def _windows(store: Store | None, settings: Mapping[str, Any]) -> WindowSource | None:
+def _windows(store: Store | None, settings: Mapping[str, Any]) -> WindowSampler | None:
     """The store's windows, or None while there is none."""
     if store is None:
         return None
@@ -139,7 +139,7 @@ def _windows(store: Store | None, settings: Mapping[str, Any]) -> WindowSource |
     if (rows.sum() if crossing else rows.max()) < length:
         return None
     strategy = build_part(settings["strategy"])
-    return WindowSource(store, split=TRAIN, length=length, crossing=crossing, strategy=strategy, privileged=False)
+    return WindowSampler(store, split=TRAIN, length=length, crossing=crossing, strategy=strategy, privileged=False)
 
 
 def round_seeds(seed: int, number: int, count: int) -> tuple[list[int], int]:

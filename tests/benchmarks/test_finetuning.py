@@ -99,9 +99,9 @@ def test_text_and_picture_are_written(tmp_path: Path) -> None:
     assert (tmp_path / report.PICTURE).stat().st_size > 5000
 
 
-def test_the_documentation_shows_the_committed_numbers(root: Path) -> None:
+def test_the_documentation_shows_the_committed_numbers() -> None:
     """Every score that does not depend on the bootstrap's draws."""
-    text = (root / "docs/finetuning.md").read_text()
+    text = (report.FOLDER / report.TEXT).read_text()
     curves = report.Curves.read(RESULTS, resamples=20, confidence=0.95)
     for table in (curves.dip_table(), curves.cost_table()):
         assert table in text

@@ -8,7 +8,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks are not installed
 
-from benchmarks.offline_suite.jobs import ROOT
 from benchmarks.offline_suite.results import Results
 from benchmarks.transfer import report
 from benchmarks.transfer.experiments import Benchmark, Curve, Experiment, Start
@@ -127,7 +126,7 @@ def without_intervals(text: str) -> str:
 def test_the_documentation_shows_the_committed_numbers() -> None:
     benchmark = Benchmark.read()
     results = report.Results.read(RESULTS, benchmark, resamples=2, confidence=0.95)
-    shown = (ROOT / "docs" / report.TEXT).read_text().partition(report.BEGIN)[2].partition(report.END)[0]
+    shown = (report.FOLDER / report.TEXT).read_text().partition(report.BEGIN)[2].partition(report.END)[0]
     assert without_intervals(shown.strip()) == without_intervals(results.markdown(confidence=0.95).strip())
     seeds = results.runs[results.runs["group"] != "baseline"].groupby(["task", "method"])["seed"].nunique()
     assert set(seeds.index) == {(experiment.pair, experiment.name) for experiment in benchmark.experiments}

@@ -167,7 +167,7 @@ def test_a_regular_cut_keeps_the_arrival_and_only_a_marked_row_is_terminal(write
     found = read(path, episode_length=3)
     assert [raw.observations["state"][:, 0].tolist() for raw in found] == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7]]
     assert [raw.terminated for raw in found] == [False, False, True]
-    with pytest.raises(UserError, match="episode_length is 1, allowed is 2 or more"):
+    with pytest.raises(UserError, match="episode_length is 1; allowed: 2 or more"):
         D4RLSource(path, episode_length=1)
 
 
@@ -218,7 +218,7 @@ def test_what_is_left_out_is_named_with_its_reason(write):
         "metadata/policy/weights": "describes how it was collected",
         "seed": "no rows instead of 7",
     }
-    with pytest.raises(UserError, match=r"'infos\.speed' of the setting 'privileged' does not exist; available are"):
+    with pytest.raises(UserError, match=r"'infos\.speed' of the setting 'privileged' does not exist; available:"):
         D4RLSource(path, privileged=["infos.speed"])
     with pytest.raises(UserError, match="no observation to learn from"):
         D4RLSource(path, observations=[])
@@ -232,7 +232,7 @@ def test_episodes_and_bounds_can_be_set(write):
     assert source.describe().provenance["episodes_in_file"] == 4
     with pytest.raises(UserError, match=r"counter.hdf5.*2 bounds are set"):
         D4RLSource(path, action_low=[-1.0, -1.0])
-    with pytest.raises(UserError, match="final_transition is 'keep', allowed is drop or repeat"):
+    with pytest.raises(UserError, match="final_transition is 'keep'; allowed: drop or repeat"):
         D4RLSource(path, final_transition="keep")
     with pytest.raises(UserError, match="set discrete to the number of choices"):
         D4RLSource(write(arrays(*EPISODES), actions=np.arange(14)))

@@ -110,7 +110,7 @@ def test_half_precision_is_widened(tmp_path):
     assert episode.is_terminal.tolist() == [False, False, False, True]
 
 
-def test_without_pictures_every_vector_is_an_input(tmp_path):
+def test_without_images_every_vector_is_an_input(tmp_path):
     columns = version_2(0, 3)
     del columns["image"]
     description = DreamerSource(save(tmp_path / "eps", columns), **WIDE).describe()
@@ -170,7 +170,7 @@ def test_one_hot_actions_are_asked_about(tmp_path):
     assert not DreamerSource(folder, discrete=0).describe().action.discrete
     with pytest.raises(UserError, match="discrete: 4 needs one number or 4"):
         DreamerSource(folder, discrete=4)
-    with pytest.raises(UserError, match="discrete is 1, allowed are 2 to"):
+    with pytest.raises(UserError, match="discrete is 1; allowed: 2 to"):
         DreamerSource(folder, discrete=1)
 
 
@@ -178,7 +178,7 @@ def test_bounds_are_one_number_or_one_per_element(tmp_path):
     folder = save(tmp_path / "eps", {**version_1(0, 3), "action": np.zeros((4, 2))})
     action = DreamerSource(folder, action_low=[-2, -3], action_high=4).describe().action
     assert (action.low, action.high) == ((-2, -3), (4, 4))
-    with pytest.raises(UserError, match="3 bounds are set, needed are one or 2"):
+    with pytest.raises(UserError, match="3 bounds are set, expected one or 2"):
         DreamerSource(folder, action_low=[1, 2, 3])
 
 
@@ -202,12 +202,12 @@ DAMAGE: dict[str, tuple[Columns, str]] = {
     "no reward": ({"reward": None}, "'reward' is missing"),
     "no end": ({"is_terminal": None}, "has neither 'is_terminal' nor 'discount'"),
     "objects": ({"reward": np.array([None] * 4)}, "'reward' holds pickled objects"),
-    "fewer pictures": (
+    "fewer images": (
         {"image": np.zeros((3, 4, 4, 3), np.uint8)},
-        r"3 rows \(image\), 4 rows \(action .*\); needed are equally many",
+        r"3 rows \(image\), 4 rows \(action .*\); expected equally many",
     ),
-    "other pictures": ({"image": np.zeros((4, 5, 4, 3), np.uint8)}, r"'image' holds uint8\[5, 4, 3\] per row"),
-    "two rewards": ({"reward": np.zeros((4, 2))}, r"'reward' holds float64\[2\] per row, needed is one number"),
+    "other images": ({"image": np.zeros((4, 5, 4, 3), np.uint8)}, r"'image' holds uint8\[5, 4, 3\] per row"),
+    "two rewards": ({"reward": np.zeros((4, 2))}, r"'reward' holds float64\[2\] per row, expected one number"),
     "two episodes": ({"is_first": np.array([1, 1, 0, 0], bool)}, "'is_first' is set within the file"),
     "ends twice": ({"is_last": np.array([0, 0, 1, 1], bool)}, "'is_last' is set within the file"),
     "goes on": ({"is_terminal": np.array([0, 1, 0, 0], bool)}, "is terminal at row 1 of 4"),

@@ -182,7 +182,7 @@ def test_integer_actions_need_the_number_of_choices(tmp_path):
     source = DreamerV3Source(tmp_path / "replay", discrete=3)
     assert [raw.actions.argmax(axis=1).tolist() for raw in read_all(source)] == [[0, 1, 2, 0], [2, 0]]
     align(source.read(0), source.describe())
-    with pytest.raises(UserError, match=r"^episode 0 of .*\.npz: 'action' is 2 at step 2, allowed are 0 to 1"):
+    with pytest.raises(UserError, match=r"^episode 0 of .*\.npz: 'action' is 2 at step 2; allowed: 0 to 1"):
         DreamerV3Source(tmp_path / "replay", discrete=2).read(0)
     assert not DreamerV3Source(tmp_path / "replay", discrete=0).describe().action.discrete
 
@@ -227,11 +227,11 @@ DAMAGE: dict[str, tuple[Columns, str]] = {
     "no flag": ({"is_last": None}, "'is_last' is missing"),
     "shorter flag": ({"is_last": np.zeros(3, bool)}, "the flags have different numbers of rows"),
     "fewer rewards": ({"reward": np.zeros(3)}, "'reward' has 3 rows, the flags 4"),
-    "wide flag": ({"is_first": np.zeros((4, 2), bool)}, "needed is one number"),
+    "wide flag": ({"is_first": np.zeros((4, 2), bool)}, "expected one number"),
     "objects": ({"reward": np.array([None] * 4)}, "'reward' holds pickled objects"),
     "no reward": ({"reward": None}, "'reward' is missing"),
     "NaN": ({"action": np.full((4, 1), np.nan)}, "actions is nan at step 0"),
-    "other pictures": ({"image": np.zeros((4, 5, 5, 3), np.uint8)}, r"'image' holds uint8\[5, 5, 3\]"),
+    "other images": ({"image": np.zeros((4, 5, 5, 3), np.uint8)}, r"'image' holds uint8\[5, 5, 3\]"),
 }
 
 
@@ -248,7 +248,7 @@ def test_a_damaged_chunk_is_named(tmp_path, case):
         align(source.read(1), source.describe())
 
 
-def test_a_picture_of_another_size_within_an_episode_is_refused(tmp_path):
+def test_a_image_of_another_size_within_an_episode_is_refused(tmp_path):
     files = write_stream(tmp_path / "replay", joined(steps_of(0, 3), steps_of(1, 3)), (2, 4))
     part = {name: values[2:] for name, values in steps_of(0, 3).items()}
     np.savez_compressed(files[1], **{**part, "image": np.zeros((2, 5, 5, 3), np.uint8)})

@@ -64,23 +64,23 @@ BROKEN: dict[str, tuple[Callable[[RawEpisode], RawEpisode], str]] = {
     ),
     "no final observation": (
         lambda raw: replace(raw, privileged={"clock": raw.privileged["clock"][:-1]}),
-        r"privileged 'clock' has 4 rows, needed are 5 \(for 4 rewards\)",
+        r"privileged 'clock' has 4 rows, expected 5 \(for 4 rewards\)",
     ),
     "an action too many": (
         lambda raw: replace(raw, actions=np.zeros((5, 1), np.float32)),
-        r"actions has 5 rows, needed are 4",
+        r"actions has 5 rows, expected 4",
     ),
     "wrong dtype": (
         lambda raw: replace(raw, actions=raw.actions.astype(np.float64)),
-        r"actions holds float64\[1\] per row, needed is float32\[1\]",
+        r"actions holds float64\[1\] per row, expected float32\[1\]",
     ),
     "action out of range": (
         lambda raw: replace(raw, actions=edited(raw.actions, (2, 0), -0.5)),
-        r"actions is -0.5 at step 2, element \[0\]; allowed is \[0, inf\]",
+        r"actions is -0.5 at step 2, element \[0\]; allowed: \[0, inf\]",
     ),
     "no transition": (
         lambda raw: replace(raw, rewards=raw.rewards[:0]),
-        r"rewards have shape \(0,\), needed is \[N\] with at least one transition",
+        r"rewards have shape \(0,\), expected \[N\] with at least one transition",
     ),
 }
 
@@ -107,5 +107,5 @@ def test_rounding_of_an_action_at_its_bound_is_no_mistake(raw, fields):
     bounded = replace(fields, action=ActionSpec(1, False, (-1.0,), (1.0,)))
     at_bound = replace(raw, actions=np.full((4, 1), np.nextafter(np.float32(1), np.float32(2))))
     check(at_bound, bounded)
-    with pytest.raises(UserError, match="allowed is"):
+    with pytest.raises(UserError, match="allowed:"):
         check(replace(raw, actions=np.full((4, 1), np.float32(1.01))), bounded)

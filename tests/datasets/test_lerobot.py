@@ -1,6 +1,6 @@
 """LeRobot datasets of counting episodes, written from the published layouts of version 2.1 and 3.0.
 
-A picture is one shade throughout: 10 more with every frame, so a frame that is taken from elsewhere shows.
+An image is one shade throughout: 10 more with every frame, so a frame that is taken from elsewhere shows.
 """
 
 import io
@@ -84,7 +84,7 @@ def columns_of(number: int, length: int, first: int, *, photo: bool) -> dict[str
 
 
 def features_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    picture = {"shape": list(SHAPE), "names": ["height", "width", "channels"]}
+    image = {"shape": list(SHAPE), "names": ["height", "width", "channels"]}
     features: dict[str, dict[str, Any]] = {
         "observation.state": {"dtype": "float32", "shape": [2], "names": ["plus", "minus"]},
         "action": {"dtype": "float32", "shape": [1], "names": ["x"]},
@@ -93,8 +93,8 @@ def features_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
         "next.success": {"dtype": "bool", "shape": [1], "names": None},
     }
     features |= {name: {"dtype": "int64", "shape": [1], "names": None} for name in BOOKKEEPING}
-    features |= {CAMERA: {"dtype": "video", **picture, "info": {"video.codec": "h264"}}} if recipe.camera else {}
-    features |= {PHOTO: {"dtype": "image", **picture}} if recipe.photo else {}
+    features |= {CAMERA: {"dtype": "video", **image, "info": {"video.codec": "h264"}}} if recipe.camera else {}
+    features |= {PHOTO: {"dtype": "image", **image}} if recipe.photo else {}
     return {name: value for name, value in {**features, **recipe.features}.items() if value}
 
 
@@ -261,7 +261,7 @@ def test_frames_of_a_video_belong_to_their_steps(write, version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_pictures_in_the_table_are_exact(write, version):
+def test_images_in_the_table_are_exact(write, version):
     path = write(version, 4, 3, photo=True)
     for number, raw in enumerate(read(path)):
         assert shades_of(raw, PHOTO) == shade(number, np.arange(4 - number)).tolist()
@@ -287,7 +287,7 @@ def test_shrinking_takes_the_mean_of_the_pixels_that_become_one(write):
 
 
 @pytest.mark.parametrize("names", [["channels", "height", "width"], None])
-def test_pictures_may_be_declared_with_their_channels_first(write, names):
+def test_images_may_be_declared_with_their_channels_first(write, names):
     declared = {CAMERA: {"dtype": "video", "shape": [SHAPE[2], *SHAPE[:2]], "names": names}}
     path = write("v3.0", 4, 3, camera=True, features=declared)
     assert LeRobotSource(path).describe().observations[CAMERA].shape == SHAPE
@@ -356,10 +356,10 @@ def test_features_that_are_no_columns_are_ignored_with_the_reason(write):
     assert {name: reason for name, reason in ignored.items() if name in features} == {
         "observation.depth": "a depth map",
         "observation.words": "string of shape [1], not 1 to 1048576 numbers",
-        "observation.many": "a picture of shape [32, 48, 4], neither grey nor RGB",
+        "observation.many": "an image of shape [32, 48, 4], neither grey nor RGB",
         "observation.none": "float32 of shape [0], not 1 to 1048576 numbers",
         "observation.vast": "float32 of shape [1099511627776], not 1 to 1048576 numbers",
-        "observation.wall": "a picture of shape [1048576, 1048576, 3], neither grey nor RGB",
+        "observation.wall": "an image of shape [1048576, 1048576, 3], neither grey nor RGB",
     }
 
 
@@ -424,14 +424,14 @@ def changed(name: str, change: Callable[[Any], Any]) -> dict[str, Any]:
     return {"columns": edit, "photo": name == PHOTO}
 
 
-def picture_bytes(shape: tuple[int, ...], form: str = "PNG") -> bytes:
+def image_bytes(shape: tuple[int, ...], form: str = "PNG") -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.zeros(shape, np.uint8)).save(buffer, form)
     return buffer.getvalue()
 
 
 DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
-    "a frame is missing": (changed("action", lambda values: values[:-1]), "holds 2 frames of it, needed are 3"),
+    "a frame is missing": (changed("action", lambda values: values[:-1]), "holds 2 frames of it, expected 3"),
     "frames in disorder": (
         changed("frame_index", lambda values: values[::-1]),
         "holds 3 frames of it, .* numbered from 0",
@@ -446,23 +446,23 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "words for numbers": (
         changed("action", lambda values: ["left"] * len(values)),
-        "'action' holds string, needed are",
+        "'action' holds string, expected",
     ),
-    "no picture": (
+    "no image": (
         changed(PHOTO, lambda values: [{"bytes": b"nothing", "path": ""}] * len(values)),
-        f"'{PHOTO}' at step 0 is no readable picture",
+        f"'{PHOTO}' at step 0 is no readable image",
     ),
-    "a picture elsewhere": (
+    "an image elsewhere": (
         changed(PHOTO, lambda values: [*values[:-1], {"bytes": None, "path": "/etc/passwd"}]),
         f"'{PHOTO}' at step 2 lies outside of the table",
     ),
-    "a larger picture": (
-        changed(PHOTO, lambda values: [{"bytes": picture_bytes((64, 64, 3)), "path": ""}] * len(values)),
-        r"at step 0 is a picture of \[64, 64, 3\] in mode RGB, info.json says \[32, 48, 3\]",
+    "a larger image": (
+        changed(PHOTO, lambda values: [{"bytes": image_bytes((64, 64, 3)), "path": ""}] * len(values)),
+        r"at step 0 is an image of \[64, 64, 3\] in mode RGB, info.json says \[32, 48, 3\]",
     ),
-    "a picture of another format": (
-        changed(PHOTO, lambda values: [{"bytes": picture_bytes(SHAPE, "GIF"), "path": ""}] * len(values)),
-        "at step 0 is no readable picture",
+    "an image of another format": (
+        changed(PHOTO, lambda values: [{"bytes": image_bytes(SHAPE, "GIF"), "path": ""}] * len(values)),
+        "at step 0 is no readable image",
     ),
 }
 
@@ -495,7 +495,7 @@ def test_a_file_that_is_missing_or_cut_short_costs_only_its_episodes(write, vers
     assert "\n" not in str(caught.value)
 
 
-def test_a_video_of_other_pictures_than_declared_is_refused(write):
+def test_a_video_of_other_images_than_declared_is_refused(write):
     path = write("v2.1", 4, camera=True, features={CAMERA: {"dtype": "video", "shape": [48, 32, 3], "names": None}})
     with pytest.raises(UserError, match=r"^episode_0 of .*mp4: shows 32 x 48 pixels, info.json says 48 x 32"):
         read(path, image_size=16)
@@ -511,8 +511,8 @@ def test_a_playlist_in_place_of_a_video_is_not_followed(write):
 
 
 BAD_INFO: dict[str, tuple[dict[str, Any], str]] = {
-    "another version": ({"codebase_version": "v1.6"}, "the version is v1.6, supported are v2.0, v2.1, v3.0"),
-    "no speed": ({"fps": 0}, "fps is 0.0, needed is a positive number"),
+    "another version": ({"codebase_version": "v1.6"}, "the version is v1.6; supported: v2.0, v2.1, v3.0"),
+    "no speed": ({"fps": 0}, "fps is 0.0, expected a positive number"),
     "no features": ({"features": None}, "damaged or incomplete"),
     "an episode too many": ({"total_episodes": 3}, "total_episodes is 3, 2 are listed once"),
     "out of the folder": ({"data_path": "../{episode_index}.parquet"}, "leads out of the dataset"),
@@ -565,7 +565,7 @@ def test_settings_are_checked(write, size):
     path = write("v3.0", 4)
     with pytest.raises(UserError, match="image_size is"):
         LeRobotSource(path, image_size=size)
-    with pytest.raises(UserError, match="final_transition is 'keep', allowed is drop or repeat"):
+    with pytest.raises(UserError, match="final_transition is 'keep'; allowed: drop or repeat"):
         LeRobotSource(path, final_transition="keep")
     with pytest.raises(UserError, match="episodes is 0"):
         LeRobotSource(path, episodes=0)

@@ -219,7 +219,7 @@ def test_any_of_several_columns_ends_an_episode_and_the_last_one_needs_none(tmp_
     assert [raw.terminated for raw in read_all(source)] == [True, False, False]
 
 
-def test_pictures_nested_columns_and_column_rewards(tmp_path):
+def test_images_nested_columns_and_column_rewards(tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (4, 8, 7, 3), np.uint8)
     columns = final_observation(0, 3)
     with h5py.File(tmp_path / "data.h5", "w") as file:
@@ -282,20 +282,20 @@ def test_filling_that_is_taken_for_a_transition_is_found(tmp_path):
 
 
 SETTINGS: dict[str, tuple[Columns, str]] = {
-    "alignment": ({"alignment": "after"}, "alignment is 'after', allowed is follows or precedes"),
-    "half an alignment": ({"alignment": {"action": "follows"}}, r"alignment names \['action'\], needed are action and"),
-    "final transition": ({"final_transition": "keep"}, "final_transition is 'keep', allowed is drop or repeat"),
-    "boundaries": ({"boundaries": {"starts": "x"}}, r"boundaries names \['starts'\], allowed is null or one of"),
+    "alignment": ({"alignment": "after"}, "alignment is 'after'; allowed: follows or precedes"),
+    "half an alignment": ({"alignment": {"action": "follows"}}, r"alignment names \['action'\], expected action and"),
+    "final transition": ({"final_transition": "keep"}, "final_transition is 'keep'; allowed: drop or repeat"),
+    "boundaries": ({"boundaries": {"starts": "x"}}, r"boundaries names \['starts'\]; allowed: null or one of"),
     "two boundaries": ({"boundaries": {"ends": "x", "lengths": "y"}}, r"boundaries names \['ends', 'lengths'\]"),
     "no observations": ({"observations": {}}, "no observation to learn from is named"),
-    "no column": ({"observations": {"state": "prop"}}, r"data: no episode fits .*'prop' is missing, available are"),
+    "no column": ({"observations": {"state": "prop"}}, r"data: no episode fits .*'prop' is missing; available:"),
     "no action": ({"action": "acts"}, "'acts' is missing"),
-    "no ends": ({"boundaries": {"ends": "end"}}, "'end' is missing, available are"),
+    "no ends": ({"boundaries": {"ends": "end"}}, "'end' is missing; available:"),
     "groups in npz": ({"boundaries": {"groups": "data"}}, "unreadable, cut short or no HDF5"),
     "episodes": ({"episodes": 0}, "episodes is 0"),
     "path": ({"path": "/nowhere/x.npz"}, r"/nowhere/x\.npz: no such file"),
-    "ending": ({"path": "/nowhere/x.mat"}, r"the name ends in '\.mat', supported are \.npz, \.hdf5"),
-    "discrete": ({"discrete": -2}, "discrete is -2, allowed are 2 to"),
+    "ending": ({"path": "/nowhere/x.mat"}, r"the name ends in '\.mat'; supported: \.npz, \.hdf5"),
+    "discrete": ({"discrete": -2}, "discrete is -2; allowed: 2 to"),
 }
 
 
@@ -312,15 +312,15 @@ DAMAGE: dict[str, tuple[Columns, str]] = {
     "objects": ({"rew": np.array([None] * 3)}, "'rew' holds pickled objects"),
     "text": ({"rew": np.array(["a"] * 3)}, "'rew' holds <U1"),
     "single value": ({"rew": np.float64(3)}, "'rew' is a single value"),
-    "two rewards": ({"rew": np.zeros((3, 2))}, "needed is one number"),
-    "fewer rewards": ({"rew": np.zeros(2)}, "'rew' has 2 rows for 4 observations, needed are 3 or 4 if it follows"),
+    "two rewards": ({"rew": np.zeros((3, 2))}, "expected one number"),
+    "fewer rewards": ({"rew": np.zeros(2)}, "'rew' has 2 rows for 4 observations, expected 3 or 4 if it follows"),
     "more actions": ({"act": np.zeros((5, 1))}, "'act' has 5 rows for 4 observations"),
     "other actions": ({"act": np.zeros((3, 2))}, r"'act' holds float64\[2\] per row"),
-    "more flags": ({"done": np.zeros(6)}, "'done' has 6 rows, needed are 3 or 4"),
+    "more flags": ({"done": np.zeros(6)}, "'done' has 6 rows, expected 3 or 4"),
     "early flag": ({"done": np.array([0, 1, 0])}, "is terminal at row 1 of 3"),
     "no rows": (
         {"proprio": np.zeros((0, 2)), "act": np.zeros((0, 1)), "rew": np.zeros(0), "done": np.zeros(0)},
-        "holds no two observations, needed is at least one transition",
+        "holds no two observations, expected at least one transition",
     ),
     "one row": (
         {"proprio": np.zeros((1, 2)), "act": np.zeros((0, 1)), "rew": np.zeros(0), "done": np.zeros(0)},
@@ -358,9 +358,9 @@ def test_a_truncated_file_is_named_and_the_others_stay_readable(tmp_path, write)
 
 FLAT_DAMAGE: dict[str, tuple[Columns, str]] = {
     "fewer rewards": ({"rew": np.zeros(5)}, "the columns have different numbers of rows"),
-    "lengths too long": ({"lengths": [4, 6, 4]}, "'lengths' sums to 14, needed are positive whole numbers that sum to"),
-    "negative length": ({"lengths": [4, 10, -1]}, "needed are positive whole numbers that sum to the 13 rows"),
-    "half lengths": ({"lengths": [4.5, 4.5, 4]}, "needed are positive whole numbers"),
+    "lengths too long": ({"lengths": [4, 6, 4]}, "'lengths' sums to 14, expected positive whole numbers that sum to"),
+    "negative length": ({"lengths": [4, 10, -1]}, "expected positive whole numbers that sum to the 13 rows"),
+    "half lengths": ({"lengths": [4.5, 4.5, 4]}, "expected positive whole numbers"),
 }
 
 
@@ -406,7 +406,7 @@ def make_group(file: h5py.File) -> None:
     [
         (link_out, "'rew' is an external link"),
         (claim_much, "claims 9007199254740992 bytes of which 0 are stored"),
-        (hold_text, "holds text, allowed are numbers"),
+        (hold_text, "holds text; allowed: numbers"),
         (keep_elsewhere, "keeps its values in other files"),
         (make_group, "is a group, an array is needed"),
     ],

@@ -22,7 +22,7 @@ LAYOUTS = ["hdf5", "arrow", "parquet"]
 every_layout = pytest.mark.parametrize("layout", LAYOUTS)
 
 
-def pictures(rows: int, *shape: int) -> np.ndarray:
+def images(rows: int, *shape: int) -> np.ndarray:
     """Ramps that grow steeper with every step: smooth, so that JPEG keeps them well."""
     ramp = np.arange(shape[1])[None, None, :] * np.arange(1, rows + 1)[:, None, None]  # [rows, 1, W]
     return np.broadcast_to(ramp.reshape(rows, 1, -1, *[1] * (len(shape) - 2)), (rows, *shape)).astype(np.uint8)
@@ -130,7 +130,7 @@ def test_a_discrete_action_is_one_hot_from_its_start(record, minari_counter, tmp
 def test_a_discrete_value_outside_its_space_is_named(record, minari_counter, outside):
     episode = {**minari_counter(0, 3), "actions": np.array([5, outside, 6])}
     source = MinariSource(record([episode], ONE, spaces.Discrete(3, start=5)))
-    with pytest.raises(UserError, match=rf"episode_0 of .*'actions' is {outside} at step 1, allowed are 5 to 7"):
+    with pytest.raises(UserError, match=rf"episode_0 of .*'actions' is {outside} at step 1; allowed: 5 to 7"):
         list(read_all(source))
 
 
@@ -155,7 +155,7 @@ def test_raw_images_are_exact_and_channels_come_last(record, minari_counter, sha
 @pytest.mark.parametrize("shape", [(40, 32, 3), (40, 32)])
 @pytest.mark.parametrize("equally_long", [True, False])
 def test_jpeg_images_are_close_whether_ragged_or_equally_long(record, minari_counter, shape, equally_long, layout):
-    frames = pictures(4, *shape)
+    frames = images(4, *shape)
     if equally_long:
         frames = frames[[1, 1, 1, 1]]
     folder = record_images(record, minari_counter(0, 3), frames, jpeg=True, layout=layout)
@@ -188,7 +188,7 @@ def test_inputs_and_privileged_columns_can_be_chosen(record, minari_counter):
 def test_an_unknown_name_is_answered_with_the_available_ones(record, minari_counter):
     episode, space = dict_episode(minari_counter(0, 3))
     folder = record([episode], space, ACTION)
-    with pytest.raises(UserError, match=r"'image' of the setting 'observations' .* available are \['far', 'near'\]"):
+    with pytest.raises(UserError, match=r"'image' of the setting 'observations' .* available: \['far', 'near'\]"):
         MinariSource(folder, observations=["image"])
     with pytest.raises(UserError, match="no observation to learn from"):
         MinariSource(folder, observations=[])

@@ -104,8 +104,8 @@ def test_nested_numbers_are_put_side_by_side_in_the_order_of_the_space(recorded,
 @pytest.mark.parametrize(
     ("actions", "message"),
     [
-        ([[0, 0], [1, 3], [0, 0]], r"episode_1 of .*'actions' is 3 at step 1, element \[1\], allowed are 0 to 2"),
-        ([[0, 0], [0, 0], [-1, 0]], r"'actions' is -1 at step 2, element \[0\], allowed are 0 to 1"),
+        ([[0, 0], [1, 3], [0, 0]], r"episode_1 of .*'actions' is 3 at step 1, element \[1\]; allowed: 0 to 2"),
+        ([[0, 0], [0, 0], [-1, 0]], r"'actions' is -1 at step 2, element \[0\]; allowed: 0 to 1"),
     ],
 )
 def test_a_choice_outside_its_space_is_named(recorded, actions, message):
@@ -128,11 +128,11 @@ BOX = {"type": "Box", "dtype": "float32", "shape": [1], "low": [-1.0], "high": [
     ("space", "message"),
     [
         ({"type": "Dict", "subspaces": {"a": BOX, "b": DISCRETE}}, "here: the action space mixes Box with Discrete"),
-        ({"type": "Tuple", "subspaces": [DISCRETE, {"type": "Text"}]}, "holds Discrete and Text, supported are Box"),
-        ({"type": "Dict", "subspaces": {}}, "holds nothing, supported are Box"),
-        ({"type": "MultiDiscrete", "nvec": [64, 65]}, "has 64 x 65 combinations, allowed are 1 to 4096"),
+        ({"type": "Tuple", "subspaces": [DISCRETE, {"type": "Text"}]}, "holds Discrete and Text; supported: Box"),
+        ({"type": "Dict", "subspaces": {}}, "holds nothing; supported: Box"),
+        ({"type": "MultiDiscrete", "nvec": [64, 65]}, "has 64 x 65 combinations; allowed: 1 to 4096"),
         ({"type": "MultiBinary", "n": 13}, r"has 2 x 2 x 2 x 2 x 2 x 2 x 2 x 2 x \.\.\. combinations"),
-        ({"type": "MultiBinary", "n": 10**9}, "a MultiBinary of shape .* allowed are 1 to"),
+        ({"type": "MultiBinary", "n": 10**9}, "a MultiBinary of shape .* allowed: 1 to"),
         ({"type": "MultiDiscrete", "nvec": [3, 0]}, "has 3 x 0 combinations"),
         ({"type": "Box", "shape": [0], "dtype": "float32", "low": [], "high": []}, r"a Box of shape \[0\]"),
     ],

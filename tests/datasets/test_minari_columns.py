@@ -68,7 +68,7 @@ DAMAGE: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
         lambda table: replace_column("rewards", pa.StructArray.from_arrays([numbers()], ["x"]))(table),
         "'rewards' is a group, an array is needed",
     ),
-    "text rewards": (replace_column("rewards", pa.array(list("abcde"))), "'rewards' holds text, allowed are numbers"),
+    "text rewards": (replace_column("rewards", pa.array(list("abcde"))), "'rewards' holds text; allowed: numbers"),
     "missing rewards": (
         replace_column("rewards", pa.array([1.0, None, 2.0, None, 0.0])),
         "'rewards' lacks 2 of 5 values",
@@ -78,7 +78,7 @@ DAMAGE: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
         replace_column("actions", pa.FixedSizeListArray.from_arrays(numbers(10), 2)),
         r"'actions' holds float64\[2\] per row, its space says numbers of shape \[1\]",
     ),
-    "fewer rows": (lambda table: table.slice(0, 4), "has 4 rows, needed are 5 for the 4 steps of its metadata"),
+    "fewer rows": (lambda table: table.slice(0, 4), "has 4 rows, expected 5 for the 4 steps of its metadata"),
     "one column twice": (lambda table: table.append_column("rewards", table["rewards"]), "'rewards' is missing"),
 }
 
@@ -113,9 +113,9 @@ def test_a_file_that_was_cut_short_is_named(folder, layout, kept):
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
     source = MinariSource(folder)
-    noted = source.describe().provenance["episodes_with_unknown_infos"]
-    assert list(noted) == ["episode_1"]
-    assert str(folder) not in noted["episode_1"]
+    reasons = source.describe().provenance["episodes_with_unknown_infos"]
+    assert list(reasons) == ["episode_1"]
+    assert str(folder) not in reasons["episode_1"]
     assert len([source.read(number) for number in (0, 2)]) == 2
     with pytest.raises(UserError, match=rf"^episode_1 of .*1/part-0\.{layout}: unreadable or cut short") as caught:
         source.read(1)

@@ -84,7 +84,7 @@ def rewrite_metadata(folder: Path, **changes: Any) -> None:
 
 def test_an_unknown_layout_is_named_with_the_way_out(folder):
     rewrite_metadata(folder, data_format="zarr")
-    with pytest.raises(UserError, match=r"stored as zarr, supported are arrow, hdf5, parquet; .* data_format='hdf5'"):
+    with pytest.raises(UserError, match=r"stored as zarr; supported: arrow, hdf5, parquet; .* data_format='hdf5'"):
         MinariSource(folder)
 
 
@@ -174,16 +174,16 @@ TAMPERED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "external info": (link("episode_1/infos/clock", h5py.ExternalLink("o.h5", "/x")), "'clock' is an external link"),
     "virtual rewards": (put_virtual, "keeps its values in other files"),
     "object references": (put_references, "holds object elements"),
-    "text rewards": (put("episode_1/rewards", ["1", "2", "3", "4"]), "holds text, allowed are numbers"),
+    "text rewards": (put("episode_1/rewards", ["1", "2", "3", "4"]), "holds text; allowed: numbers"),
     "missing rewards": (lambda file: file.pop("episode_1/rewards"), "episode_1 of .*: 'rewards' is missing"),
     "missing observations": (lambda file: file.pop("episode_1/observations"), "'observations' is missing"),
-    "scalar observation": (put("episode_1/observations", 3.0), "is a single value, needed is one row per step"),
-    "no final observation": (put("episode_1/observations", np.zeros((4, 1))), "has 4 rows, needed are 5"),
+    "scalar observation": (put("episode_1/observations", 3.0), "is a single value, expected one row per step"),
+    "no final observation": (put("episode_1/observations", np.zeros((4, 1))), "has 4 rows, expected 5"),
     "wider observation": (
         put("episode_1/observations", np.zeros((5, 2))),
         r"holds float64\[2\] per row, its space says",
     ),
-    "flags too short": (put("episode_1/terminations", np.zeros(3, bool)), "has 3 rows, needed are 4"),
+    "flags too short": (put("episode_1/terminations", np.zeros(3, bool)), "has 3 rows, expected 4"),
     "group for a column": (
         lambda file: (file.pop("episode_1/actions"), file.create_group("episode_1/actions")),
         "is a group",
@@ -191,9 +191,9 @@ TAMPERED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "missing episode": (lambda file: file.pop("episode_1"), "episode_1 of .*: there is no such group"),
     "array for an episode": (put("episode_1", [1.0]), "episode_1 of .*: there is no such group"),
     "array for infos": (put("episode_1/infos", [1.0]), "'infos/clock' is missing"),
-    "rewards too short": (put("episode_1/rewards", np.zeros(3)), "has 4 rows, needed are 3"),
-    "text flags": (put("episode_1/terminations", list("abcd")), "holds text, allowed are numbers"),
-    "flags in a table": (put("episode_1/terminations", np.zeros((4, 1), bool)), "needed is one flag per transition"),
+    "rewards too short": (put("episode_1/rewards", np.zeros(3)), "has 4 rows, expected 3"),
+    "text flags": (put("episode_1/terminations", list("abcd")), "holds text; allowed: numbers"),
+    "flags in a table": (put("episode_1/terminations", np.zeros((4, 1), bool)), "expected one flag per transition"),
 }
 
 
@@ -219,7 +219,7 @@ def test_a_size_that_cannot_be_true_is_refused_before_allocation(folder):
 
 
 @pytest.mark.parametrize("shape", [(40, 32, 3), (32, 40, 3)])
-def test_a_picture_that_is_damaged_or_of_another_size_is_named(record, minari_counter, shape):
+def test_a_image_that_is_damaged_or_of_another_size_is_named(record, minari_counter, shape):
     frames = np.random.default_rng(0).integers(0, 256, (4, 40, 32, 3), np.uint8)
     path = record(
         [{**minari_counter(0, 3), "observations": frames}],
@@ -236,6 +236,6 @@ def test_a_picture_that_is_damaged_or_of_another_size_is_named(record, minari_co
         metadata = json.loads(written.read_text())
         space = {**json.loads(metadata["observation_space"]), "shape": shape, "low": 0, "high": 255}
         written.write_text(json.dumps({**metadata, "observation_space": json.dumps(space)}))
-        message = r"at step 0 is a picture of \[40, 32, 3\], its space says \[32, 40, 3\]"
+        message = r"at step 0 is an image of \[40, 32, 3\], its space says \[32, 40, 3\]"
     with pytest.raises(UserError, match=message):
         read_every_episode(path)

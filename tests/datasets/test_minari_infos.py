@@ -1,4 +1,4 @@
-"""Infos become columns for probes: the plain ones by themselves, pictures and arrays of more axes by name."""
+"""Infos become columns for probes: the plain ones by themselves, images and arrays of more axes by name."""
 
 import io
 import json
@@ -65,7 +65,7 @@ def test_infos_with_other_rows_are_ignored(record_infos):
 
 
 @every_layout
-def test_arrays_and_pictures_are_columns_if_they_are_named(record_infos, layout):
+def test_arrays_and_images_are_columns_if_they_are_named(record_infos, layout):
     infos = {"map": np.arange(16.0).reshape(4, 2, 2), "view": FRAMES, "clock": ROWS}
     folder = record_infos(infos, infos, layout=layout)
     assert set(MinariSource(folder).describe().privileged) == {"clock"}
@@ -78,14 +78,14 @@ def test_arrays_and_pictures_are_columns_if_they_are_named(record_infos, layout)
 
 
 @pytest.mark.parametrize("equally_long", [True, False])
-def test_jpeg_pictures_among_infos_are_a_column_if_they_are_named(record_infos, equally_long):
-    """Minari 0.5.3 encoded whatever looked like a picture; frames of equal size are rows of one array."""
+def test_jpeg_images_among_infos_are_a_column_if_they_are_named(record_infos, equally_long):
+    """Minari 0.5.3 encoded whatever looked like an image; frames of equal size are rows of one array."""
     encoded = [jpeg(frame, padding=0 if equally_long else row) for row, frame in enumerate(FRAMES)]
     longest = max(map(len, encoded))
     folder = record_infos({"clock": ROWS}, {"clock": ROWS})
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
         for number in range(2):
-            rows = [np.frombuffer(picture, np.uint8) for picture in encoded]
+            rows = [np.frombuffer(image, np.uint8) for image in encoded]
             if equally_long:
                 rows = [np.pad(row, (0, longest - len(row))) for row in rows]
             infos = file[f"episode_{number}/infos"]
@@ -97,7 +97,7 @@ def test_jpeg_pictures_among_infos_are_a_column_if_they_are_named(record_infos, 
             infos["bytes"] = np.arange(20, dtype=np.uint8).reshape(4, 5)
     source = MinariSource(folder)
     assert set(source.describe().privileged) == {"clock", "bytes"}
-    reason = "JPEG pictures: a column only if 'privileged' names it"
+    reason = "JPEG images: a column only if 'privileged' names it"
     assert source.describe().provenance["ignored_infos"] == {"view": reason}
     assert source.describe().provenance["jpeg"] is False
     named = MinariSource(folder, privileged=["view"])
@@ -112,7 +112,7 @@ def jpeg(frame: np.ndarray, *, padding: int) -> bytes:
     return buffer.getvalue() + bytes(padding)
 
 
-def test_what_is_no_picture_is_named_when_it_is_asked_for(record_infos):
+def test_what_is_no_image_is_named_when_it_is_asked_for(record_infos):
     folder = record_infos({"clock": ROWS})
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
         view = file["episode_0/infos"].create_dataset("view", 4, h5py.vlen_dtype(np.uint8))
@@ -176,7 +176,7 @@ def replace_infos(file: h5py.File) -> None:
 DAMAGE = {
     remove_group: ("there is no such group; the file is incomplete, copy or download it again", "no such group"),
     remove_rewards: ("'rewards' is missing; the file is incomplete, copy or download it again", "'rewards' is missing"),
-    shorten_rewards: ("'observations' has 4 rows, needed are 3", "has 3 rows, needed are 2"),
+    shorten_rewards: ("'observations' has 4 rows, expected 3", "has 3 rows, expected 2"),
     replace_infos: (
         "'infos' is an array, a group of arrays is needed; copy the dataset again",
         "'infos/clock' is missing",
@@ -190,8 +190,8 @@ def test_one_damaged_episode_is_noticed_when_it_is_read_and_costs_the_others_not
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
         damage(file)
     source = MinariSource(folder)
-    noted, found = DAMAGE[damage]
-    assert source.describe().provenance["episodes_with_unknown_infos"] == {"episode_1": noted}
+    reasons, found = DAMAGE[damage]
+    assert source.describe().provenance["episodes_with_unknown_infos"] == {"episode_1": reasons}
     assert source.episode_count == 3
     assert [source.read(n).privileged["clock"][0, 0] for n in (0, 2)] == [0, 20]
     with pytest.raises(UserError, match=rf"^episode_1 of .*main_data\.hdf5: .*{found}"):
@@ -211,10 +211,10 @@ def test_many_damaged_episodes_are_not_named_one_by_one(record_counter):
     folder = record_counter(*[1] * 3)
     written = folder / "data" / "metadata.json"
     written.write_text(json.dumps({**json.loads(written.read_text()), "total_episodes": 40}))
-    noted = MinariSource(folder).describe().provenance["episodes_with_unknown_infos"]
-    assert list(noted)[:2] == ["episode_3", "episode_4"]
-    assert noted["further episodes"] == "17 more"
-    assert len(noted) == 21
+    reasons = MinariSource(folder).describe().provenance["episodes_with_unknown_infos"]
+    assert list(reasons)[:2] == ["episode_3", "episode_4"]
+    assert reasons["further episodes"] == "17 more"
+    assert len(reasons) == 21
 
 
 @every_layout

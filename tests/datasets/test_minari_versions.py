@@ -147,7 +147,7 @@ def put_raw(shape: list[int]) -> Any:
     ("version", "put", "jpeg"),
     [("0.5.0", put_raw, False), ("0.5.3", put_ragged, True), ("0.5.3", put_equally_long, True)],
 )
-def test_pictures_are_read_however_the_version_kept_them(written, space, version, put, jpeg):
+def test_images_are_read_however_the_version_kept_them(written, space, version, put, jpeg):
     source = MinariSource(written(space, version, put(space["shape"])))
     found = source.read(0).observations["image"]
     assert found.shape == (STEPS + 1, 32, 40, 3 if space is COLOUR else 1)
@@ -162,14 +162,14 @@ def test_a_table_of_bytes_is_a_vector(written):
 
 
 @pytest.mark.parametrize("put", [put_ragged, put_equally_long])
-def test_a_table_that_was_encoded_as_a_picture_is_refused(written, put):
+def test_a_table_that_was_encoded_as_a_image_is_refused(written, put):
     """As Minari 0.5.3 did: its numbers are lost."""
     source = MinariSource(written(TABLE, "0.5.3", put([5, 7])))
     with pytest.raises(UserError, match=r"episode_0 of .*'observations' holds .* says numbers of shape \[5, 7\]"):
         source.read(0)
 
 
-def test_a_picture_that_claims_an_enormous_size_is_refused(written):
+def test_a_image_that_claims_an_enormous_size_is_refused(written):
     def store(group: h5py.Group) -> None:
         put_equally_long([32, 40])(group)
         row = group["observations"][3].tobytes()

@@ -8,7 +8,7 @@ from dreamset.core.errors import UserError
 from dreamset.core.spec import ArraySpec
 from dreamset.datasets import write_store
 from dreamset.datasets.mixing import ROWS_OF_A_SOURCE, MixedSampler, Part
-from dreamset.datasets.sampler import WindowSource
+from dreamset.datasets.sampler import WindowSampler
 from dreamset.datasets.strategies import UniformEpisodes
 
 SHIFT = 500.0  # of the clock of online episodes, so that every row says where it comes from
@@ -25,7 +25,7 @@ def sources(tmp_path, counter_source):
         write_store(counter_source([20, 20, 20]), tmp_path / "offline"),
         write_store(counter_source([20, 20, 20], shifted), tmp_path / "online"),
     ]
-    return [WindowSource(store, split="train", length=5) for store in stores]
+    return [WindowSampler(store, split="train", length=5) for store in stores]
 
 
 def mixed(sources, *shares, batch_size=8, **settings):
@@ -117,8 +117,8 @@ def test_each_source_has_its_own_windows_and_strategy(make_store):
     store = make_store(30, 2, 2, 2, validation_fraction=0.25)
     assert len(store.split("train")) == 3
     assert 0 in store.split("train")
-    long = WindowSource(store, split="train", length=3)
-    fair = WindowSource(store, split="train", length=3, strategy=UniformEpisodes())
+    long = WindowSampler(store, split="train", length=3)
+    fair = WindowSampler(store, split="train", length=3, strategy=UniformEpisodes())
     batch = mixed([long, fair], 1, 1, batch_size=2000).sample()
     episodes = (batch.observations["state"][:, 0, 0] // 1000).reshape(2, 1000)
     assert (episodes == 0).float().mean(dim=1).tolist() == pytest.approx([29 / 31, 1 / 3], abs=0.05)
@@ -140,7 +140,7 @@ CHANGES = {
 def test_sources_of_another_kind_are_refused_by_the_first_difference(make_store, name):
     first, other = make_store(9, 9, name="first"), make_store(9, 9, name="other")
     other.spec = CHANGES[name](other.spec)
-    parts = [WindowSource(store, split="train", length=5) for store in (first, other)]
+    parts = [WindowSampler(store, split="train", length=5) for store in (first, other)]
     with pytest.raises(UserError, match=rf"source 1 of the mixture has {name} = .*, the first has "):
         mixed(parts, 1, 1)
 
@@ -148,15 +148,15 @@ def test_sources_of_another_kind_are_refused_by_the_first_difference(make_store,
 def test_sources_may_have_other_statistics_but_not_other_windows(make_store):
     stores = [make_store(9, 9, name="first"), make_store(9, 30, name="other")]
     assert stores[0].spec.statistics != stores[1].spec.statistics
-    first, other = (WindowSource(store, split="train", length=5) for store in stores)
+    first, other = (WindowSampler(store, split="train", length=5) for store in stores)
     assert mixed([first, other], 1, 1).spec == stores[0].spec
     with pytest.raises(UserError, match="source 1 of the mixture has window length = 4, the first has 5"):
-        mixed([first, WindowSource(stores[1], split="train", length=4)], 1, 1)
+        mixed([first, WindowSampler(stores[1], split="train", length=4)], 1, 1)
 
 
 def test_shares_and_sources_that_make_no_mixture_are_refused(sources):
     for shares in [(1.0, 0.0), (1.0, -1.0), (1.0, float("nan"))]:
-        with pytest.raises(UserError, match=r"shares of a mixture are .*, allowed are numbers above 0"):
+        with pytest.raises(UserError, match=r"shares of a mixture are .*; allowed: numbers above 0"):
             mixed(sources, *shares)
     with pytest.raises(UserError, match="shares of a mixture are"):
         MixedSampler([], batch_size=4, seed=0)

@@ -52,7 +52,7 @@ def test_arrays_and_their_headers_are_those_that_were_written(tmp_path, save):
         for name, values in ARRAYS.items():
             assert (archive.headers[name].shape, archive.headers[name].dtype) == (values.shape, values.dtype)
             assert np.array_equal(archive.read(name), values)
-        with pytest.raises(UserError, match="here: 'more' is missing, available are"):
+        with pytest.raises(UserError, match="here: 'more' is missing; available:"):
             archive.read("more")
 
 

@@ -43,10 +43,10 @@ def copied(number: int, episode: RawEpisode) -> RawEpisode:
     rows = len(episode.rewards) + 1
     shift = np.float32(1000 * (number - 1))
     state = episode.observations["state"] + np.array([-shift, shift])
-    picture = np.broadcast_to((1000 + np.arange(rows))[:, None, None, None] % 256, (rows, 2, 3, 1)).astype(np.uint8)
+    image = np.broadcast_to((1000 + np.arange(rows))[:, None, None, None] % 256, (rows, 2, 3, 1)).astype(np.uint8)
     return replace(
         episode,
-        observations={"state": state, "image": picture},
+        observations={"state": state, "image": image},
         actions=episode.actions - shift,
         rewards=episode.rewards - shift,
         privileged={"clock": episode.privileged["clock"] - 2 * shift},
@@ -56,8 +56,8 @@ def copied(number: int, episode: RawEpisode) -> RawEpisode:
 
 CASES: dict[str, tuple[Change, str]] = {
     "nan": (with_nan, "observation 'state' is nan at step 2, element [1]; every value must be finite"),
-    "missing rows": (with_rows_missing, "observation 'image' has 5 rows, needed are 6 (for 5 rewards)"),
-    "wild action": (with_wild_action, "actions is -7 at step 1, element [0]; allowed is [0, inf]"),
+    "missing rows": (with_rows_missing, "observation 'image' has 5 rows, expected 6 (for 5 rewards)"),
+    "wild action": (with_wild_action, "actions is -7 at step 1, element [0]; allowed: [0, inf]"),
     "missing column": (with_column_missing, "privileged columns are [], every episode must have ['clock']"),
     "unreadable": (unreadable, "cut short; copy it again"),
     "duplicate": (copied, "is the same as episode_1 of counter; remove one"),
@@ -181,7 +181,7 @@ def test_when_every_episode_is_invalid_the_first_reason_is_told(make_store, coun
 
 def test_one_valid_episode_is_too_few(counter_source, tmp_path):
     source = counter_source([5] * 3, lambda number, episode: with_nan(number, episode) if number else episode)
-    with pytest.raises(UserError, match=r"the dataset has 1 episode\(s\), needed are 2 or more"):
+    with pytest.raises(UserError, match=r"the dataset has 1 episode\(s\), expected 2 or more"):
         write_store(source, tmp_path / "store", on_invalid="quarantine")
 
 
@@ -196,7 +196,7 @@ def test_what_is_no_persons_mistake_is_raised_as_it_is(counter_source, tmp_path,
 
 
 def test_a_wrong_setting_is_no_invalid_episode(counter_source, tmp_path):
-    with pytest.raises(UserError, match=r"^compression is 'jpeg', allowed are"):
+    with pytest.raises(UserError, match=r"^compression is 'jpeg'; allowed:"):
         write_store(
             counter_source([5] * 3),
             tmp_path / "store",
@@ -204,7 +204,7 @@ def test_a_wrong_setting_is_no_invalid_episode(counter_source, tmp_path):
             compression="jpeg",
             shard_bytes=1,
         )
-    with pytest.raises(UserError, match="on_invalid is 'ignore', allowed are error or quarantine"):
+    with pytest.raises(UserError, match="on_invalid is 'ignore'; allowed: error or quarantine"):
         write_store(counter_source([5] * 3), tmp_path / "store", on_invalid="ignore")
 
 
@@ -229,7 +229,7 @@ def test_equal_episodes_are_found_even_if_their_names_are_equal_too(counter_sour
 
 @pytest.mark.parametrize("column", ["state", "image", "clock", "action", "reward", "end", "length"])
 def test_episodes_that_differ_in_anything_are_no_duplicates(counter_source, tmp_path, column):
-    """Also in one pixel of a single row where the pictures are small enough to be compared as a whole."""
+    """Also in one pixel of a single row where the images are small enough to be compared as a whole."""
 
     def nearly(number: int, _episode: RawEpisode) -> RawEpisode:
         episode = counter_source([5]).read(0)

@@ -126,7 +126,7 @@ def test_stopping_early_reads_no_further_and_leaves_no_thread():
 
 @pytest.mark.parametrize("workers", [0, -1])
 def test_no_workers_are_refused(counter_source, tmp_path, workers):
-    with pytest.raises(UserError, match=f"workers is {workers}, allowed is 1 or more"):
+    with pytest.raises(UserError, match=f"workers is {workers}; allowed: 1 or more"):
         write_store(counter_source([3, 3]), tmp_path / "store", workers=workers)
     assert not list(tmp_path.iterdir())
 
@@ -144,7 +144,7 @@ from dreamset.core.spec import ActionSpec, ArraySpec
 from dreamset.datasets import RawEpisode, write_store
 from dreamset.datasets.sources import SourceDescription
 
-EPISODES, STEPS, SIDE = 75, 85, 128  # 86 pictures of 48 KiB are 4 MiB: 300 MiB in all
+EPISODES, STEPS, SIDE = 75, 85, 128  # 86 images of 48 KiB are 4 MiB: 300 MiB in all
 
 class Stream:
     episode_count = EPISODES
@@ -204,6 +204,6 @@ def test_episodes_of_one_step_are_kept_and_sampled(make_store):
 
 def test_a_source_without_episodes_is_refused_and_the_old_store_stays(make_store, counter_source):
     old = make_store(3, 3)
-    with pytest.raises(UserError, match=r"the dataset has 0 episode\(s\), needed are 2 or more"):
+    with pytest.raises(UserError, match=r"the dataset has 0 episode\(s\), expected 2 or more"):
         write_store(counter_source([]), old.path)
     Store.open(old.path).verify()

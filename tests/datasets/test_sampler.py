@@ -200,7 +200,7 @@ def test_a_window_longer_than_every_episode_is_refused_at_once(make_store):
 
 def test_an_unknown_split_or_an_empty_batch_is_refused(make_store):
     store = make_store(5, 5)
-    with pytest.raises(UserError, match=r"no split named 'test', available are \['train', 'validation'\]"):
+    with pytest.raises(UserError, match=r"no split named 'test'; available: \['train', 'validation'\]"):
         SequenceSampler(store, split="test", batch_size=1, length=2, seed=0)
     with pytest.raises(UserError, match="batch_size is 0"):
         SequenceSampler(store, split="train", batch_size=0, length=2, seed=0)

@@ -225,7 +225,7 @@ def test_a_compressed_store_reads_the_same_and_is_smaller(make_store, compressio
 
 
 def test_an_unknown_compression_is_refused(make_store):
-    with pytest.raises(UserError, match="compression is 'jpeg', allowed are lzf, gzip, lz4, zstd or null"):
+    with pytest.raises(UserError, match="compression is 'jpeg'; allowed: lzf, gzip, lz4, zstd or null"):
         make_store(3, 3, compression="jpeg")
 
 

@@ -29,7 +29,7 @@ def drawn(strategy: Strategy, *, crossing: bool = False) -> Counter[tuple[int, i
     """How often each window was drawn; windows by episode and row of their last row."""
     index = WindowIndex(LENGTHS, WINDOW, crossing=crossing)
     firsts = WindowDraw(strategy, index, np.array(RETURNS)).first_rows(DRAWS, np.random.default_rng(1))
-    last = {first: list(index.segments(first))[-1] for first in np.unique(firsts).tolist()}
+    last = {first: list(index.slices(first))[-1] for first in np.unique(firsts).tolist()}
     return Counter((last[first].episode, last[first].stop - 1) for first in firsts.tolist())
 
 
@@ -140,14 +140,14 @@ def test_an_episode_of_vanishing_weight_is_never_drawn():
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_scale_that_is_not_positive_is_refused(value):
-    with pytest.raises(UserError, match=r"temperature is .*, allowed is any number above 0"):
+    with pytest.raises(UserError, match=r"temperature is .*; allowed: any number above 0"):
         ByReturn(temperature=value)
-    with pytest.raises(UserError, match=r"half_life is .*, allowed is any number above 0"):
+    with pytest.raises(UserError, match=r"half_life is .*; allowed: any number above 0"):
         ByRecency(half_life=value)
 
 
 def test_shares_and_products_that_mean_nothing_are_refused():
-    with pytest.raises(UserError, match=r"share of ends is 1\.5, allowed is 0 to 1"):
+    with pytest.raises(UserError, match=r"share of ends is 1\.5; allowed: 0 to 1"):
         Ends(1.5)
     with pytest.raises(UserError, match="put Ends around the product"):
         Product([UniformWindows(), Ends(0.5)])

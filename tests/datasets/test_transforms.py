@@ -57,7 +57,7 @@ class Recorded:
         return self.episodes[number]
 
 
-def recorded_pictures(*shape: int, transitions: int = 3, seed: int = 0) -> Recorded:
+def recorded_images(*shape: int, transitions: int = 3, seed: int = 0) -> Recorded:
     frames = np.random.default_rng(seed).integers(0, 256, (transitions + 1, *shape), np.uint8)
     actions, rewards = np.zeros((transitions, 1), np.float32), np.arange(transitions, dtype=np.float32)
     return Recorded(RawEpisode("episode_0", {"image": frames}, actions, rewards, True, {}))
@@ -118,7 +118,7 @@ def area_average(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     ],
 )
 def test_resize_is_the_mean_of_the_covered_area_rounded_half_up(shape, size):
-    source = recorded_pictures(*shape)
+    source = recorded_images(*shape)
     small = Resize(*size)(source)
     assert small.describe().observations["image"] == ArraySpec((*size, shape[2]), "uint8")
     found = small.read(0).observations["image"]
@@ -128,7 +128,7 @@ def test_resize_is_the_mean_of_the_covered_area_rounded_half_up(shape, size):
 
 
 def test_resize_by_a_whole_factor_is_the_block_mean():
-    source = recorded_pictures(6, 8, 3)
+    source = recorded_images(6, 8, 3)
     frames = source.episodes[0].observations["image"].astype(np.float64)
     means = np.zeros((4, 3, 2, 3))
     for row in range(3):
@@ -148,7 +148,7 @@ def test_resize_by_shares_and_by_blocks_agree_in_the_extremes():
 
 
 def test_resize_to_the_same_size_changes_nothing():
-    source = recorded_pictures(4, 5, 3)
+    source = recorded_images(4, 5, 3)
     np.testing.assert_array_equal(
         Resize(4, 5)(source).read(0).observations["image"], source.episodes[0].observations["image"]
     )
@@ -156,13 +156,13 @@ def test_resize_to_the_same_size_changes_nothing():
 
 @pytest.mark.parametrize("size", [(5, 4), (4, 6), (0, 2), (2, -1)])
 def test_resize_only_makes_smaller(size):
-    with pytest.raises(UserError, match=rf"Resize to {size[0]} x {size[1]}: pictures are 4 x 5 .* choose a smaller"):
-        Resize(*size)(recorded_pictures(4, 5, 3))
+    with pytest.raises(UserError, match=rf"Resize to {size[0]} x {size[1]}: images are 4 x 5 .* choose a smaller"):
+        Resize(*size)(recorded_images(4, 5, 3))
 
 
 @pytest.mark.parametrize(("corner", "rows", "columns"), [((None, None), (1, 5), (2, 5)), ((3, 0), (3, 7), (0, 3))])
 def test_crop_takes_the_rectangle_or_the_middle(corner, rows, columns):
-    source = recorded_pictures(7, 8, 3)
+    source = recorded_images(7, 8, 3)
     frames = source.episodes[0].observations["image"]
     cut = Crop(4, 3, *corner)(source)
     found = cut.read(0).observations["image"]
@@ -172,13 +172,13 @@ def test_crop_takes_the_rectangle_or_the_middle(corner, rows, columns):
 
 
 @pytest.mark.parametrize("settings", [(8, 3), (3, 9), (4, 3, 4, 0), (4, 3, 0, -1), (0, 3)])
-def test_crop_beyond_the_picture_is_refused(settings):
-    with pytest.raises(UserError, match="does not lie in pictures of 7 x 8; choose another rectangle"):
-        Crop(*settings)(recorded_pictures(7, 8, 3))
+def test_crop_beyond_the_image_is_refused(settings):
+    with pytest.raises(UserError, match="does not lie in images of 7 x 8; choose another rectangle"):
+        Crop(*settings)(recorded_images(7, 8, 3))
 
 
 def test_grayscale_is_the_luma_of_bt601_rounded_half_up():
-    source = recorded_pictures(16, 16, 3)
+    source = recorded_images(16, 16, 3)
     frames = source.episodes[0].observations["image"].astype(np.int64)
     luma = (299 * frames[..., 0] + 587 * frames[..., 1] + 114 * frames[..., 2]) / 1000
     found = Grayscale()(source).read(0).observations["image"]
@@ -189,11 +189,11 @@ def test_grayscale_is_the_luma_of_bt601_rounded_half_up():
 
 
 def test_grayscale_needs_three_channels():
-    with pytest.raises(UserError, match="Grayscale needs three channels, the pictures have 1"):
-        Grayscale()(recorded_pictures(4, 4, 1))
+    with pytest.raises(UserError, match="Grayscale needs three channels, the images have 1"):
+        Grayscale()(recorded_images(4, 4, 1))
 
 
-def test_pictures_on_both_sides_are_changed_unless_only_some_are_named(counter_source):
+def test_images_on_both_sides_are_changed_unless_only_some_are_named(counter_source):
     def with_view(_number: int, episode: RawEpisode) -> RawEpisode:
         return replace(episode, privileged={"view": episode.observations["image"]})
 
@@ -212,13 +212,13 @@ def test_pictures_on_both_sides_are_changed_unless_only_some_are_named(counter_s
 
 
 @pytest.mark.parametrize("name", ["state", "nothing"])
-def test_what_is_no_picture_cannot_be_changed_as_one(counter_source, name):
-    with pytest.raises(UserError, match=rf"Crop: '{name}' is no picture, available are \['image'\]; mend 'only'"):
+def test_what_is_no_image_cannot_be_changed_as_one(counter_source, name):
+    with pytest.raises(UserError, match=rf"Crop: '{name}' is no image; available: \['image'\]; fix 'only'"):
         Crop(1, 1, only=[name])(counter_source([3]))
 
 
-def test_a_picture_transform_without_pictures_is_refused():
-    with pytest.raises(UserError, match=r"Resize: there is no picture among \['state'\]; leave the transform out"):
+def test_a_image_transform_without_images_is_refused():
+    with pytest.raises(UserError, match=r"Resize: there is no image among \['state'\]; leave the transform out"):
         Resize(1, 1)(recorded_returns(1.0))
 
 
@@ -288,7 +288,7 @@ def test_discrete_actions_fold_to_the_first_only():
 
 @pytest.mark.parametrize("settings", [{"repeat": 0}, {"repeat": 2, "combine": "last"}])
 def test_wrong_folding_is_refused(settings):
-    with pytest.raises(UserError, match=r"FoldActions: (repeat is 0|combine is 'last'), allowed"):
+    with pytest.raises(UserError, match=r"FoldActions: (repeat is 0|combine is 'last'); allowed"):
         FoldActions(**settings)
 
 
@@ -314,14 +314,14 @@ def test_numbers_become_one_hot_rows():
 @pytest.mark.parametrize("wrong", [4.0, -1.0, 0.5])
 def test_a_number_that_is_no_choice_is_named(wrong):
     source = OneHotActions(4)(numbered_actions(3, 0, wrong))
-    with pytest.raises(UserError, match=rf"episode_7 of log\.h5: actions is {wrong:g} at step 2, allowed .* 0 to 3"):
+    with pytest.raises(UserError, match=rf"episode_7 of log\.h5: actions is {wrong:g} at step 2; allowed: .* 0 to 3"):
         source.read(0)
 
 
 def test_one_hot_needs_one_plain_number_and_some_choices():
     with pytest.raises(UserError, match="needs an action of one number, the source has 3 choices already"):
         OneHotActions(3)(discrete_source())
-    with pytest.raises(UserError, match="OneHotActions: size is 0, allowed is 1 or more"):
+    with pytest.raises(UserError, match="OneHotActions: size is 0; allowed: 1 or more"):
         OneHotActions(0)
 
 
@@ -354,12 +354,12 @@ def test_a_nan_reward_is_not_clipped_away(counter_source, tmp_path):
 def test_reference_scores_of_other_rewards_are_taken_out(transform):
     episode = recorded_returns(1.0).episodes[0]
     source = Recorded(episode, ref_min_score=0.0, ref_max_score=9.0)
-    assert {"ref_min_score", "ref_max_score"} <= Resize(1, 1)(_with_picture(source)).describe().provenance.keys()
+    assert {"ref_min_score", "ref_max_score"} <= Resize(1, 1)(_with_image(source)).describe().provenance.keys()
     after = transform(source).describe().provenance
     assert set(after) == {"format", "transforms"}
 
 
-def _with_picture(source: Recorded) -> Recorded:
+def _with_image(source: Recorded) -> Recorded:
     raw = replace(source.episodes[0], observations={"image": np.zeros((3, 2, 2, 3), np.uint8)})
     return Recorded(raw, **dict(source.description.provenance))
 
@@ -391,12 +391,12 @@ def test_rewards_are_computed_anew_from_everything_in_the_episode(rewards_module
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("return rewards[1:]", r"returned float32\[2\], needed are 3 numbers"),
-        ("return rewards[:, None]", r"returned float32\[3, 1\], needed are 3 numbers"),
-        ("return 0.0", r"returned float64\[\], needed are 3 numbers"),
-        ("return ['a', 'b', 'c']", r"returned <U1\[3\], needed are 3 numbers"),
-        ("return rewards / no_such_name", r"failed with NameError\(.*no_such_name.*\); mend it"),
-        ("return observations['velocity']", r"failed with KeyError\('velocity'\); mend it"),
+        ("return rewards[1:]", r"returned float32\[2\], expected 3 numbers"),
+        ("return rewards[:, None]", r"returned float32\[3, 1\], expected 3 numbers"),
+        ("return 0.0", r"returned float64\[\], expected 3 numbers"),
+        ("return ['a', 'b', 'c']", r"returned <U1\[3\], expected 3 numbers"),
+        ("return rewards / no_such_name", r"failed with NameError\(.*no_such_name.*\); fix it"),
+        ("return observations['velocity']", r"failed with KeyError\('velocity'\); fix it"),
     ],
 )
 def test_a_reward_function_that_fails_names_the_episode(rewards_module, counter_source, body, message):
@@ -453,10 +453,10 @@ def test_columns_are_selected_and_change_sides(counter_source):
 @pytest.mark.parametrize(
     ("transform", "message"),
     [
-        (SelectColumns(["pose"]), r"SelectColumns: 'pose' does not exist, available are \['clock', 'image', 'state'\]"),
+        (SelectColumns(["pose"]), r"SelectColumns: 'pose' does not exist; available: \['clock', 'image', 'state'\]"),
         (SelectColumns(["state"], ["pose"]), "SelectColumns: 'pose' does not exist"),
         (SelectColumns([]), "no observation is left to learn from"),
-        (RenameColumns({"pose": "x"}), r"RenameColumns: 'pose' does not exist, available are \['clock', 'image'"),
+        (RenameColumns({"pose": "x"}), r"RenameColumns: 'pose' does not exist; available: \['clock', 'image'"),
         (RenameColumns({"state": "image"}), "gives two columns one name"),
         (RenameColumns({"state": "x", "image": "x"}), "gives two columns one name"),
         (RenameColumns({"clock": "state"}), "gives two columns one name"),  # on the other side: statistics have names
@@ -498,7 +498,7 @@ def test_of_many_equal_returns_the_first_are_taken():
 
 @pytest.mark.parametrize("percent", [0, -1, 101, float("nan")])
 def test_an_impossible_share_is_refused(percent):
-    with pytest.raises(UserError, match=r"TopReturns: percent is .*, allowed is more than 0 and up to 100"):
+    with pytest.raises(UserError, match=r"TopReturns: percent is .*; allowed: more than 0 and up to 100"):
         TopReturns(percent)
 
 
@@ -533,7 +533,7 @@ def test_a_subsample_is_drawn_once_per_seed_and_keeps_the_order():
     assert numbers_of(Subsample(10, seed=1)(source)) != drawn
     assert numbers_of(Subsample(30)(source)) == list(range(30))
     for wrong in (0, 31):
-        with pytest.raises(UserError, match=rf"Subsample: {wrong} episodes are asked for, allowed are 1 to 30"):
+        with pytest.raises(UserError, match=rf"Subsample: {wrong} episodes are asked for; allowed: 1 to 30"):
             Subsample(wrong)(source)
 
 
@@ -551,7 +551,7 @@ def test_the_order_of_transforms_matters_and_is_recorded():
 def test_a_later_transform_sees_the_columns_of_the_earlier_one(counter_source):
     source = transformed(counter_source([6]), [RenameColumns({"image": "camera"}), Crop(1, 3, only=["camera"])])
     assert source.read(0).observations["camera"].shape == (7, 1, 3, 1)
-    with pytest.raises(UserError, match="Crop: 'camera' is no picture"):
+    with pytest.raises(UserError, match="Crop: 'camera' is no image"):
         transformed(counter_source([6]), [Crop(1, 3, only=["camera"]), RenameColumns({"image": "camera"})])
 
 

@@ -146,7 +146,7 @@ def test_shards_follow_each_other_by_number_not_by_letter(tmp_path):
         require_counting(source, number, 1000 * number + np.arange(4))
 
 
-def test_channels_first_pictures_are_turned_not_reshaped(tmp_path):
+def test_channels_first_images_are_turned_not_reshaped(tmp_path):
     columns = flat(2)
     columns["observation"] = np.random.default_rng(0).integers(0, 256, (3, 3, 8, 7), np.uint8)
     (raw,) = read_all(VD4RLSource(write_shards(tmp_path / "84px", columns)))
@@ -221,10 +221,10 @@ def change_shard(file: Path, **columns: np.ndarray | None) -> None:
 DAMAGE: dict[str, tuple[Columns, str]] = {
     "no step type": ({"step_type": None}, "'step_type' is missing"),
     "other step types": ({"step_type": np.array([0.0, 1, 3, 2])}, "has other values than 0, 1 and 2"),
-    "text": ({"step_type": np.array([b"a", b"b", b"c", b"d"])}, "needed is one number"),
+    "text": ({"step_type": np.array([b"a", b"b", b"c", b"d"])}, "expected one number"),
     "no discount": ({"discount": None}, "'discount' is missing"),
     "fewer rewards": ({"reward": np.zeros(3)}, "'reward' has 3 rows, the flags 4"),
-    "other pictures": ({"observation": np.zeros((4, 3, 9, 9), np.uint8)}, "'observation' holds"),
+    "other images": ({"observation": np.zeros((4, 3, 9, 9), np.uint8)}, "'observation' holds"),
     "NaN": ({"reward": np.array([0, 1, np.nan, 3])}, "rewards is nan at step 1"),
     "outside": ({"action": np.full((4, 1), 2.0, np.float32)}, "actions is 2 at step 0"),
 }

@@ -22,7 +22,7 @@ def numbered(index: WindowIndex) -> tuple[np.ndarray, np.ndarray]:
 def rows_of_all(index: WindowIndex) -> list[Rows]:
     """What every window holds, in the order of episodes and numbers."""
     return [
-        tuple((episode, row) for episode, start, stop in index.segments(first) for row in range(start, stop))
+        tuple((episode, row) for episode, start, stop in index.slices(first) for row in range(start, stop))
         for first in index.first_rows(*numbered(index)).tolist()
     ]
 
@@ -34,7 +34,7 @@ def laid_end_to_end(lengths: list[int]) -> Rows:
 def test_windows_are_numbered_within_their_episode_from_its_first_row():
     index = WindowIndex([3, 1, 5, 2, 4], window=3)
     assert index.counts.tolist() == [1, 0, 3, 0, 2]
-    assert [list(index.segments(first)) for first in index.first_rows(*numbered(index)).tolist()] == [
+    assert [list(index.slices(first)) for first in index.first_rows(*numbered(index)).tolist()] == [
         [(0, 0, 3)],
         [(2, 0, 3)],
         [(2, 1, 4)],
@@ -47,7 +47,7 @@ def test_windows_are_numbered_within_their_episode_from_its_first_row():
 def test_a_crossing_window_is_cut_at_the_ends_of_episodes_and_belongs_to_the_last():
     index = WindowIndex([3, 1, 2], window=4, crossing=True)
     assert index.counts.tolist() == [0, 1, 2]
-    assert [list(index.segments(first)) for first in index.first_rows(*numbered(index)).tolist()] == [
+    assert [list(index.slices(first)) for first in index.first_rows(*numbered(index)).tolist()] == [
         [(0, 0, 3), (1, 0, 1)],
         [(0, 1, 3), (1, 0, 1), (2, 0, 1)],
         [(0, 2, 3), (1, 0, 1), (2, 0, 2)],
@@ -114,7 +114,7 @@ def test_no_segment_is_empty(lengths, window, crossing):
     except UserError:
         return
     for first in index.first_rows(*numbered(index)).tolist():
-        assert all(0 <= start < stop <= lengths[episode] for episode, start, stop in index.segments(first))
+        assert all(0 <= start < stop <= lengths[episode] for episode, start, stop in index.slices(first))
 
 
 @pytest.mark.parametrize("crossing", [False, True])
@@ -132,7 +132,7 @@ def test_a_window_longer_than_every_episode_says_what_to_set():
 
 
 def test_an_empty_window_or_no_episode_is_refused():
-    with pytest.raises(UserError, match="allowed is 1 or more"):
+    with pytest.raises(UserError, match="allowed: 1 or more"):
         WindowIndex([5], window=0)
     for crossing in (False, True):
         with pytest.raises(UserError, match=r"lower batch\.length"):

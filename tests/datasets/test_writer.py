@@ -159,7 +159,7 @@ def test_memory_holds_no_more_than_one_shard_and_one_episode(tmp_path, counter_s
 
 @pytest.mark.parametrize("lengths", [[], [4]])
 def test_a_dataset_that_cannot_be_split_is_refused(tmp_path, counter_source, lengths):
-    with pytest.raises(UserError, match=rf"has {len(lengths)} episode\(s\), needed are 2 or more"):
+    with pytest.raises(UserError, match=rf"has {len(lengths)} episode\(s\), expected 2 or more"):
         write_store(counter_source(lengths), tmp_path / "store")
     assert not (tmp_path / "store").exists()
 

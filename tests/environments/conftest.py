@@ -12,7 +12,7 @@ TERMINATED_STEPS, TRUNCATED_STEPS = 7, 5
 
 
 class Counter(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
-    """Episode e counts on from 1000 e, one a step; reward and picture show the count, the true state its negative.
+    """Episode e counts on from 1000 e, one a step; reward and image show the count, the true state its negative.
 
     Every other episode terminates, the rest are cut by a time limit; with ``by_seed`` the seed decides instead.
     """
@@ -69,7 +69,7 @@ def counter() -> Callable[..., Counter]:
 class NativeCounter(gymnasium.Env[Any, Any]):
     """Counts like ``Counter``, in whatever spaces it is given, as an environment of a suite might have them.
 
-    ``show`` makes the native observation of a count; the picture is filled with it; native actions are remembered.
+    ``show`` makes the native observation of a count; the image is filled with it; native actions are remembered.
     """
 
     metadata: ClassVar = {"render_modes": ["rgb_array"]}

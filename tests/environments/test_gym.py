@@ -79,11 +79,11 @@ def test_an_entry_that_no_row_holds_is_named_with_what_there_is_instead(native: 
         with pytest.raises(UserError, match=r"Task-v0: observation 'mission' is a Text") as caught:
             adapt(native(nested, NESTED), "Task-v0", **settings)
         assert str(sorted([*NUMBERS, "front", "depth"])) in str(caught.value)
-    with pytest.raises(UserError, match=r"no observation 'missoin'; available are \['arm.joint.angle'"):
+    with pytest.raises(UserError, match=r"no observation 'missoin'; available: \['arm.joint.angle'"):
         adapt(native(nested, NESTED), "Task-v0", observations=["missoin"])
 
 
-def test_pictures_are_reduced_to_the_size_that_is_asked_for(native: Callable[..., Any]) -> None:
+def test_images_are_reduced_to_the_size_that_is_asked_for(native: Callable[..., Any]) -> None:
     environment = adapt(native(nested, NESTED), "Task-v0", image_size=2, observations=["front", "depth"])
     observation, _ = environment.reset(seed=3)
     assert environment.observation_space.contains(observation)
@@ -100,7 +100,7 @@ def test_every_pixel_keeps_its_place(native: Callable[..., Any], shape: tuple[in
     assert shown.shape == environment.observation_space["image"].shape
 
 
-def test_a_bare_picture_is_the_image_and_nothing_is_known_of_the_state(native: Callable[..., Any]) -> None:
+def test_a_bare_image_is_the_image_and_nothing_is_known_of_the_state(native: Callable[..., Any]) -> None:
     def show(count: int) -> np.ndarray:
         return np.full((4, 6, 3), count % 256, np.uint8)
 
@@ -109,7 +109,7 @@ def test_a_bare_picture_is_the_image_and_nothing_is_known_of_the_state(native: C
     assert (set(observation), observation["image"].shape, info) == ({"image"}, (4, 6, 3), {})
 
 
-def test_without_a_picture_the_rendering_is_the_image_of_the_same_step(native: Callable[..., Any]) -> None:
+def test_without_a_image_the_rendering_is_the_image_of_the_same_step(native: Callable[..., Any]) -> None:
     environment = adapt(native(), "Task-v0", image_size=4)
     observation, _ = environment.reset(seed=0)
     for step in range(3):
@@ -153,7 +153,7 @@ def test_a_limit_of_ones_own_replaces_that_of_the_environment(limit: int | None,
 
 @pytest.mark.parametrize("setting", ["image_size", "action_repeat", "episode_steps"])
 def test_a_number_below_one_is_refused(native: Callable[..., Any], setting: str) -> None:
-    with pytest.raises(UserError, match=f"Task-v0: {setting} is 0, allowed is 1 or more"):
+    with pytest.raises(UserError, match=f"Task-v0: {setting} is 0; allowed: 1 or more"):
         adapt(native(), "Task-v0", **{setting: 0})
 
 

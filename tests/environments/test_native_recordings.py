@@ -113,8 +113,8 @@ def assert_aligned(batch: SequenceBatch) -> None:
     truth = batch.privileged["state" if "state" in batch.privileged else "infos.state"]
     assert torch.equal(truth[..., 0], count)
     if "view" in batch.observations:
-        picture = (count % 256).to(torch.uint8)[..., None, None, None]
-        assert torch.equal(batch.observations["view"], picture.expand(*count.shape, 4, 6, 3))
+        image = (count % 256).to(torch.uint8)[..., None, None, None]
+        assert torch.equal(batch.observations["view"], image.expand(*count.shape, 4, 6, 3))
         phase = torch.nn.functional.one_hot(count.long() % 3, 3)
         assert torch.equal(batch.observations["phase"], phase.float())
         assert torch.equal(truth[..., 1:], phase.float())
@@ -151,7 +151,7 @@ def test_minari_itself_reads_the_recording(
         assert episode.truncations.tolist() == ((steps == steps[-1]) & (episode.id % 2 == 1)).tolist()
 
 
-def test_an_environment_of_pictures_only_is_recorded_without_infos(native: Callable[..., Any], tmp_path: Path) -> None:
+def test_an_environment_of_images_only_is_recorded_without_infos(native: Callable[..., Any], tmp_path: Path) -> None:
     space = spaces.Box(0, 255, (3, 4, 6), np.uint8)
     environment = adapt(native(lambda count: several(count)["view"], space, CHOICES), "Counter-v0")
 

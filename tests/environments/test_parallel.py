@@ -73,8 +73,8 @@ def test_the_recording_is_the_same_to_the_byte_with_any_number_of_workers(tmp_pa
 
 def test_a_message_for_the_user_comes_through_with_the_episode(broken: Callable[[str], Any]) -> None:
     make = partial(gym.make, "Pendulum-v1", episode_steps=9)
-    with pytest.raises(UserError, match="worker of episode 0 failed: mend the reward"):
-        list(parallel.record(make, broken("raise UserError('mend the reward')"), episodes=4, seed=0, workers=2))
+    with pytest.raises(UserError, match="worker of episode 0 failed: fix the reward"):
+        list(parallel.record(make, broken("raise UserError('fix the reward')"), episodes=4, seed=0, workers=2))
 
 
 def test_any_other_failure_is_one_line_that_says_how_to_see_more(broken: Callable[[str], Any]) -> None:

@@ -57,8 +57,8 @@ def assert_aligned(batch: SequenceBatch) -> None:
     assert torch.equal(batch.action[..., 0], torch.where(first, 0, count - 1 + 0.25))  # chosen one count before
     assert torch.equal(batch.reward, torch.where(first, 0, count + 0.5))  # received on arrival
     assert torch.equal(batch.privileged["state"][..., 0], -count)
-    picture = (count % 256).to(torch.uint8)[..., None, None, None]
-    assert torch.equal(batch.observations["image"], picture.expand_as(batch.observations["image"]))
+    image = (count % 256).to(torch.uint8)[..., None, None, None]
+    assert torch.equal(batch.observations["image"], image.expand_as(batch.observations["image"]))
     assert torch.equal(count[:, 1:], count[:, :-1] + 1)  # windows do not jump
 
 

@@ -33,7 +33,7 @@ EXTRAS = {
 }
 CUBE = partial(ogbench.make, "cube-single-v0", settings={"mode": "data_collection", "width": 32, "height": 32})
 POLICIES = {"minigrid": minigrid.bot, "ogbench": ogbench.follow_path}
-PICTURES: dict[str, dict[str, Any]] = {"ogbench": {"settings": {"width": 32, "height": 32}}}
+IMAGES: dict[str, dict[str, Any]] = {"ogbench": {"settings": {"width": 32, "height": 32}}}
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +84,7 @@ def assert_same(left: RecordedEpisode, right: RecordedEpisode) -> None:
 
 @pytest.mark.parametrize("image_size", [None, 32])
 def test_an_episode_depends_on_its_number_and_not_on_those_before_it(suite: str, image_size: int | None) -> None:
-    settings = PICTURES.get(suite, {}) if image_size else {}
+    settings = IMAGES.get(suite, {}) if image_size else {}
     make = partial(EXTRAS[suite][1], image_size=image_size, episode_steps=6, **settings)
     one, other = make(), make()
     first, second = play(one, suite, 0), play(one, suite, 1)
@@ -98,7 +98,7 @@ def test_an_episode_depends_on_its_number_and_not_on_those_before_it(suite: str,
 
 
 def test_frames_show_what_happens(suite: str) -> None:
-    environment = EXTRAS[suite][1](image_size=32, episode_steps=6, **PICTURES.get(suite, {}))
+    environment = EXTRAS[suite][1](image_size=32, episode_steps=6, **IMAGES.get(suite, {}))
     frames = play(environment, suite, 0).observations["image"]
     assert frames.shape[1:] == (32, 32, 3)
     assert len({frame.tobytes() for frame in frames}) > 2

@@ -81,7 +81,7 @@ def test_the_state_is_named_and_its_truth_is_the_only_info() -> None:
     assert environment.observation_space["state"].contains(observation["state"])
 
 
-def test_a_frame_environment_shows_the_picture_of_the_same_step_and_hides_the_state() -> None:
+def test_a_frame_environment_shows_the_image_of_the_same_step_and_hides_the_state() -> None:
     environment = CentralFrame(Steps(), size=4)
     observation, info = environment.reset()
     assert set(observation) == {"image"}

@@ -334,7 +334,7 @@ def test_a_transform_that_does_not_fit_is_one_line(episodes: Path, capsys: pytes
         ingest(transforms=[{"_target_": "dreamset.datasets.transforms.Resize", "height": 9, "width": 9}])
     assert stop.value.code == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("dreamset: error: Resize to 9 x 9: pictures are 2 x 3")
+    assert line.startswith("dreamset: error: Resize to 9 x 9: images are 2 x 3")
     assert episodes.is_dir()
 
 

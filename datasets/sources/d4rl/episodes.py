@@ -1,4 +1,4 @@
-"""Where the flat arrays of a D4RL file are cut into episodes."""
+"""Cuts the flat arrays of a D4RL file into episodes."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,7 +19,7 @@ class EpisodeRows:
 
     @property
     def slice(self) -> slice:
-        """To index an array with."""
+        """The rows as a slice."""
         return slice(self.start, self.stop)
 
     def __len__(self) -> int:
@@ -27,13 +27,13 @@ class EpisodeRows:
 
 
 def cut(terminals: Flags, timeouts: Flags, *, episode_length: int | None) -> list[EpisodeRows]:
-    """An episode ends with a flagged row, after ``episode_length`` rows, or where the file does.
+    """The episodes: each ends at a flagged row, after ``episode_length`` rows, or at the end of the file.
 
     Raises:
         UserError: if ``episode_length`` is less than two.
     """
     if episode_length is not None and episode_length < 2:
-        raise UserError(f"episode_length is {episode_length}, allowed is 2 or more, or null; mend the ingest settings")
+        raise UserError(f"episode_length is {episode_length}; allowed: 2 or more, or null; fix the ingest settings")
     rows = len(terminals)
     ends = np.flatnonzero(terminals | timeouts) + 1
     borders = np.union1d(ends, [0, rows]).tolist()

@@ -1,4 +1,4 @@
-"""Which features of a LeRobot dataset become columns, and how they are decoded."""
+"""Selects and decodes the features of a LeRobot dataset."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,19 +8,19 @@ from dreamset.core.errors import UserError
 from dreamset.datasets.sources.actions import ActionField, ActionSettings
 from dreamset.datasets.sources.codecs import Codec, ImageCodec, VectorCodec
 from dreamset.datasets.sources.columns import Field, Survey
-from dreamset.datasets.sources.lerobot.meta import LARGEST_PICTURE, SMALLEST_PICTURE, Feature
+from dreamset.datasets.sources.lerobot.meta import LARGEST_IMAGE, SMALLEST_IMAGE, Feature
 from dreamset.datasets.sources.npz import ArrayHeader
 
 ACTION, REWARD, SUCCESS = "action", "next.reward", "next.success"
 
 
 def is_observation(name: str) -> bool:
-    """Whether a feature is what the robot saw or felt, by its name."""
+    """Whether a feature is an observation, by its name."""
     return name.split(".")[0] == "observation"
 
 
 def survey_features(features: Mapping[str, Feature], size: tuple[int, int] | None) -> Survey:
-    """The features that have a row per observation, and why others cannot be columns; pictures become ``size``."""
+    """The features with one row per observation, and the others with reasons; images get ``size``."""
     usable: dict[str, Field] = {}
     ignored: dict[str, str] = {}
     for name, feature in sorted(features.items()):
@@ -41,37 +41,39 @@ def action_field(
     high: float | Sequence[float],
     where: str,
 ) -> ActionField:
-    """How the action is decoded.
+    """The decoder of the action.
 
     Raises:
-        UserError: if there is none, or the settings do not fit it.
+        UserError: if there is no action, or the settings do not match it.
     """
-    if ACTION not in features or features[ACTION].unfit or features[ACTION].is_picture:
-        raise UserError(f"{where}: info.json has no feature {ACTION!r} of numbers; a world model needs the actions")
+    if ACTION not in features or features[ACTION].unfit or features[ACTION].is_image:
+        raise UserError(
+            f"{where}: info.json has no numeric feature {ACTION!r}, which a world model needs; choose another dataset"
+        )
     no_rows = np.zeros((0, int(np.prod(features[ACTION].shape))), features[ACTION].dtype)
     settings = ActionSettings(ACTION, discrete, low, high)
     return settings.field({ACTION: ArrayHeader(no_rows.shape, no_rows.dtype)}, no_rows, where)
 
 
 def checked_size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    """Height and width from the setting ``image_size``, which may be one number for both.
+    """Height and width from the setting ``image_size``, which may be a single number.
 
     Raises:
-        UserError: if it is neither one nor two sensible numbers.
+        UserError: if it is not one or two numbers within the limits.
     """
     if size is None:
         return None
     sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not all(SMALLEST_PICTURE <= side <= LARGEST_PICTURE for side in sides):
+    if len(sides) != 2 or not all(SMALLEST_IMAGE <= side <= LARGEST_IMAGE for side in sides):
         raise UserError(
-            f"image_size is {size}, allowed is one number or height and width, {SMALLEST_PICTURE} to "
-            f"{LARGEST_PICTURE}; mend the ingest settings"
+            f"image_size is {size}; allowed: one number or height and width, {SMALLEST_IMAGE} to "
+            f"{LARGEST_IMAGE}; fix the ingest settings"
         )
     return sides[0], sides[1]
 
 
 def _codec(feature: Feature, size: tuple[int, int] | None) -> Codec:
-    if not feature.is_picture:
+    if not feature.is_image:
         return VectorCodec((int(np.prod(feature.shape)),))
-    height, width, channels = feature.picture_shape
+    height, width, channels = feature.image_shape
     return ImageCodec((*(size or (height, width)), channels))

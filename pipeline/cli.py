@@ -130,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run_stage(options: argparse.Namespace) -> None:
     from dreamset.pipeline.config.compose import compose
+    from dreamset.pipeline.config.dependencies import with_code
     from dreamset.pipeline.stages import resolve
     from dreamset.pipeline.stages import table as stages
 
@@ -138,8 +139,9 @@ def _run_stage(options: argparse.Namespace) -> None:
             raise UserError(f"--resolved takes no overrides, got {' '.join(options.overrides)}; change params.yaml")
         config = resolve.read_resolved(options.resolved)
     else:
-        config = stages.STAGES[options.stage](compose(options.overrides))
-    importlib.import_module(f"dreamset.pipeline.{options.stage}").run(config)
+        composed = compose(options.overrides)
+        config = with_code(options.stage, stages.STAGES[options.stage](composed), composed)
+    importlib.import_module(f"dreamset.pipeline.stages.{options.stage}").run(config)
 
 
 def _run_adapt(options: argparse.Namespace) -> None:

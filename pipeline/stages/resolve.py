@@ -1,6 +1,7 @@
 """The first stage: composes the configuration once and writes one resolved file per stage and objective.
 
-DVC reruns a stage when its own file changes, so a setting reruns what it changes and nothing else.
+A stage's file also holds a digest of the code that the stage depends on. DVC reruns a stage when its own file changes,
+so a setting or an edit of code reruns what it changes and nothing else.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import yaml
 from dreamset.core.errors import UserError
 from dreamset.core.files import replaced_folder, write_text
 from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.config.dependencies import ImportPath, with_code
 from dreamset.pipeline.stages import table as stages
 
 KEYS = {"preset": str, "dataset": str, "objectives": list, "seeds": list, "finetune": list, "overrides": list}
@@ -25,6 +27,7 @@ def run(params: Path, output: Path) -> None:
     """
     choices = read_params(params)
     base = [f"dataset={choices['dataset']}", f"preset={choices['preset']}", *choices["overrides"]]
+    modules = ImportPath()
     with replaced_folder(output) as fresh:
         for objective in choices["objectives"]:
             composed = compose([*base, f"objective={objective}"])
@@ -33,11 +36,12 @@ def run(params: Path, output: Path) -> None:
                 config = composed | {"seed": seed}
                 for stage, describe in (stages.PER_OBJECTIVE | online).items():
                     name = stages.item_name(objective, seed)
-                    write_resolved(fresh / stage / f"{name}.yaml", describe(config))
+                    write_resolved(fresh / stage / f"{name}.yaml", with_code(stage, describe(config), config, modules))
         config = compose(base)
         for stage, describe in stages.SHARED.items():
-            write_resolved(fresh / f"{stage}.yaml", describe(config))
-        write_resolved(fresh / "compare.yaml", stages.compare(config, choices["objectives"], choices["seeds"]))
+            write_resolved(fresh / f"{stage}.yaml", with_code(stage, describe(config), config, modules))
+        compare = stages.compare(config, choices["objectives"], choices["seeds"])
+        write_resolved(fresh / "compare.yaml", with_code("compare", compare, config, modules))
 
 
 def read_params(path: Path) -> dict[str, Any]:

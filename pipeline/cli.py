@@ -16,6 +16,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 from dreamset.core.errors import UserError
+from dreamset.pipeline.config.project import make_importable
 
 STAGES = {
     "collect": "record the dataset, if it is one that is recorded here",
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: Sequence[str]) -> tuple[int, str] | None:
     """Status and message of a failure, said when its traceback is gone: with it the progress bars in it close."""
     try:
+        make_importable()
         options = _parse(arguments)
         options.run(options)
     except UserError as error:
@@ -112,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     resolve = commands.add_parser("resolve", help="compose the configuration of every stage from params.yaml")
     resolve.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
     resolve.add_argument("--output", type=Path, default=Path("resolved"), help="default: %(default)s")
+    resolve.add_argument(
+        "--if-changed",
+        action="store_true",
+        help="compose, and look models up in the registry, only if params.yaml or a configuration has changed",
+    )
     resolve.set_defaults(run=_run_resolve)
     export = commands.add_parser("export", help="write a learned policy as a folder that runs without this package")
     export.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides that choose the models")
@@ -151,7 +158,8 @@ def _run_adapt(options: argparse.Namespace) -> None:
 def _run_resolve(options: argparse.Namespace) -> None:
     from dreamset.pipeline.stages import resolve
 
-    resolve.run(options.params, options.output)
+    changes = resolve.run(options.params, options.output, if_changed=options.if_changed)
+    print("\n".join([f"{options.output}: {'changed are' if changes else 'nothing has changed'}", *changes]))  # noqa: T201
 
 
 def _run_export(options: argparse.Namespace) -> None:

@@ -3,16 +3,18 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
-from hydra import initialize_config_dir, initialize_config_module
+from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
 from dreamset.core.errors import UserError
+from dreamset.pipeline.config.project import Project
 
 Config = dict[str, Any]
 GROUPS = ("dataset", "objective", "world_model", "behavior", "preset", "adaptation")
@@ -59,8 +61,8 @@ def _key(override: str) -> str:
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
-    with _translated(overrides), _initialized():
-        composed = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
+    with _translated(overrides), _initialized() as searched:
+        composed = hydra_compose("config", overrides=[*overrides, *searched], return_hydra_config=True)
         assert isinstance(composed, DictConfig)
         chosen = composed.hydra.runtime.choices
         with open_dict(composed):
@@ -86,16 +88,23 @@ def _translated(overrides: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _initialized() -> Iterator[None]:
-    """The working folder's own ``configs/`` where there is one, as in a clone; otherwise the installed ones."""
-    own = Path("configs").resolve()
-    found = (own / "config.yaml").exists()
-    with (
-        initialize_config_dir(str(own), version_base="1.3")
-        if found
-        else initialize_config_module("dreamset.configs", version_base="1.3")
-    ):
-        yield
+def _initialized() -> Iterator[list[str]]:
+    """Hydra with the folders of ``config_folders``; yields the overrides that name those after the first."""
+    first, *others = config_folders()
+    with initialize_config_dir(str(first), version_base="1.3"):
+        yield [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in others)}]"] if others else []
+
+
+def config_folders() -> list[Path]:
+    """Where configurations are looked for, in this order.
+
+    In a clone the working folder's ``configs/`` alone, which is whole; in a project of the user's its ``configs/``,
+    then the package's; elsewhere the package's alone.
+    """
+    own, installed = Path("configs").resolve(), Path(str(files("dreamset.configs"))).resolve()
+    if (own / "config.yaml").exists():
+        return [own]
+    return [installed] if Project.here() is None else [own, installed]
 
 
 def _one_line(error: Exception) -> str:

@@ -28,7 +28,7 @@ REBUILT = {  # stage -> parts of the configuration that it does not read but reb
     "finetune": ("world_model", "behavior"),
 }
 SAVED_PARTS = f"{OURS}.models.*"  # any of these may be in a world model that was not configured here
-LEFT_OUT = (  # modules and packages that can never change an output of a stage
+LEFT_OUT = (  # modules and packages that, with what only they import, can never change an output of a stage
     OURS,  # the module of this very name, not what is in the package: it offers names, whose modules count
     f"{OURS}.moved",  # leads from old names to modules, which count
     f"{OURS}.pipeline.progress",  # draws bars
@@ -95,7 +95,7 @@ class ImportPath:
         found: dict[str, ModuleCode] = {}
         while waiting:
             name = waiting.pop()
-            if name in found or _is_left_out(name):
+            if name in found or is_left_out(name):
                 continue
             module = self._read(name)
             if module is not None:
@@ -167,7 +167,8 @@ class ImportPath:
         return next((spec for find in finders if (spec := find(name, inside)) is not None), None)
 
 
-def _is_left_out(name: str) -> bool:
+def is_left_out(name: str) -> bool:
+    """Whether a module, with what only it imports, never counts."""
     return any(name == left_out or (left_out != OURS and name.startswith(f"{left_out}.")) for left_out in LEFT_OUT)
 
 

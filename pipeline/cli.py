@@ -127,6 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--output", type=Path, help="folder that is made or replaced; default: one in runs/export")
     export.add_argument("--mlflow", action="store_true", help="add an MLflow model that serves it over REST")
     export.set_defaults(run=_run_export)
+    init = commands.add_parser("init", help="make a folder a project of your own, in which `dvc repro` runs")
+    init.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: the working folder")
+    init.set_defaults(run=_run_init)
     commands.add_parser("data", help="look at, check, export, merge and split datasets: dreamset data --help")
     commands.add_parser("models", help="list, compare, export and import trained models: dreamset models --help")
     ui = commands.add_parser("ui", help="open the MLflow UI on the embedded store")
@@ -160,6 +163,12 @@ def _run_resolve(options: argparse.Namespace) -> None:
 
     changes = resolve.run(options.params, options.output, if_changed=options.if_changed)
     print("\n".join([f"{options.output}: {'changed are' if changes else 'nothing has changed'}", *changes]))  # noqa: T201
+
+
+def _run_init(options: argparse.Namespace) -> None:
+    from dreamset.pipeline.tools import init
+
+    print("\n".join(init.run(options.folder)))  # noqa: T201
 
 
 def _run_export(options: argparse.Namespace) -> None:

@@ -154,7 +154,7 @@ def test_the_wheel_holds_every_module_and_every_configuration(tmp_path: Path) ->
     tree = tmp_path / "tree"
     for name in (*PACKAGES, "src"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "dvc.yaml", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, tree / name)
     build = "import sys, setuptools.build_meta as backend; backend.build_wheel(sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=tree, capture_output=True, text=True)
@@ -162,5 +162,6 @@ def test_the_wheel_holds_every_module_and_every_configuration(tmp_path: Path) ->
     (wheel,) = tmp_path.glob("*.whl")
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     below = {path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in (".py", ".yaml")}
+    below |= {path for path in (ROOT / "pipeline/tools/project").rglob("*") if path.is_file()}
     expected = {f"{OURS}/{path.relative_to(ROOT).as_posix()}" for path in below}
     assert packed == expected | {f"{OURS}/{path.name}" for path in (ROOT / "src" / OURS).iterdir() if path.is_file()}

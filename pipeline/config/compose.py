@@ -9,7 +9,10 @@ from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
@@ -61,8 +64,8 @@ def _key(override: str) -> str:
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
-    with _translated(overrides), _initialized() as searched:
-        composed = hydra_compose("config", overrides=[*overrides, *searched], return_hydra_config=True)
+    with _translated(overrides), _initialized():
+        composed = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
         assert isinstance(composed, DictConfig)
         chosen = composed.hydra.runtime.choices
         with open_dict(composed):
@@ -88,11 +91,22 @@ def _translated(overrides: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _initialized() -> Iterator[list[str]]:
-    """Hydra with the folders of ``config_folders``; yields the overrides that name those after the first."""
-    first, *others = config_folders()
-    with initialize_config_dir(str(first), version_base="1.3"):
-        yield [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in others)}]"] if others else []
+def _initialized() -> Iterator[None]:
+    """Hydra with the folders of ``config_folders``, of which the last one is whole."""
+    Plugins.instance().register(ProjectFirst)
+    with initialize_config_dir(str(config_folders()[-1]), version_base="1.3"):
+        yield
+
+
+class ProjectFirst(SearchPathPlugin):  # type: ignore[misc] # of Hydra, which has no types
+    """Puts the configurations of a project before those of the package."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called by Hydra for every search path, also for those of other programs in this process."""
+        *first, whole = config_folders()
+        if any(element.path.removeprefix("file://") == str(whole) for element in search_path.get_path()):
+            for folder in first:
+                search_path.prepend("project", f"file://{folder}", anchor="main")
 
 
 def config_folders() -> list[Path]:

@@ -9,7 +9,6 @@ the program runs is not seen, unless the name is a ``_target_`` or the ``functio
 import hashlib
 import pkgutil
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.machinery import ModuleSpec
@@ -19,6 +18,7 @@ from dreamset.core.errors import UserError
 from dreamset.moved import current_name
 from dreamset.pipeline.config.compose import Config
 from dreamset.pipeline.config.imports import ModuleCode, read_module
+from dreamset.pipeline.config.project import Project, is_library
 
 OURS = "dreamset"
 STAGES = f"{OURS}.pipeline.stages"
@@ -27,15 +27,13 @@ REBUILT = {  # stage -> parts of the configuration that it does not read but reb
     "evaluate": ("world_model", "behavior"),
     "finetune": ("world_model", "behavior"),
 }
-SAVED_PARTS = f"{OURS}.models.*"  # any of these may be in a world model that was not configured here
+SAVED_PARTS = f"{OURS}.models.*"
 LEFT_OUT = (  # modules and packages that, with what only they import, can never change an output of a stage
     OURS,  # the module of this very name, not what is in the package: it offers names, whose modules count
     f"{OURS}.moved",  # leads from old names to modules, which count
     f"{OURS}.pipeline.progress",  # draws bars
     f"{OURS}.pipeline.tracking",  # reports what a stage did, decides nothing that is saved
 )
-LIBRARY_FOLDERS = ("site-packages", "dist-packages")
-STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 
 
 def with_code(stage: str, settings: Config, config: Config, modules: "ImportPath | None" = None) -> Config:
@@ -58,7 +56,13 @@ def starting_points(stage: str, settings: Config, config: Config) -> list[str]:
     """Dotted names that lead to everything that the stage runs; ``package.*`` stands for all modules in a package."""
     rebuilt = [targets(config[part]) for part in REBUILT.get(stage, ())]
     named = [*targets(settings), *(target for part in rebuilt for target in part)]
-    return [f"{STAGES}.{stage}", *named, *([] if all(rebuilt) else [SAVED_PARTS])]
+    return [f"{STAGES}.{stage}", *named, *([] if all(rebuilt) else _saved_parts())]
+
+
+def _saved_parts() -> list[str]:
+    """All that a world model which was not configured here may be made of."""
+    project = Project.here()
+    return [SAVED_PARTS, *(f"{module}.*" for module in (project.trusted if project is not None else ()))]
 
 
 def targets(node: object) -> list[str]:
@@ -110,6 +114,7 @@ class ImportPath:
         modules = self._modules_of(name)
         if not modules or not self._may_hold(modules[-1], current_name(name)):
             raise UserError(f"_target_ is {name}, but there is no module {name.rpartition('.')[0]}; check its spelling")
+        _check_not_hidden(modules[0], self._spec(modules[0]))
         return modules
 
     def _may_hold(self, module: str, name: str) -> bool:
@@ -135,10 +140,9 @@ class ImportPath:
     def _inside(self, package: str) -> Iterator[str]:
         yield from self._modules_of(package)
         spec = self._spec(package)
-        assert spec is not None, package
-        for item in pkgutil.iter_modules(spec.submodule_search_locations):
-            inner = f"{package}.{item.name}"
-            yield from self._inside(inner) if item.ispkg else [inner]
+        folders = spec.submodule_search_locations if spec is not None else None
+        for item in pkgutil.iter_modules(folders or []):
+            yield from self._inside(f"{package}.{item.name}")
 
     def _read_code(self, name: str) -> ModuleCode | None:
         """None for what does not count, and for packages without a file of their own."""
@@ -151,10 +155,7 @@ class ImportPath:
     def _counts(self, name: str) -> bool:
         """Whether it is code of this package or of the user's: neither a library nor Python's own."""
         spec = self._spec(name)
-        if spec is None or name.partition(".")[0] == OURS:
-            return spec is not None
-        places = [spec.origin] if spec.origin is not None else [*(spec.submodule_search_locations or ())]
-        return spec.origin not in ("built-in", "frozen") and not any(_is_library(Path(place)) for place in places)
+        return spec is not None and (name.partition(".")[0] == OURS or not is_library(spec))
 
     def _find_spec(self, name: str) -> ModuleSpec | None:
         """As the import system finds it, but without running the packages above it."""
@@ -167,10 +168,14 @@ class ImportPath:
         return next((spec for find in finders if (spec := find(name, inside)) is not None), None)
 
 
+def _check_not_hidden(module: str, spec: ModuleSpec | None) -> None:
+    """Installed packages come before the modules of a project: silently taking the other one would be a riddle."""
+    project = Project.here()
+    own = project.own_file(module) if project is not None else None
+    if project is not None and own is not None and spec is not None and not project.holds(spec):
+        raise UserError(f"_target_ means {own}, but the installed package {module} comes first; rename {own.name}")
+
+
 def is_left_out(name: str) -> bool:
     """Whether a module, with what only it imports, never counts."""
     return any(name == left_out or (left_out != OURS and name.startswith(f"{left_out}.")) for left_out in LEFT_OUT)
-
-
-def _is_library(path: Path) -> bool:
-    return any(part in LIBRARY_FOLDERS for part in path.parts) or path.resolve().is_relative_to(STANDARD_LIBRARY)

@@ -6,7 +6,9 @@ package itself.
 """
 
 import sys
+import sysconfig
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import yaml
@@ -14,6 +16,8 @@ import yaml
 from dreamset.core.errors import UserError
 
 MARK = Path("configs/project.yaml")
+LIBRARY_FOLDERS = ("site-packages", "dist-packages")
+STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 KEYS = {"saved_models_may_use"}
 
 
@@ -50,14 +54,29 @@ class Project:
         """Whether a file may name classes of this module: it is listed, or in a listed package."""
         return any(module == name or module.startswith(f"{name}.") for name in self.trusted)
 
-    def holds(self, file: str | None) -> bool:
-        """Whether a module's file lies in the project's folder."""
-        return file is not None and Path(file).resolve().is_relative_to(self.folder.resolve())
+    def holds(self, spec: ModuleSpec) -> bool:
+        """Whether a module lies in the project's folder, and not in the libraries of an environment that is there."""
+        inside = any(place.resolve().is_relative_to(self.folder.resolve()) for place in _places(spec))
+        return inside and not is_library(spec)
 
-    def hides(self, module: str) -> Path | None:
-        """The file or folder in the project that has the name of a top-level module."""
-        name = module.partition(".")[0]
-        return next((path for path in (self.folder / f"{name}.py", self.folder / name) if path.exists()), None)
+    def own_file(self, module: str) -> Path | None:
+        """The file or package in the project that has the name of this top-level module."""
+        files = (self.folder / f"{module}.py", self.folder / module / "__init__.py")
+        return next((path for path in files if path.exists()), None)
+
+
+def is_library(spec: ModuleSpec) -> bool:
+    """Whether a module is Python's own or was installed."""
+    places = _places(spec)
+    installed = any(part in LIBRARY_FOLDERS for place in places for part in place.parts)
+    return not places or installed or any(place.resolve().is_relative_to(STANDARD_LIBRARY) for place in places)
+
+
+def _places(spec: ModuleSpec) -> list[Path]:
+    """Its file, or the folders of a package without one; none of what is built into Python."""
+    if spec.origin in ("built-in", "frozen"):
+        return []
+    return [Path(place) for place in ([spec.origin] if spec.origin else spec.submodule_search_locations or ())]
 
 
 def make_importable() -> None:

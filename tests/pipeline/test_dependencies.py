@@ -217,6 +217,13 @@ def test_old_names_are_followed_to_where_things_are_now(own: Path) -> None:
     assert ImportPath().digest([old]) == ImportPath().digest([new])
 
 
+def test_public_names_lead_to_their_modules(own: Path) -> None:
+    (own / "start.py").write_text("import dreamset\nclass Thing(dreamset.Objective): ...\n")
+    found = ImportPath().reachable(["start.Thing"])
+    assert "dreamset.objectives.base" in found
+    assert "dreamset.behaviors.base" not in found
+
+
 def test_where_files_lie_does_not_count(copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = codes()
     monkeypatch.setattr(copy, "folder", Path(shutil.copytree(copy.folder, tmp_path / "elsewhere")))

@@ -16,6 +16,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 from dreamset.core.errors import UserError
+from dreamset.pipeline.config.project import make_importable
 
 STAGES = {
     "collect": "record the dataset, if it is one that is recorded here",
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: Sequence[str]) -> tuple[int, str] | None:
     """Status and message of a failure, said when its traceback is gone: with it the progress bars in it close."""
     try:
+        make_importable()
         options = _parse(arguments)
         options.run(options)
     except UserError as error:
@@ -112,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     resolve = commands.add_parser("resolve", help="compose the configuration of every stage from params.yaml")
     resolve.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
     resolve.add_argument("--output", type=Path, default=Path("resolved"), help="default: %(default)s")
+    resolve.add_argument(
+        "--if-changed",
+        action="store_true",
+        help="compose, and look models up in the registry, only if params.yaml or a configuration has changed",
+    )
     resolve.set_defaults(run=_run_resolve)
     export = commands.add_parser("export", help="write a learned policy as a folder that runs without this package")
     export.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides that choose the models")
@@ -120,6 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--output", type=Path, help="folder that is made or replaced; default: one in runs/export")
     export.add_argument("--mlflow", action="store_true", help="add an MLflow model that serves it over REST")
     export.set_defaults(run=_run_export)
+    init = commands.add_parser("init", help="make a folder a project of your own, in which `dvc repro` runs")
+    init.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: the working folder")
+    init.set_defaults(run=_run_init)
     commands.add_parser("data", help="look at, check, export, merge and split datasets: dreamset data --help")
     commands.add_parser("models", help="list, compare, export and import trained models: dreamset models --help")
     ui = commands.add_parser("ui", help="open the MLflow UI on the embedded store")
@@ -130,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run_stage(options: argparse.Namespace) -> None:
     from dreamset.pipeline.config.compose import compose
+    from dreamset.pipeline.config.dependencies import with_code
     from dreamset.pipeline.stages import resolve
     from dreamset.pipeline.stages import table as stages
 
@@ -138,8 +149,9 @@ def _run_stage(options: argparse.Namespace) -> None:
             raise UserError(f"--resolved takes no overrides, got {' '.join(options.overrides)}; change params.yaml")
         config = resolve.read_resolved(options.resolved)
     else:
-        config = stages.STAGES[options.stage](compose(options.overrides))
-    importlib.import_module(f"dreamset.pipeline.{options.stage}").run(config)
+        composed = compose(options.overrides)
+        config = with_code(options.stage, stages.STAGES[options.stage](composed), composed)
+    importlib.import_module(f"dreamset.pipeline.stages.{options.stage}").run(config)
 
 
 def _run_adapt(options: argparse.Namespace) -> None:
@@ -149,7 +161,14 @@ def _run_adapt(options: argparse.Namespace) -> None:
 def _run_resolve(options: argparse.Namespace) -> None:
     from dreamset.pipeline.stages import resolve
 
-    resolve.run(options.params, options.output)
+    changes = resolve.run(options.params, options.output, if_changed=options.if_changed)
+    print("\n".join([f"{options.output}: {'changed are' if changes else 'nothing has changed'}", *changes]))  # noqa: T201
+
+
+def _run_init(options: argparse.Namespace) -> None:
+    from dreamset.pipeline.tools import init
+
+    print("\n".join(init.run(options.folder)))  # noqa: T201
 
 
 def _run_export(options: argparse.Namespace) -> None:

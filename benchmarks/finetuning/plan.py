@@ -95,7 +95,7 @@ class Plan:
         model = suite.world_model_folder(self._seeded(task, (), seed), self._stores[task], self.work)
         folders = {"world_model": str(model), "policy": str(self._policy(task, seed)), "checkpoints": f"{own}/state"}
         work = {"kind": "finetune", "row": self._row(task, variant, overrides, seed)}
-        return Job(f"{task}/{variant}-{seed}", {**work, "stage": stages.finetune(config) | folders})
+        return Job(f"{task}/{variant}-{seed}", {**work, "stage": suite.of_stage("finetune", config) | folders})
 
     def _policy(self, task: str, seed: int) -> Path:
         return self.work / "jobs" / task / f"{OFFLINE}-{seed}" / "behavior" / "model"

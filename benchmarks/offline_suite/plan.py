@@ -15,6 +15,7 @@ from benchmarks.offline_suite.suite import Baseline, Method, Ours, Peer, Suite, 
 from dreamset.datasets import Store
 from dreamset.datasets.layout import MANIFEST
 from dreamset.pipeline.config.compose import Config, compose
+from dreamset.pipeline.config.dependencies import ImportPath, with_code
 from dreamset.pipeline.files import digest
 from dreamset.pipeline.progress import progress
 from dreamset.pipeline.stages import table as stages
@@ -90,6 +91,17 @@ def world_model_folder(config: Config, store: Store, work: Path) -> Path:
     return work / "world_models" / f"{train['dataset']}-{key}"
 
 
+def of_stage(name: str, config: Config) -> dict[str, Any]:
+    """What the stage reads, with the digest of its code, so that no checkpoint of other code is continued."""
+    return with_code(name, stages.STAGES[name](config), config, _modules())
+
+
+@cache
+def _modules() -> ImportPath:
+    """The code as it is while plans are made."""
+    return ImportPath()
+
+
 def is_trained(model: Path) -> bool:
     """Whether the world model in this folder is complete."""
     return (model / COST).exists()
@@ -97,14 +109,15 @@ def is_trained(model: Path) -> bool:
 
 def world_model_job(config: Config, model: Path) -> Job:
     """Trains a world model into its folder."""
-    stage = stages.train_world_model(config) | {"output": str(model), "checkpoints": f"{model}.checkpoints"}
+    stage = of_stage("train_world_model", config)
+    stage |= {"output": str(model), "checkpoints": f"{model}.checkpoints"}
     return Job(f"world_models/{model.name}", {"kind": "world_model", "stage": stage})
 
 
 def own_jobs(name: str, config: Config, row: Mapping[str, Any], *, store: Store, work: Path) -> list[Job]:
     """A behaviour with its evaluation, after its world model unless that is trained already."""
     model, own = world_model_folder(config, store, work), work / "jobs" / name
-    learn, evaluate = stages.learn_behavior(config), stages.evaluate(config)
+    learn, evaluate = of_stage("learn_behavior", config), stages.evaluate(config)
     learn |= {"world_model": f"{model}/model", "output": f"{own}/behavior", "checkpoints": f"{own}/checkpoints"}
     evaluate |= {"world_model": f"{model}/model", "policy": f"{own}/behavior/model", "output": f"{own}/evaluation"}
     described = {"kind": "ours", "row": {**row, "world_model": model.name}, "learn": learn, "evaluate": evaluate}

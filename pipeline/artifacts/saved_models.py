@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from dreamset.core.files import file_sha256, save_with
 from dreamset.core.spec import DataSpec
 from dreamset.pipeline.artifacts import migrations
 from dreamset.pipeline.artifacts.compatibility import Difference, load_fitting
+from dreamset.pipeline.config.project import MARK, Project, make_importable
 from dreamset.pipeline.files import read_json, write_json
 
 WEIGHTS = "model.safetensors"
@@ -126,7 +128,7 @@ def read_weights(path: Path, *, made_by: str) -> dict[str, Tensor]:
 
 
 def build(node: Mapping[str, Any], *arguments: object, allowed: tuple[str, ...]) -> Any:
-    """Instantiates a saved node whose every ``_target_`` is defined in one of the packages ``allowed``.
+    """Instantiates a saved node whose every ``_target_`` is allowed, see ``check_targets``.
 
     Raises:
         UserError: if a file asks for a class from anywhere else, or for one that does not take its arguments.
@@ -141,18 +143,38 @@ def build(node: Mapping[str, Any], *arguments: object, allowed: tuple[str, ...])
 
 
 def check_targets(node: Mapping[str, Any], *, allowed: tuple[str, ...]) -> None:
-    """Whether building a node that came from a file runs our own code only.
+    """Whether building a node that came from a file runs code of the packages ``allowed`` only.
+
+    In a project of the user's, also code of the project's own modules that its ``configs/project.yaml`` lists.
 
     Raises:
         UserError: if it asks for anything else, or holds an interpolation, by which OmegaConf reads the environment.
     """
     if "_target_" not in node:
         raise UserError("a saved model names no class to build (_target_); its file is damaged")
+    project = Project.here()
     for target in targets(node):
-        if not target.startswith(tuple(f"{package}." for package in allowed)) or not _is_defined_there(target):
-            raise UserError(f"a saved model asks for {target}, but files may name classes of {allowed} only")
+        packaged = target.startswith(tuple(f"{package}." for package in allowed))
+        if not (packaged or _is_trusted(target, project)) or not _is_defined_there(target):
+            raise UserError(
+                f"a saved model asks for {target}, but files may name classes of {allowed} only"
+                + ("" if project is None else f", and of the modules that {MARK} lists under saved_models_may_use")
+            )
     if "${" in json.dumps(node, default=str):
         raise UserError("a saved model holds an interpolation (${...}), but files may hold plain values only")
+
+
+def _is_trusted(target: str, project: Project | None) -> bool:
+    """Whether the module is one of the project's own that the project lists; another of the same name is not."""
+    module = target.rpartition(".")[0]
+    if project is None or not project.trusts(module):
+        return False
+    make_importable()
+    try:
+        spec = find_spec(module)
+    except ImportError:
+        return False
+    return spec is not None and project.holds(spec)
 
 
 def _is_defined_there(target: str) -> bool:

@@ -3,16 +3,21 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
-from hydra import initialize_config_dir, initialize_config_module
+from hydra import initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
 from dreamset.core.errors import UserError
+from dreamset.pipeline.config.project import Project
 
 Config = dict[str, Any]
 GROUPS = ("dataset", "objective", "world_model", "behavior", "preset", "adaptation")
@@ -87,15 +92,33 @@ def _translated(overrides: Sequence[str]) -> Iterator[None]:
 
 @contextmanager
 def _initialized() -> Iterator[None]:
-    """The working folder's own ``configs/`` where there is one, as in a clone; otherwise the installed ones."""
-    own = Path("configs").resolve()
-    found = (own / "config.yaml").exists()
-    with (
-        initialize_config_dir(str(own), version_base="1.3")
-        if found
-        else initialize_config_module("dreamset.configs", version_base="1.3")
-    ):
+    """Hydra with the folders of ``config_folders``, of which the last one is whole."""
+    Plugins.instance().register(ProjectFirst)
+    with initialize_config_dir(str(config_folders()[-1]), version_base="1.3"):
         yield
+
+
+class ProjectFirst(SearchPathPlugin):  # type: ignore[misc] # of Hydra, which has no types
+    """Puts the configurations of a project before those of the package."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called by Hydra for every search path, also for those of other programs in this process."""
+        *first, whole = config_folders()
+        if any(element.path.removeprefix("file://") == str(whole) for element in search_path.get_path()):
+            for folder in first:
+                search_path.prepend("project", f"file://{folder}", anchor="main")
+
+
+def config_folders() -> list[Path]:
+    """Where configurations are looked for, in this order.
+
+    In a clone the working folder's ``configs/`` alone, which is whole; in a project of the user's its ``configs/``,
+    then the package's; elsewhere the package's alone.
+    """
+    own, installed = Path("configs").resolve(), Path(str(files("dreamset.configs"))).resolve()
+    if (own / "config.yaml").exists():
+        return [own]
+    return [installed] if Project.here() is None else [own, installed]
 
 
 def _one_line(error: Exception) -> str:

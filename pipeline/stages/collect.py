@@ -72,8 +72,17 @@ def _short_name(policy: dict[str, Any]) -> str:
 
 
 def fetched(config: dict[str, Any]) -> Path:
-    """Where the dataset lies, after it was downloaded if its yaml says from where."""
+    """Where the dataset lies, after it was downloaded if its yaml says from where.
+
+    Raises:
+        UserError: if the dataset's yaml says neither where it lies nor where it can be downloaded.
+    """
     if config["fetch"] is None:
+        if config["source_path"] is None:
+            raise UserError(
+                f"dataset={config['dataset']}: its source has no path, so nobody could tell when the data change; give "
+                "source.path, the file or folder that it reads"
+            )
         return Path(config["source_path"])
     with byte_counter(description="download") as on_bytes:
         return Path(build_part(config["fetch"], on_bytes=on_bytes))

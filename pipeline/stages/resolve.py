@@ -1,43 +1,136 @@
 """The first stage: composes the configuration once and writes one resolved file per stage and objective.
 
-DVC reruns a stage when its own file changes, so a setting reruns what it changes and nothing else.
+A stage's file also holds a digest of the code that the stage depends on. DVC reruns a stage when its own file changes,
+so a setting or an edit of code reruns what it changes and nothing else.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from dreamset.core.errors import UserError
-from dreamset.core.files import replaced_folder, write_text
-from dreamset.pipeline.config.compose import compose
+from dreamset.core.files import file_sha256, replaced_folder, write_text
+from dreamset.pipeline.config.compose import Config, compose, config_folders
+from dreamset.pipeline.config.dependencies import ImportPath, starting_points
+from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.stages import table as stages
 
 KEYS = {"preset": str, "dataset": str, "objectives": list, "seeds": list, "finetune": list, "overrides": list}
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MANIFEST = "manifest.json"  # in the folder: what it was made from
 
 
-def run(params: Path, output: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class StageFile:
+    """What one stage is to read, and where its code starts."""
+
+    name: str  # relative to the folder
+    settings: Config
+    starting_points: Sequence[str]
+
+
+def run(params: Path, output: Path, *, if_changed: bool = False) -> list[str]:
     """Reads ``params.yaml`` and writes the folder of resolved files.
+
+    Args:
+        params: the user's choices.
+        output: the folder; left alone if nothing in it would change.
+        if_changed: whether to keep the settings that are there, with the models that they are pinned to, unless
+            choices, configurations or the code that composes them have changed. The digests of code are always new.
+
+    Returns:
+        the files that were added, removed or changed, each with the keys that differ.
 
     Raises:
         UserError: if a choice, an override or the file itself is wrong; the folder is as it was then.
     """
     choices = read_params(params)
+    modules = ImportPath()
+    inputs = _inputs(choices, modules)
+    before = _read_manifest(output)
+    keep = if_changed and before.get("inputs") == inputs
+    files = list(_kept(output, before) if keep else _composed(choices))
+    old = _settings(output, before)
+    new = {file.name: {**file.settings, "code": modules.digest(file.starting_points)} for file in files}
+    if new != old or not keep:
+        _write(output, inputs, files, new)
+    return _differences(old, new)
+
+
+def _composed(choices: Mapping[str, Any]) -> Iterator[StageFile]:
     base = [f"dataset={choices['dataset']}", f"preset={choices['preset']}", *choices["overrides"]]
+    for objective in choices["objectives"]:
+        composed = compose([*base, f"objective={objective}"])
+        online = stages.ONLINE if objective in choices["finetune"] else {}
+        for seed in choices["seeds"]:
+            config = composed | {"seed": seed}
+            for stage, describe in (stages.PER_OBJECTIVE | online).items():
+                name = f"{stage}/{stages.item_name(objective, seed)}.yaml"
+                yield _stage_file(name, stage, describe(config), config)
+    config = compose(base)
+    for stage, describe in stages.SHARED.items():
+        yield _stage_file(f"{stage}.yaml", stage, describe(config), config)
+    compared = stages.compare(config, choices["objectives"], choices["seeds"])
+    yield _stage_file("compare.yaml", "compare", compared, config)
+
+
+def _stage_file(name: str, stage: str, settings: Config, config: Config) -> StageFile:
+    return StageFile(name, settings, starting_points(stage, settings, config))
+
+
+def _inputs(choices: Mapping[str, Any], modules: ImportPath) -> str:
+    """A digest of all that the settings are composed from."""
+    yamls = [
+        f"{path.relative_to(folder)} {file_sha256(path)}"
+        for folder in config_folders()
+        for path in sorted(folder.rglob("*.yaml"))
+    ]
+    return digest(json.dumps(choices, sort_keys=True, default=str), *yamls, modules.digest([__name__]))
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Nothing unless the folder is as it was written."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        intact = all(file_sha256(folder / name) == entry["sha256"] for name, entry in manifest["files"].items())
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+    return manifest if intact else {}
+
+
+def _settings(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Config]:
+    return {name: read_resolved(folder / name) for name in manifest.get("files", {})}
+
+
+def _kept(folder: Path, manifest: Mapping[str, Any]) -> Iterator[StageFile]:
+    for name, settings in _settings(folder, manifest).items():
+        del settings["code"]
+        yield StageFile(name, settings, manifest["files"][name]["starting_points"])
+
+
+def _write(output: Path, inputs: str, files: Sequence[StageFile], new: Mapping[str, Config]) -> None:
     with replaced_folder(output) as fresh:
-        for objective in choices["objectives"]:
-            composed = compose([*base, f"objective={objective}"])
-            online = stages.ONLINE if objective in choices["finetune"] else {}
-            for seed in choices["seeds"]:
-                config = composed | {"seed": seed}
-                for stage, describe in (stages.PER_OBJECTIVE | online).items():
-                    name = stages.item_name(objective, seed)
-                    write_resolved(fresh / stage / f"{name}.yaml", describe(config))
-        config = compose(base)
-        for stage, describe in stages.SHARED.items():
-            write_resolved(fresh / f"{stage}.yaml", describe(config))
-        write_resolved(fresh / "compare.yaml", stages.compare(config, choices["objectives"], choices["seeds"]))
+        entries = {}
+        for file in files:
+            write_resolved(fresh / file.name, new[file.name])
+            entries[file.name] = {
+                "sha256": file_sha256(fresh / file.name),
+                "starting_points": list(file.starting_points),
+            }
+        write_json(fresh / MANIFEST, {"inputs": inputs, "files": entries})
+
+
+def _differences(old: Mapping[str, Config], new: Mapping[str, Config]) -> list[str]:
+    """Which files differ, and in which keys."""
+    lines = [f"{name}: {'removed' if name in old else 'added'}" for name in sorted(old.keys() ^ new.keys())]
+    for name in sorted(old.keys() & new.keys()):
+        keys = [key for key in sorted(old[name] | new[name]) if old[name].get(key) != new[name].get(key)]
+        lines += [f"{name}: {', '.join(keys)}"] if keys else []
+    return lines
 
 
 def read_params(path: Path) -> dict[str, Any]:
@@ -73,7 +166,7 @@ def write_resolved(path: Path, config: Mapping[str, Any]) -> None:
 def read_resolved(path: Path) -> dict[str, Any]:
     """A file that ``write_resolved`` wrote."""
     try:
-        config = yaml.safe_load(path.read_text())
+        config = yaml.load(path.read_text(), Loader=LOADER)  # noqa: S506 - both are safe
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run `dreamset resolve` first") from None
     assert isinstance(config, dict)

@@ -3,12 +3,9 @@
 A setting that a stage does not read is not in its file, so DVC never reruns the stage because of it.
 """
 
-import importlib.util
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 from dreamset.core.errors import UserError
-from dreamset.core.files import file_sha256
 from dreamset.pipeline.config.compose import Config
 
 StageConfig = Config
@@ -24,7 +21,6 @@ DATASET_DEFAULTS: Config = {
     "reference": None,
 }
 DATASET_KEYS = {"name", "id", "source", *DATASET_DEFAULTS}
-LISTED = ("dreamset.core.", "dreamset.datasets.")  # code that dvc.yaml lists for the stage ingest
 
 
 def dataset_of(config: Config) -> Config:
@@ -70,7 +66,6 @@ def ingest(config: Config) -> StageConfig:
         "dataset": dataset["name"],
         "source": dataset["source"],
         "transforms": dataset["transforms"],
-        "code": foreign_code([dataset["source"], *dataset["transforms"]]),
         "on_invalid": dataset["on_invalid"],
         "split": dataset["split"],
         "settings": config["ingest"],
@@ -87,7 +82,6 @@ def train_world_model(config: Config) -> StageConfig:
         "device": config["device"],
         "dataset": config["dataset"]["name"],
         "objective": config["objective"],
-        "objective_code": code_digest(config["objective"]["_target_"]),
         **_architecture(config),
         "training": config["world_model_training"],
         "validation": config["validation"],
@@ -151,7 +145,6 @@ def finetune(config: Config) -> StageConfig:
         "environment": dataset_of(config)["environment"],
         "finetuning": config["finetuning"],
         "objective": config["objective"],
-        "objective_code": code_digest(config["objective"]["_target_"]),
         "world_model_training": _optimisation(config["world_model_training"]),
         "behavior_training": _optimisation(config["behavior_training"]),
         "reward": config["reward"],
@@ -190,28 +183,6 @@ PER_OBJECTIVE: dict[str, Callable[[Config], StageConfig]] = {
 }
 ONLINE: dict[str, Callable[[Config], StageConfig]] = {"finetune": finetune}  # of the objectives that are named for it
 STAGES = SHARED | PER_OBJECTIVE | ONLINE
-
-
-def code_digest(target: str) -> str:
-    """Checksum of the module that defines ``target``: that one part's code, so that others may change freely.
-
-    Raises:
-        UserError: if there is no such module.
-    """
-    module = target.rpartition(".")[0]
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        spec = None
-    if spec is None or spec.origin is None:
-        raise UserError(f"_target_ is {target}, but there is no module {module}; check its spelling")
-    return file_sha256(Path(spec.origin))
-
-
-def foreign_code(nodes: Sequence[Config]) -> dict[str, str]:
-    """Checksums of the modules that parts are made from and that the stage ``ingest`` does not list for DVC."""
-    named = [str(node[key]).replace(":", ".") for node in nodes for key in ("_target_", "function") if key in node]
-    return {name: code_digest(name) for name in named if not name.startswith(LISTED)}
 
 
 def _output(config: Config, stage: str) -> str:

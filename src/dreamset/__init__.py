@@ -1,9 +1,72 @@
-"""Dreamset: an offline, dataset-first world-model pipeline."""
+"""Dreamset: an offline, dataset-first world-model pipeline.
 
+The names in ``PUBLIC`` are for programs of your own, e.g. ``dreamset.Store``; docs/python.md has examples. Each name
+is loaded when it is first asked for, so that ``import dreamset`` loads neither PyTorch nor anything else that is large.
+"""
+
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from dreamset import moved
+
+if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a test compares them with the table
+    from dreamset.behaviors.base import Learner as Learner
+    from dreamset.behaviors.controller import LatentPolicy as LatentPolicy
+    from dreamset.behaviors.rewards.functions import RewardFunction as RewardFunction
+    from dreamset.core.errors import UserError as UserError
+    from dreamset.core.records import ImaginedTrajectory as ImaginedTrajectory
+    from dreamset.core.records import Loss as Loss
+    from dreamset.core.records import Rollout as Rollout
+    from dreamset.core.records import SequenceBatch as SequenceBatch
+    from dreamset.core.spec import ActionSpec as ActionSpec
+    from dreamset.core.spec import ArraySpec as ArraySpec
+    from dreamset.core.spec import DataSpec as DataSpec
+    from dreamset.datasets.episode import RawEpisode as RawEpisode
+    from dreamset.datasets.sampler import SequenceSampler as SequenceSampler
+    from dreamset.datasets.sources.base import Source as Source
+    from dreamset.datasets.sources.base import SourceDescription as SourceDescription
+    from dreamset.datasets.store import Store as Store
+    from dreamset.datasets.writer import write_store as write_store
+    from dreamset.models.recurrent.world_model import WorldModel as WorldModel
+    from dreamset.objectives.base import Objective as Objective
+    from dreamset.pipeline.artifacts.saved_models import load_world_model as load_world_model
+    from dreamset.pipeline.stages.evaluate import load_behavior as load_behavior
+
+PUBLIC = {  # name -> module that defines it
+    "ActionSpec": "dreamset.core.spec",
+    "ArraySpec": "dreamset.core.spec",
+    "DataSpec": "dreamset.core.spec",
+    "ImaginedTrajectory": "dreamset.core.records",
+    "LatentPolicy": "dreamset.behaviors.controller",
+    "Learner": "dreamset.behaviors.base",
+    "Loss": "dreamset.core.records",
+    "Objective": "dreamset.objectives.base",
+    "RawEpisode": "dreamset.datasets.episode",
+    "RewardFunction": "dreamset.behaviors.rewards.functions",
+    "Rollout": "dreamset.core.records",
+    "SequenceBatch": "dreamset.core.records",
+    "SequenceSampler": "dreamset.datasets.sampler",
+    "Source": "dreamset.datasets.sources.base",
+    "SourceDescription": "dreamset.datasets.sources.base",
+    "Store": "dreamset.datasets.store",
+    "UserError": "dreamset.core.errors",
+    "WorldModel": "dreamset.models.recurrent.world_model",
+    "load_behavior": "dreamset.pipeline.stages.evaluate",
+    "load_world_model": "dreamset.pipeline.artifacts.saved_models",
+    "write_store": "dreamset.datasets.writer",
+}
 
 __version__ = version("dreamset")
 
 moved.install()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(PUBLIC)}")
+    return getattr(import_module(PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *PUBLIC])

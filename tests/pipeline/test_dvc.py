@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from dreamset.pipeline.artifacts.saved_models import model_digest
 
 pytestmark = pytest.mark.slow
 
-TREE = ["behaviors", "configs", "core", "datasets", "environments", "models", "objectives", "pipeline"]
 FILES = ["dvc.yaml", "params.yaml", ".dvcignore"]
 RUN = re.compile(r"Running stage '([^']+)'")
 
@@ -56,8 +56,7 @@ def edit(path: Path, old: str, new: str) -> None:
 def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository with the tiny preset, already reproduced."""
     project = tmp_path_factory.mktemp("project")
-    for name in TREE:
-        shutil.copytree(root / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(root / "configs", project / "configs", ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
         shutil.copy(root / name, project)
     dvc(project, "init", "--no-scm", "-q")
@@ -96,7 +95,15 @@ def test_the_comparison_has_every_objective(project: Path) -> None:
 
 
 def test_a_second_time_does_nothing(project: Path) -> None:
-    assert stages_run(project) == []
+    said = dvc(project, "repro")
+    assert RUN.findall(said) == ["resolve"]  # which looks whether anything has changed
+    assert "resolved: nothing has changed" in said
+    assert len(re.findall("didn't change, skipping", said)) == 9
+
+
+def test_no_stage_lists_code(root: Path) -> None:
+    for name, stage in yaml.safe_load((root / "dvc.yaml").read_text())["stages"].items():
+        assert all(dep.startswith(("resolved/", "data/", "runs/")) for dep in stage.get("deps", [])), name
 
 
 def test_metrics_and_plots_can_be_shown(project: Path) -> None:
@@ -146,14 +153,14 @@ def test_another_task_is_another_dataset_and_a_model_that_exists(copy: Path) -> 
     adapted = json.loads((copy / "runs/world_model/reconstruction-0/model/model.json").read_text())
     assert adapted["lineage"]["parent"]["digest"] == model_digest(copy / "original")
     assert adapted["lineage"]["dataset"] == "pendulum_spin"
-    assert stages_run(copy) == []
+    assert stages_run(copy) == ["resolve"]
 
 
 def test_going_online_is_one_stage_more(copy: Path) -> None:
     edit(copy / "params.yaml", "finetune: []", "finetune: [reconstruction]")
     assert stages_run(copy) == ["resolve", "finetune@reconstruction-0"]
     assert pd.read_csv(copy / "runs/finetune/reconstruction-0/curve.csv")["environment_steps"].tolist() == [0, 200, 400]
-    assert stages_run(copy) == []
+    assert stages_run(copy) == ["resolve"]
 
 
 OWN_OBJECTIVE = '''
@@ -185,3 +192,7 @@ def test_another_objective_even_one_from_outside_trains_only_itself(copy: Path) 
         "evaluate@mine-0",
         "compare",
     ]
+    edit(copy / "mine/my_objectives.py", "Keeps the features small", "a docstring")
+    assert stages_run(copy) == ["resolve"]
+    edit(copy / "mine/my_objectives.py", "square().mean", "abs().mean")
+    assert stages_run(copy)[:2] == ["resolve", "train_world_model@mine-0"]

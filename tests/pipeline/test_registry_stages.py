@@ -161,6 +161,8 @@ def test_what_was_resolved_stays_when_the_champion_moves_and_the_store_is_away(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("DREAMSET_TRACKING", "off")
     digest = model_digest(MODEL)
+    assert resolve.run(Path("params.yaml"), Path("resolved"), if_changed=True) == []  # as `dvc repro` does
+    assert stage.read_text() == before
     train_world_model.run(resolve.read_resolved(stage))
     assert json.loads((MODEL / "model.json").read_text())["lineage"]["parent"]["digest"] == digest
     monkeypatch.delenv("MLFLOW_TRACKING_URI")

@@ -86,6 +86,41 @@ def test_an_objectives_code_is_part_of_its_file(project: Path, monkeypatch: pyte
     assert files == {"train_world_model/mine-0.yaml"}
 
 
+def test_looking_again_tells_what_has_changed_and_why(project: Path) -> None:
+    params, output = project / "params.yaml", project / "resolved"
+    assert "train_world_model/contrastive-0.yaml: added" in resolve.run(params, output, if_changed=True)
+    written = output.stat().st_ino
+    assert resolve.run(params, output, if_changed=True) == []
+    assert output.stat().st_ino == written  # left alone
+    edit("configs/objective/contrastive.yaml", "min_std: 0.1", "min_std: 0.2")(project)
+    assert resolve.run(params, output, if_changed=True) == ["train_world_model/contrastive-0.yaml: objective"]
+
+
+def test_an_edit_of_code_changes_the_digest_and_composes_nothing(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = project / "elsewhere.py"
+    module.write_text("class Mine: ...\n")
+    monkeypatch.syspath_prepend(str(project))
+    (project / "configs/objective/mine.yaml").write_text("_target_: elsewhere.Mine\n")
+    edit("params.yaml", "  - reward_only", "  - mine")(project)
+    params, output = project / "params.yaml", project / "resolved"
+    resolve.run(params, output)
+    monkeypatch.setattr(resolve, "compose", None)  # would fail
+    module.write_text("class Mine:\n    sharper = True\n")
+    assert resolve.run(params, output, if_changed=True) == ["train_world_model/mine-0.yaml: code"]
+    assert resolve.run(params, output, if_changed=True) == []
+
+
+def test_a_resolved_file_that_was_edited_by_hand_is_composed_again(project: Path) -> None:
+    params, output = project / "params.yaml", project / "resolved"
+    resolve.run(params, output)
+    right = (output / "ingest.yaml").read_text()
+    (output / "ingest.yaml").write_text(right.replace("on_invalid: error", "on_invalid: quarantine"))
+    resolve.run(params, output, if_changed=True)
+    assert (output / "ingest.yaml").read_text() == right
+
+
 def test_objectives_that_are_named_for_it_are_fine_tuned_and_nothing_else_changes(project: Path) -> None:
     files = changed(project, edit("params.yaml", "finetune: []", "finetune: [contrastive]"))
     assert files == {"finetune/contrastive-0.yaml"}

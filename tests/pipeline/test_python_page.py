@@ -1,0 +1,22 @@
+"""docs/python.md is one program; it is run block by block on what the tiny pipeline leaves."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dreamset.pipeline.stages import learn_behavior, train_world_model
+
+
+def test_the_page_of_examples_runs(root: Path, configure: Callable[..., dict[str, Any]]) -> None:
+    train_world_model.run(configure("train_world_model"))
+    learn_behavior.run(configure("learn_behavior"))
+    page = (root / "docs/python.md").read_text()
+    blocks = list(re.finditer(r"```python\n(.*?)```", page, re.DOTALL))
+    assert len(blocks) == 7
+    names: dict[str, Any] = {"__name__": "page"}
+    for block in blocks:
+        line = page[: block.start()].count("\n") + 1
+        exec(compile("\n" * line + block[1], "docs/python.md", "exec"), names)  # its own lines in a traceback
+    assert names["losses"]["small"].value.shape == (4, 8)
+    assert names["action"].shape == (1, 1)

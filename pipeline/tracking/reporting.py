@@ -19,13 +19,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from filelock import FileLock, Timeout
 
 from dreamset.core.errors import UserError
-from dreamset.datasets import Store
 from dreamset.pipeline.registry.catalog import Registration
+
+if TYPE_CHECKING:  # a stage without a dataset loads no reader of one
+    from dreamset.datasets import Store
 
 OUTBOX = Path("tracking/outbox")
 OBJECTIVES, DATASETS, COMPARISONS = "dreamset", "dreamset-datasets", "dreamset-comparisons"
@@ -44,7 +46,7 @@ class DatasetReference:
     source: str
 
 
-def reference(store: Store, name: str) -> DatasetReference:
+def reference(store: "Store", name: str) -> DatasetReference:
     """A store as MLflow shows it."""
     return DatasetReference(name, store.digest, str(store.path))
 

@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Any
 from dreamset import moved
 
 if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a test compares them with the table
+    from dreamset.behaviors.base import Experience as Experience
     from dreamset.behaviors.base import Learner as Learner
-    from dreamset.behaviors.controller import LatentPolicy as LatentPolicy
-    from dreamset.behaviors.rewards.functions import RewardFunction as RewardFunction
+    from dreamset.behaviors.base import LearnerLosses as LearnerLosses
+    from dreamset.behaviors.base import RewardFunction as RewardFunction
+    from dreamset.behaviors.controller import ActorController as ActorController
+    from dreamset.behaviors.controller import Agent as Agent
+    from dreamset.core.capabilities import Controller as Controller
+    from dreamset.core.capabilities import Dynamics as Dynamics
+    from dreamset.core.capabilities import Representation as Representation
+    from dreamset.core.capabilities import RewardModel as RewardModel
+    from dreamset.core.capabilities import Trainable as Trainable
+    from dreamset.core.capabilities import Uncertain as Uncertain
     from dreamset.core.errors import UserError as UserError
     from dreamset.core.records import ImaginedTrajectory as ImaginedTrajectory
     from dreamset.core.records import Loss as Loss
@@ -22,38 +31,53 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from dreamset.core.spec import ActionSpec as ActionSpec
     from dreamset.core.spec import ArraySpec as ArraySpec
     from dreamset.core.spec import DataSpec as DataSpec
+    from dreamset.core.states import map_state as map_state
     from dreamset.datasets.episode import RawEpisode as RawEpisode
     from dreamset.datasets.sampler import SequenceSampler as SequenceSampler
     from dreamset.datasets.sources.base import Source as Source
     from dreamset.datasets.sources.base import SourceDescription as SourceDescription
     from dreamset.datasets.store import Store as Store
     from dreamset.datasets.writer import write_store as write_store
+    from dreamset.models.imagination import imagine as imagine
+    from dreamset.models.imagination import predict as predict
     from dreamset.models.recurrent.world_model import WorldModel as WorldModel
     from dreamset.objectives.base import Objective as Objective
+    from dreamset.pipeline.artifacts.saved_models import load_behavior as load_behavior
     from dreamset.pipeline.artifacts.saved_models import load_world_model as load_world_model
-    from dreamset.pipeline.stages.evaluate import load_behavior as load_behavior
 
 PUBLIC = {  # name -> module that defines it
     "ActionSpec": "dreamset.core.spec",
+    "ActorController": "dreamset.behaviors.controller",
+    "Agent": "dreamset.behaviors.controller",
     "ArraySpec": "dreamset.core.spec",
+    "Controller": "dreamset.core.capabilities",
     "DataSpec": "dreamset.core.spec",
+    "Dynamics": "dreamset.core.capabilities",
+    "Experience": "dreamset.behaviors.base",
     "ImaginedTrajectory": "dreamset.core.records",
-    "LatentPolicy": "dreamset.behaviors.controller",
     "Learner": "dreamset.behaviors.base",
+    "LearnerLosses": "dreamset.behaviors.base",
     "Loss": "dreamset.core.records",
     "Objective": "dreamset.objectives.base",
     "RawEpisode": "dreamset.datasets.episode",
-    "RewardFunction": "dreamset.behaviors.rewards.functions",
+    "Representation": "dreamset.core.capabilities",
+    "RewardFunction": "dreamset.behaviors.base",
+    "RewardModel": "dreamset.core.capabilities",
     "Rollout": "dreamset.core.records",
     "SequenceBatch": "dreamset.core.records",
     "SequenceSampler": "dreamset.datasets.sampler",
     "Source": "dreamset.datasets.sources.base",
     "SourceDescription": "dreamset.datasets.sources.base",
     "Store": "dreamset.datasets.store",
+    "Trainable": "dreamset.core.capabilities",
+    "Uncertain": "dreamset.core.capabilities",
     "UserError": "dreamset.core.errors",
     "WorldModel": "dreamset.models.recurrent.world_model",
-    "load_behavior": "dreamset.pipeline.stages.evaluate",
+    "imagine": "dreamset.models.imagination",
+    "load_behavior": "dreamset.pipeline.artifacts.saved_models",
     "load_world_model": "dreamset.pipeline.artifacts.saved_models",
+    "map_state": "dreamset.core.states",
+    "predict": "dreamset.models.imagination",
     "write_store": "dreamset.datasets.writer",
 }
 

@@ -96,7 +96,6 @@ def test_an_edit_of_the_behavior_trainer_changes_behavior_learning(root: Path, c
     assert {"learn_behavior", "finetune"} <= changed(lambda: copy.edit(module, add_code))
 
 
-@pytest.mark.xfail(strict=True, reason="both trainers are in one module until it is split")
 def test_an_edit_of_the_behavior_trainer_retrains_no_world_model(root: Path, copy: Copy) -> None:
     module = module_of_class(root, "BehaviorTrainer")
     assert "train_world_model" not in changed(lambda: copy.edit(module, add_code))

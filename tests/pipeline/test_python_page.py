@@ -13,7 +13,7 @@ def test_the_page_of_examples_runs(root: Path, configure: Callable[..., dict[str
     learn_behavior.run(configure("learn_behavior"))
     page = (root / "docs/python.md").read_text()
     blocks = list(re.finditer(r"```python\n(.*?)```", page, re.DOTALL))
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     names: dict[str, Any] = {"__name__": "page"}
     for block in blocks:
         line = page[: block.start()].count("\n") + 1

@@ -1,4 +1,4 @@
-"""What happened: any trajectory format in, one checked HDF5 store, batches of aligned windows out."""
+"""Reads trajectory formats, writes one checked HDF5 store and serves batches of aligned windows."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MinariSource", "RawEpisode", "SequenceSampler", "Store", "sequences", "write_store"]
 
-# Loaded when asked for: samplers bring PyTorch, readers the libraries of their formats.
+# Imported on first use: samplers import PyTorch, readers import the libraries of their formats.
 _LAZY = {"SequenceSampler": "sampler", "sequences": "sampler", "MinariSource": "sources.minari"}
 
 

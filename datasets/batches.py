@@ -1,4 +1,4 @@
-"""Batches in memory: allocated once per batch, each window copied straight from the maps into its place."""
+"""Batches in memory: allocated once per batch; each window is copied directly from the memory maps."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -17,19 +17,19 @@ from dreamset.datasets.windows import EpisodeSlice
 
 Columns = Mapping[str, Array]  # name in the store -> [B, T, ...]
 
-ROW = "/row"  # SequenceBatch.row beside the store's columns, none of which can have this name
+ROW = "/row"  # the key of SequenceBatch.row; no column of a store can have this name
 
-_DISK_SPEED = 3e9  # bytes a second; copying from memory is faster, and asking it to read ahead would cost a fifth
+_DISK_SPEED = 3e9  # bytes per second; copies from memory are faster, and read-ahead would slow them by a fifth
 
 
 def empty_batch(fields: DataSpec, size: int, length: int, *, pinned: bool = False) -> tuple[SequenceBatch, Columns]:
-    """A batch of undefined content, and the same memory by column.
+    """An uninitialised batch, and the same memory by column.
 
     Args:
-        fields: what the batch holds.
-        size: sequences B.
-        length: rows T of each.
-        pinned: whether in page-locked memory, from which a GPU copies by itself.
+        fields: specification of the batch.
+        size: number of sequences B.
+        length: rows T per sequence.
+        pinned: whether to use page-locked memory, from which a GPU copies asynchronously.
     """
     allocate = _pinned if pinned else _plain
     specs = column_specs(fields) | {ROW: ArraySpec((), "int64")}
@@ -38,9 +38,9 @@ def empty_batch(fields: DataSpec, size: int, length: int, *, pinned: bool = Fals
 
 
 def copy_windows(store: Store, windows: Iterable[Iterable[EpisodeSlice]], columns: Columns) -> None:
-    """Fills ``columns`` with windows, one per row; a window's slices follow each other. Other columns are not read.
+    """Fills ``columns`` with windows, one per row. The slices of a window are concatenated. Only ``columns`` are read.
 
-    NumPy releases the interpreter while it copies, also while it waits for the disk.
+    NumPy releases the interpreter lock while it copies and while it waits for the disk.
     """
     drawn = [list(slices) for slices in windows]
     began = time.perf_counter()
@@ -75,7 +75,7 @@ def _batch(spec: DataSpec, columns: Mapping[str, Tensor]) -> SequenceBatch:
 
 
 def _plain(shape: tuple[int, ...], dtype: str) -> Tensor:
-    # NumPy asks for huge pages, PyTorch does not: first touching fresh memory would take longer than the copy
+    # NumPy requests huge pages, PyTorch does not: without them the page faults would cost more than the copy
     return torch.from_numpy(np.empty(shape, dtype))
 
 

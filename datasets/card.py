@@ -1,4 +1,4 @@
-"""A dataset in words and tables."""
+"""The dataset card: a description of a store in Markdown."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from dreamset.core.spec import ArraySpec
 from dreamset.datasets.store import Store
 
-_LONGEST_CELL = 300  # characters: an environment's serialised spec would drown the table
+_LONGEST_CELL = 300  # characters: an environment's serialised specification would fill the table
 
 
 def summary_markdown(store: Store) -> str:
-    """A dataset card: counts, columns, returns per split, where the data comes from, checksums."""
+    """Counts, columns, returns per split, provenance and checksums."""
     sections = (
         [f"# Dataset `{store.path.resolve().name}`", "", _counts(store)],
         ["## Columns", "", *_columns(store)],
@@ -60,7 +60,7 @@ def _spread(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _quarantine(store: Store) -> list[list[str]]:
-    """A section of its own if anything was left out."""
+    """A section on quarantined episodes, if there are any."""
     left_out = store.info["quarantined"]
     if not left_out:
         return []

@@ -1,4 +1,4 @@
-"""Stores made of stores."""
+"""Merging and splitting stores."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,10 +18,10 @@ from dreamset.datasets.writer import write_store
 
 
 def merge(stores: Sequence[Path], output: Path, *, on_episode: Callable[[int], None]) -> Store:
-    """All episodes of several stores in one; each stays in the split that it is in.
+    """Writes all episodes of several stores into one store. Each episode keeps its split.
 
     Raises:
-        UserError: if their columns differ, or the same episode is in two of them.
+        UserError: if their columns differ, or two stores contain the same episode.
     """
     sources = [StoreSource(path) for path in stores]
     merged: Source = Concatenated(sources, [str(path) for path in stores])
@@ -42,23 +42,23 @@ def merge(stores: Sequence[Path], output: Path, *, on_episode: Callable[[int], N
 def split(
     path: Path, shares: Mapping[str, float], output: Path, *, seed: int, on_episode: Callable[[int], None]
 ) -> dict[str, Store]:
-    """Several stores, each with a drawn share of the episodes, in folders of ``output``.
+    """Distributes the episodes at random over several stores, in sub-folders of ``output``.
 
-    Each episode goes to one of them and stays in the split that it is in, so that none validates in one store and
-    trains in another.
+    Each episode goes to exactly one store and keeps its split. No episode is validation data in one store and training
+    data in another.
 
     Raises:
-        UserError: if the shares do not add up to one, or one of them gets no episode.
+        UserError: if the shares do not sum to one, or a store would get no episode.
     """
     source = StoreSource(path)
-    if not abs(sum(shares.values()) - 1) <= 1e-6 or min(shares.values()) <= 0:  # written so that NaN is refused
-        raise UserError(f"the shares {dict(shares)} must be above 0 and add up to 1; fix them")
+    if not abs(sum(shares.values()) - 1) <= 1e-6 or min(shares.values()) <= 0:  # this form also refuses NaN
+        raise UserError(f"the shares are {dict(shares)}; allowed: positive numbers that sum to 1; fix them")
     order = np.random.default_rng(seed).permutation(source.episode_count)
     bounds = np.rint(np.cumsum([0.0, *shares.values()]) * source.episode_count).astype(int)
-    with replaced_folder(output) as fresh:
+    with replaced_folder(output) as folder:
         for name, first, last in zip(shares, bounds[:-1], bounds[1:], strict=True):
             note = {"part": name, "share": shares[name], "seed": seed, "of": source.store.digest}
-            _write_part(source, np.sort(order[first:last]), fresh / name, note, on_episode)
+            _write_part(source, np.sort(order[first:last]), folder / name, note, on_episode)
     return {name: Store.open(output / name) for name in shares}
 
 
@@ -66,7 +66,7 @@ def _write_part(
     source: StoreSource, numbers: Indices, output: Path, note: Mapping[str, Any], on_episode: Callable[[int], None]
 ) -> None:
     if not len(numbers):
-        raise UserError(f"{source.store.path}: its episodes leave none for {note['part']!r}; choose larger shares")
+        raise UserError(f"{source.store.path}: too few episodes for the part {note['part']!r}; choose a larger share")
     description = source.describe()
     provenance = {**description.provenance, "split": note}
     splits = {name: np.flatnonzero(np.isin(numbers, source.store.split(name))) for name in source.store.info["splits"]}

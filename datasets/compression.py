@@ -1,4 +1,4 @@
-"""Lossless compression of a store's columns, for archives: smaller, and several times slower to sample from."""
+"""Lossless compression of a store's columns, for archives. Sampling from it is several times slower."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,10 +7,10 @@ from dreamset.core.errors import UserError
 
 
 def compression_filter(name: str | None) -> dict[str, Any]:
-    """What h5py's ``create_dataset`` needs for a compression by name; None leaves the columns contiguous.
+    """Arguments of h5py's ``create_dataset`` for a compression by name; None leaves the columns contiguous.
 
     Raises:
-        UserError: for an unknown name, or if the package behind it is missing.
+        UserError: if the name is unknown or its package is not installed.
     """
     if name is None:
         return {}
@@ -20,7 +20,7 @@ def compression_filter(name: str | None) -> dict[str, Any]:
 
 
 def load_filters() -> None:
-    """Makes the filters of hdf5plugin known to HDF5, where the package is installed."""
+    """Registers the filters of hdf5plugin with HDF5, if the package is installed."""
     try:
         import hdf5plugin  # noqa: F401 - importing it registers the filters
     except ImportError:
@@ -42,7 +42,7 @@ def _plugin(name: str) -> Any:
         import hdf5plugin
     except ImportError:
         raise UserError(
-            f"compression={name} needs the package hdf5plugin: pip install 'dreamset[archive]', or take gzip or lzf"
+            f"compression={name} needs the package hdf5plugin: pip install 'dreamset[archive]', or use gzip or lzf"
         ) from None
     return hdf5plugin
 

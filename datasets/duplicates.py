@@ -1,4 +1,4 @@
-"""Episodes that were recorded or copied twice: one in training and one in validation would spoil the validation."""
+"""Detects duplicate episodes. A duplicate in both splits would leak training data into validation."""
 
 import hashlib
 
@@ -8,26 +8,26 @@ from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Episode
 from dreamset.datasets.layout import columns_of
 
-_LARGE = 1 << 16  # bytes of a column beyond which only some of its rows are looked at
+_LARGE = 1 << 16  # bytes; of a larger image column only some rows are hashed
 _SAMPLED_ROWS = 8
 
 
 class Fingerprints:
-    """Remembers 16 bytes of every episode.
+    """Keeps a hash of 16 bytes for every episode.
 
-    Actions, rewards and vectors count completely, images by a few of their rows: two episodes that agree in all of
-    that are the same one.
+    The hash covers all actions, rewards and vectors, and a few rows of large image columns. Episodes with equal hashes
+    count as duplicates.
     """
 
     def __init__(self) -> None:
         self._seen: dict[bytes, str] = {}
 
     def add(self, episode: Episode, name: str) -> None:
-        """Raises ``UserError`` naming both episodes if the same one was added before."""
+        """Raises a ``UserError`` that names both episodes if an equal episode was added before."""
         fingerprint = _fingerprint(episode)
         if fingerprint in self._seen:
             before = self._seen[fingerprint]
-            raise UserError(f"{name}: is the same as {before}; remove one, or set on_invalid to quarantine")
+            raise UserError(f"{name}: equals {before}; remove one of them, or set on_invalid to quarantine")
         self._seen[fingerprint] = name
 
 

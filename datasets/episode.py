@@ -1,4 +1,4 @@
-"""One episode: as a source recorded it, and as the store keeps it."""
+"""One episode, as recorded by a source (``RawEpisode``) and as written to a store (``Episode``)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from dreamset.core.spec import ActionSpec, ArraySpec
 
 Array = NDArray[np.generic]
 
-_ACTION_TOLERANCE = 1e-4  # of the action's range: rounding between float64 and float32 is no mistake
+_ACTION_TOLERANCE = 1e-4  # of the action's range: tolerates rounding from float64 to float32
 
 
 class EpisodeSpec(Protocol):
-    """What an episode must hold; both ``DataSpec`` and ``SourceDescription`` say it."""
+    """The columns that every episode must have. ``DataSpec`` and ``SourceDescription`` implement it."""
 
     @property
     def observations(self) -> Mapping[str, ArraySpec]:
@@ -24,7 +24,7 @@ class EpisodeSpec(Protocol):
 
     @property
     def privileged(self) -> Mapping[str, ArraySpec]:
-        """What is known of the true state, for probes only."""
+        """Ground truth, for probes only."""
 
     @property
     def action(self) -> ActionSpec:
@@ -70,15 +70,15 @@ def from_arrivals(
     terminated: bool,
     privileged: Mapping[str, Array],
 ) -> RawEpisode:
-    """An episode of a format in which row t of ``action`` and ``reward`` led to observation t: row 0 is a dummy."""
+    """An episode of a format in which row t of ``action`` and ``reward`` led to observation t; drops row 0."""
     return RawEpisode(name, observations, action[1:], reward[1:], terminated, privileged)
 
 
 def align(raw: RawEpisode, fields: EpisodeSpec) -> Episode:
-    """The checked episode with action and reward moved to the row that they led to.
+    """Checks the episode and moves each action and reward to the row of its arrival.
 
     Raises:
-        UserError: what ``check`` found.
+        UserError: see ``check``.
     """
     check(raw, fields)
     rows = len(raw.rewards) + 1
@@ -95,10 +95,10 @@ def align(raw: RawEpisode, fields: EpisodeSpec) -> Episode:
 
 
 def check(raw: RawEpisode, fields: EpisodeSpec) -> None:
-    """Whether the episode has the promised names, shapes and dtypes and only finite values.
+    """Checks names, shapes, dtypes, action bounds and that every value is finite.
 
     Raises:
-        UserError: naming the episode and, where there is one, the step, the column, the element and the value.
+        UserError: with the episode and, where applicable, the column, step, element and value.
     """
     if np.ndim(raw.rewards) != 1 or len(raw.rewards) < 1:
         got = np.shape(raw.rewards)
@@ -129,7 +129,7 @@ def _check_names(raw: RawEpisode, kind: str, got: Mapping[str, Array], wanted: M
 def _check_array(raw: RawEpisode, column: str, values: Array, spec: ArraySpec, rows: int) -> None:
     if values.shape[:1] != (rows,):
         got, needed = (values.shape or (0,))[0], f"{rows} (for {len(raw.rewards)} rewards)"
-        raise UserError(f"{raw.name}: {column} has {got} rows, expected {needed}; drop or fix the episode")
+        raise UserError(f"{raw.name}: {column} has {got} rows, expected {needed}; fix or drop the episode")
     if values.shape[1:] != spec.shape or values.dtype != np.dtype(spec.dtype):
         got = f"{values.dtype}{list(values.shape[1:])}"
         raise UserError(f"{raw.name}: {column} holds {got} per row, expected {spec.dtype}{list(spec.shape)}")
@@ -145,7 +145,7 @@ def _check_finite(raw: RawEpisode, column: str, values: Array) -> None:
     place = f"step {step}" + (f", element {element}" if element else "")
     raise UserError(
         f"{raw.name}: {column} is {values[step][tuple(element)]} at {place}; every value must be finite in float32: "
-        f"fix or drop the episode, or leave the column out"
+        f"fix or drop the episode, or omit the column"
     )
 
 
@@ -175,5 +175,5 @@ def _after_zero_row(values: Array) -> NDArray[np.float32]:
 
 
 def _to_float32(values: Array) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which the caller reports
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite, which the caller reports
         return values.astype(np.float32)

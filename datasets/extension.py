@@ -1,4 +1,4 @@
-"""Stores that grow: what a policy collects online, round after round."""
+"""Extends a store, for the online data of fine-tuning."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,18 +18,20 @@ SHARD_BYTES = 64 << 20
 
 
 def extend(path: Path, source: Source, *, after: int) -> Store:
-    """The first ``after`` episodes of the store at ``path``, then those of ``source``, as new shards.
+    """Keeps the first ``after`` episodes of the store at ``path`` and appends those of ``source`` as new shards.
 
-    The shards that stay are not copied, where the file system can link. The folder is replaced at once, so that a
-    reader finds the old store or the new one. All episodes train, and equal ones stay: a policy may repeat itself.
+    Kept shards are hard-linked where the file system allows it, otherwise copied. The folder is replaced atomically, so
+    that a reader finds the old or the new store. All episodes are training data. Duplicates stay: a policy may repeat
+    an episode.
 
     Args:
-        path: the store's folder; with ``after`` 0 there need be none.
-        source: episodes with the columns of the store; none, to forget what comes later.
-        after: how many episodes stay. A whole number of earlier calls' episodes, since a shard stays or goes.
+        path: the store's folder; it need not exist if ``after`` is 0.
+        source: episodes with the columns of the store; may be empty, to drop the later episodes.
+        after: number of episodes to keep. It must be the number of episodes after an earlier call, since shards are
+            kept as a whole.
 
     Raises:
-        UserError: if the store cannot be read, or an episode is not what the source promised.
+        UserError: if the store cannot be read, or an episode does not match the source's description.
     """
     before = Store.open(path) if after else None
     description = source.describe()

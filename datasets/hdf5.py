@@ -1,4 +1,4 @@
-"""HDF5 from strangers: nothing outside the file is followed, no size is believed before it is checked."""
+"""Reads untrusted HDF5 files: follows no links out of the file and checks sizes before allocation."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,8 +10,8 @@ import numpy as np
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array
 
-_DEFLATE_RATIO = 1100  # deflate shrinks by at most 1032: no more than this times the stored bytes can come out
-_SMALL = 1 << 20  # bytes that are allocated without suspicion
+_DEFLATE_RATIO = 1100  # deflate compresses at most 1032 to 1: a larger claim means a damaged file
+_SMALL = 1 << 20  # bytes that are allocated without this check
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
     """The file, open for reading only.
 
     Raises:
-        UserError: if it is missing, cut short or no HDF5.
+        UserError: if it is missing, truncated or not HDF5.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; check the path, or copy or download the dataset again")
@@ -31,14 +31,14 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 @contextmanager
 def translated(where: str) -> Iterator[None]:
-    """Turns what HDF5 says about a damaged file into one line for a person."""
+    """Turns HDF5's errors about a damaged file into a ``UserError`` of one line."""
     try:
         yield
     except UserError:
         raise
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{where}: unreadable, cut short or no HDF5 ({reason}); copy or download it again") from error
+        raise UserError(f"{where}: unreadable, truncated or not HDF5 ({reason}); copy or download it again") from error
 
 
 def members(group: h5py.Group, where: str) -> dict[str, h5py.Group | h5py.Dataset]:
@@ -64,10 +64,10 @@ def find(node: h5py.Group | h5py.Dataset, name: str, where: str) -> h5py.Group |
 
 
 def descend(group: h5py.Group, path: Sequence[str], where: str) -> h5py.Dataset:
-    """The dataset below ``group`` that ``path`` names.
+    """The dataset at ``path`` below ``group``.
 
     Raises:
-        UserError: if it is missing, is no dataset or lies behind a link.
+        UserError: if it is missing, not a dataset or behind a link.
     """
     node: h5py.Group | h5py.Dataset | None = group
     for depth, name in enumerate(path):
@@ -76,15 +76,15 @@ def descend(group: h5py.Group, path: Sequence[str], where: str) -> h5py.Dataset:
             place = "/".join(path[: depth + 1])
             raise UserError(f"{where}: {place!r} is missing; the file is incomplete, copy or download it again")
     if not isinstance(node, h5py.Dataset):
-        raise UserError(f"{where}: {'/'.join(path)!r} is a group, an array is needed; it does not fit the metadata")
+        raise UserError(f"{where}: {'/'.join(path)!r} is a group, expected an array; it does not match the metadata")
     return node
 
 
 def read(dataset: h5py.Dataset, where: str, *, rows: int | None = None) -> Array:
-    """All values of a dataset that lies inside its file, and has ``rows`` rows if that is known beforehand.
+    """All values of a dataset; if ``rows`` is given, the dataset must have that many rows.
 
     Raises:
-        UserError: if its values are kept elsewhere, are objects other than byte strings, or cannot fit into the file.
+        UserError: if the values are in other files, are objects other than byte strings, or exceed the file's size.
     """
     with translated(where):
         place = f"{where}: {dataset.name!r}"
@@ -108,17 +108,19 @@ def _require_readable(dataset: h5py.Dataset, place: str) -> None:
 
 def _require_rows(dataset: h5py.Dataset, place: str, rows: int | None) -> None:
     if rows is not None and len(dataset) != rows:
-        raise UserError(f"{place} has {len(dataset)} rows, expected {rows} to fit the rewards; drop or fix the episode")
+        raise UserError(
+            f"{place} has {len(dataset)} rows, expected {rows} to match the rewards; fix or drop the episode"
+        )
 
 
 def require_plain(dataset: h5py.Dataset, place: str) -> None:
-    """Raises ``UserError`` if a dataset is assembled from, or kept in, other files."""
+    """Raises a ``UserError`` if the values of a dataset are stored in other files."""
     if dataset.is_virtual or dataset.external:
-        raise UserError(f"{place} keeps its values in other files, which is refused; write them into this file first")
+        raise UserError(f"{place} stores its values in other files, which is refused; write them into this file")
 
 
 def describe_dtype(dataset: h5py.Dataset) -> str:
-    """The element type in words."""
+    """The element type, for messages."""
     return "text" if h5py.check_string_dtype(dataset.dtype) else f"{dataset.dtype} elements"
 
 
@@ -126,5 +128,5 @@ def _hard_member(group: h5py.Group, name: str, where: str) -> h5py.Group | h5py.
     link = group.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
         kind = "an external" if isinstance(link, h5py.ExternalLink) else "a soft"
-        raise UserError(f"{where}: {name!r} is {kind} link, which is refused; copy its values into the file first")
+        raise UserError(f"{where}: {name!r} is {kind} link, which is refused; copy its values into the file")
     return group[name]

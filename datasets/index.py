@@ -1,4 +1,4 @@
-"""The index of a store: one number per episode and property, so that opening a dataset touches no shard."""
+"""The index of a store: rows, return and split per episode, so that opening a store reads no shard."""
 
 import hashlib
 import io
@@ -35,7 +35,7 @@ def read_index(folder: Path, checksum: str) -> EpisodeIndex:
     """The index of the store in ``folder``.
 
     Raises:
-        UserError: if it is missing or not the one that the manifest was written with.
+        UserError: if it is missing, damaged, or its checksum differs from the manifest's.
     """
     path = folder / INDEX
     if not path.is_file():
@@ -54,14 +54,14 @@ def read_index(folder: Path, checksum: str) -> EpisodeIndex:
 
 
 def split_codes(splits: Mapping[str, Indices], episodes: int) -> NDArray[np.uint8]:
-    """The split of each episode as a position in the order of ``splits``.
+    """The split of each episode, as its position in ``splits``.
 
     Raises:
-        ValueError: if they do not share out the episodes, each to one split.
+        ValueError: if an episode is in no split or in several.
     """
     numbers = np.concatenate([np.zeros(0, np.int64), *splits.values()])
     if not np.array_equal(np.sort(numbers), np.arange(episodes)):
-        raise ValueError(f"the splits do not share out {episodes} episodes, each to one split")
+        raise ValueError(f"each of the {episodes} episodes must be in exactly one split")
     codes = np.zeros(episodes, np.uint8)
     for code, members in enumerate(splits.values()):
         codes[members] = code

@@ -1,4 +1,4 @@
-"""What is in a stranger's files: names, shapes and dtypes, so that a mapping can be written for them."""
+"""Describes unknown data files: names, shapes and dtypes, as needed to write a mapping."""
 
 import json
 import zipfile
@@ -12,23 +12,25 @@ import numpy as np
 from dreamset.core.errors import UserError
 from dreamset.datasets.hdf5 import members, opened, translated
 
-_MOST_FILES = 3  # of a kind that are shown
-_MOST_GROUPS = 3  # in one group: they are usually alike
-_DEEPEST = 16  # groups within groups: more is a cycle
+_MOST_FILES = 3  # listed of each kind
+_MOST_GROUPS = 3  # listed in one group: they are usually alike
+_DEEPEST = 16  # nested groups: more than this is a cycle
 
 
 def describe_path(path: Path) -> str:
-    """A few lines for a person, about a file or the first files of each kind in a folder.
+    """A text about a file, or about the first files of each kind in a folder.
 
     Raises:
-        UserError: if there is nothing that can be described.
+        UserError: if there is no file of a known kind.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; check the path")
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     known = [file for file in files if file.suffix in DESCRIBERS]
     if not known:
-        raise UserError(f"{path}: holds none of {', '.join(sorted(DESCRIBERS))}; nothing of it can be described")
+        raise UserError(
+            f"{path}: contains no file of the supported kinds {', '.join(sorted(DESCRIBERS))}; choose another path"
+        )
     lines: list[str] = []
     for suffix in sorted({file.suffix for file in known}):
         of_kind = [file for file in known if file.suffix == suffix]
@@ -101,7 +103,7 @@ def _json(path: Path) -> Iterator[str]:
 
 def _damaged(path: Path, error: Exception) -> UserError:
     reason = " ".join(str(error).split()) or type(error).__name__
-    return UserError(f"{path}: unreadable or cut short ({reason}); copy or download it again")
+    return UserError(f"{path}: unreadable or truncated ({reason}); copy or download it again")
 
 
 DESCRIBERS: Mapping[str, Callable[[Path], Iterator[str]]] = {

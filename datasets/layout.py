@@ -1,4 +1,4 @@
-"""How a store looks on disk: a folder of flat HDF5 shards, an index of the episodes and ``dataset.json``."""
+"""The store on disk: a folder with flat HDF5 shards, an index of the episodes and ``dataset.json``."""
 
 import json
 import math
@@ -23,7 +23,7 @@ EPISODE_ROWS, EPISODE_OFFSET, EPISODE_RETURN = "ep_len", "ep_offset", "ep_return
 _RESERVED = {ACTION, REWARD, IS_FIRST, IS_LAST, IS_TERMINAL, EPISODE_ROWS, EPISODE_OFFSET, EPISODE_RETURN}
 _FLAG = ArraySpec((), "bool")
 
-# One number per episode of the shard, beside the columns that have one row per observation.
+# Columns with one number per episode of the shard; all other columns have one row per observation.
 EPISODE_COLUMNS = {EPISODE_ROWS: "int32", EPISODE_OFFSET: "int64", EPISODE_RETURN: "float64"}
 
 
@@ -31,16 +31,14 @@ def column_specs(fields: EpisodeSpec) -> dict[str, ArraySpec]:
     """Every column of a shard by its name in the file.
 
     Raises:
-        UserError: if an observation's name cannot be a column.
+        UserError: if a name is not allowed for a column.
     """
     for name in (*fields.observations, *fields.privileged):
         if not name or "/" in name or name == ".":
-            raise UserError(f"{name!r} cannot name a column; rename it without '/'")
+            raise UserError(f"{name!r} is no valid column name; choose a name without '/'")
     for name in fields.observations:
         if name in _RESERVED or name.startswith(PRIVILEGED):
-            raise UserError(
-                f"an observation is named {name!r}, which the store needs itself; leave it out or rename it"
-            )
+            raise UserError(f"the observation name {name!r} is reserved by the store; omit or rename the observation")
     return {
         **fields.observations,
         ACTION: ArraySpec((fields.action.size,), "float32"),
@@ -53,7 +51,7 @@ def column_specs(fields: EpisodeSpec) -> dict[str, ArraySpec]:
 
 
 def columns_of(episode: Episode) -> dict[str, Array]:
-    """The rows of an episode by their column's name in the file."""
+    """The rows of an episode by column name in the file."""
     return {
         **episode.observations,
         ACTION: episode.action,
@@ -71,7 +69,7 @@ def shard_name(number: int) -> str:
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes ``dataset.json``: equal content gives equal bytes, and infinite bounds stay standard json."""
+    """Writes ``dataset.json``. Equal content gives equal bytes; infinite bounds are written as text."""
     text = json.dumps(_finite(manifest), indent=1, sort_keys=True, allow_nan=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
@@ -84,15 +82,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise UserError(f"{folder}: no {MANIFEST} there, so it is no Dreamset dataset; run the ingest stage first")
+        raise UserError(
+            f"{folder}: contains no {MANIFEST}, so it is not a Dreamset dataset; run the ingest stage first"
+        )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        found = manifest["format_version"], manifest["alignment"]
+        version, alignment = manifest["format_version"], manifest["alignment"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error!r}); run the ingest stage again") from error
-    if found != (FORMAT_VERSION, ALIGNMENT):
+    if (version, alignment) != (FORMAT_VERSION, ALIGNMENT):
         raise UserError(
-            f"{path}: format version {found[0]!r} with alignment {found[1]!r}, this release reads version "
+            f"{path}: format version {version!r} with alignment {alignment!r}; this release reads version "
             f"{FORMAT_VERSION} with {ALIGNMENT!r}; run the ingest stage again or use a newer release"
         )
     return dict(manifest)

@@ -1,4 +1,4 @@
-"""The next batches, made ready by threads while the current one is learned from."""
+"""Prepares the next batches in threads while the current batch is trained on."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -15,22 +15,23 @@ from dreamset.datasets.stream import BatchStream
 
 
 class Prefetcher:
-    """Delivers the batches of ``stream`` on ``device``, in order, ``depth`` of them made in advance.
+    """Delivers the batches of ``stream`` on ``device`` in order and prepares ``depth`` of them in advance.
 
-    Batch k is a function of k, so neither ``depth`` nor ``workers`` changes what is delivered, and the state is that
-    after the last batch that ``sample`` returned. On a CUDA device batches pass through page-locked memory and are
-    copied on a stream of their own while the device computes; images travel and arrive as ``uint8``.
+    Batch k is a function of k, so ``depth`` and ``workers`` do not change the batches. The state is the one after the
+    last batch that ``sample`` returned. On a CUDA device, batches are copied from page-locked memory on a separate CUDA
+    stream while the device computes; images stay ``uint8``.
 
-    One thread is the default: copying a batch takes milliseconds, a training step tens to hundreds of them, and on a
-    CPU every further thread takes a core from the step. More than one helps where a cold disk is slower than the step.
+    The default is one thread: copying a batch takes milliseconds, a training step tens to hundreds of milliseconds, and
+    on a CPU each further thread takes a core from the training step. More threads help if reading from a cold disk is
+    slower than the training step.
 
-    Threads wait for nothing but the copy at hand, so neither an interrupt nor the end of the program hangs. A failed
-    batch raises in ``sample``, again if asked again. Call ``close``, use ``with``, or drop the object.
+    Threads only wait for their current copy, so interrupts and the end of the program do not hang. A failed batch
+    raises in ``sample``, on every call. Call ``close``, use ``with``, or drop the object.
     """
 
     def __init__(self, stream: BatchStream, *, device: torch.device, depth: int = 2, workers: int = 1) -> None:
         if depth < 1 or workers < 1:
-            raise UserError(f"prefetching has depth {depth} and {workers} workers; allowed: 1 or more of each")
+            raise UserError(f"prefetching has depth {depth} and {workers} workers; allowed: 1 or more each")
         self._stream = stream
         self._delivery: _Delivery = _CudaDelivery(device) if device.type == "cuda" else _PlainDelivery(device)
         self._depth = depth
@@ -39,7 +40,7 @@ class Prefetcher:
         self._next_number = stream.next_number
 
     def sample(self) -> SequenceBatch:
-        """The next batch, on the device and in memory of its own."""
+        """The next batch, on the device and in its own memory."""
         self._top_up()
         sent = self._ahead[0].result()
         self._ahead.popleft()
@@ -48,7 +49,7 @@ class Prefetcher:
         return self._delivery.receive(sent)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of a stream that was asked for the same batches; either loads the other's."""
+        """The state of a stream at the same batch; a stream can load it, and the other way round."""
         return {"next_number": self._next_number}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -57,7 +58,7 @@ class Prefetcher:
         self._next_number = state["next_number"]
 
     def close(self) -> None:
-        """Ends the threads; what they made in advance is dropped."""
+        """Ends the threads and drops the batches prepared in advance."""
         self._drop_ahead()
         self._executor.shutdown(cancel_futures=True)
 
@@ -72,7 +73,7 @@ class Prefetcher:
     def _top_up(self) -> None:
         while len(self._ahead) < self._depth:
             number = self._next_number + len(self._ahead)
-            # no reference to self: a dropped prefetcher must be collected, which ends its threads
+            # no reference to self: garbage collection of a dropped prefetcher must end its threads
             self._ahead.append(self._executor.submit(_make, self._stream, self._delivery, number))
 
     def _drop_ahead(self) -> None:
@@ -81,11 +82,11 @@ class Prefetcher:
         self._ahead.clear()
 
 
-_Sent = tuple[SequenceBatch, Any]  # a batch under way and what tells when it has arrived
+_Sent = tuple[SequenceBatch, Any]  # a batch in transfer and the event of its arrival
 
 
 class _Delivery(Protocol):
-    """How a batch gets from a worker to the consumer's device."""
+    """Transfers a batch from a worker to the consumer's device."""
 
     pinned: bool
 
@@ -110,7 +111,7 @@ class _PlainDelivery:
 
 
 class _CudaDelivery:
-    """Copies on a side stream. Both allocators keep memory until the copy, and all use of its result, are through."""
+    """Copies on a side stream. Both allocators keep the memory until the copy and all uses of its result are done."""
 
     pinned = True
 

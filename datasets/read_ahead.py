@@ -1,4 +1,4 @@
-"""Reading a few episodes ahead, in threads: decoding one while another is checked and written."""
+"""Reads a few episodes ahead in threads: decodes one while another is checked and written."""
 
 from collections import deque
 from collections.abc import Callable, Generator
@@ -12,10 +12,11 @@ T = TypeVar("T")
 
 
 def read_ahead(read: Callable[[int], T], count: int, *, workers: int) -> Generator[T | UserError, None, None]:
-    """``read(0)`` to ``read(count - 1)`` in order; at most ``workers + 1`` results are in memory at a time.
+    """Yields ``read(0)`` to ``read(count - 1)`` in order.
 
-    So it is if the caller keeps none. What a person did wrong comes as a value, so that the others can still be read;
-    any other error is raised. Closing it waits for what has begun.
+    If the caller keeps no result, at most ``workers + 1`` results are in memory. A ``UserError`` is yielded as a value,
+    so that the other episodes can still be read; any other error is raised. Closing the generator waits for running
+    reads.
     """
     if workers < 1:
         raise UserError(f"workers is {workers}; allowed: 1 or more; fix the ingest settings")

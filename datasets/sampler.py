@@ -1,4 +1,4 @@
-"""From a store to batches of windows."""
+"""Samples batches of windows from a store."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,19 +16,19 @@ from dreamset.datasets.windows import EpisodeSlice, WindowIndex
 
 
 class WindowSampler:
-    """The windows of a split and how likely each is drawn.
+    """Samples windows of a split by a strategy.
 
     Args:
         store: the dataset.
         split: name of the split.
         length: rows T of a window.
-        crossing: whether a window may reach over the ends of episodes; the model's scan starts anew at ``is_first``.
-            Without it, episodes shorter than a window are left out (``excluded``).
-        strategy: how windows are drawn.
-        privileged: whether rows hold the privileged columns, which only probes look at.
+        crossing: whether a window may cross the ends of episodes; the model resets its state at ``is_first``. Otherwise
+            episodes shorter than a window are excluded (``excluded``).
+        strategy: the probability of each window.
+        privileged: whether rows have the privileged columns, which only probes read.
 
     Raises:
-        UserError: if there is no such split or no window in it.
+        UserError: if the split does not exist or has no window.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class WindowSampler:
 
     @property
     def spec(self) -> DataSpec:
-        """What a row holds."""
+        """Specification of a row."""
         return self._spec
 
     @property
@@ -68,19 +68,19 @@ class WindowSampler:
         return self._index.excluded
 
     def fill(self, columns: Columns, generator: np.random.Generator) -> None:
-        """Draws a window for every row of ``columns``."""
+        """Samples a window for every row of ``columns``."""
         size = len(next(iter(columns.values())))
         first_rows = self._draw.first_rows(size, generator).tolist()
         copy_windows(self._store, map(self._slices, first_rows), columns)
 
     def _slices(self, first_row: int) -> Iterator[EpisodeSlice]:
-        """The window in the store's episode numbers instead of places in the split."""
+        """The window's slices, with episode numbers of the store instead of positions in the split."""
         for place, start, stop in self._index.slices(first_row):
             yield EpisodeSlice(int(self._episodes[place]), start, stop)
 
 
 class SequenceSampler(BatchStream):
-    """Draws batches of windows from one split of a store, with replacement.
+    """Samples batches of windows from one split of a store, with replacement.
 
     ``crossing`` and ``strategy`` are those of ``WindowSampler``; by default all windows inside one episode are equally
     likely. ``seed`` and ``rank`` are those of ``BatchStream``.
@@ -119,17 +119,17 @@ class SequenceSampler(BatchStream):
 def sequences(
     store: Store, *, split: str, length: int, batch_size: int, limit: int | None = None
 ) -> Iterator[SequenceBatch]:
-    """The first ``length`` rows of each episode that has as many, in order, of at most ``limit`` episodes.
+    """The first ``length`` rows of at most ``limit`` episodes that have so many, in order.
 
     Raises:
-        UserError: at once, if no episode is long enough.
+        UserError: immediately, if no episode is long enough.
     """
     episodes = store.split(split)
-    WindowIndex(store.lengths[episodes], length)  # says so if no episode is long enough
+    WindowIndex(store.lengths[episodes], length)  # raises if no episode is long enough
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; allowed: 1 or more")
-    chosen = episodes[store.lengths[episodes] >= length][:limit].tolist()
-    parts = [chosen[first : first + batch_size] for first in range(0, len(chosen), batch_size)]
+    long_enough = episodes[store.lengths[episodes] >= length][:limit].tolist()
+    parts = [long_enough[first : first + batch_size] for first in range(0, len(long_enough), batch_size)]
     return (_starts(store, part, length) for part in parts)
 
 

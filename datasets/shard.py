@@ -1,6 +1,6 @@
-"""One HDF5 file of a store: flat columns at its root, written at once and read through a memory map.
+"""One HDF5 file of a store: flat columns at its root, written once and read through a memory map.
 
-Contiguous columns are mapped; compressed ones (lossless, for archives) are read by h5py, chunk by chunk.
+Contiguous columns are memory-mapped; h5py reads compressed columns chunk by chunk.
 """
 
 import mmap
@@ -28,23 +28,23 @@ from dreamset.datasets.layout import (
 )
 
 _CHUNK_BYTES = 1 << 20
-_BLOCK_BYTES = 1 << 20  # that are written at once
-_BYTE_ALIGNMENT = 64  # of every column in the file, so that mapped arrays are aligned for any dtype
+_BLOCK_BYTES = 1 << 20  # written in one call
+_BYTE_ALIGNMENT = 64  # of each column in the file, so that mapped arrays are aligned for every dtype
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The columns of one file: read-only views into it, or h5py datasets where the file is compressed."""
+    """The columns of one file: read-only views, or h5py datasets if the file is compressed."""
 
-    columns: Mapping[str, Any]  # name -> [rows, ...], to be sliced
+    columns: Mapping[str, Any]  # name -> [rows, ...], supports slicing
     mapped: mmap.mmap
-    large: Sequence[tuple[int, int]]  # where each column of large rows begins in the file, and bytes of its rows
+    large: Sequence[tuple[int, int]]  # offset in the file and bytes per row, of each column with large rows
     lengths: Array  # [episodes] rows of each episode
     offsets: Array  # [episodes] first row of each episode
     returns: Array  # [episodes] sum of rewards
 
     def will_need(self, first: int, last: int) -> None:
-        """Has the system read these rows of large columns in one go; a map by itself is read page by page."""
+        """Asks the system to read these rows of large columns ahead; otherwise it reads page by page."""
         for offset, row in self.large:
             begin = (offset + first * row) // mmap.PAGESIZE * mmap.PAGESIZE
             self.mapped.madvise(mmap.MADV_WILLNEED, begin, offset + last * row - begin)
@@ -53,7 +53,7 @@ class Shard:
 def write_shard(
     path: Path, specs: Mapping[str, ArraySpec], episodes: Sequence[Episode], *, compression: str | None = None
 ) -> None:
-    """Writes the episodes one after another; equal episodes give equal bytes."""
+    """Writes the episodes in order; equal episodes give equal bytes."""
     options = compression_filter(compression)
     contents = [columns_of(episode) for episode in episodes]
     lengths = np.array([episode.rows for episode in episodes])
@@ -77,26 +77,28 @@ def write_shard(
 
 
 def open_shard(path: Path, specs: Mapping[str, ArraySpec], *, episodes: int, rows: int) -> Shard:
-    """Maps a shard after checking that it is what ``dataset.json`` says.
+    """Checks a shard against ``dataset.json`` and maps it.
 
     Raises:
-        UserError: naming the file and what is wrong with it.
+        UserError: if the file does not match; names the file and the problem.
     """
-    wanted = {name: ((rows, *spec.shape), np.dtype(spec.dtype)) for name, spec in specs.items()}
-    wanted |= {name: ((episodes,), np.dtype(dtype)) for name, dtype in EPISODE_COLUMNS.items()}
+    expected = {name: ((rows, *spec.shape), np.dtype(spec.dtype)) for name, spec in specs.items()}
+    expected |= {name: ((episodes,), np.dtype(dtype)) for name, dtype in EPISODE_COLUMNS.items()}
     with opened(path) as file, translated(str(path)):
-        offsets = {name: _checked_offset(name, found, path, wanted) for name, found in members(file, str(path)).items()}
-    missing = sorted(wanted.keys() - offsets.keys())
+        offsets = {
+            name: _checked_offset(name, member, path, expected) for name, member in members(file, str(path)).items()
+        }
+    missing = sorted(expected.keys() - offsets.keys())
     if missing:
         raise UserError(f"{path}: columns {missing} are missing; run the ingest stage again")
     content = _map(path)
     columns: dict[str, Any] = {
         name: np.ndarray(shape, dtype, content, offset=offset)
-        for name, (shape, dtype) in wanted.items()
+        for name, (shape, dtype) in expected.items()
         if (offset := offsets[name]) is not None
     }
     figures = {name: columns.pop(name) for name in EPISODE_COLUMNS}
-    packed = _compressed(path, sorted(wanted.keys() - columns.keys() - figures.keys()))
+    packed = _compressed(path, sorted(expected.keys() - columns.keys() - figures.keys()))
     large = [(offsets[name] or 0, values[:1].nbytes) for name, values in columns.items() if _is_large(values)]
     columns |= packed
     shard = Shard(columns, content, large, figures[EPISODE_ROWS], figures[EPISODE_OFFSET], figures[EPISODE_RETURN])
@@ -105,12 +107,12 @@ def open_shard(path: Path, specs: Mapping[str, ArraySpec], *, episodes: int, row
 
 
 def _is_large(values: Array) -> bool:
-    """Whether reading ahead pays: a row is a page or more. Not every system can be asked."""
+    """Whether read-ahead is useful and supported: a row is at least one page."""
     return hasattr(mmap, "MADV_WILLNEED") and values[:1].nbytes >= mmap.PAGESIZE
 
 
 def _blocks(parts: Sequence[Array]) -> Iterator[Array]:
-    """The parts in order, small ones joined: HDF5 takes 0.1 ms to be called, which counts for thousands of them."""
+    """The parts in order, with small parts joined: each call of HDF5 costs 0.1 ms, and there are thousands."""
     small: list[Array] = []
     size = 0
     for part in parts:
@@ -133,37 +135,37 @@ def _create(
 
 
 def chunk_rows(shape: tuple[int, ...], itemsize: int) -> int:
-    """Rows of a chunk of about one MiB: a window of images lies in one or two of them."""
+    """Rows of a chunk of about one MiB, so that a window of images lies in one or two chunks."""
     row = itemsize * int(np.prod(shape[1:], dtype=np.int64))
     return max(1, min(shape[0], _CHUNK_BYTES // row))
 
 
 def _checked_offset(
     name: str,
-    found: h5py.Group | h5py.Dataset,
+    member: h5py.Group | h5py.Dataset,
     path: Path,
-    wanted: Mapping[str, tuple[tuple[int, ...], np.dtype[np.generic]]],
+    expected: Mapping[str, tuple[tuple[int, ...], np.dtype[np.generic]]],
 ) -> int | None:
-    """Where a contiguous column begins in the file; None if it is in chunks."""
+    """The offset of a contiguous column in the file; None if the column is chunked."""
     place = f"{path}: {name!r}"
-    if not isinstance(found, h5py.Dataset):
-        raise UserError(f"{place} is a group, a shard holds plain columns only; run the ingest stage again")
-    require_plain(found, place)
-    shape, dtype = wanted.get(name, (found.shape, found.dtype))
-    if (found.shape, found.dtype) != (shape, dtype) or found.dtype.kind == "O":
-        got = f"{found.dtype}{list(found.shape)}"
+    if not isinstance(member, h5py.Dataset):
+        raise UserError(f"{place} is a group, but a shard has only plain columns; run the ingest stage again")
+    require_plain(member, place)
+    shape, dtype = expected.get(name, (member.shape, member.dtype))
+    if (member.shape, member.dtype) != (shape, dtype) or member.dtype.kind == "O":
+        got = f"{member.dtype}{list(member.shape)}"
         raise UserError(f"{place} is {got}, dataset.json says {dtype}{list(shape)}; run the ingest stage again")
-    offset = found.id.get_offset()
+    offset = member.id.get_offset()
     size = path.stat().st_size
-    if found.chunks is not None and name not in EPISODE_COLUMNS:
+    if member.chunks is not None and name not in EPISODE_COLUMNS:
         return None
-    if (offset or 0) + found.size * found.dtype.itemsize > size:
-        raise UserError(f"{place} ends behind the end of the file of {size} bytes; it was cut short, copy it again")
+    if (offset or 0) + member.size * member.dtype.itemsize > size:
+        raise UserError(f"{place} extends beyond the file of {size} bytes; the file is truncated, copy it again")
     return offset or 0
 
 
 def _compressed(path: Path, names: Sequence[str]) -> dict[str, h5py.Dataset]:
-    """Columns that need unpacking; their datasets keep the file open."""
+    """Compressed columns; their datasets keep the file open."""
     if not names:
         return {}
     load_filters()

@@ -1,4 +1,4 @@
-"""Shards on disk and the manifest that makes them a store: what writing and extending one have in common."""
+"""Writes shards and their manifest; used for new stores and for extending one."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ from dreamset.datasets.windows import Indices
 
 
 class ShardWriter:
-    """Closed shards, one shard of episodes in memory, and a few numbers per episode."""
+    """Writes episodes into shards; keeps one shard and a few numbers per episode in memory."""
 
     def __init__(
         self,
@@ -48,10 +48,10 @@ class ShardWriter:
         self._checksums: list[Future[str]] = []
 
     def adopt(self, store: Store, episodes: int) -> None:
-        """Takes over the shards that hold the first ``episodes`` of a store, which are linked where that is possible.
+        """Takes over the shards with the first ``episodes`` of a store, by hard links if possible.
 
         Raises:
-            ValueError: if they end within a shard.
+            ValueError: if the last of these episodes is not the last one of a shard.
         """
         for entry in store.info["shards"]:
             if len(self.rows) >= episodes:
@@ -66,7 +66,7 @@ class ShardWriter:
             raise ValueError(f"{store.path}: its shards end after {len(self.rows)} episodes, not after {episodes}")
 
     def add(self, episode: Episode) -> None:
-        """One more episode; a full shard is written."""
+        """Adds an episode; writes the shard if it is full."""
         self.rows.append(episode.rows)
         self.returns.append(float(episode.reward.sum(dtype=np.float64)))
         self._buffer.append(episode)
@@ -75,7 +75,7 @@ class ShardWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what is in memory as one shard."""
+        """Writes the episodes in memory as one shard."""
         if not self._buffer:
             return
         path = self._folder / shard_name(len(self._entries))
@@ -87,7 +87,7 @@ class ShardWriter:
         self._buffer, self._buffered_bytes = [], 0
 
     def entries(self) -> list[dict[str, Any]]:
-        """What ``dataset.json`` says of each shard."""
+        """The entries of the shards in ``dataset.json``."""
         return [
             {**entry, "sha256": checksum.result()}
             for entry, checksum in zip(self._entries, self._checksums, strict=True)
@@ -95,7 +95,7 @@ class ShardWriter:
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """Shards never change, so two stores may share the bytes; not every file system links."""
+    """Shards never change, so two stores may share them; copies where the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:
@@ -110,7 +110,7 @@ def _known(checksum: str) -> Future[str]:
 
 @dataclass(frozen=True, slots=True)
 class ManifestBuilder:
-    """All shards on disk, waiting for their manifest."""
+    """Computes the manifest once all shards are on disk."""
 
     folder: Path
     description: SourceDescription
@@ -118,7 +118,7 @@ class ManifestBuilder:
     splits: Mapping[str, Indices]
 
     def manifest(self) -> dict[str, Any]:
-        """The content of ``dataset.json``; writes the index beside it."""
+        """The content of ``dataset.json``; also writes the index."""
         rows, returns = np.array(self.shards.rows, np.int64), np.array(self.shards.returns, np.float64)
         codes = split_codes(self.splits, len(rows))
         entries = self.shards.entries()
@@ -153,7 +153,7 @@ class ManifestBuilder:
         }
 
     def _vector_statistics(self, entries: Sequence[Mapping[str, Any]]) -> dict[str, VectorStatistics]:
-        """Moments over the training episodes' rows, read back shard by shard: only now the split is known."""
+        """Moments of the training rows, read back shard by shard because the split is known only now."""
         specs = self.shards.specs
         names = _vector_columns(self.description)
         moments = {name: RunningMoments(specs[column].size) for name, column in names.items()}
@@ -163,9 +163,9 @@ class ManifestBuilder:
         for entry in entries if moments else ():
             episodes = entry["episodes"]
             shard = open_shard(self.folder / entry["file"], specs, episodes=episodes, rows=entry["rows"])
-            chosen = np.repeat(training[first : first + episodes], self.shards.rows[first : first + episodes])
+            training_rows = np.repeat(training[first : first + episodes], self.shards.rows[first : first + episodes])
             for name, column in names.items():
-                rows = shard.columns[column][:][chosen]
+                rows = shard.columns[column][:][training_rows]
                 if len(rows):
                     moments[name].update(rows)
             first += episodes
@@ -173,7 +173,7 @@ class ManifestBuilder:
 
 
 def _vector_columns(description: SourceDescription) -> dict[str, str]:
-    """Every vector observation and privileged vector, and its column's name in the file."""
+    """Name and column of every vector observation and privileged vector."""
     columns = column_specs(description)
     names: dict[str, str] = {}
     for group, prefix in ((description.observations, ""), (description.privileged, "privileged.")):

@@ -1,4 +1,4 @@
-"""Which episodes train and which validate: drawn once, by episode, because neighbouring windows share rows."""
+"""Splits into training and validation: once and by episode, because neighbouring windows share rows."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ TRAIN, VALIDATION = "train", "validation"
 
 
 def split_episodes(episodes: int, *, validation_fraction: float, seed: int) -> dict[str, Indices]:
-    """Ascending episode numbers of both splits, each with at least one episode.
+    """Ascending episode numbers of both splits; each split has at least one episode.
 
     Raises:
         UserError: if there are too few episodes, or the fraction is not between 0 and 1.

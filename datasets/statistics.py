@@ -1,4 +1,4 @@
-"""Figures that describe a dataset: running moments of vectors, and the spread of returns and lengths."""
+"""Statistics of a dataset: running moments of vectors, distributions of returns and lengths."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from dreamset.core.spec import VectorStatistics
 from dreamset.datasets.episode import Array
 
-_CONSTANT = 1e-7  # a spread below float32's resolution of the mean is rounding
+_CONSTANT = 1e-7  # relative to the mean; a smaller spread is float32 rounding
 
 
 class RunningMoments:
-    """Per-element mean and standard deviation in float64, one block of rows after another (Chan et al. 1979)."""
+    """Mean and standard deviation per element in float64, updated by blocks of rows (Chan et al. 1979)."""
 
     def __init__(self, size: int) -> None:
         self._count = 0
@@ -30,14 +30,14 @@ class RunningMoments:
         self._count = total
 
     def result(self) -> VectorStatistics:
-        """A constant element has standard deviation 1, so that dividing by it is harmless."""
+        """Mean and standard deviation; 1 for constant elements, so that division is safe."""
         std = np.sqrt(self._squares / max(self._count, 1))
         std[std <= _CONSTANT * np.abs(self._mean)] = 1.0
         return VectorStatistics(tuple(self._mean.tolist()), tuple(std.tolist()))
 
 
 def describe_values(values: NDArray[np.generic]) -> dict[str, Any]:
-    """Mean, spread, extremes and quartiles, as plain json."""
+    """Mean, standard deviation, extremes and quartiles, as plain json."""
     numbers = values.astype(np.float64)
     return {
         "mean": float(numbers.mean()),

@@ -1,4 +1,4 @@
-"""The store: a dataset that is read at memory speed through maps of its own HDF5 files."""
+"""The store: a dataset in memory-mapped HDF5 files, read at the speed of memory."""
 
 import hashlib
 from collections import OrderedDict
@@ -20,11 +20,11 @@ from dreamset.datasets.layout import INDEX, MANIFEST, column_specs, read_manifes
 from dreamset.datasets.shard import Shard, open_shard
 from dreamset.datasets.windows import Indices
 
-_MOST_MAPPED = 512  # shards: every map holds a file open, and 1024 open files are a common limit
+_MOST_MAPPED = 512  # shards: each map keeps a file open, and 1024 open files are a common limit
 
 
 class Store:
-    """A checked dataset folder; episodes are numbered from 0 in the order of the source."""
+    """An open dataset folder; episodes are numbered from 0 in the order of the source."""
 
     def __init__(self, path: Path, info: Mapping[str, Any]) -> None:
         self.path = path
@@ -32,10 +32,10 @@ class Store:
         self.spec = DataSpec.from_json(info["spec"])
         self.digest = _manifest_digest(path)
         for spec in self._specs.values():
-            np.dtype(spec.dtype)  # says so here if it is none
+            np.dtype(spec.dtype)  # raises here if the dtype is invalid
         index = read_index(path, info["index_sha256"])
         self.lengths: Indices = index.rows  # [episodes] rows
-        self.first_rows: Indices = np.cumsum(index.rows) - index.rows  # [episodes] rows of all episodes before
+        self.first_rows: Indices = np.cumsum(index.rows) - index.rows  # [episodes] number of rows before the episode
         self.returns: NDArray[np.float64] = index.returns  # [episodes]
         self._splits = {name: np.flatnonzero(index.split == code) for code, name in enumerate(info["splits"])}
         self._entries = tuple(self._checked_entry(entry) for entry in info["shards"])
@@ -45,14 +45,14 @@ class Store:
         self._offsets = _offsets_in_shards(self.lengths, episodes)
         self._shards: OrderedDict[int, Shard] = OrderedDict()
         self._lock = Lock()
-        self.from_disk = True  # whether the last batch came at the speed of a disk; decides no content, only the way
+        self.from_disk = True  # whether the last batch was read at disk speed; affects only the way of reading
 
     @classmethod
     def open(cls, path: str | Path) -> "Store":
         """The store in folder ``path``.
 
         Raises:
-            UserError: if it is missing, incomplete, of another version or not what ``dataset.json`` says.
+            UserError: if it is missing, incomplete, of another version or does not match ``dataset.json``.
         """
         folder = Path(path)
         info = read_manifest(folder)
@@ -62,7 +62,7 @@ class Store:
             raise UserError(f"{folder / MANIFEST}: incomplete ({error!r}); run the ingest stage again") from error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Store.open, (self.path,)  # another process maps the same files instead of receiving a copy
+        return Store.open, (self.path,)  # another process opens the same files instead of receiving a copy
 
     @property
     def columns(self) -> list[str]:
@@ -76,13 +76,13 @@ class Store:
             UserError: if there is no such split.
         """
         if name not in self._splits:
-            raise UserError(f"{self.path}: no split named {name!r}; available: {sorted(self._splits)}; choose one")
+            raise UserError(f"{self.path}: no split named {name!r}; available: {sorted(self._splits)}")
         return self._splits[name]
 
     def read(self, episode: int, start: int = 0, stop: int | None = None) -> dict[str, Array]:
         """Rows ``start`` to ``stop`` of every column of an episode: read-only views.
 
-        Nothing is copied, unless the store is compressed.
+        Nothing is copied unless the store is compressed.
         """
         rows = int(self.lengths[episode])
         end = rows if stop is None else stop
@@ -93,7 +93,7 @@ class Store:
         return {name: values[first + start : first + end] for name, values in columns.items()}
 
     def will_need(self, episode: int, start: int, stop: int) -> None:
-        """Says that these rows are read soon, so that a disk is read for many windows at a time."""
+        """Announces that these rows will be read, so that the disk serves many windows at once."""
         first = int(self._offsets[episode])
         self._shard(int(self._shard_of[episode])).will_need(first + start, first + stop)
 
@@ -101,13 +101,13 @@ class Store:
         """Reads every byte and compares it with the checksums; ``on_shard`` is called after each shard.
 
         Raises:
-            UserError: naming the first shard that differs.
+            UserError: if a shard differs; names the first one.
         """
         for entry in self.info["shards"]:
-            found = file_sha256(self.path / entry["file"])
-            if found != entry["sha256"]:
+            checksum = file_sha256(self.path / entry["file"])
+            if checksum != entry["sha256"]:
                 raise UserError(
-                    f"{self.path / entry['file']}: its checksum is {found[:12]}..., {MANIFEST} says "
+                    f"{self.path / entry['file']}: its checksum is {checksum[:12]}..., {MANIFEST} says "
                     f"{entry['sha256'][:12]}...; restore the file or run the ingest stage again"
                 )
             on_shard()
@@ -117,12 +117,14 @@ class Store:
         return column_specs(self.spec)
 
     def _shard(self, number: int) -> Shard:
-        """Shards are mapped on first use; the one unused for longest is let go when too many are."""
+        """Maps a shard on first use and closes the least recently used shard if too many are mapped."""
         with self._lock:
             if number not in self._shards:
                 entry = self._entries[number]
                 if _manifest_digest(self.path) != self.digest:
-                    raise UserError(f"{self.path}: was replaced by another dataset while it was read; start again")
+                    raise UserError(
+                        f"{self.path}: was replaced by another dataset while it was being read; start again"
+                    )
                 path = self.path / entry["file"]
                 shard = open_shard(path, self._specs, episodes=int(entry["episodes"]), rows=int(entry["rows"]))
                 mine = self._shard_of == number
@@ -145,7 +147,7 @@ class Store:
             raise UserError(f"{path}: no such file; copy the whole dataset again or run the ingest stage again")
         if path.stat().st_size != entry["bytes"]:
             raise UserError(
-                f"{path}: has {path.stat().st_size} bytes, {MANIFEST} says {entry['bytes']}; it was cut short or "
+                f"{path}: has {path.stat().st_size} bytes, {MANIFEST} says {entry['bytes']}; it was truncated or "
                 f"changed, copy it again or run the ingest stage again"
             )
         return entry
@@ -156,8 +158,8 @@ class Store:
         fits = len(self._shard_of) == episodes == len(self.returns) == len(split) and int(self.lengths.sum()) == rows
         if not fits or split.max(initial=0) >= max(len(self._splits), 1):
             raise UserError(
-                f"{self.path / MANIFEST}: its shards and splits do not share out the {episodes} episodes of {INDEX}, "
-                f"each to one split; run the ingest stage again"
+                f"{self.path / MANIFEST}: its shards and splits do not assign each of the {episodes} episodes of "
+                f"{INDEX} to exactly one split; run the ingest stage again"
             )
 
 
@@ -169,6 +171,6 @@ def _offsets_in_shards(lengths: Indices, episodes: Sequence[int]) -> Indices:
     """The first row of each episode within its shard."""
     ends = np.cumsum(lengths)
     firsts = np.cumsum([0, *episodes])[:-1]
-    before = np.concatenate([[0], ends])[firsts]  # rows before each shard
+    before = np.concatenate([[0], ends])[firsts]  # number of rows before each shard
     offsets: Indices = ends - lengths - np.repeat(before, episodes)
     return offsets

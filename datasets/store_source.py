@@ -1,4 +1,4 @@
-"""Stores as sources, so that merging, splitting, filtering and exporting stores is reading and writing them."""
+"""Stores as sources, for merging, splitting, filtering and exporting stores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from dreamset.datasets.store import Store
 
 
 class StoreSource:
-    """The episodes of a store, as they were before they were aligned."""
+    """The episodes of a store in the form before alignment."""
 
     def __init__(self, path: str | Path) -> None:
         self.store = Store.open(path)
@@ -25,12 +25,12 @@ class StoreSource:
         return len(self.store.lengths)
 
     def describe(self) -> SourceDescription:
-        """The store's columns; its provenance is that of what it was made from."""
+        """The store's columns, with the provenance of the store's source."""
         spec = self.store.spec
         return SourceDescription(spec.observations, spec.privileged, spec.action, dict(self.store.info["source"]))
 
     def read(self, number: int) -> RawEpisode:
-        """Views into the store."""
+        """The episode, as views into the store."""
         rows = self.store.read(number)
         return from_arrivals(
             f"episode {number} of {self.store.path}",
@@ -44,7 +44,7 @@ class StoreSource:
 
 @dataclass(frozen=True, slots=True)
 class Concatenated:
-    """Several sources one after another; they must have the same columns."""
+    """Several sources in sequence; they must have the same columns."""
 
     sources: Sequence[Source]
     names: Sequence[str]  # for messages
@@ -62,11 +62,11 @@ class Concatenated:
 
     @property
     def episode_count(self) -> int:
-        """Of all together."""
+        """Number of episodes of all sources."""
         return sum(source.episode_count for source in self.sources)
 
     def describe(self) -> SourceDescription:
-        """The common columns and everybody's provenance."""
+        """The common columns and the provenance of every source."""
         descriptions = [source.describe() for source in self.sources]
         first = descriptions[0]
         parts = [dict(description.provenance) for description in descriptions]
@@ -74,7 +74,7 @@ class Concatenated:
         return SourceDescription(first.observations, first.privileged, first.action, provenance)
 
     def read(self, number: int) -> RawEpisode:
-        """Episodes are numbered through all sources."""
+        """The episode; numbers continue from source to source."""
         ends = np.cumsum([source.episode_count for source in self.sources])
         which = int(np.searchsorted(ends, number, side="right"))
         before = int(ends[which - 1]) if which else 0

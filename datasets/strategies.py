@@ -1,7 +1,7 @@
-"""How likely each window is: an episode is drawn by weight, then one of its windows.
+"""Sampling strategies: draw an episode by weight, then one of its windows.
 
-Every strategy states P(episode). "Episodes" are those of the split that have at least one window, in the split's order,
-and a window belongs to the episode that holds its last row (``windows.py``).
+Every strategy defines P(episode). "Episodes" are those of the split with at least one window, in the split's order. A
+window belongs to the episode of its last row (``windows.py``).
 """
 
 import math
@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The episodes that a strategy weighs, oldest first."""
+    """The episodes to weigh, oldest first."""
 
     windows: Indices  # [episodes] at least 1 each
     returns: Floats  # [episodes]
@@ -31,10 +31,10 @@ class Strategy(ABC):
 
     @abstractmethod
     def log_weights(self, candidates: Candidates) -> Floats:
-        """[episodes] ln P(episode), up to a constant: logarithms, so that no product of weights can vanish."""
+        """[episodes] ln P(episode), up to a constant; logarithms keep products of weights from underflow."""
 
     def choose(self, windows: Indices, generator: np.random.Generator) -> Indices:
-        """[n] which window of drawn episodes that have ``windows`` [n] of them: here each equally likely."""
+        """[n] the window within each drawn episode, given the episodes' numbers of windows; here uniform."""
         return generator.integers(windows)
 
 
@@ -52,7 +52,7 @@ UNIFORM_WINDOWS = UniformWindows()  # the default
 
 @dataclass(frozen=True)
 class UniformEpisodes(Strategy):
-    """All episodes are equally likely, however long: P(episode) = 1 / episodes."""
+    """All episodes are equally likely, whatever their length: P(episode) = 1 / episodes."""
 
     def log_weights(self, candidates: Candidates) -> Floats:
         """See ``Strategy``."""
@@ -61,10 +61,10 @@ class UniformEpisodes(Strategy):
 
 @dataclass(frozen=True)
 class ByReturn(Strategy):
-    """Good episodes are likelier: P(episode) ~ exp(g / temperature), g = (return - lowest) / (highest - lowest).
+    """Prefers high returns: P(episode) ~ exp(g / temperature), g = (return - lowest) / (highest - lowest).
 
-    The best episode is exp(1 / temperature) times as likely as the worst, whatever the scale of the rewards; equal
-    returns are equally likely.
+    The best episode is exp(1 / temperature) times as likely as the worst, whatever the scale of the rewards. If all
+    returns are equal, all episodes are equally likely.
     """
 
     temperature: float
@@ -80,7 +80,7 @@ class ByReturn(Strategy):
 
 @dataclass(frozen=True)
 class ByRecency(Strategy):
-    """New episodes are likelier: P(episode) ~ 2 ** (-newer / half_life), with ``newer`` the episodes after it."""
+    """Prefers recent episodes: P(episode) ~ 2 ** (-newer / half_life); ``newer`` is the number of later episodes."""
 
     half_life: float  # in episodes
 
@@ -97,14 +97,16 @@ class ByRecency(Strategy):
 class Product(Strategy):
     """P(episode) ~ the product of the factors' probabilities; all windows of an episode are equally likely.
 
-    With ``UniformWindows`` among the factors the others weigh each window rather than each episode.
+    If ``UniformWindows`` is a factor, the other factors weigh each window instead of each episode.
     """
 
     factors: Sequence[Strategy]
 
     def __post_init__(self) -> None:
         if not self.factors or any(isinstance(factor, Ends) for factor in self.factors):
-            raise UserError("a product needs one or more factors, none of them Ends; put Ends around the product")
+            raise UserError(
+                "a product needs at least one factor, and Ends cannot be a factor; put Ends around the product"
+            )
 
     def log_weights(self, candidates: Candidates) -> Floats:
         """See ``Strategy``."""
@@ -114,10 +116,10 @@ class Product(Strategy):
 
 @dataclass(frozen=True)
 class Ends(Strategy):
-    """A share of the draws takes the episode's last window, so that rare ends are seen often enough.
+    """Takes the episode's last window in a share of the draws, so that ends of episodes are not rare.
 
-    P(episode) is that of ``episodes``. In an episode of n windows, the last has probability share + (1 - share) / n
-    under a strategy that is uniform in the episode, every other (1 - share) / n.
+    P(episode) is that of ``episodes``. If that strategy is uniform within an episode of n windows, the last window has
+    probability share + (1 - share) / n, and every other window (1 - share) / n.
     """
 
     share: float
@@ -125,7 +127,7 @@ class Ends(Strategy):
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
-            raise UserError(f"the share of ends is {self.share}; allowed: 0 to 1")
+            raise UserError(f"Ends: share is {self.share}; allowed: 0 to 1")
 
     def log_weights(self, candidates: Candidates) -> Floats:
         """See ``Strategy``."""
@@ -138,7 +140,7 @@ class Ends(Strategy):
 
 
 class WindowDraw:
-    """Draws windows of an index by a strategy, with replacement: O(episodes) memory, O(log episodes) per draw."""
+    """Draws windows by a strategy, with replacement; O(episodes) memory, O(log episodes) per draw."""
 
     def __init__(self, strategy: Strategy, index: WindowIndex, returns: Floats) -> None:
         self._strategy = strategy
@@ -147,10 +149,10 @@ class WindowDraw:
         candidates = Candidates(index.counts[self._episodes], np.asarray(returns, np.float64)[self._episodes])
         logs = strategy.log_weights(candidates)
         cumulative = np.cumsum(np.exp(logs - logs.max()))
-        self._cumulative = cumulative / cumulative[-1]  # ends at exactly 1, which no draw reaches
+        self._cumulative = cumulative / cumulative[-1]  # ends at exactly 1; draws are below 1
 
     def first_rows(self, size: int, generator: np.random.Generator) -> Indices:
-        """[size] where drawn windows begin, as rows of all episodes laid end to end."""
+        """[size] the first row of each drawn window, counted over all episodes in sequence."""
         drawn = np.searchsorted(self._cumulative, generator.random(size), side="right")
         episodes = self._episodes[drawn]
         return self._index.first_rows(episodes, self._strategy.choose(self._index.counts[episodes], generator))
@@ -158,4 +160,4 @@ class WindowDraw:
 
 def _require_positive(name: str, value: float) -> None:
     if not 0 < value < math.inf:
-        raise UserError(f"{name} is {value}; allowed: any number above 0")
+        raise UserError(f"{name} is {value}; allowed: a positive number")

@@ -1,4 +1,4 @@
-"""Endless sequences of batches in which batch k is a function of its number alone."""
+"""Endless sequences of batches in which batch k is a function of k."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from dreamset.datasets.batches import Columns, empty_batch
 
 
 class BatchStream(ABC):
-    """Batches 0, 1, 2, ...: batch k depends on the data, the settings, ``seed``, ``rank`` and k, on nothing else.
+    """Batches 0, 1, 2, ...: batch k depends only on the data, the settings, ``seed``, ``rank`` and k.
 
-    So the state is the number of the next batch, whoever drew how many before; processes of different ``rank`` draw
-    from streams that share no random number, and rank 0 draws what a process alone would.
+    The state is therefore the number of the next batch. Processes of different ``rank`` use independent random numbers;
+    rank 0 draws the same batches as a single process.
     """
 
     def __init__(self, spec: DataSpec, *, batch_size: int, length: int, seed: int, rank: int = 0) -> None:
@@ -31,22 +31,22 @@ class BatchStream(ABC):
 
     @abstractmethod
     def fill(self, number: int, columns: Columns) -> None:
-        """Writes batch ``number`` into ``columns``; threads may do so at the same time."""
+        """Writes batch ``number`` into ``columns``; must be thread-safe."""
 
     def batch(self, number: int, *, pinned: bool = False) -> SequenceBatch:
-        """Batch ``number``, in memory of its own, page-locked if ``pinned``; leaves ``next_number`` as it is."""
+        """Batch ``number`` in its own memory, page-locked if ``pinned``; does not change ``next_number``."""
         batch, columns = empty_batch(self.spec, self.batch_size, self.length, pinned=pinned)
         self.fill(number, columns)
         return batch
 
     def sample(self) -> SequenceBatch:
-        """The next batch, in memory of its own."""
+        """The next batch, in its own memory."""
         batch = self.batch(self.next_number)
         self.next_number += 1
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """What a later stream of the same settings needs to continue with the very next batch; plain json values."""
+        """The state from which an equal stream continues with the next batch; plain json values."""
         return {"next_number": self.next_number}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -54,9 +54,9 @@ class BatchStream(ABC):
         self.next_number = state["next_number"]
 
     def _generator(self, number: int, source: int = 0) -> np.random.Generator:
-        """The random numbers of one source's part of one batch.
+        """The random numbers for one source's rows of one batch.
 
-        Philox enciphers a counter of four words under the seed's key and itself counts in the lowest word only, so
-        these never meet those of another batch, source or rank.
+        Philox encrypts a counter of four words under the seed's key and increments only the lowest word. The other
+        words hold source, batch and rank, so their random numbers never overlap.
         """
         return np.random.Generator(np.random.Philox(key=self._key, counter=[0, source, number, self._rank]))

@@ -1,4 +1,4 @@
-"""Which windows of rows exist: arithmetic on episode lengths, no file in sight."""
+"""Enumerates windows of rows by arithmetic on episode lengths, without reading any file."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -21,15 +21,15 @@ class EpisodeSlice(NamedTuple):
 
 
 class WindowIndex:
-    """All windows of ``window`` rows over episodes that are laid end to end in the given order.
+    """All windows of ``window`` rows over a sequence of episodes.
 
-    A window belongs to the episode that holds its last row; the windows of an episode are numbered from 0 in the order
-    of their first rows, so the last one ends at the episode's last row. Without ``crossing`` a window stays inside its
-    episode, and episodes shorter than a window have none. With it a window may begin in an earlier episode and hold
-    whole short ones, so that every row is in some window, and in exactly ``window`` of them unless it is one of the
-    first or last ``window - 1`` rows of all.
+    A window belongs to the episode of its last row. The windows of an episode are numbered from 0 by first row, so the
+    last window ends with the episode. Without ``crossing``, a window lies inside one episode, and episodes shorter than
+    a window have none. With ``crossing``, a window may begin in an earlier episode and contain whole short episodes.
+    Every row is then in ``window`` windows, except the first and last ``window - 1`` rows of the sequence, which are in
+    fewer.
 
-    Memory and set-up are O(episodes), whatever the number of rows.
+    Memory and set-up time are O(episodes).
 
     Raises:
         UserError: if there is no window at all.
@@ -38,26 +38,26 @@ class WindowIndex:
     def __init__(self, lengths: Sequence[int] | Indices, window: int, *, crossing: bool = False) -> None:
         rows = np.asarray(lengths, np.int64)
         if window < 1:
-            raise UserError(f"a window of {window} rows is asked for; allowed: 1 or more; set batch.length")
+            raise UserError(f"batch.length is {window}; allowed: 1 or more")
         self.window = window
-        self._ends: Indices = np.cumsum(rows)  # [episodes] rows up to and with each episode
+        self._ends: Indices = np.cumsum(rows)  # [episodes] number of rows up to the end of each episode
         begins = self._ends - rows
         self._lowest: Indices = np.maximum(begins - window + 1, 0) if crossing else begins
-        self.counts: Indices = np.maximum(self._ends - window - self._lowest + 1, 0)  # [episodes] windows of each
+        self.counts: Indices = np.maximum(self._ends - window - self._lowest + 1, 0)  # [episodes] windows per episode
         self.total = int(self.counts.sum())
-        self.excluded = 0 if crossing else int((rows < window).sum())  # episodes that no window reaches
+        self.excluded = 0 if crossing else int((rows < window).sum())  # episodes without a window
         if not self.total:
             raise UserError(_no_window(rows, window, crossing))
 
     def first_rows(self, episodes: Indices, numbers: Indices) -> Indices:
-        """Where windows begin, as rows of all episodes laid end to end.
+        """The first rows of windows, counted over all episodes in sequence.
 
         Args:
-            episodes: [n] the windows' episodes.
-            numbers: [n] which of the episode's windows each is.
+            episodes: [n] the episode of each window.
+            numbers: [n] the number of each window in its episode.
 
         Raises:
-            IndexError: if an episode has no window of that number.
+            IndexError: if an episode has no window with the number.
         """
         outside = (numbers < 0) | (numbers >= self.counts[episodes])
         if outside.any():
@@ -66,7 +66,7 @@ class WindowIndex:
         return self._lowest[episodes] + numbers
 
     def slices(self, first_row: int) -> Iterator[EpisodeSlice]:
-        """The parts of the window that begins at ``first_row``, in order, none of them empty."""
+        """The window that begins at ``first_row``, as non-empty slices of episodes in order."""
         row, stop = first_row, first_row + self.window
         while row < stop:
             episode = bisect_right(self._ends, row)
@@ -79,7 +79,7 @@ class WindowIndex:
 def _no_window(rows: Indices, window: int, crossing: bool) -> str:
     if crossing:
         return (
-            f"the episodes have {rows.sum()} rows together, a window of {window} is asked for; "
+            f"the episodes have {rows.sum()} rows in total, fewer than a window of {window}; "
             f"lower batch.length to {rows.sum()} or ingest more episodes"
         )
     longest = rows.max(initial=0)

@@ -1,4 +1,4 @@
-"""From a source to a store: checks, aligns, splits and describes the episodes while they stream by."""
+"""Writes a source into a store: checks, aligns, splits and describes the episodes one by one."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,25 +36,26 @@ def write_store(
 ) -> Store:
     """Writes every episode of ``source`` into the folder ``path`` and opens it.
 
-    Memory is bounded by one shard and ``workers + 1`` episodes. An existing store at ``path`` is replaced when the new
-    one is complete, and kept if anything fails. Equal input gives equal bytes, whatever the number of workers.
+    At most one shard and ``workers + 1`` episodes are in memory. An existing store at ``path`` is replaced when the new
+    store is complete, and kept if anything fails. Equal input gives equal bytes, whatever the number of workers.
 
     Args:
-        source: where the episodes come from.
+        source: the episodes.
         path: the store's folder.
-        validation_fraction: share of the episodes that validates, drawn from ``seed``.
+        validation_fraction: share of the episodes for validation, drawn from ``seed``.
         seed: of the split.
-        splits: instead of a drawn split, a function from the kept episodes' numbers in the source to named lists of
-            positions among them.
-        on_invalid: ``error`` stops at the first invalid episode, ``quarantine`` leaves such episodes out and lists
-            each with its reason in ``dataset.json``.
-        compression: lossless compression by name (``compression.FILTERS``); None keeps columns that can be mapped.
+        splits: function that replaces the random split; it maps the numbers of the kept episodes in the source to
+            positions among them, by split name.
+        on_invalid: ``error`` stops at the first invalid episode; ``quarantine`` skips invalid episodes and lists each
+            with the reason in ``dataset.json``.
+        compression: lossless compression by name (``compression.FILTERS``); None writes columns that can be
+            memory-mapped.
         shard_bytes: size at which a shard is closed.
         workers: threads that read and decode episodes.
-        on_episode: hears how many episodes are done.
+        on_episode: called with the number of finished episodes.
 
     Raises:
-        UserError: if an episode is not what the source promised, or ``path`` holds something that is no store.
+        UserError: if an episode does not match the source's description, or ``path`` exists and is not a store.
     """
     if on_invalid not in ON_INVALID:
         raise UserError(f"on_invalid is {on_invalid!r}; allowed: {' or '.join(ON_INVALID)}; fix the settings")
@@ -91,7 +92,7 @@ def _write_valid(
     on_invalid: str,
     on_episode: Callable[[int], None],
 ) -> tuple[list[int], list[dict[str, Any]]]:
-    """Numbers of the episodes that were kept, and those that were not, with reasons."""
+    """Numbers of the kept episodes, and the quarantined episodes with reasons."""
     fingerprints = Fingerprints()
     kept: list[int] = []
     quarantined: list[dict[str, Any]] = []
@@ -111,7 +112,7 @@ def _write_valid(
             else:
                 shards.add(episode)
                 kept.append(number)
-                del episode  # it need not stay in memory while the next one is awaited
+                del episode  # frees the memory while the next episode is awaited
             on_episode(number + 1)
     _require_some(kept, quarantined)
     return kept, quarantined
@@ -127,14 +128,14 @@ def _only_new(result: tuple[Episode, str] | UserError, fingerprints: Fingerprint
 
 def _require_some(kept: Sequence[int], quarantined: Sequence[Mapping[str, Any]]) -> None:
     if quarantined and not kept:
-        raise UserError(f"all {len(quarantined)} episodes are invalid; the first: {quarantined[0]['reason']}")
+        raise UserError(f"all {len(quarantined)} episodes are invalid; the first one: {quarantined[0]['reason']}")
 
 
 def _nobody(_episodes: int) -> None:
-    """Nobody listens to the progress."""
+    """Default of ``on_episode``: ignores the progress."""
 
 
 def _require_replaceable(path: Path) -> None:
     empty = path.is_dir() and not any(path.iterdir())
     if path.exists() and not empty and not (path / MANIFEST).is_file():
-        raise UserError(f"{path}: exists and is no Dreamset dataset, so it is not replaced; choose another path")
+        raise UserError(f"{path}: exists and is not a Dreamset dataset, so it is not replaced; choose another path")

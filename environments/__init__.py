@@ -1,1 +1,1 @@
-"""Gymnasium environments with named observations, scripted policies, recording and evaluation rollouts."""
+"""Gymnasium environments with named observations; scripted policies, recording and rollouts."""

@@ -1,6 +1,6 @@
-"""From any observation space to named columns: flat float32 vectors, one-hot rows and uint8 images.
+"""Converts any observation space to named columns: float32 vectors, one-hot rows and uint8 images.
 
-The columns are those that a recording has once it is ingested, so that a model sees the same while acting.
+The columns equal those of an ingested recording, so that a model gets the same inputs while acting.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,12 +17,12 @@ from dreamset.environments.frames import area_resize
 
 Array = NDArray[Any]
 
-_SMALLEST_GREY_IMAGE = 32  # as Minari: a smaller [H, W] array of bytes is a table, not an image
+_SMALLEST_GREY_IMAGE = 32  # as in Minari: a smaller [H, W] array of bytes is not an image
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """How a value of a space becomes a row."""
+    """Converts values of a space to rows."""
 
     space: spaces.Box
     encode: Callable[[Any], Array]
@@ -39,16 +39,16 @@ class Leaf:
 
     path: tuple[str, ...]
     space: spaces.Space[Any]
-    column: Column | None  # None if no row of fixed size holds the value
+    column: Column | None  # None if the value has no fixed size
 
     @property
     def name(self) -> str:
-        """The path joined with dots; a bare observation is named after its kind."""
+        """The path joined by dots; an unnamed observation is ``image`` or ``state``."""
         kind = "image" if self.column is not None and self.column.is_image else "state"
         return ".".join(self.path).replace("/", ".") or kind
 
     def read(self, observation: Any) -> Array:
-        """The row."""
+        """The row of this value."""
         assert self.column is not None
         for key in self.path:
             observation = observation[key]
@@ -56,7 +56,7 @@ class Leaf:
 
 
 def leaves(space: spaces.Space[Any], image_size: int | None, path: tuple[str, ...] = ()) -> Iterator[Leaf]:
-    """Every value of a space, in its order; images are reduced to ``image_size`` squared unless it is None."""
+    """Every value of a space, in order; images are shrunk to ``image_size`` squared unless it is None."""
     if isinstance(space, spaces.Dict):
         for name, child in space.spaces.items():
             yield from leaves(child, image_size, (*path, name))
@@ -66,7 +66,7 @@ def leaves(space: spaces.Space[Any], image_size: int | None, path: tuple[str, ..
 
 @singledispatch
 def column(space: spaces.Space[Any], image_size: int | None) -> Column | None:  # noqa: ARG001
-    """How values of ``space`` become rows; None for spaces without a fixed number of values."""
+    """The column of a space; None for spaces without a fixed number of values."""
     return None
 
 
@@ -74,7 +74,7 @@ def column(space: spaces.Space[Any], image_size: int | None) -> Column | None:  
 def _box(space: spaces.Box, image_size: int | None) -> Column:
     if _is_image(space):
         return _image(space, image_size)
-    with np.errstate(over="ignore"):  # bounds beyond float32 are none
+    with np.errstate(over="ignore"):  # bounds beyond float32 become infinite
         low, high = space.low.astype(np.float32).ravel(), space.high.astype(np.float32).ravel()
     return Column(spaces.Box(low, high, dtype=np.float32), _flat)
 

@@ -1,4 +1,4 @@
-"""The DM Control suite, through Shimmy's Gymnasium environments."""
+"""The DM Control suite, as Gymnasium environments of Shimmy."""
 
 from collections.abc import Mapping
 from typing import Any, Unpack
@@ -7,7 +7,7 @@ from dreamset.environments.gym import Adaptation, adapt, base
 from dreamset.environments.suites import require
 from dreamset.environments.wrappers import Environment
 
-VIDEO_SIZE = 128  # frames that no model sees
+VIDEO_SIZE = 128  # for frames that are not observations
 
 
 def make(
@@ -20,22 +20,22 @@ def make(
     settings: Mapping[str, Any] | None = None,
     **adaptation: Unpack[Adaptation],
 ) -> Environment:
-    """A task such as ``cartpole`` ``swingup``: observations by their own names, 1000 control steps a time limit.
+    """A task such as ``cartpole`` ``swingup``; observations keep their names, the time limit is 1000 steps.
 
     Args:
-        domain: of the suite.
-        task: of the domain.
+        domain: the domain of the suite.
+        task: the task of the domain.
         camera: number of the camera; 0 follows the body in most domains.
-        drawn_size: edge in pixels at which frames are drawn before they are reduced to ``image_size``; by default
-            the same. Twice to four times as much keeps thin things, such as the pole of ``cartpole``, from vanishing
-            between pixels, and costs little.
-        plain: frames without shadows, reflections and multisampling, some four times faster on a CPU. False for
-            policies that were trained on frames as the suite draws them, such as those of V-D4RL.
+        drawn_size: edge in pixels of rendered frames, before they are shrunk to ``image_size``; by default the same.
+            Two to four times ``image_size`` keeps thin objects such as the pole of ``cartpole`` visible, at little
+            cost.
+        plain: whether to render without shadows, reflections and multisampling, about four times faster on a CPU.
+            Use False for policies trained on the suite's default frames, such as those of V-D4RL.
         settings: further arguments of Shimmy's environment, e.g. ``{environment_kwargs: {flat_observation: true}}``.
         **adaptation: see ``gym.Adaptation``.
 
     Raises:
-        UserError: if a package is missing or there is no such task.
+        UserError: if a package is missing or the task does not exist.
     """
     require("dm_control", extra="dmc")
     require("shimmy", extra="dmc")

@@ -1,7 +1,7 @@
-"""Scripted experts of tasks of the DM Control suite: laws of the state vector, and the policies that follow them.
+"""Scripted experts for tasks of the DM Control suite: control laws of the state vector, and their policies.
 
-A state is what ``info["state"]`` holds, the suite's ``position`` and ``velocity`` joined. Returns are
-stated for an action repeat of 4.
+The state is ``info["state"]``: the suite's ``position`` and ``velocity``, concatenated. Returns are stated for an
+action repeat of 4.
 """
 
 from collections.abc import Callable
@@ -15,32 +15,32 @@ from dreamset.environments.wrappers import Action, Environment
 State = NDArray[np.floating]
 Law = Callable[[State], Action]
 
-# Swing-up, in metres, radians and seconds. Found by random search over whole episodes, then rounded; they need no
-# finer tuning, and serve action repeats of 1 to 8.
+# Swing-up, in metres, radians and seconds. Found by random search over whole episodes, then rounded. The same values
+# work for action repeats of 1 to 8.
 CATCHING_GAINS = np.array([0.8, 5.2, 0.85, 1.4])  # on cart position, pole angle, cart velocity, angular velocity
 CATCHING_COSINE = 0.8
 CATCHING_SPEED = 5.0
-PENDULUM_SPEED = 7.55  # at the bottom, that carries the pole just to the top
-PUMPING_FORCE = 2.5  # beyond the bound of 1, so that centring yields to it while energy is missing
+PENDULUM_SPEED = 7.55  # the speed at the bottom that just carries the pole to the top
+PUMPING_FORCE = 2.5  # above the bound of 1, so that it dominates centring while energy is missing
 PUMPING_GAIN = 16.0
 CENTRING_GAINS = (0.8, 0.8)  # on position and velocity of the cart
 
-# Gait of the cheetah, a column for each joint: back thigh, shin and foot, front thigh, shin and foot. Found by a
-# covariance-matrix-adapting evolution strategy from random phases, then refined on whole episodes of which half were
-# interrupted by random actions; some 25,000 episodes in all.
+# Gait of the cheetah, one column per joint: back thigh, shin and foot, front thigh, shin and foot. Found by CMA-ES from
+# random phases, then refined on whole episodes, half of them interrupted by random actions; about 25,000 episodes in
+# total.
 GAIT_AMPLITUDES = np.array([1.71, 0.42, 1.79, 0.79, 0.42, 0.75])
 GAIT_LEADS = np.array([-1.83, -0.33, -0.78, -3.10, 1.75, 0.83])  # radians ahead of the back thigh
 GAIT_OFFSETS = np.array([-0.44, 0.04, -0.82, -0.78, 0.09, 0.35])
 THIGH_CENTRE = 0.13  # radians
-THIGH_FREQUENCY = 10.0  # radians per second; makes speed and angle comparable
+THIGH_FREQUENCY = 10.0  # radians per second; scales speed to the unit of angle
 
 
 def swing_up(state: State) -> Action:
-    """The force on the cart that swings the pole up in the middle of the rail and holds it: about 870 of 1000.
+    """The force on the cart that swings the pole up at the centre of the rail and balances it: about 870 of 1000.
 
-    Far from the top the cart's acceleration feeds the pole the energy that it lacks there, in the direction in which
-    the pole swings; a pull to the middle keeps the cart off the ends (energy shaping: Åström and Furuta, "Swinging up a
-    pendulum by energy control", 2000). Near the top all four numbers are fed back linearly.
+    Far from the top, energy shaping: the cart's acceleration adds the missing energy, and a force towards the centre
+    keeps the cart off the ends (Åström and Furuta, "Swinging up a pendulum by energy control", 2000). Near the top,
+    linear feedback of all four numbers.
 
     Args:
         state: [5] cart position, cosine and sine of the pole's angle from upright, cart and angular velocity.
@@ -56,20 +56,20 @@ def swing_up(state: State) -> Action:
 
 
 def reach(state: State) -> Action:
-    """The forces that bring the point mass to the target in the middle and stop it there: about 890 of 1000.
+    """The forces that move the point mass to the central target and stop it there: about 890 of 1000.
 
     Args:
-        state: [4] place and velocity.
+        state: [4] position and velocity.
     """
     return _bounded(-20 * state[:2] - 3 * state[2:])
 
 
 def gallop(state: State) -> Action:
-    """Torques of the cheetah that run with the swing of its own back thigh as their clock: about 300 of 1000.
+    """Torques that make the cheetah run, clocked by the swing of its back thigh: about 300 of 1000.
 
-    The thigh's angle and speed are a point that circles once a stride; each joint is driven by a cosine of the angle of
-    that point. The gait is thus a function of the state alone: it starts by itself, goes on after any interruption, and
-    can be imitated from observations.
+    The thigh's angle and speed define a phase, which completes one cycle per stride; each joint follows a cosine of
+    that phase. The gait is therefore a function of the state alone: it starts by itself, continues after interruptions
+    and can be imitated from observations.
 
     Args:
         state: [17] height, pitch and six joint angles; horizontal, vertical and pitching velocity and six joint
@@ -81,17 +81,17 @@ def gallop(state: State) -> Action:
 
 
 def cartpole_swingup(environment: Environment, generator: np.random.Generator) -> Policy:  # noqa: ARG001
-    """``swing_up`` undisturbed."""
+    """A policy that follows ``swing_up``."""
     return _following(swing_up)
 
 
 def point_mass(environment: Environment, generator: np.random.Generator) -> Policy:  # noqa: ARG001
-    """``reach`` undisturbed."""
+    """A policy that follows ``reach``."""
     return _following(reach)
 
 
 def cheetah_run(environment: Environment, generator: np.random.Generator) -> Policy:  # noqa: ARG001
-    """``gallop`` undisturbed."""
+    """A policy that follows ``gallop``."""
     return _following(gallop)
 
 

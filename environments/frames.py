@@ -1,4 +1,4 @@
-"""Images of environments: an area filter that needs no imaging library, and rendering that fails in one line."""
+"""Rendered frames: an area filter without an imaging library, and rendering errors in one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from dreamset.core.errors import UserError
 
 HEADLESS = (
-    "MuJoCo draws without a display through EGL (Debian: apt-get install libegl1 libegl-mesa0) or, slower, with "
+    "MuJoCo renders without a display through EGL (Debian: apt-get install libegl1 libegl-mesa0) or, slower, with "
     "MUJOCO_GL=osmesa (libosmesa6)"
 )
 
 
 def area_resize(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Each pixel of the result is the mean of the area it covers, rounded; [H, W, C] to [height, width, C].
+    """Resizes [H, W, C] to [height, width, C]; each new pixel is the rounded mean of the area that it covers.
 
-    The proportions change where the frame's are others. All sums are of whole numbers below 2^53, so the result does
-    not depend on the order in which a machine adds.
+    The aspect ratio may change. All sums are of whole numbers below 2^53, so the result does not depend on the order of
+    additions.
     """
     if frame.shape[:2] == (height, width):
         return frame
@@ -35,7 +35,7 @@ def area_resize(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np
 
 @lru_cache(maxsize=16)
 def _overlaps(source: int, target: int) -> NDArray[np.float64]:
-    """[target, source]: how much of each source pixel lies under each target pixel, in units of 1 / target."""
+    """[target, source] the overlap of target and source pixels, in units of 1 / target."""
     edges = np.arange(target + 1) * source
     pixels = np.arange(source + 1) * target
     low = np.maximum(edges[:-1, None], pixels[None, :-1])
@@ -57,7 +57,7 @@ class Camera:
         """[size, size, 3].
 
         Raises:
-            UserError: if this machine cannot render; that shows at the first frame.
+            UserError: at the first frame, if this machine cannot render.
         """
         if self._works:
             return self._frame()
@@ -70,15 +70,14 @@ class Camera:
         frame: Any = self._env.render()
         if np.ndim(frame) != 3:
             raise UserError(
-                f"{self._name} draws no frames (its render() gives {type(frame).__name__}), so it has no "
-                f"image; set image_size to null"
+                f"{self._name} renders no frames (its render() returns {type(frame).__name__}); set image_size to null"
             )
         return area_resize(np.asarray(frame, np.uint8), self._size, self._size)
 
 
 @contextmanager
 def translated_rendering(name: str) -> Iterator[None]:
-    """Graphics libraries raise anything: AttributeError for a missing driver, a FatalError of their own, ..."""
+    """Turns any error of a graphics library into a ``UserError`` of one line."""
     try:
         yield
     except UserError:

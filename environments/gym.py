@@ -1,4 +1,4 @@
-"""Any Gymnasium environment as one with named observations, true states and flat actions."""
+"""Adapts any Gymnasium environment: named observations, true states and flat actions."""
 
 import os
 import warnings
@@ -18,13 +18,13 @@ from dreamset.environments.wrappers import Action, ActionRepeat, Environment, Ob
 
 
 class Adaptation(TypedDict, total=False):
-    """What can be chosen for every environment, whichever suite it comes from."""
+    """Settings common to the environments of all suites."""
 
-    image_size: int | None  # edge of the images in pixels; without any in the observation, the rendering is one
-    action_repeat: int  # environment steps per agent step; their rewards are summed. Default 1
+    image_size: int | None  # edge of images in pixels; adds the rendered frame if no observation is an image
+    action_repeat: int  # environment steps per agent step; rewards are summed. Default: 1
     episode_steps: int | None  # agent steps until the time limit. Default: the environment's own limit
-    observations: Sequence[str] | None  # names to keep. Default: all, or the rendering alone where there is one
-    infos: Sequence[str]  # numeric infos to keep beside the true state. Default: none
+    observations: Sequence[str] | None  # names to keep. Default: all, or only the rendered frame if it is added
+    infos: Sequence[str]  # numeric infos to keep besides the true state. Default: none
 
 
 def make(
@@ -33,15 +33,15 @@ def make(
     settings: Mapping[str, Any] | None = None,
     **adaptation: Unpack[Adaptation],
 ) -> Environment:
-    """The Gymnasium environment ``id``, adapted (see ``adapt``); suites with a module here are better made by that.
+    """The Gymnasium environment ``id``, adapted (see ``adapt``); for suites with a module here, use that module.
 
     Args:
-        id: as registered, or ``module:Id-v0`` to import the module that registers it.
-        settings: further arguments of the environment itself.
+        id: the registered id, or ``module:Id-v0`` to import the module that registers it.
+        settings: further arguments of the environment.
         **adaptation: see ``Adaptation``.
 
     Raises:
-        UserError: if there is no such environment, a package of its is missing, or its spaces are not supported.
+        UserError: if the environment does not exist, a package is missing, or a space is not supported.
     """
     env = base(id, settings, own_limit=adaptation.get("episode_steps") is None)
     return adapt(env, id, **adaptation)
@@ -53,12 +53,12 @@ def base(
     *,
     own_limit: bool = True,
 ) -> gymnasium.Env[Any, Any]:
-    """The environment as Gymnasium makes it, rendering into arrays where it can; without ``own_limit`` endless.
+    """The environment as made by Gymnasium, rendering to arrays if possible; endless without ``own_limit``.
 
     Raises:
-        UserError: if it cannot be made.
+        UserError: if Gymnasium cannot make it.
     """
-    # pygame draws into memory; the dummy driver keeps it from looking for a display.
+    # pygame renders into memory; the dummy driver makes it work without a display.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     os.environ.setdefault("MUJOCO_GL", "egl")
@@ -67,7 +67,7 @@ def base(
         options["max_episode_steps"] = -1
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*not in the possible render_modes")  # many draw nevertheless
+            warnings.filterwarnings("ignore", message=".*not in the possible render_modes")  # many render nevertheless
             return _rendering(id, options)
     except (gymnasium.error.Error, ImportError, AttributeError, TypeError, RuntimeError) as error:
         raise UserError(f"Gymnasium cannot make {id!r}: {' '.join(str(error).split())}") from error
@@ -92,23 +92,24 @@ def adapt(
     observations: Sequence[str] | None = None,
     infos: Sequence[str] = (),
 ) -> Environment:
-    """Named observations, ``info["state"]`` and flat float32 actions around any environment.
+    """Wraps an environment with named observations, ``info["state"]`` and flat float32 actions.
 
-    Observations become columns as in ``columns.py``: a bare vector is named ``state``, a bare image ``image``,
-    entries of a Dict keep their names. ``info["state"]`` joins all vectors of the environment's observation, chosen
-    or not; environments that show images only have no such entry. Actions are flat float32 vectors or one-hot rows.
+    Observations become columns as in ``columns.py``: an unnamed vector is ``state``, an unnamed image is ``image``, and
+    entries of a Dict keep their names. ``info["state"]`` concatenates all vectors of the environment's observation,
+    even if they are not selected; it is absent if all observations are images. Actions are float32 vectors or one-hot
+    rows.
 
     Args:
-        env: as the suite made it.
-        name: for messages.
-        image_size: see ``Adaptation``, as for the following.
+        env: the environment of the suite.
+        name: name for messages.
+        image_size: see ``Adaptation``, also for the other arguments.
         action_repeat: environment steps per agent step.
         episode_steps: agent steps until the time limit.
-        observations: names of the observations to keep.
+        observations: names of observations to keep.
         infos: names of infos to keep.
 
     Raises:
-        UserError: if a space is not supported, a name does not exist or a number is too small.
+        UserError: if a space is not supported, a name does not exist, or a number is too small.
     """
     for setting, value in {"image_size": image_size, "episode_steps": episode_steps}.items():
         if value is not None and value < 1:
@@ -122,7 +123,7 @@ def adapt(
 
 
 class NamedObservations(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Observations as named columns; ``info`` holds the true state, the chosen infos and nothing else."""
+    """Observations as named columns; ``info`` has only the true state and the selected infos."""
 
     def __init__(
         self,
@@ -136,21 +137,21 @@ class NamedObservations(gymnasium.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         self.name = name
         self.infos = tuple(infos)
-        found = {leaf.name: leaf for leaf in leaves(env.observation_space, image_size)}
-        known: dict[str, Leaf | Camera] = dict(found)
-        default = list(found)
-        if image_size is not None and not any(leaf.column and leaf.column.is_image for leaf in found.values()):
+        by_name = {leaf.name: leaf for leaf in leaves(env.observation_space, image_size)}
+        known: dict[str, Leaf | Camera] = dict(by_name)
+        default = list(by_name)
+        if image_size is not None and not any(leaf.column and leaf.column.is_image for leaf in by_name.values()):
             known["image"] = Camera(env, image_size, name)
             default = ["image"]
-        chosen = default if observations is None else list(observations)
-        self._readers = {column: _reader(known, column, name) for column in chosen}
-        self._truth = [leaf for leaf in found.values() if leaf.column and not leaf.column.is_image]
-        self.observation_space = spaces.Dict({column: _space(known[column], image_size) for column in chosen})
+        selected = default if observations is None else list(observations)
+        self._readers = {column: _reader(known, column, name) for column in selected}
+        self._truth = [leaf for leaf in by_name.values() if leaf.column and not leaf.column.is_image]
+        self.observation_space = spaces.Dict({column: _space(known[column], image_size) for column in selected})
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """The first observation; infos that the environment gives after steps only are not there yet."""
+        """The first observation; infos that exist only after a step are missing."""
         observation, info = self.env.reset(seed=seed, options=options)
         return self._observe(observation), self._inform(observation, info)
 
@@ -159,7 +160,7 @@ class NamedObservations(gymnasium.Wrapper[Any, Any, Any, Any]):
         observation, reward, terminated, truncated, info = self.env.step(action)
         missing = [name for name in self.infos if name not in info]
         if missing:
-            raise UserError(f"{self.name} gives no info {missing}, it gives {sorted(info)}; fix the setting infos")
+            raise UserError(f"{self.name} has no info {missing}; available: {sorted(info)}; fix the setting infos")
         return self._observe(observation), reward, terminated, truncated, self._inform(observation, info)
 
     def _observe(self, observation: Any) -> Observation:
@@ -181,8 +182,8 @@ def _reader(known: Mapping[str, Leaf | Camera], column: str, name: str) -> Calla
         return lambda _: source()
     if source.column is None:
         raise UserError(
-            f"{name}: observation {column!r} is a {type(source.space).__name__}, which no row of numbers holds; choose "
-            f"with the setting observations among {usable}"
+            f"{name}: observation {column!r} is a {type(source.space).__name__} without a fixed number of values; "
+            f"choose among {usable} with the setting observations"
         )
     return source.read
 
@@ -198,5 +199,5 @@ def _space(source: Leaf | Camera, image_size: int | None) -> spaces.Box:
 def _numbers(value: Any, info: str, name: str) -> Array:
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
-        raise UserError(f"{name}: info {info!r} is {type(value).__name__}, only numbers can be kept; leave it out")
+        raise UserError(f"{name}: info {info!r} is {type(value).__name__}, expected numbers; omit it")
     return array

@@ -1,4 +1,4 @@
-"""MiniGrid and BabyAI: choices among seven moves in a world of tiles, seen in part."""
+"""MiniGrid and BabyAI: seven discrete moves in a partially observed world of tiles."""
 
 from collections.abc import Mapping
 from typing import Any, Unpack
@@ -23,18 +23,18 @@ def make(
 ) -> Environment:
     """A task such as ``MiniGrid-Empty-8x8-v0`` or ``BabyAI-GoToRedBall-v0``.
 
-    With ``image_size`` the observation is the drawn ``image``. Without, it is ``state``: the kind, colour and
-    condition of each tile in view as one-hot rows, and the direction. The mission is a text, which no model here
-    reads: choose tasks with one mission, or learn dynamics only.
+    With ``image_size`` the observation is the rendered ``image``. Otherwise it is ``state``: kind, colour and condition
+    of each tile in view as one-hot rows, and the direction. The mission is a text, which no model reads: choose tasks
+    with a single mission, or learn only the dynamics.
 
     Args:
-        id: as registered.
-        agent_view: whether the image shows the tiles in the agent's view, turned its way, or the whole world.
+        id: the registered id.
+        agent_view: whether the image shows the agent's view, turned in its direction, or the whole world.
         settings: further arguments of the environment.
         **adaptation: see ``gym.Adaptation``.
 
     Raises:
-        UserError: if a package is missing or there is no such task.
+        UserError: if a package is missing or the task does not exist.
     """
     require("minigrid", extra="minigrid")
     options = {"agent_pov": agent_view, **(settings or {})}
@@ -43,10 +43,10 @@ def make(
 
 
 def bot(environment: Environment, generator: np.random.Generator, *, randomness: float = 0.0) -> Policy:
-    """BabyAI's own expert; for a share of the time it turns or steps at random and plans anew."""
+    """BabyAI's expert; in a share of the steps it moves at random and replans."""
     world: Any = environment.unwrapped
     expert = require("minigrid.utils.baby_ai_bot", extra="minigrid").BabyAIBot(world)
-    wander = (world.actions.left, world.actions.right, world.actions.forward)  # nothing that spoils the mission
+    wander = (world.actions.left, world.actions.right, world.actions.forward)  # moves that cannot fail the mission
     taken: Any = None
 
     def act(_: Observation, __: Mapping[str, Any]) -> Action:
@@ -60,7 +60,7 @@ def bot(environment: Environment, generator: np.random.Generator, *, randomness:
 
 
 class TilesInView(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """What the agent sees as one vector: kind, colour and condition of every tile one-hot, then its direction."""
+    """The agent's view as one vector: one-hot kind, colour and condition of every tile, then the direction."""
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)

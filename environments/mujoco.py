@@ -1,4 +1,4 @@
-"""Gymnasium's MuJoCo tasks (HalfCheetah, Hopper, ...), drawn quickly."""
+"""Gymnasium's MuJoCo tasks (HalfCheetah, Hopper, ...) with fast rendering."""
 
 from collections.abc import Mapping
 from typing import Any, Unpack
@@ -9,7 +9,7 @@ from dreamset.environments.gym import Adaptation, adapt, base
 from dreamset.environments.suites import require
 from dreamset.environments.wrappers import Environment
 
-VIDEO_SIZE = 128  # frames that no model sees
+VIDEO_SIZE = 128  # for frames that are not observations
 CAMERA_SETTINGS = {"camera_id", "camera_name", "default_camera_config"}
 
 
@@ -21,16 +21,16 @@ def make(
 ) -> Environment:
     """A task such as ``HalfCheetah-v5``; the observation is ``state``, or the rendered ``image``.
 
-    Frames are drawn without shadows, reflections and multisampling, many times faster on a CPU, by the camera that
-    follows the body where the model has one; they look different from Gymnasium's own.
+    Frames are rendered without shadows, reflections and multisampling, many times faster on a CPU, by the model's
+    tracking camera if it has one. They differ from Gymnasium's default frames.
 
     Args:
-        id: as registered.
+        id: the registered id.
         settings: further arguments of the environment, e.g. ``{camera_name: track}``.
         **adaptation: see ``gym.Adaptation``.
 
     Raises:
-        UserError: if a package is missing or there is no such task.
+        UserError: if a package is missing or the task does not exist.
     """
     require("mujoco", extra="mujoco")
     size = adaptation.get("image_size") or VIDEO_SIZE
@@ -42,10 +42,10 @@ def make(
 
 
 def _steady(inner: Any) -> None:
-    """The model's tracking camera, or one that looks at the model's centre.
+    """Selects the model's tracking camera, or a camera that looks at the model's centre.
 
-    Gymnasium's own looks at where the body lay when the process drew its first frame: episodes would look different
-    with other episodes before them, and a runner would leave the frame.
+    Gymnasium's default camera looks at the body's position at the first frame of the process: frames would depend on
+    earlier episodes, and a runner would leave the frame.
     """
     library = require("mujoco", extra="mujoco")
     renderer = inner.mujoco_renderer
@@ -54,9 +54,9 @@ def _steady(inner: Any) -> None:
 
 
 class QuickFrames(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Leaves out shadows, reflections and multisampling, which cost more than all the rest on a CPU.
+    """Renders without shadows, reflections and multisampling, which take most of the time on a CPU.
 
-    The flags are set when the first frame is asked for, since that is when a graphics driver is needed.
+    Sets the flags at the first frame, because earlier no graphics driver is needed.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
@@ -68,11 +68,11 @@ class QuickFrames(gymnasium.Wrapper[Any, Any, Any, Any]):
         raise NotImplementedError
 
     def scene(self) -> Any:
-        """What its renderer draws, once there has been a frame."""
+        """The scene of the renderer, after the first frame."""
         raise NotImplementedError
 
     def render(self) -> Any:
-        """The frame."""
+        """The rendered frame."""
         if not self._quick:
             self.model().vis.quality.offsamples = 0  # read when the renderer is made
             self.env.render()
@@ -84,12 +84,12 @@ class QuickFrames(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class Frames(QuickFrames):
-    """Of Gymnasium's own renderer."""
+    """``QuickFrames`` for Gymnasium's renderer."""
 
     def model(self) -> Any:
         """The MuJoCo model of the environment."""
         return self.unwrapped.model  # type: ignore[attr-defined]
 
     def scene(self) -> Any:
-        """What the viewer draws; there is no public way to it."""
+        """The scene of the viewer; it has no public attribute."""
         return self.unwrapped.mujoco_renderer._get_viewer("rgb_array").scn  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""OGBench's mazes and manipulation tasks, and the oracles that it brings for them."""
+"""OGBench's mazes and manipulation tasks, with its oracles."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,26 +22,26 @@ def make(
 ) -> Environment:
     """A task such as ``pointmaze-medium-singletask-v0``.
 
-    Tasks named ``singletask`` have one goal, with reward 0 there and -1 elsewhere. All others draw a goal that no
-    observation shows, so their reward cannot be learned; their dynamics can. The info ``success`` may be kept.
+    Tasks named ``singletask`` have one goal, with reward 0 there and -1 elsewhere. All other tasks sample a goal that
+    is not observed: their dynamics can be learned, but not their reward. The info ``success`` is available.
 
     Args:
-        id: as registered; OGBench's names of datasets (``pointmaze-medium-navigate-v0``) are none.
-        settings: further arguments of the environment: ``{width: 64, height: 64}`` draws no more pixels than needed,
-            ``{mode: data_collection}`` is for ``move_cube``.
+        id: the registered id, not OGBench's name of a dataset (``pointmaze-medium-navigate-v0``).
+        settings: further arguments of the environment, such as ``{width: 64, height: 64}`` for small frames, or
+            ``{mode: data_collection}`` for ``move_cube``.
         **adaptation: see ``gym.Adaptation``.
 
     Raises:
-        UserError: if a package is missing or there is no such task.
+        UserError: if a package is missing or the task does not exist.
     """
     require("ogbench", extra="ogbench")
     env = base(id, settings, own_limit=adaptation.get("episode_steps") is None)
-    observes_images = env.observation_space.dtype == np.uint8  # they stay as in OGBench's own datasets
+    observes_images = env.observation_space.dtype == np.uint8  # these stay as in OGBench's datasets
     return adapt(env if observes_images else Frames(env), id, **adaptation)
 
 
 class Frames(QuickFrames):
-    """Of the renderers of mazes and manipulation tasks: a maze of 64 x 64 pixels thirty times faster on a CPU."""
+    """``QuickFrames`` for OGBench's renderers; a maze of 64 x 64 pixels renders thirty times faster on a CPU."""
 
     def model(self) -> Any:
         """The MuJoCo model of the environment."""
@@ -49,11 +49,11 @@ class Frames(QuickFrames):
         return inner._model if hasattr(inner, "_model") else inner.model
 
     def scene(self) -> Any:
-        """What the renderer draws."""
+        """The scene of the renderer."""
         return self._renderer().scene
 
     def close(self) -> None:
-        """The renderer too, which OGBench leaves to the end of the process, when it is too late."""
+        """Also closes the renderer, which OGBench would close too late, at the end of the process."""
         renderer = self._renderer()
         if renderer is not None:
             renderer.close()
@@ -64,7 +64,7 @@ class Frames(QuickFrames):
 
 
 def follow_path(environment: Environment, generator: np.random.Generator, *, noise: float = 0.2) -> Policy:
-    """In a ``pointmaze``: towards the next cell on the shortest way to the goal, with normal noise on the action."""
+    """For a ``pointmaze``: moves along the shortest path to the goal, with normal noise on the action."""
     maze: Any = environment.unwrapped
 
     def act(_: Observation, __: Mapping[str, Any]) -> Action:
@@ -77,7 +77,7 @@ def follow_path(environment: Environment, generator: np.random.Generator, *, noi
 
 
 def move_cube(environment: Environment, generator: np.random.Generator, *, noise: float = 0.0) -> Policy:
-    """In a ``cube`` task with ``settings: {mode: data_collection}``: one cube after another to a new place."""
+    """For a ``cube`` task with ``settings: {mode: data_collection}``: moves cubes to new targets."""
     oracles = require("ogbench.manipspace.oracles.markov.cube_markov", extra="ogbench")
     table: Any = environment.unwrapped
     oracle = oracles.CubeMarkovOracle(env=environment)
@@ -104,7 +104,7 @@ def _clipped(action: NDArray[np.float64]) -> Action:
 
 @contextmanager
 def _global_randomness(generator: np.random.Generator) -> Iterator[None]:
-    """The oracle draws from NumPy's global generator; within, that follows ``generator``."""
+    """Seeds NumPy's global generator, which the oracle uses, from ``generator``; restores it afterwards."""
     before = np.random.get_state(legacy=False)  # noqa: NPY002 - it is theirs
     np.random.seed(int(generator.integers(2**32)))  # noqa: NPY002
     try:

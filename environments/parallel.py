@@ -1,4 +1,4 @@
-"""Recording with several processes: the same episodes in the same order, whatever their number."""
+"""Recording with several processes; their number changes neither the episodes nor their order."""
 
 import multiprocessing
 import os
@@ -21,15 +21,14 @@ MakeEnvironment = Callable[[], Environment]
 def record(
     make: MakeEnvironment, make_policy: PolicyFactory, *, episodes: int, seed: int, workers: int = 1
 ) -> Generator[RecordedEpisode, None, None]:
-    """Episodes 0, 1, ... with ``workers`` processes, each with its own environment; 1 records in this process.
+    """Records episodes 0, 1, ... with ``workers`` processes, each with its own environment; 1 uses this process.
 
-    Worker w of W records the episodes w, w + W, ... and waits until the finished one has been taken, so that memory
-    holds one episode per worker. The processes are spawned: ``make`` and ``make_policy`` must be importable, and a
-    script that calls this needs ``if __name__ == "__main__"``. They end with the iterator, also when it is closed
-    early.
+    Worker w of W records the episodes w, w + W, ... and waits until each episode is taken, so that one episode per
+    worker is in memory. The processes are spawned: ``make`` and ``make_policy`` must be importable, and a calling
+    script needs ``if __name__ == "__main__"``. The processes end with the iterator, also if it is closed early.
 
     Raises:
-        UserError: if there is no worker, or one fails or dies.
+        UserError: if ``workers`` is below 1, or a worker fails or dies.
     """
     if workers < 1:
         raise UserError(f"recording.workers is {workers}; allowed: 1 (this process) or more")
@@ -60,7 +59,7 @@ def _record_apart(
             worker = spawn.Process(target=_work, args=(sender, make, make_policy, seed, numbers), daemon=True)
             with _interrupts_held():
                 worker.start()
-            sender.close()  # the worker holds the only other end, so that its death shows here
+            sender.close()  # only the worker holds the other end, so that its death closes the pipe
             started.append((worker, receiver))
         for number in range(episodes):
             yield _take(*started[number % workers], number)
@@ -74,8 +73,8 @@ def _record_apart(
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C reaches the whole group of processes. Those started here never see it: the parent ends them."""
-    resource_tracker.ensure_running()  # the first start would do it, and let interrupts through again
+    """Blocks Ctrl-C in processes started within; the parent ends them."""
+    resource_tracker.ensure_running()  # otherwise the first start runs it and unblocks interrupts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -84,7 +83,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _work(sender: Connection, make: MakeEnvironment, make_policy: PolicyFactory, seed: int, numbers: range) -> None:
-    """The life of a worker: episodes, or the first failure as text."""
+    """Runs a worker: sends episodes, or the first error."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(BrokenPipeError):  # the parent is gone
         try:
@@ -97,11 +96,11 @@ def _work(sender: Connection, make: MakeEnvironment, make_policy: PolicyFactory,
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            sender.send(UserError(f"{reason}; recording.workers=1 shows where it comes from"))
+            sender.send(UserError(f"{reason}; run with recording.workers=1 for the traceback"))
 
 
 def _end_with_parent() -> None:
-    """Where the parent is killed outright, within an episode."""
+    """Ends this process if the parent is killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -114,8 +113,8 @@ def _take(worker: BaseProcess, receiver: Connection, number: int) -> RecordedEpi
     except (EOFError, OSError):  # before or within a message
         worker.join()
         raise UserError(
-            f"recording: the worker of episode {number} died with exit code {worker.exitcode} (-9: killed, mostly for "
-            f"lack of memory); record with fewer workers, or with recording.workers=1 to see where"
+            f"recording: the worker of episode {number} died with exit code {worker.exitcode} (-9: killed, usually for "
+            f"lack of memory); record with fewer workers, or with recording.workers=1 for the traceback"
         ) from None
     if isinstance(received, UserError):
         raise UserError(f"recording: the worker of episode {number} failed: {received}")

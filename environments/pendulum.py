@@ -1,4 +1,4 @@
-"""Pendulum swing-up: a task that needs neither download nor graphics driver."""
+"""Pendulum swing-up, a task without downloads and graphics drivers."""
 
 import os
 from collections.abc import Mapping
@@ -20,9 +20,9 @@ from dreamset.environments.wrappers import (
     RescaleReward,
 )
 
-# Hanging still costs about pi^2 a step and resting on top nothing; -8 puts the average random step near a quarter.
+# The reward is about -pi^2 per step when hanging and 0 when upright; -8 maps the average random step to about 0.25.
 ZERO_REWARD = -8.0
-FULL_SPEED = 8.0  # Pendulum-v1 turns no faster
+FULL_SPEED = 8.0  # maximum of Pendulum-v1
 
 
 def make(
@@ -38,16 +38,16 @@ def make(
     Args:
         image_size: edge of the ``image`` observation in pixels, or None for the ``state`` vector (cos, sin, speed).
         action_repeat: environment steps per agent step.
-        episode_steps: agent steps per episode; the episode ends by truncation, never by termination.
-        mass: of the pole.
-        length: of the pole; frames show it as long as ever.
+        episode_steps: agent steps per episode; episodes always end by truncation.
+        mass: mass of the pole.
+        length: length of the pole; frames always show the default length.
     """
-    # pygame draws into memory; the dummy driver keeps it from looking for a display.
+    # pygame renders into memory; the dummy driver makes it work without a display.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     base = gymnasium.make("Pendulum-v1", render_mode="rgb_array", max_episode_steps=action_repeat * episode_steps + 1)
     base.unwrapped.m, base.unwrapped.l = mass, length  # type: ignore[attr-defined]
-    # The pole reaches 125 of 500 pixels from the centre, so the central half of the frame holds all of it.
+    # The pole reaches 125 of 500 pixels from the centre, so the central half of the frame shows it entirely.
     base.unwrapped.screen_dim = 8 * (image_size or 32)  # type: ignore[attr-defined]
     scaled = RescaleReward(ActionRepeat(base, action_repeat), low=ZERO_REWARD, high=0.0)
     named = NamedState(scaled) if image_size is None else CentralFrame(scaled, size=image_size)
@@ -55,10 +55,10 @@ def make(
 
 
 def spinning(*, privileged: Mapping[str, NDArray[Any]], **_: object) -> NDArray[np.float64]:
-    """Another task in the same world: the share of the full speed on arrival, in either direction, [N].
+    """Reward of another task: the share of the maximum speed on arrival, in either direction, [N].
 
     Args:
-        privileged: ``state`` [N + 1, 3]. What else a reward function is given is not needed.
+        privileged: ``state`` [N + 1, 3]. The other arguments of a reward function are not used.
     """
     speed: NDArray[np.float64] = np.abs(privileged["state"][1:, 2].astype(np.float64)) / FULL_SPEED
     return speed
@@ -67,23 +67,23 @@ def spinning(*, privileged: Mapping[str, NDArray[Any]], **_: object) -> NDArray[
 def swing_up(state: NDArray[np.floating], *, length: float = 1.0) -> Action:
     """Energy shaping far from the top, a proportional-derivative law near it.
 
-    Mass changes neither: it scales all of the energy, and the gains hold up to ``mass * length`` of 2.4.
+    Both are independent of the mass, which scales the whole energy; the gains work up to a ``mass * length`` of 2.4.
 
     Args:
         state: cosine and sine of the angle from upright, and the angular speed.
-        length: of the pole.
+        length: length of the pole.
     """
     angle, speed = np.arctan2(state[1], state[0]), float(state[2])
     if np.cos(angle) > 0.9 and abs(speed) < 3:
         torque = -(12 * angle + 2.5 * speed)
     else:
-        energy = speed**2 / 6 + 5 / length * (np.cos(angle) - 1)  # 0 when it is enough to reach the top
+        energy = speed**2 / 6 + 5 / length * (np.cos(angle) - 1)  # 0: just enough to reach the top
         torque = 2 * np.sign(speed if abs(speed) > 1e-3 else 1.0) * np.sign(-energy)
     return np.array([np.clip(torque, -2, 2)], np.float32)
 
 
 class NoisySwingUp:
-    """The scripted controller, interrupted for a stated share of the time by random torques held for a while."""
+    """The scripted controller, interrupted by held random torques in a share ``randomness`` of the time."""
 
     def __init__(
         self, generator: np.random.Generator, *, randomness: float, longest_hold: int = 6, length: float = 1.0
@@ -106,12 +106,12 @@ class NoisySwingUp:
 
 
 def mixture(environment: Environment, generator: np.random.Generator) -> Policy:
-    """A policy for one episode, anything between random and scripted with equal chance: D4RL's "mixed" quality."""
+    """A policy with a uniformly drawn share of random actions per episode: D4RL's "mixed" quality."""
     return NoisySwingUp(generator, randomness=float(generator.random()), length=_length(environment))
 
 
 def scripted(environment: Environment, generator: np.random.Generator) -> Policy:  # noqa: ARG001
-    """The scripted controller undisturbed: the upper reference score."""
+    """The scripted controller: the upper reference score."""
     length = _length(environment)
     return lambda _, info: swing_up(info["state"], length=length)
 

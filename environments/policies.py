@@ -1,8 +1,8 @@
-"""Policies to record with, for any environment: a factory makes a fresh one for each episode.
+"""Policies for recording in any environment; a factory makes a new policy for each episode.
 
-Factories take the environment, which has just been reset, and the episode's own generator. In a configuration:
-``policy: {_target_: dreamset.environments.policies.random, _partial_: true}``. Experts of single suites lie beside
-their environments.
+A factory takes the environment after its reset and the generator of the episode. In a configuration:
+``policy: {_target_: dreamset.environments.policies.random, _partial_: true}``. Experts for single suites are in the
+modules of the suites.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from dreamset.environments.wrappers import Action, Environment, Observation
 
 
 def random(environment: Environment, generator: np.random.Generator) -> Policy:
-    """Independent uniform actions; standard normal ones where the environment has no bounds."""
+    """Independent uniform actions; standard normal for unbounded elements."""
     space = environment.action_space
     assert isinstance(space, spaces.Box)
     if choices(environment) is not None:
@@ -35,15 +35,15 @@ def random(environment: Environment, generator: np.random.Generator) -> Policy:
 
 
 def still(environment: Environment, _: np.random.Generator) -> Policy:
-    """Actions of zero, or of the bound that is nearest to it: what the environment does by itself.
+    """Actions of zero, or the nearest bound: the environment without control.
 
     Raises:
-        UserError: where actions are choices, none of which stands for doing nothing.
+        UserError: if actions are discrete, since no choice means doing nothing.
     """
     space = environment.action_space
     assert isinstance(space, spaces.Box)
     if choices(environment) is not None:
-        raise UserError("no choice of this environment stands for doing nothing; take policies.random")
+        raise UserError("policies.still: discrete actions have no choice that means doing nothing; use policies.random")
     action = np.clip(np.zeros(space.shape), space.low, space.high).astype(np.float32)
     return lambda _, __: action.copy()
 
@@ -55,20 +55,23 @@ def mixture(
     policies: Sequence[PolicyFactory],
     weights: Sequence[float] | None = None,
 ) -> Policy:
-    """One of ``policies`` for the whole episode, drawn with ``weights`` (default: all alike).
+    """One of ``policies`` for the whole episode, drawn with ``weights`` (default: uniform).
 
     Raises:
-        UserError: if the weights do not fit.
+        UserError: if the weights do not match the policies.
     """
     shares = np.ones(len(policies)) if weights is None else np.asarray(weights, np.float64)
     if shares.shape != (len(policies),) or (shares < 0).any() or shares.sum() <= 0:
-        raise UserError(f"a mixture of {len(policies)} policies needs as many weights of at least 0, got {weights}")
-    chosen = policies[int(generator.choice(len(policies), p=shares / shares.sum()))]
-    return chosen(environment, generator)
+        raise UserError(
+            f"a mixture of {len(policies)} policies has the weights {weights}; allowed: as many numbers of at least 0, "
+            f"not all of them 0"
+        )
+    factory = policies[int(generator.choice(len(policies), p=shares / shares.sum()))]
+    return factory(environment, generator)
 
 
 class Interrupted:
-    """A policy that gives way to random actions, held for a while, for a stated share of the time."""
+    """A policy that is interrupted by held random actions in a share of the time."""
 
     def __init__(
         self, policy: Policy, noise: Policy, generator: np.random.Generator, *, randomness: float, longest_hold: int
@@ -82,7 +85,7 @@ class Interrupted:
         self._held: Action | None = None
 
     def __call__(self, observation: Observation, info: Mapping[str, Any]) -> Action:
-        """The policy's action, or the random one that is being held."""
+        """The policy's action, or the held random action."""
         if self._left == 0:
             self._left = int(self._generator.integers(1, self._longest_hold + 1))
             random = self._generator.random() < self._randomness
@@ -99,28 +102,28 @@ def interrupted(
     randomness: float | None = None,
     longest_hold: int = 6,
 ) -> Policy:
-    """``policy`` with random actions in between, for policies that do not depend on their own past actions.
+    """Interrupts ``policy`` with random actions; for policies that do not depend on their past actions.
 
     Args:
-        environment: to act in.
-        generator: of the episode.
-        policy: the factory of what is interrupted.
-        randomness: share of random actions; None draws one per episode, anything from 0 to 1 with equal chance.
-        longest_hold: an action is held for 1 to this many steps.
+        environment: the environment.
+        generator: generator of the episode.
+        policy: factory of the interrupted policy.
+        randomness: share of random actions; None draws a share between 0 and 1 uniformly per episode.
+        longest_hold: maximum number of steps for which an action is held; the minimum is 1.
 
     Raises:
-        UserError: if the share is no share.
+        UserError: if the share is not between 0 and 1.
     """
     share = float(generator.random()) if randomness is None else randomness
     if not 0 <= share <= 1:
-        raise UserError(f"randomness is {randomness}; allowed: a share from 0 to 1, or null for another per episode")
+        raise UserError(f"randomness is {randomness}; allowed: 0 to 1, or null for a random share per episode")
     noise = random(environment, generator)
     inner = policy(environment, generator)
     return Interrupted(inner, noise, generator, randomness=share, longest_hold=longest_hold)
 
 
 def balance(environment: Environment, generator: np.random.Generator) -> Policy:  # noqa: ARG001
-    """CartPole's pole upright and its cart in the middle: pushes to the side on which the weighted state lies."""
+    """Balances CartPole at the centre: pushes by the sign of a weighted sum of the state."""
 
     def act(_: Observation, info: Mapping[str, Any]) -> Action:
         position, velocity, angle, turning = info["state"]

@@ -1,6 +1,6 @@
-"""A puck that glides to a goal: thrust in two directions, walls, and a goal that stays or moves between episodes.
+"""A puck that glides to a goal: thrust in two directions, walls, and a fixed or random goal per episode.
 
-Like ``pendulum`` it needs neither download nor graphics driver: frames are drawn with NumPy.
+Like ``pendulum`` it needs no download and no graphics driver: NumPy renders the frames.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,25 +18,25 @@ from dreamset.environments.wrappers import Action, Environment, Observation
 
 STEP = 0.1  # seconds
 THRUST = 2.0  # acceleration at full action
-DRAG = 0.5  # of the speed, per second
-BOUNCE = 0.5  # share of the speed that a wall gives back; walls are at -1 and 1
-START = 0.9  # puck and goal begin within
-HALF_REWARD = 0.3  # distance from the goal at which the reward is a half
+DRAG = 0.5  # share of the speed per second
+BOUNCE = 0.5  # share of the speed after a collision; walls are at -1 and 1
+START = 0.9  # puck and goal start within +-0.9
+HALF_REWARD = 0.3  # distance from the goal at which the reward is 0.5
 
-VIEW = 1.4  # frames show so much in every direction
-VIDEO_SIZE = 128  # frames that no model sees
+VIEW = 1.4  # frames show -VIEW to VIEW in both directions
+VIDEO_SIZE = 128  # for frames that are not observations
 PUCK = (0.35, np.array([0.13, 0.34, 0.68]))  # radius and colour
 GOAL = (0.4, np.array([0.98, 0.62, 0.2]))
 
 
 def make(*, image_size: int | None, goal: Sequence[float] | None = None, episode_steps: int = 100) -> Environment:
-    """Rewards from 0 (far) to 1 (at the goal) per step; actions are the thrust in both directions, from -1 to 1.
+    """The task: rewards from 0 (far) to 1 (at the goal) per step; actions are two thrusts from -1 to 1.
 
     Args:
         image_size: edge of the ``image`` observation in pixels, or None for the ``state`` vector (position, velocity,
             goal: two numbers each).
-        goal: its two coordinates from -1 to 1, or None for another place in every episode.
-        episode_steps: steps per episode; the episode ends by truncation, never by termination.
+        goal: two coordinates from -1 to 1, or None for a random goal in every episode.
+        episode_steps: steps per episode; episodes always end by truncation.
 
     Raises:
         UserError: if the goal is not on the table.
@@ -47,7 +47,7 @@ def make(*, image_size: int | None, goal: Sequence[float] | None = None, episode
 
 
 class Puck(gymnasium.Env[Observation, Action]):
-    """The table. ``info["state"]`` holds the true state whatever is observed."""
+    """The table; ``info["state"]`` is always the true state."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / STEP)}  # noqa: RUF012 - Gymnasium's own form
     render_mode = "rgb_array"
@@ -56,7 +56,7 @@ class Puck(gymnasium.Env[Observation, Action]):
         self.image_size = image_size
         self.fixed_goal = goal
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
-        farthest = np.repeat([1.0, THRUST / DRAG, 1.0], 2).astype(np.float32)  # drag allows no higher speed
+        farthest = np.repeat([1.0, THRUST / DRAG, 1.0], 2).astype(np.float32)  # drag limits the speed
         state = spaces.Box(-farthest, farthest, dtype=np.float32)
         image = spaces.Box(0, 255, (image_size or 1, image_size or 1, 3), np.uint8)
         named: dict[str, spaces.Space[Any]] = {"state": state} if image_size is None else {"image": image}
@@ -66,7 +66,7 @@ class Puck(gymnasium.Env[Observation, Action]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """A puck at rest and a goal, both anywhere."""
+        """Places the puck at rest and the goal, both at random."""
         super().reset(seed=seed, options=options)
         self.position, self.goal = self.np_random.uniform(-START, START, (2, 2))
         self.velocity = np.zeros(2)
@@ -75,7 +75,7 @@ class Puck(gymnasium.Env[Observation, Action]):
         return self._observe()
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Moves the puck; the reward is about where it arrives."""
+        """Moves the puck; the reward depends on the position on arrival."""
         thrust = THRUST * np.clip(np.asarray(action, np.float64), -1, 1)
         self.velocity = self.velocity + (thrust - DRAG * self.velocity) * STEP
         self.position = self.position + self.velocity * STEP
@@ -98,11 +98,11 @@ class Puck(gymnasium.Env[Observation, Action]):
 
 
 def drawn(position: NDArray[np.floating], goal: NDArray[np.floating], *, size: int) -> NDArray[np.uint8]:
-    """Puck and goal as discs on white, [size, size, 3]; a pixel on an edge has the share that is covered."""
+    """Renders puck and goal as antialiased discs on white, [size, size, 3]."""
     pixel = 2 * VIEW / size
     across = (np.arange(size) + 0.5) * pixel - VIEW
     image = np.ones((size, size, 3))
-    for centre, (radius, colour) in ((goal, GOAL), (position, PUCK)):  # the puck lies on the goal
+    for centre, (radius, colour) in ((goal, GOAL), (position, PUCK)):  # the puck covers the goal
         distance = np.hypot(across - centre[0], -across[:, None] - centre[1])  # x to the right, y upwards
         covered = np.clip((radius - distance) / pixel + 0.5, 0, 1)[..., None]
         image += covered * (colour - image)
@@ -110,7 +110,7 @@ def drawn(position: NDArray[np.floating], goal: NDArray[np.floating], *, size: i
 
 
 def glide(state: NDArray[np.floating]) -> Action:
-    """A proportional-derivative law, damped a little more than critically.
+    """A proportional-derivative law, slightly overdamped.
 
     Args:
         state: position, velocity and goal.
@@ -120,7 +120,7 @@ def glide(state: NDArray[np.floating]) -> Action:
 
 
 def scripted(environment: Environment, generator: np.random.Generator) -> Policy:  # noqa: ARG001
-    """The law undisturbed."""
+    """A policy that follows ``glide``."""
 
     def act(_: Observation, info: Mapping[str, Any]) -> Action:
         return glide(info["state"])

@@ -1,4 +1,4 @@
-"""Recording episodes into a local Minari dataset."""
+"""Records episodes into a local Minari dataset."""
 
 import warnings
 from collections.abc import Iterator
@@ -15,20 +15,20 @@ from dreamset.environments.actions import choices, numbers
 from dreamset.environments.rollouts import PolicyFactory, RecordedEpisode, record_episode
 from dreamset.environments.wrappers import Environment
 
-CHUNK = 50  # episodes held in memory before they go to disk
+CHUNK = 50  # episodes in memory before they are written
 
 
 def record_episodes(
     environment: Environment, make_policy: PolicyFactory, *, episodes: int, seed: int
 ) -> Iterator[RecordedEpisode]:
-    """One after the other in this process; ``parallel.py`` does the same with several."""
+    """Records episodes in this process; ``parallel.py`` does the same with several processes."""
     return (record_numbered(environment, make_policy, seed=seed, number=number) for number in range(episodes))
 
 
 def record_numbered(environment: Environment, make_policy: PolicyFactory, *, seed: int, number: int) -> RecordedEpisode:
-    """Episode ``number`` of a recording has its own generator, so that its data depend on no other episode.
+    """Records episode ``number`` with its own generator, so that it is independent of other episodes.
 
-    Environment seeds lie below 2^19; evaluation draws above.
+    Environment seeds are below 2^19; evaluation uses seeds above.
     """
     generator = np.random.default_rng([seed, number])
     reset_seed = int(generator.integers(2**19))
@@ -47,10 +47,9 @@ def write_minari(
 ) -> Path:
     """Streams episodes into a new Minari dataset below ``root`` and returns its folder.
 
-    Frames are stored as they are (``jpeg_encoding=False``). An observation dictionary of one entry is stored as that
-    entry. One-hot actions are stored as the numbers that they stand for. ``infos`` holds what the environment informs
-    of: the true state as ``state`` and the infos that its factory was asked to keep; everything else that the
-    environment may say in passing (texts, renderings, debugging values) is not recorded.
+    Frames are stored uncompressed (``jpeg_encoding=False``). An observation dictionary with one entry is stored as that
+    entry. One-hot actions are stored as integers. ``infos`` holds the true state as ``state`` and the infos selected by
+    the environment's factory; other infos (texts, renderings, debugging values) are not recorded.
     """
     _check_id(dataset_id)
     assert isinstance(environment.observation_space, spaces.Dict)
@@ -59,7 +58,7 @@ def write_minari(
     discrete = choices(environment)
     space = environment.observation_space if single is None else inner[single]
     with environment_variable("MINARI_DATASETS_PATH", str(root.resolve())), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # Minari's advice for datasets that will be published
+        warnings.simplefilter("ignore", UserWarning)  # Minari's advice on publishing datasets
         dataset: minari.MinariDataset | None = None
         for chunk in _chunks(_buffers(episodes, single, discrete), CHUNK):
             if dataset is not None:
@@ -82,7 +81,7 @@ def write_minari(
 
 
 def _check_id(dataset_id: str) -> None:
-    """Before the recording, not after."""
+    """Validates the id before the recording starts."""
     try:
         minari.dataset.minari_dataset.parse_dataset_id(dataset_id)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Any environment with the rewards of a function: the one that relabels recorded trajectories."""
+"""Rewards any environment with the function that relabels its recordings."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, SupportsFloat
@@ -13,21 +13,21 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class RewardFunction(Protocol):
-    """A function for ``RelabelReward`` that looks at one transition at a time."""
+    """A reward function for ``RelabelReward``; reward t must depend on transition t only."""
 
     def __call__(
         self, *, observations: Arrays, privileged: Arrays, actions: NDArray[Any], rewards: NDArray[Any]
     ) -> NDArray[Any]:
-        """Rewards [N] of N transitions; observations and privileged state are [N + 1, ...]."""
+        """Rewards [N] of N transitions; observations and privileged columns are [N + 1, ...]."""
 
 
 def make(*, environment: Callable[[], Environment], reward: RewardFunction) -> Environment:
-    """The environment with ``reward``'s rewards, so that a policy is evaluated by what it was trained on."""
+    """The environment with rewards of ``reward``, so that a policy is evaluated on its training task."""
     return RelabelledReward(environment(), reward)
 
 
 class RelabelledReward(gymnasium.Wrapper[Observation, Action, Observation, Action]):
-    """Rewards every step by a function of the rows before and after it; ``info`` is the privileged state."""
+    """Rewards every step by a function of the rows before and after; ``info`` provides the privileged columns."""
 
     def __init__(self, env: Environment, function: RewardFunction) -> None:
         super().__init__(env)
@@ -43,7 +43,7 @@ class RelabelledReward(gymnasium.Wrapper[Observation, Action, Observation, Actio
         return self._observation, self._info
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        """One step with the function's reward."""
+        """One step, with the reward of the function."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         (relabelled,) = self.function(
             observations=_two_rows(self._observation, observation),
@@ -56,5 +56,5 @@ class RelabelledReward(gymnasium.Wrapper[Observation, Action, Observation, Actio
 
 
 def _two_rows(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """What is only there after a step is zero before the first, as in a recording."""
+    """Stacks two rows; infos that exist only after a step are zero in the first row, as in a recording."""
     return {name: np.stack([before.get(name, np.zeros_like(value)), value]) for name, value in after.items()}

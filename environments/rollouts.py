@@ -1,4 +1,4 @@
-"""Episodes with a policy: one after the other to record, several environments side by side to evaluate."""
+"""Rollouts of a policy: one episode for recording, several environments in parallel for evaluation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from dreamset.environments.wrappers import Action, Environment, Observation
 
 # (observations [N, ...] by name, is_first [N]) -> actions [N, A]
 BatchPolicy = Callable[[dict[str, NDArray[Any]], NDArray[np.bool_]], NDArray[np.float32]]
-# (observation, info) -> action. It serves one episode, so it may remember; the true state is info["state"].
+# (observation, info) -> action. A policy serves one episode and may have memory; info["state"] is the true state.
 Policy = Callable[[Observation, Mapping[str, Any]], Action]
-# (environment, which has been reset; the episode's own generator) -> the policy of that episode
+# (environment after reset, generator of the episode) -> policy of that episode
 PolicyFactory = Callable[[Environment, np.random.Generator], Policy]
 
 
@@ -23,7 +23,7 @@ class RecordedEpisode:
 
     seed: int
     observations: dict[str, NDArray[Any]]  # [N + 1, ...]
-    infos: dict[str, NDArray[Any]]  # [N + 1, ...] what the environment informs of; "state" is the true state
+    infos: dict[str, NDArray[Any]]  # [N + 1, ...]; "state" is the true state
     actions: NDArray[np.float32]  # [N, A]
     rewards: NDArray[np.float64]  # [N]
     terminated: bool
@@ -35,7 +35,7 @@ class RecordedEpisode:
 
 
 class _Recorder:
-    """One episode in the making."""
+    """Collects one episode."""
 
     def __init__(self, environment: Environment, seed: int) -> None:
         self.environment = environment
@@ -67,7 +67,7 @@ class _Recorder:
         )
 
     def _info(self, name: str) -> NDArray[Any]:
-        """Some infos are there only after a step; they are zero at the first row."""
+        """An info of all rows; infos that exist only after a step are zero in the first row."""
         rows = [info[name] for info in self.infos[1:]]
         return np.stack([self.infos[0].get(name, np.zeros_like(rows[0])), *rows])
 
@@ -75,7 +75,7 @@ class _Recorder:
 def record_episode(
     environment: Environment, make_policy: PolicyFactory, *, generator: np.random.Generator, seed: int
 ) -> RecordedEpisode:
-    """One episode with a policy of its own."""
+    """Records one episode with a new policy."""
     recorder = _Recorder(environment, seed)
     policy = make_policy(environment, generator)
     while not recorder.done:
@@ -90,7 +90,7 @@ def run_side_by_side(
     seeds: Sequence[int],
     on_step: Callable[[], None] = lambda: None,
 ) -> list[RecordedEpisode]:
-    """One episode per seed, in lockstep, so that the policy decides for all of them at once."""
+    """One episode per seed, in lockstep, so that the policy acts for all of them in one batch."""
     environments = [make() for _ in seeds]
     try:
         recorders = [_Recorder(env, seed) for env, seed in zip(environments, seeds, strict=True)]

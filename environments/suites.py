@@ -1,4 +1,4 @@
-"""Packages that only some environments need, imported when they are asked for."""
+"""Imports packages that only some environments need, on first use."""
 
 import importlib
 import os
@@ -9,16 +9,18 @@ from dreamset.environments.frames import HEADLESS
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """The module, which the optional dependencies ``extra`` of this project bring.
+    """Imports a module of the optional dependencies ``extra``.
 
     Raises:
-        UserError: if it, or something it needs, is not installed or cannot be loaded on this machine.
+        UserError: if the module or a dependency is not installed or cannot be imported.
     """
     os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is imported
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise UserError(f'{error.name} is not installed; run: pip install "dreamset[{extra}]"') from error
-    except Exception as error:  # graphics libraries raise anything while they are loaded
+    except Exception as error:  # graphics libraries may raise anything on import
         reason = " ".join(str(error).split())
-        raise UserError(f"{module} cannot be loaded ({reason}). {HEADLESS}; or none, with MUJOCO_GL=disable") from error
+        raise UserError(
+            f"{module} cannot be imported ({reason}). {HEADLESS}; MUJOCO_GL=disable turns rendering off"
+        ) from error

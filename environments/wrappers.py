@@ -1,4 +1,4 @@
-"""Wrappers that give any Gymnasium environment named observations, true-state infos and a sensible reward scale."""
+"""Wrappers for action repeat, seeding, reward scale and named observations."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 
 Observation = dict[str, NDArray[Any]]
 Action = NDArray[np.float32]
-Environment = gymnasium.Env[Any, Action]  # its observations are dictionaries
+Environment = gymnasium.Env[Any, Action]  # observations are dictionaries
 StateEnvironment = gymnasium.Env[NDArray[Any], Action]
 
 
 def mean(rewards: Sequence[float]) -> float:
-    """Their mean."""
+    """The mean reward."""
     return float(np.mean(rewards))
 
 
 class ActionRepeat(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Takes each action ``repeat`` times.
+    """Repeats each action ``repeat`` times.
 
-    The reward is the mean by default, so that its scale does not change; with ``combine=sum`` the return does not.
+    By default the reward is the mean, which keeps the scale of rewards; ``combine=sum`` keeps the return.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class ActionRepeat(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.combine = combine
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """One agent step; stops early when the episode ends."""
+        """One agent step; stops early if the episode ends."""
         rewards: list[float] = []
         for _ in range(self.repeat):
             observation, reward, terminated, truncated, info = self.env.step(action)
@@ -47,9 +47,9 @@ class ActionRepeat(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class OwnRandomness(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Gives an environment that draws from NumPy's global generator or its action space one of its own.
+    """Isolates the random state of environments that use NumPy's global generator or their action space.
 
-    Some suites do; their episodes would depend on what else the process has drawn, not on the seed alone.
+    Otherwise the episodes of some suites would depend on other draws of the process, not only on the seed.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
@@ -57,10 +57,10 @@ class OwnRandomness(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._state = np.random.RandomState(0).get_state(legacy=False)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Seeds everything that the environment may draw from."""
+        """Seeds all random sources of the environment."""
         if seed is not None:
             self._state = np.random.RandomState(seed).get_state(legacy=False)
-            for part in (self.env, self.unwrapped):  # a wrapper may have an action space of its own
+            for part in (self.env, self.unwrapped):  # a wrapper may have its own action space
                 part.action_space.seed(seed)
         with self._swapped():
             return self.env.reset(seed=seed, options=options)
@@ -82,7 +82,7 @@ class OwnRandomness(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class RescaleReward(gymnasium.RewardWrapper[NDArray[Any], Action]):
-    """Maps rewards linearly so that ``low`` becomes 0 and ``high`` becomes 1."""
+    """Maps rewards linearly: ``low`` to 0, ``high`` to 1."""
 
     def __init__(self, env: StateEnvironment, *, low: float, high: float) -> None:
         super().__init__(env)
@@ -96,7 +96,7 @@ class RescaleReward(gymnasium.RewardWrapper[NDArray[Any], Action]):
 
 
 class NamedState(gymnasium.Wrapper[Any, Action, Any, Action]):
-    """Names the vector observation ``state`` and repeats it in ``info["state"]``, where probes look for the truth."""
+    """Names the vector observation ``state`` and adds it to ``info["state"]`` as ground truth for probes."""
 
     def __init__(self, env: StateEnvironment) -> None:
         super().__init__(env)
@@ -105,12 +105,12 @@ class NamedState(gymnasium.Wrapper[Any, Action, Any, Action]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """The first observation; ``info`` holds the true state and nothing else."""
+        """The first observation; ``info`` has only the true state."""
         state, _ = self.env.reset(seed=seed, options=options)
         return self._observe(state), {"state": np.asarray(state)}
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        """One step; ``info`` holds the true state and nothing else."""
+        """One step; ``info`` has only the true state."""
         state, reward, terminated, truncated, _ = self.env.step(action)
         return self._observe(state), reward, terminated, truncated, {"state": np.asarray(state)}
 
@@ -119,10 +119,9 @@ class NamedState(gymnasium.Wrapper[Any, Action, Any, Action]):
 
 
 class CentralFrame(NamedState):
-    """Replaces the observation by the ``image`` of the middle of the rendered frame.
+    """Replaces the observation by an ``image``: the central half of the rendered frame.
 
-    The frame must be square. Its central half is reduced to ``size`` x ``size`` by block means, an area filter
-    that needs no imaging library.
+    The frame must be square. Its central half is shrunk to ``size`` x ``size`` by means of blocks.
     """
 
     def __init__(self, env: StateEnvironment, *, size: int) -> None:
@@ -130,12 +129,12 @@ class CentralFrame(NamedState):
         self.size = size
         self.observation_space = spaces.Dict({"image": spaces.Box(0, 255, (size, size, 3), np.uint8)})
 
-    def _observe(self, state: NDArray[Any]) -> Observation:  # noqa: ARG002 - the state stays out of the observation
+    def _observe(self, state: NDArray[Any]) -> Observation:  # noqa: ARG002 - the state is not observed
         return {"image": central_frame(np.asarray(self.env.render()), self.size)}
 
 
 def central_frame(frame: NDArray[Any], size: int) -> NDArray[np.uint8]:
-    """The central half of a square frame [W, W, 3], reduced to [size, size, 3] by block means.
+    """The central half of a square frame [W, W, 3], shrunk to [size, size, 3] by means of blocks.
 
     Raises:
         ValueError: if the frame is not square or its half is not a multiple of ``size``.

@@ -1,4 +1,4 @@
-"""One episode of a Gymnasium environment under an exported policy; needs torch, numpy and gymnasium, not dreamset.
+"""Runs an exported policy for one episode of a Gymnasium environment; needs torch, numpy and gymnasium only.
 
 dreamset export dataset=pendulum_state --output my_policy
 python examples/run_policy.py my_policy Pendulum-v1
@@ -10,7 +10,7 @@ import gymnasium
 
 folder, environment = sys.argv[1], gymnasium.make(sys.argv[2])
 sys.path.insert(0, folder)
-from policy import Policy  # noqa: E402 - it lies in the folder
+from policy import Policy  # noqa: E402 - policy.py is in the folder
 
 policy = Policy(folder)
 name = policy.inputs["observations"][0]["name"]
@@ -20,8 +20,8 @@ total, is_first, over = 0.0, True, False
 while not over:
     action = policy.act({name: observation[None]}, [is_first])[0]
     for _ in range(repeat):
-        chosen = action.argmax() if policy.about["action_space"]["discrete"] else action
-        observation, reward, terminated, truncated, _ = environment.step(chosen)
+        native = action.argmax() if policy.about["action_space"]["discrete"] else action
+        observation, reward, terminated, truncated, _ = environment.step(native)
         total, over = total + float(reward), terminated or truncated
         if over:
             break

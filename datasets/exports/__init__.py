@@ -1,4 +1,4 @@
-"""Stores in other people's formats: each a function of a store, a folder and a callback that counts episodes."""
+"""Exports of stores to other formats: functions of a store, a folder and a callback per episode."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

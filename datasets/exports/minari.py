@@ -1,4 +1,4 @@
-"""A Minari dataset: N + 1 observations and the N actions that follow them; privileged columns become infos."""
+"""Exports a store as a Minari dataset: N + 1 observations, N actions; privileged columns become infos."""
 
 import re
 import warnings
@@ -18,19 +18,19 @@ from dreamset.datasets.store_source import StoreSource
 
 T = TypeVar("T")
 
-_CHUNK_BYTES = 64 << 20  # of episodes in memory before they go to disk
+_CHUNK_BYTES = 64 << 20  # of episodes in memory before they are written
 
 
 def minari_id(store: Store) -> str:
-    """The id that the exported dataset gets, from the store's name."""
+    """The id of the exported dataset, derived from the store's name."""
     return f"dreamset/{re.sub(r'[^a-z0-9]+', '-', store.path.resolve().name.lower()).strip('-') or 'store'}-v0"
 
 
 def export_minari(store: Store, folder: Path, on_episode: Callable[[], None]) -> None:
-    """Writes the store below ``folder``, which becomes a Minari root, under ``minari_id``.
+    """Writes the store as dataset ``minari_id`` below ``folder``, which becomes a Minari root.
 
-    Images are stored as they are. A single observation stands alone, several are a Dict. One-hot actions become
-    Discrete. ``MINARI_DATASETS_PATH=folder`` lets Minari find it.
+    Images are stored uncompressed. A single observation is stored by itself, several as a Dict. One-hot actions become
+    Discrete. Set ``MINARI_DATASETS_PATH=folder`` to load the dataset with Minari.
     """
     import minari
 
@@ -38,11 +38,11 @@ def export_minari(store: Store, folder: Path, on_episode: Callable[[], None]) ->
     space = _observation_space(store.spec.observations)
     reference = store.info["source"]
     with (
-        replaced_folder(folder) as fresh,
-        environment_variable("MINARI_DATASETS_PATH", str(fresh.resolve())),
+        replaced_folder(folder) as target,
+        environment_variable("MINARI_DATASETS_PATH", str(target.resolve())),
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore", UserWarning)  # Minari's advice for datasets that will be published
+        warnings.simplefilter("ignore", UserWarning)  # Minari's advice on publishing datasets
         dataset: minari.MinariDataset | None = None
         for chunk in _chunks(source, on_episode):
             buffers = [_buffer(number, raw, store.spec) for number, raw in chunk]
@@ -103,7 +103,7 @@ def _single(columns: Mapping[str, T]) -> T:
 
 
 def _stands_alone(specs: Mapping[str, ArraySpec]) -> bool:
-    """A lone column has no name in Minari; readers call it by its kind."""
+    """Whether the only column has the name that readers give to an unnamed observation in Minari."""
     return {name: spec.is_image for name, spec in specs.items()} in ({"state": False}, {"image": True})
 
 

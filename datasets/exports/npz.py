@@ -1,4 +1,4 @@
-"""One npz file per episode, as Dreamer v2 writes them: every array has N + 1 rows, actions precede observations."""
+"""Exports one npz file per episode in Dreamer v2's layout: N + 1 rows, actions precede observations."""
 
 import zipfile
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from dreamset.datasets.store import Store
 
 def export_npz(store: Store, folder: Path, on_episode: Callable[[], None]) -> None:
     """Writes ``<number>-<transitions>.npz`` files, uncompressed; privileged columns as ``privileged.<name>``."""
-    with replaced_folder(folder) as fresh:
+    with replaced_folder(folder) as target:
         for number, rows in enumerate(store.lengths.tolist()):
-            with zipfile.ZipFile(fresh / f"{number:08d}-{rows - 1}.npz", "w") as archive:
-                for name, values in store.read(number).items():  # savez would refuse a column that is called "file"
+            with zipfile.ZipFile(target / f"{number:08d}-{rows - 1}.npz", "w") as archive:
+                for name, values in store.read(number).items():  # savez refuses a column named "file"
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                         np.lib.format.write_array(member, values, allow_pickle=False)
             on_episode()

@@ -1,4 +1,4 @@
-"""Readers of trajectory formats: one file per format, all of them a ``Source``."""
+"""Readers of trajectory formats: one file or folder per format, each with a ``Source``."""
 
 from dreamset.datasets.sources.base import Source, SourceDescription
 

@@ -1,4 +1,4 @@
-"""How the action of a format that does not declare its space is decoded: as numbers within bounds, or one-hot."""
+"""Decodes actions of formats without a declared action space: bounded numbers or one-hot rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,47 +17,49 @@ _MOST_CHOICES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class ActionField:
-    """The action's column, decoded as numbers within bounds or as one-hot rows."""
+    """The action column, decoded as bounded numbers or as one-hot rows."""
 
     column: str
     codec: Codec
     spec: ActionSpec
 
     def decode(self, values: Array, where: str) -> Array:
-        """[rows, size] of the stored rows that hold actions; filling must be cut off before."""
+        """[rows, size] of the stored actions; the caller has removed padding rows."""
         if isinstance(self.codec, OneHotCodec) and values.dtype.kind == "f":
             values = self._integers(values, where)
         return self.codec.decode(values, f"{where}: {self.column!r}")
 
     def _integers(self, values: Array, where: str) -> Array:
-        """Choices that were stored as floats, as where filling is NaN."""
+        """Discrete actions that were stored as floats, for example because padding is NaN."""
         whole = np.equal(np.mod(values, 1), 0)
         if not whole.all():
-            raise UserError(f"{where}: {self.column!r} holds fractions, a discrete action needs whole numbers")
+            raise UserError(
+                f"{where}: {self.column!r} contains fractions, expected whole numbers for a discrete action"
+            )
         return values.astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class ActionSettings:
-    """What the user says of the action: its column, the number of choices if discrete, its bounds otherwise."""
+    """The user's settings of the action: column, number of choices if discrete, bounds otherwise."""
 
     column: str
-    discrete: int | None  # None: not discrete, but asked for if the data look so; 0: surely not
+    discrete: int | None  # None: continuous, but an error if the data look discrete; 0: continuous in any case
     low: float | Sequence[float]
     high: float | Sequence[float]
 
     def field(self, headers: Headers, example: Array, where: str) -> ActionField:
-        """How the column is decoded, where ``example`` holds one episode's actions.
+        """The decoder of the column; ``example`` holds the actions of one episode.
 
         Raises:
-            UserError: if the settings do not fit the column, or it cannot be told whether the action is discrete.
+            UserError: if the settings do not match the column, or it is unclear whether the action is discrete.
         """
         if self.column not in headers:
             raise UserError(f"{where}: {self.column!r} is missing; available: {sorted(headers)}")
         shape, place = headers[self.column].shape[1:], f"{where}: {self.column!r}"
         if self.discrete:
             return self._discrete(shape, self.discrete, place)
-        inferred_codec(example.dtype, shape, place)  # says so if these are no numbers
+        inferred_codec(example.dtype, shape, place)  # raises if the values are not numbers
         if self.discrete is None:
             _require_continuous(example, place)
         vector = VectorCodec(shape)
@@ -65,7 +67,7 @@ class ActionSettings:
         return ActionField(self.column, vector, ActionSpec(vector.spec.size, False, low, high))
 
     def field_of_first(self, files: Mapping[Table, Headers], where: str) -> ActionField:
-        """``field`` by the first of ``files`` in which the column can be read."""
+        """``field``, by the first of ``files`` with a readable action column."""
         failures = []
         for table, headers in files.items():
             try:
@@ -74,7 +76,7 @@ class ActionSettings:
                 failures.append(error)
             else:
                 return self.field(headers, example, table.place)
-        raise UserError(f"{where}: the action can be read in no file; the first one: {failures[0]}") from failures[0]
+        raise UserError(f"{where}: no file has a readable action; the first error: {failures[0]}") from failures[0]
 
     def _discrete(self, shape: tuple[int, ...], choices: int, place: str) -> ActionField:
         if not 1 < choices <= _MOST_CHOICES:
@@ -85,26 +87,28 @@ class ActionSettings:
         if shape == (choices,):
             return ActionField(self.column, VectorCodec(shape), spec)
         raise UserError(
-            f"{place} holds rows of shape {list(shape)}, discrete: {choices} needs one number or {choices}; "
+            f"{place} has rows of shape {list(shape)}, but discrete={choices} needs one number or {choices}; "
             f"fix the ingest settings"
         )
 
 
 def _require_continuous(example: Array, place: str) -> None:
-    """Discrete actions taken for continuous ones would train without any complaint."""
+    """Refuses data that look discrete, since training on them as continuous raises no error."""
     if example.dtype.kind in "iub" and example.shape[1:] in ((), (1,)):
-        raise UserError(f"{place} holds integers: set discrete to the number of choices, or to 0 if they are none")
+        raise UserError(
+            f"{place} contains integers: set discrete to the number of choices, or to 0 if the action is continuous"
+        )
     width = int(np.prod(example.shape[1:]))
     rows = example.reshape(len(example), width).astype(np.float64)
-    rows = rows[np.any(rows != 0, axis=1) & ~np.isnan(rows).any(axis=1)]  # without the filling of rows without action
+    rows = rows[np.any(rows != 0, axis=1) & ~np.isnan(rows).any(axis=1)]  # without padding
     if width > 1 and len(rows) and np.isin(rows, (0, 1)).all() and (rows.sum(axis=1) == 1).all():
         raise UserError(
-            f"{place} holds one-hot rows only: set discrete to {width}, or to 0 if the action is a vector of numbers"
+            f"{place} contains only one-hot rows: set discrete to {width}, or to 0 if the action is continuous"
         )
 
 
 def _bounds(value: float | Sequence[float], size: int, place: str) -> tuple[float, ...]:
     bounds = np.asarray(value, np.float64)
     if bounds.shape not in ((), (size,)):
-        raise UserError(f"{place}: {bounds.size} bounds are set, expected one or {size}; fix the ingest settings")
+        raise UserError(f"{place}: {bounds.size} bounds are set, expected 1 or {size}; fix the ingest settings")
     return tuple(np.broadcast_to(bounds, (size,)).tolist())

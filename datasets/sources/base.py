@@ -1,4 +1,4 @@
-"""What every reader of a trajectory format offers."""
+"""The interface of readers."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dreamset.datasets.episode import RawEpisode
 
 @dataclass(frozen=True, slots=True)
 class SourceDescription:
-    """The columns that every episode of a source has, and where they come from."""
+    """The columns of every episode of a source, and their provenance."""
 
     observations: Mapping[str, ArraySpec]
     privileged: Mapping[str, ArraySpec]
@@ -19,23 +19,23 @@ class SourceDescription:
 
 
 class Source(Protocol):
-    """Recorded episodes in a foreign format, each of which can be read on its own and from any thread."""
+    """Recorded episodes in some format; each can be read separately and from any thread."""
 
     @property
     def episode_count(self) -> int:
-        """How many episodes there are."""
+        """Number of episodes."""
 
     def describe(self) -> SourceDescription:
-        """What each episode holds."""
+        """Columns and provenance."""
 
     def read(self, number: int) -> RawEpisode:
-        """Episode ``number``, counted from 0 in a fixed order.
+        """Episode ``number``, from 0 in a fixed order.
 
         Raises:
-            UserError: naming the file and the episode, if it cannot be read; other episodes still can.
+            UserError: if the episode is unreadable; names file and episode. Other episodes stay readable.
         """
 
 
 def read_all(source: Source) -> Iterator[RawEpisode]:
-    """Every episode in order, one at a time in memory."""
+    """Reads every episode in order; one is in memory at a time."""
     return (source.read(number) for number in range(source.episode_count))

@@ -1,4 +1,4 @@
-"""Where the episodes are in files that follow no convention: one per file, one per group, or one after the other."""
+"""Finds episodes in files without a convention: one per file, one per group, or in sequence."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class Boundaries(Protocol):
 
     @property
     def columns(self) -> Collection[str]:
-        """Columns that serve for nothing else."""
+        """Columns that only mark boundaries."""
 
     def pieces(self, file: Path, columns: Collection[str]) -> list[Piece]:
-        """Each episode's rows, where ``columns`` are those with a row per step; ``UserError`` if it is damaged."""
+        """The rows of each episode; ``columns`` have one row per step. Raises a ``UserError`` for a damaged file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class WholeFiles:
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Every group directly below the group ``parent`` of an HDF5 file is an episode, 2 before 10."""
+    """Every group directly below ``parent`` in an HDF5 file is an episode; group 2 comes before group 10."""
 
     parent: str
     columns: Collection[str] = ()
@@ -47,18 +47,18 @@ class Groups:
         """One for each group."""
         groups = sorted(subgroups(file, self.parent), key=natural_order)
         if not groups:
-            raise UserError(f"{file}: there are no groups below {self.parent or '/'!r}; fix the setting 'boundaries'")
+            raise UserError(f"{file}: no groups below {self.parent or '/'!r}; fix the setting 'boundaries'")
         return [Piece(HDF5Table(file, group), ALL_ROWS) for group in groups]
 
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Episodes follow each other; any of ``columns`` is set in the last row of each, the very last one's apart."""
+    """Episodes in sequence; one of ``columns`` is set in the last row of each, except that of the last episode."""
 
     columns: Sequence[str]
 
     def pieces(self, file: Path, columns: Collection[str]) -> list[Piece]:
-        """From row to row."""
+        """Slices of the rows."""
         table = open_table(file)
         rows = _rows(table, {*columns, *self.columns})
         values = table.read(self.columns, table.place)
@@ -69,7 +69,7 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Episodes follow each other; the column ``lengths`` says how many rows each of them has."""
+    """Episodes in sequence; the column ``lengths`` has the number of rows of each."""
 
     lengths: str
 
@@ -79,14 +79,14 @@ class Lengths:
         return (self.lengths,)
 
     def pieces(self, file: Path, columns: Collection[str]) -> list[Piece]:
-        """From row to row."""
+        """Slices of the rows."""
         table = open_table(file)
         rows = _rows(table, columns)
         place = f"{table.place}: {self.lengths!r}"
         lengths = one_per_row(table.read([self.lengths], table.place)[self.lengths], place).astype(np.float64)
         if (lengths < 1).any() or (lengths % 1 != 0).any() or lengths.sum() != rows:
             raise UserError(
-                f"{place} sums to {lengths.sum():g}, expected positive whole numbers that sum to the {rows} rows; "
+                f"{place} sums to {lengths.sum():g}, expected positive whole numbers that sum to {rows} rows; "
                 f"fix the setting 'boundaries' or the file"
             )
         return _slices(table, lengths.astype(np.int64))
@@ -100,7 +100,7 @@ _KINDS: Mapping[str, Callable[[Any], Boundaries]] = {
 
 
 def checked_boundaries(setting: Mapping[str, Any] | None) -> Boundaries:
-    """By the setting ``boundaries``: null, ``{groups: parent}``, ``{ends: columns}`` or ``{lengths: column}``.
+    """From the setting ``boundaries``: null, ``{groups: parent}``, ``{ends: columns}`` or ``{lengths: column}``.
 
     Raises:
         UserError: if it is none of these.
@@ -114,7 +114,7 @@ def checked_boundaries(setting: Mapping[str, Any] | None) -> Boundaries:
 
 
 def _rows(table: Table, columns: Iterable[str]) -> int:
-    """How many rows all of the columns have."""
+    """The common number of rows of all columns."""
     headers = table.headers(table.place)
     rows = {}
     for column in sorted(columns):

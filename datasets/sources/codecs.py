@@ -1,4 +1,4 @@
-"""How stored values become columns: numbers as flat float32 vectors, choices as one-hot rows, images as uint8."""
+"""Decodes stored values into columns: float32 vectors, one-hot rows, uint8 images."""
 
 import io
 import math
@@ -19,19 +19,19 @@ JPEG_START = b"\xff\xd8\xff"
 
 
 class Codec(Protocol):
-    """Decodes the values of one leaf space into rows of one column."""
+    """Decodes the values of one space into rows of one column."""
 
     @property
     def spec(self) -> ArraySpec:
         """Shape and dtype of a decoded row."""
 
     def decode(self, values: Array, where: str) -> Array:
-        """Rows of ``spec``, or ``UserError`` if the stored values do not fit the space."""
+        """Rows of ``spec``; raises a ``UserError`` if the stored values do not match the space."""
 
 
 @dataclass(frozen=True, slots=True)
 class VectorCodec:
-    """Numbers of any shape and dtype become flat float32 vectors."""
+    """Decodes numbers of any shape and dtype into flat float32 vectors."""
 
     shape: tuple[int, ...]
 
@@ -41,12 +41,12 @@ class VectorCodec:
         return ArraySpec((math.prod(self.shape),), "float32")
 
     def decode(self, values: Array, where: str) -> Array:
-        """[rows, size]; values too large for float32 become infinite and are found by the episode's check."""
+        """[rows, size]; values beyond float32 become infinite, which the check of the episode reports."""
         if values.dtype.kind not in "fiub" or values.shape[1:] != self.shape:
             got = f"{values.dtype}{list(values.shape[1:])}"
             raise UserError(
-                f"{where} holds {got} per row, its space says numbers of shape {list(self.shape)}; "
-                f"fix or drop the episode, or leave the column out"
+                f"{where} holds {got} per row, its space declares numbers of shape {list(self.shape)}; "
+                f"fix or drop the episode, or omit the column"
             )
         with np.errstate(over="ignore"):
             return values.reshape(len(values), -1).astype(np.float32)
@@ -54,7 +54,7 @@ class VectorCodec:
 
 @dataclass(frozen=True, slots=True)
 class OneHotCodec:
-    """A choice among ``size`` becomes a row with a single one."""
+    """Decodes one integer of ``size`` choices into a one-hot row."""
 
     size: int
     start: int
@@ -68,7 +68,7 @@ class OneHotCodec:
         """[rows, size]."""
         if values.dtype.kind not in "iu" or values.shape[1:] not in ((), (1,)):
             got = f"{values.dtype}{list(values.shape[1:])}"
-            raise UserError(f"{where} holds {got} per row, a Discrete space needs one integer")
+            raise UserError(f"{where} holds {got} per row, expected one integer of a Discrete space")
         choice = values.reshape(len(values)).astype(np.int64) - self.start
         outside = np.flatnonzero((choice < 0) | (choice >= self.size))
         if outside.size:
@@ -84,24 +84,24 @@ class OneHotCodec:
 
 @dataclass(frozen=True, slots=True)
 class ImageCodec:
-    """Images, raw or as JPEG, become uint8 [height, width, channels]."""
+    """Decodes images, raw or JPEG, into uint8 [height, width, channels]."""
 
     shape: tuple[int, ...]  # of the space: [H, W], [H, W, C] or [C, H, W]
 
     @property
     def channels_first(self) -> bool:
-        """Whether the space is [C, H, W]: then the first axis is by far the shortest."""
+        """Whether the space is [C, H, W], recognised by the shortest axis being the first."""
         return len(self.shape) == 3 and self.shape[0] < min(self.shape[1:])
 
     @property
     def spec(self) -> ArraySpec:
-        """Always with the channels last."""
+        """[H, W, C]."""
         if self.channels_first:
             return ArraySpec((*self.shape[1:], self.shape[0]), "uint8")
         return ArraySpec((*self.shape, 1)[:3], "uint8")
 
     def is_encoded(self, values: Any) -> bool:
-        """Whether stored values (an array or a dataset) are JPEG files: Minari writes ragged or equally long bytes."""
+        """Whether stored values (array or dataset) are JPEG files; Minari stores bytes of variable or equal length."""
         return bool(values.dtype.kind == "O" or (values.dtype == np.uint8 and values.ndim == 2))
 
     def decode(self, values: Array, where: str) -> Array:
@@ -119,14 +119,14 @@ class ImageCodec:
     def _checked(self, values: Array, where: str) -> NDArray[np.uint8]:
         if values.dtype != np.uint8 or values.shape[1:] != self.shape:
             got = f"{values.dtype}{list(values.shape[1:])}"
-            raise UserError(f"{where} holds {got} per row, its space says uint8{list(self.shape)}")
+            raise UserError(f"{where} holds {got} per row, its space declares uint8{list(self.shape)}")
         return values.astype(np.uint8, copy=False)
 
     def _decode_jpeg(self, encoded: bytes, where: str) -> NDArray[np.uint8]:
         with _opened_jpeg(encoded, where) as image:
             shape = _shape_of(image)
-            if shape != self.shape:  # before the pixels are decoded
-                raise UserError(f"{where} is an image of {list(shape)}, its space says {list(self.shape)}")
+            if shape != self.shape:  # checked before the pixels are decoded
+                raise UserError(f"{where} is an image of {list(shape)}, its space declares {list(self.shape)}")
             return np.asarray(image, np.uint8)
 
 
@@ -134,20 +134,20 @@ def jpeg_shape(encoded: bytes, where: str) -> tuple[int, ...]:
     """[height, width] of a grey image, else [height, width, channels], without decoding its pixels.
 
     Raises:
-        UserError: if it is no JPEG.
+        UserError: if it is not a JPEG file.
     """
     with _opened_jpeg(encoded, where) as image:
         return _shape_of(image)
 
 
 def inferred_codec(dtype: np.dtype[Any], row_shape: tuple[int, ...], where: str) -> Codec:
-    """How a column of a format without declared spaces is decoded: uint8 [H, W, C] or [C, H, W] is an image.
+    """The codec of a column without a declared space: uint8 [H, W, C] or [C, H, W] is an image.
 
     Raises:
-        UserError: if the values are no numbers, or a row holds none.
+        UserError: if the values are not numbers, or rows are empty.
     """
     if dtype.kind not in "fiub" or 0 in row_shape:
-        raise UserError(f"{where} holds {dtype}{list(row_shape)} per row, expected numbers; leave the column out")
+        raise UserError(f"{where} holds {dtype}{list(row_shape)} per row, expected numbers; omit the column")
     if dtype == np.uint8 and len(row_shape) == 3:
         return ImageCodec(row_shape)
     return VectorCodec(row_shape)
@@ -159,7 +159,7 @@ def _opened_jpeg(encoded: bytes, where: str) -> Iterator[Image.Image]:
         with Image.open(io.BytesIO(encoded), formats=["JPEG"]) as image:
             yield image
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{where} is no readable JPEG ({error}); copy the dataset again") from error
+        raise UserError(f"{where} is not a readable JPEG ({error}); copy the dataset again") from error
 
 
 def _shape_of(image: Image.Image) -> tuple[int, ...]:

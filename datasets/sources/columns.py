@@ -1,4 +1,4 @@
-"""Which stored columns become observations and privileged columns, where a format does not declare it."""
+"""Selects observations and privileged columns in formats that do not declare them."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,41 +18,41 @@ Headers = Mapping[str, ArrayHeader]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A stored column and how it is decoded."""
+    """A stored column and its codec."""
 
     column: str
     codec: Codec
 
     @classmethod
     def of(cls, column: str, headers: Headers, where: str) -> "Field":
-        """By dtype and shape.
+        """The field of a column, with a codec by dtype and shape.
 
         Raises:
-            UserError: if there is no such column, or it holds no numbers.
+            UserError: if the column is missing or not numeric.
         """
         if column not in headers:
             raise UserError(f"{where}: {column!r} is missing; available: {sorted(headers)}; fix the ingest settings")
         return cls(column, inferred_codec(headers[column].dtype, headers[column].shape[1:], f"{where}: {column!r}"))
 
     def decode(self, values: Mapping[str, Array], where: str) -> Array:
-        """The column's rows as the store wants them."""
+        """The decoded rows of the column."""
         return self.codec.decode(values[self.column], f"{where}: {self.column!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class SelectedFields:
-    """The columns of every episode by the names that they get."""
+    """The selected columns of every episode, by name in the store."""
 
     observations: Mapping[str, Field]
     privileged: Mapping[str, Field]
 
     @property
     def columns(self) -> set[str]:
-        """What has to be read."""
+        """Names of the columns to read."""
         return {field.column for field in (*self.observations.values(), *self.privileged.values())}
 
     def described(self, action: ActionSpec, provenance: Mapping[str, Any]) -> SourceDescription:
-        """What a source with these columns says of its episodes."""
+        """The description of a source with these columns."""
         return SourceDescription(_specs(self.observations), _specs(self.privileged), action, provenance)
 
 
@@ -61,75 +61,77 @@ def _specs(fields: Mapping[str, Field]) -> dict[str, ArraySpec]:
 
 
 def decode_all(fields: Mapping[str, Field], values: Mapping[str, Array], where: str) -> dict[str, Array]:
-    """Every field's rows."""
+    """The decoded rows of every field."""
     return {name: field.decode(values, where) for name, field in fields.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The columns of all files, sorted out: those that can be read, and why the others cannot."""
+    """The columns of all files: usable ones, and others with the reason."""
 
     usable: Mapping[str, Field]
-    varying: Mapping[str, str]  # usable ones that some files lack or shape differently, with the reason
+    varying: Mapping[str, str]  # usable in some files only, with the reason
     ignored: Mapping[str, str]
 
     def choose(
         self, observations: Sequence[str] | None, privileged: Sequence[str] | None, where: str
     ) -> tuple[SelectedFields, dict[str, str]]:
-        """The fields that the settings name, and what is left out and why.
+        """The fields that the settings select, and the unused columns with reasons.
 
-        Inputs are by default the images, or every column if there are none; probes see by default what is no input
-        and the same in every file.
+        By default, inputs are the images, or every column if there are no images. By default, privileged columns are
+        all others that are alike in every file.
 
         Raises:
-            UserError: if a setting names what is not there, or nothing is left to learn from.
+            UserError: if a setting names a missing column, or no observation is selected.
         """
         images = [name for name, field in self.usable.items() if field.codec.spec.is_image]
         inputs = self._named("observations", observations, images or list(self.usable), where)
         rest = [name for name in self.usable if name not in inputs and name not in self.varying]
         probed = self._named("privileged", privileged, rest, where)
         if not inputs:
-            raise UserError(f"{where}: no observation to learn from is selected; available: {sorted(self.usable)}")
-        chosen = {*inputs, *probed}
-        unused = {name: self.varying.get(name, "not selected") for name in self.usable if name not in chosen}
+            raise UserError(f"{where}: no observation is selected; available: {sorted(self.usable)}")
+        selected = {*inputs, *probed}
+        unused = {name: self.varying.get(name, "not selected") for name in self.usable if name not in selected}
         return SelectedFields(inputs, probed), dict(sorted({**self.ignored, **unused}.items()))
 
     def _named(self, setting: str, names: Sequence[str] | None, default: Sequence[str], where: str) -> dict[str, Field]:
-        chosen = default if names is None else [names] if isinstance(names, str) else names
-        for name in chosen:
+        selected = default if names is None else [names] if isinstance(names, str) else names
+        for name in selected:
             if name not in self.usable:
                 reason = f"cannot be a column ({self.ignored[name]})" if name in self.ignored else "does not exist"
                 raise UserError(
                     f"{where}: {name!r} of the setting '{setting}' {reason}; available: {sorted(self.usable)}"
                 )
-        return {name: self.usable[name] for name in chosen}
+        return {name: self.usable[name] for name in selected}
 
 
 def headers_of(tables: Iterable[Table], where: str) -> dict[Table, Headers]:
-    """Of the files that are not damaged, those with the most common columns first.
+    """The headers of all undamaged files, those with the most common columns first.
 
     Raises:
         UserError: if all are damaged.
     """
-    found: dict[Table, Headers] = {}
+    readable: dict[Table, Headers] = {}
     failures = []
     for table in tables:
         try:
-            found[table] = table.headers(table.place)
+            readable[table] = table.headers(table.place)
         except UserError as error:
             failures.append(error)
-    if not found:
-        raise UserError(f"{where}: no file can be read; the first one: {failures[0]}") from failures[0]
-    kinds = {table: frozenset((name, h.shape[1:]) for name, h in headers.items()) for table, headers in found.items()}
+    if not readable:
+        raise UserError(f"{where}: no file is readable; the first error: {failures[0]}") from failures[0]
+    kinds = {
+        table: frozenset((name, h.shape[1:]) for name, h in headers.items()) for table, headers in readable.items()
+    }
     counts = Counter(kinds.values())
-    return {table: found[table] for table in sorted(found, key=lambda table: -counts[kinds[table]])}
+    return {table: readable[table] for table in sorted(readable, key=lambda table: -counts[kinds[table]])}
 
 
 def survey(files: Mapping[Table, Headers], reserved: Iterable[str], skipped: Mapping[str, str]) -> Survey:
-    """The columns of ``files``: the first one's, compared with all others'.
+    """Compares the columns of the first of ``files`` with those of all others.
 
-    ``reserved`` are no observations (the action, the reward, flags); ``skipped`` says of a beginning of a name why
-    such columns are left out.
+    ``reserved`` columns are no observations (action, reward, flags). ``skipped`` maps prefixes of names to the reason
+    for which such columns are ignored.
     """
     first = next(iter(files))
     usable: dict[str, Field] = {}

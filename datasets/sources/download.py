@@ -1,4 +1,4 @@
-"""One file from the network: whole and in place, or not there."""
+"""Downloads one file atomically."""
 
 import http.client
 import urllib.request
@@ -9,20 +9,20 @@ from urllib.parse import urlsplit
 from dreamset.core.errors import UserError
 from dreamset.core.files import save_with
 
-OnBytes = Callable[[int, int | None], None]  # hears the bytes that are done and, if the server says so, all of them
+OnBytes = Callable[[int, int | None], None]  # receives the bytes so far and, if known, the total
 
 _BLOCK = 1 << 20
-_TIMEOUT = 60.0  # seconds of silence
+_TIMEOUT = 60.0  # seconds without data
 
 
 def download(url: str, path: Path, *, on_bytes: OnBytes | None = None, check: Callable[[Path], None]) -> None:
-    """Loads ``url`` into ``path``; ``check`` looks at the file before it is put in place.
+    """Downloads ``url`` to ``path``; ``check`` validates the file before it replaces ``path``.
 
     Raises:
-        UserError: if the address cannot be read to its end; also what ``check`` raises.
+        UserError: if the download fails or ``check`` raises.
     """
     if urlsplit(url).scheme not in ("http", "https"):
-        raise UserError(f"{url}: is no http or https address; fix the url of the dataset")
+        raise UserError(f"{url}: not an http or https address; fix the url of the dataset")
 
     def save(beside: Path) -> None:
         _load(url, beside, on_bytes or (lambda _done, _total: None))
@@ -32,7 +32,9 @@ def download(url: str, path: Path, *, on_bytes: OnBytes | None = None, check: Ca
         save_with(path, save)
     except (OSError, http.client.HTTPException) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{url}: the download failed ({reason}); try again, or load it by hand into {path}") from error
+        raise UserError(
+            f"{url}: the download failed ({reason}); try again, or download the file by hand to {path}"
+        ) from error
 
 
 def _load(url: str, beside: Path, on_bytes: OnBytes) -> None:

@@ -1,4 +1,4 @@
-"""Folders of data files: which files belong, in which order, and one digest of them all."""
+"""Folders of data files: list, order and digest."""
 
 import hashlib
 import json
@@ -14,31 +14,31 @@ _DIGITS = re.compile(r"(\d+)")
 
 
 def list_files(path: Path, endings: Sequence[str]) -> list[Path]:
-    """The files directly in the folder ``path`` that end in one of ``endings``; 2.npz comes before 10.npz.
+    """The files directly in the folder ``path`` with one of ``endings``; 2.npz comes before 10.npz.
 
     Raises:
-        UserError: if there is no such folder, or no such file in it.
+        UserError: if the folder does not exist or contains no such file.
     """
     wanted = " or ".join(f"*{ending}" for ending in endings)
     if not path.is_dir():
-        raise UserError(f"{path}: no such folder; give the folder that holds the files {wanted}")
+        raise UserError(f"{path}: no such folder; choose the folder that contains the files {wanted}")
     files = [file for file in path.iterdir() if file.suffix in endings and not file.name.startswith(".")]
     if not files:
-        raise UserError(f"{path}: holds no files {wanted}; give the folder that holds them, not one above or below")
+        raise UserError(f"{path}: contains no files {wanted}; choose the folder that directly contains them")
     return sorted(files, key=lambda file: natural_order(file.name))
 
 
 def natural_order(name: str) -> tuple[list[str | int], str]:
-    """Sorting key that compares digits as numbers; among names that are then equal, the name decides."""
+    """Sorting key that compares digits as numbers, then the whole name."""
     parts = _DIGITS.split(name)
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
 
 
 def checked_limit(episodes: int | None) -> int | None:
-    """The setting ``episodes`` of a source: how many of the first episodes it offers, None for all.
+    """The setting ``episodes`` of a source: the number of episodes to read, None for all.
 
     Raises:
-        UserError: if it is less than one.
+        UserError: if it is below 1.
     """
     if episodes is not None and episodes < 1:
         raise UserError(f"episodes is {episodes}; allowed: 1 or more, or null for all; fix the ingest settings")
@@ -46,7 +46,7 @@ def checked_limit(episodes: int | None) -> int | None:
 
 
 def digest(files: Iterable[Path]) -> dict[str, Any]:
-    """How many files and bytes, and one SHA-256 over their names, sizes and contents: equal data, equal digest."""
+    """Number of files and bytes, and one SHA-256 over names, sizes and contents."""
     entries = sorted((file.name, file.stat().st_size, file_sha256(file)) for file in files if file.is_file())
     return {
         "files": len(entries),

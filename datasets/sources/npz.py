@@ -1,4 +1,4 @@
-"""Npz archives from strangers: nothing is unpickled, no size is believed before it is checked."""
+"""Reads untrusted npz archives: unpickles nothing and checks sizes before allocation."""
 
 import io
 import math
@@ -18,15 +18,15 @@ from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array
 
 _SUFFIX = ".npy"
-_LONGEST_HEADER = 1 << 14  # bytes; those of plain arrays have 128
-_DEFLATE_RATIO = 1100  # deflate shrinks by at most 1032: no more than this times the stored bytes can come out
+_LONGEST_HEADER = 1 << 14  # bytes; headers of plain arrays have 128
+_DEFLATE_RATIO = 1100  # deflate compresses at most 1032 to 1: a larger claim means a damaged file
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, TypeError, OverflowError, MemoryError)
 _ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError)
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayHeader:
-    """What an array says about itself before its values are read."""
+    """Shape and dtype of an array, known before its values are read."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -44,7 +44,7 @@ class NpzArchive:
         """All values of one array.
 
         Raises:
-            UserError: if it is missing, damaged or holds objects, which would have to be unpickled.
+            UserError: if it is missing, damaged or holds pickled objects.
         """
         if name not in self.headers:
             raise UserError(f"{self.where}: {name!r} is missing; available: {sorted(self.headers)}")
@@ -57,10 +57,10 @@ class NpzArchive:
 
 @contextmanager
 def opened_npz(path: Path, where: str) -> Iterator[NpzArchive]:
-    """The archive, with only the headers of its arrays decompressed.
+    """Opens the archive and reads only the headers of its arrays.
 
     Raises:
-        UserError: starting with ``where``, if the file is missing, cut short, no npz, or claims impossible sizes.
+        UserError: if the file is missing, truncated, not npz, or claims impossible sizes; starts with ``where``.
     """
     if not path.is_file():
         raise UserError(f"{where}: no such file; check the path, or copy or download the dataset again")
@@ -74,7 +74,7 @@ def _read_headers(archive: zipfile.ZipFile, stored: int, where: str) -> dict[str
     headers = {}
     for entry in archive.infolist():
         if not entry.filename.endswith(_SUFFIX):
-            raise UserError(f"{where}: holds {entry.filename!r}, which is no array; it is no npz, take that entry out")
+            raise UserError(f"{where}: contains {entry.filename!r}, which is not an array; remove that entry")
         _require_possible(entry, stored, f"{where}: {entry.filename!r}")
         with _translated(where), archive.open(entry) as stream:
             headers[entry.filename.removesuffix(_SUFFIX)] = _parse_header(stream, entry, where)
@@ -82,9 +82,9 @@ def _read_headers(archive: zipfile.ZipFile, stored: int, where: str) -> dict[str
 
 
 def _require_possible(entry: zipfile.ZipInfo, stored: int, place: str) -> None:
-    """Whether so much can come out of the bytes that are there; only numpy's own two ways of packing are read."""
+    """Checks that the claimed size is possible; only numpy's two compression methods are supported."""
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise UserError(f"{place} is packed by an unknown method; write the file again with numpy")
+        raise UserError(f"{place} uses an unknown compression method; write the file again with numpy")
     packed = min(entry.compress_size, stored)
     largest = packed if entry.compress_type == zipfile.ZIP_STORED else _DEFLATE_RATIO * packed
     if entry.file_size > largest:
@@ -107,7 +107,7 @@ def _parse_header(stream: IO[bytes], entry: zipfile.ZipInfo, where: str) -> Arra
 
 def _require_fitting(header: ArrayHeader, content: int, place: str) -> None:
     if header.dtype.hasobject:
-        return  # pickled: any size, but it is never read
+        return  # pickled: the size is unknown, but the array is never read
     claimed = math.prod(header.shape) * header.dtype.itemsize
     if min(header.shape, default=0) < 0 or claimed != content:
         shape = list(header.shape)
@@ -118,11 +118,11 @@ def _require_fitting(header: ArrayHeader, content: int, place: str) -> None:
 
 @contextmanager
 def _translated(where: str) -> Iterator[None]:
-    """Turns what zip, zlib and numpy say about a damaged file into one line for a person."""
+    """Turns errors of zip, zlib and numpy about a damaged file into a ``UserError`` of one line."""
     try:
         yield
     except UserError:
         raise
     except (*_DAMAGE, *_ZIP_DAMAGE) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{where}: unreadable, truncated or no npz ({reason}); copy or download it again") from error
+        raise UserError(f"{where}: unreadable, truncated or not npz ({reason}); copy or download it again") from error

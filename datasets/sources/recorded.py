@@ -1,4 +1,4 @@
-"""Formats with as many observations as actions: nobody recorded where the last action of an episode led."""
+"""Handles formats with as many observations as actions, in which the final observation is missing."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -10,17 +10,17 @@ from dreamset.datasets.episode import Array, RawEpisode
 
 
 class FinalTransition(StrEnum):
-    """What becomes of the last action of an episode."""
+    """How to treat the last action of an episode."""
 
-    DROP = "drop"  # it is left out, and with it its reward and the terminal flag
-    REPEAT = "repeat"  # it is kept, and the last observation is repeated as its arrival
+    DROP = "drop"  # omit it, with its reward and the terminal flag
+    REPEAT = "repeat"  # keep it and repeat the last observation as its arrival
 
     @classmethod
     def checked(cls, value: str) -> "FinalTransition":
         """The setting ``final_transition``.
 
         Raises:
-            UserError: if there is no such choice.
+            UserError: if the value is unknown.
         """
         try:
             return cls(value)
@@ -29,11 +29,11 @@ class FinalTransition(StrEnum):
             raise UserError(f"final_transition is {value!r}; allowed: {allowed}; fix the ingest settings") from None
 
     def transitions(self, rows: int) -> int:
-        """How many transitions an episode of so many rows has."""
+        """Number of transitions of an episode with ``rows`` rows."""
         return rows - 1 if self is FinalTransition.DROP else rows
 
     def apply(self, raw: RawEpisode) -> RawEpisode:
-        """A sound episode made of one with N rows of everything."""
+        """A valid episode, from one with N rows in every column."""
         if self is FinalTransition.DROP:
             return RawEpisode(raw.name, raw.observations, raw.actions[:-1], raw.rewards[:-1], False, raw.privileged)
         observations, privileged = _last_repeated(raw.observations), _last_repeated(raw.privileged)

@@ -1,4 +1,4 @@
-"""Episodes within streams of rows that are cut into files without regard to where an episode ends."""
+"""Finds episodes in streams of rows whose files may begin and end within an episode."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Piece:
     rows: slice
 
     def lengths(self, columns: Collection[str]) -> dict[str, int]:
-        """How many of the rows each column has.
+        """The number of these rows in each column.
 
         Raises:
             UserError: if a column is missing or the file is damaged.
@@ -35,7 +35,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class MarkedTable:
-    """A file with the flags of its rows."""
+    """A file and the flags of its rows."""
 
     table: Table
     is_first: Flags  # [rows]
@@ -44,23 +44,23 @@ class MarkedTable:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """An episode, or the part of it that is there."""
+    """An episode, or the recorded part of one."""
 
     pieces: tuple[Piece, ...]
     rows: int
-    has_first: bool  # otherwise its beginning is missing
-    has_last: bool  # otherwise it was abandoned, or its end is missing
+    has_first: bool  # otherwise the beginning is missing
+    has_last: bool  # otherwise the episode was abandoned, or the end is missing
 
     @property
     def place(self) -> str:
-        """Its first file."""
+        """The first file."""
         return self.pieces[0].table.place
 
     def read(self, columns: Collection[str], where: str) -> dict[str, Array]:
-        """The columns' rows of all pieces.
+        """The rows of the columns, from all pieces.
 
         Raises:
-            UserError: if a file is damaged or the pieces do not fit each other.
+            UserError: if a file is damaged or the pieces do not match.
         """
         parts = [piece.table.read(columns, where, piece.rows) for piece in self.pieces]
         return {column: _joined([part[column] for part in parts], f"{where}: {column!r}") for column in columns}
@@ -68,14 +68,14 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Stands for the episodes of a file that cannot be read."""
+    """Stands for the episodes of an unreadable file."""
 
     table: Table
     reason: str  # starts with the file
 
 
 def marked_table(table: Table, mark: Callable[[Table], tuple[Flags, Flags]]) -> MarkedTable | Damage:
-    """A file with what ``mark`` reads of it: the flags is_first and is_last."""
+    """A file with its flags is_first and is_last, as read by ``mark``."""
     try:
         is_first, is_last = mark(table)
         _require_rows(table, len(is_first))
@@ -85,7 +85,7 @@ def marked_table(table: Table, mark: Callable[[Table], tuple[Flags, Flags]]) -> 
 
 
 def _require_rows(table: Table, rows: int) -> None:
-    """Rows that are missing in one column only would shift it against the others."""
+    """Rows missing in a single column would misalign it."""
     for name, header in table.headers(table.place).items():
         if header.shape and header.shape[0] != rows:
             raise UserError(f"{table.place}: {name!r} has {header.shape[0]} rows, the flags {rows}; copy it again")
@@ -93,16 +93,16 @@ def _require_rows(table: Table, rows: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """What streams of rows were cut into, in their order."""
+    """The episodes of streams of rows, in order."""
 
     entries: Sequence[Segment | Damage]
-    single_rows: int  # segments without a transition, which are left out
+    single_rows: int  # number of segments without a transition, which are skipped
 
     @classmethod
-    def of(cls, found: Sequence[Segment | Damage], limit: int | None) -> "Segments":
-        """Those that have a transition, at most ``limit``."""
-        entries = [entry for entry in found if isinstance(entry, Damage) or entry.rows > 1]
-        return cls(entries[:limit], len(found) - len(entries))
+    def of(cls, segments: Sequence[Segment | Damage], limit: int | None) -> "Segments":
+        """The segments with a transition, at most ``limit``."""
+        entries = [entry for entry in segments if isinstance(entry, Damage) or entry.rows > 1]
+        return cls(entries[:limit], len(segments) - len(entries))
 
     def segment(self, number: int) -> Segment:
         """One of ``entries``.
@@ -117,14 +117,14 @@ class Segments:
 
     @property
     def files(self) -> set[Path]:
-        """Where the entries are."""
+        """The files of all entries."""
         segments = [entry for entry in self.entries if isinstance(entry, Segment)]
         damaged = [entry.table.path for entry in self.entries if isinstance(entry, Damage)]
         return {piece.table.path for segment in segments for piece in segment.pieces} | set(damaged)
 
     @property
     def provenance(self) -> dict[str, int]:
-        """How many there are, and how many are incomplete and in what way."""
+        """Counts of all episodes and of the incomplete ones."""
         segments = [entry for entry in self.entries if isinstance(entry, Segment)]
         return {
             "episodes": len(self.entries),
@@ -139,36 +139,36 @@ class Segments:
 def segments_of(
     files: Sequence[MarkedTable | Damage], continues: Callable[[MarkedTable, MarkedTable], bool]
 ) -> list[Segment | Damage]:
-    """The segments of files in order; only where the next file ``continues`` one can an episode span both."""
-    found: list[Segment | Damage] = []
+    """The segments of files in order; an episode spans two files only if the second ``continues`` the first."""
+    segments: list[Segment | Damage] = []
     chain: list[MarkedTable] = []
     for file in files:
         if isinstance(file, Damage):
-            found.extend((*_cut(chain), file))
+            segments.extend((*_cut(chain), file))
             chain = []
         elif chain and not continues(chain[-1], file):
-            found.extend(_cut(chain))
+            segments.extend(_cut(chain))
             chain = [file]
         else:
             chain.append(file)
-    return found + _cut(chain)
+    return segments + _cut(chain)
 
 
 def readable_headers(files: Sequence[MarkedTable | Damage], where: str) -> dict[Table, Headers]:
-    """Of the files without damage, those with the most common columns first.
+    """The headers of undamaged files, those with the most common columns first.
 
     Raises:
-        UserError: if there are none.
+        UserError: if all files are damaged.
     """
     tables = [file.table for file in files if isinstance(file, MarkedTable)]
     if not tables:
         reasons = [file.reason for file in files if isinstance(file, Damage)]
-        raise UserError(f"{where}: no file can be read; the first one: {reasons[0]}")
+        raise UserError(f"{where}: no file is readable; the first error: {reasons[0]}")
     return headers_of(tables, where)
 
 
 def _cut(chain: Sequence[MarkedTable]) -> list[Segment | Damage]:
-    """The segments of files that follow each other: one begins at every first row and after every last row."""
+    """The segments of consecutive files: one begins at every first row and after every last row."""
     if not chain:
         return []
     is_first = np.concatenate([marked.is_first for marked in chain])
@@ -197,5 +197,7 @@ def _pieces(chain: Sequence[MarkedTable], start: int, stop: int) -> Iterator[Pie
 def _joined(parts: Sequence[Array], place: str) -> Array:
     shapes = sorted({part.shape[1:] for part in parts})
     if len(shapes) > 1:
-        raise UserError(f"{place} has rows of shapes {shapes} in files that belong together; copy the dataset again")
+        raise UserError(
+            f"{place} has rows of different shapes {shapes} in the files of one episode; copy the dataset again"
+        )
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""Files of named arrays, npz or HDF5, behind one interface."""
+"""One interface for files of named arrays: npz and HDF5."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping
@@ -19,15 +19,15 @@ HDF5_ENDINGS = (".hdf5", ".h5")
 NPZ_ENDING = ".npz"
 TABLE_ENDINGS = (NPZ_ENDING, *HDF5_ENDINGS)
 
-_DEFLATE_RATIO = 1100  # as in datasets/hdf5.py: nothing shrinks by more
-_SMALL = 1 << 20  # bytes that are allocated without suspicion
-_DEEPEST = 16  # groups within groups: more is a cycle
+_DEFLATE_RATIO = 1100  # see datasets/hdf5.py
+_SMALL = 1 << 20  # bytes that are allocated without this check
+_DEEPEST = 16  # nested groups: more than this is a cycle
 
 ALL_ROWS = slice(None)
 
 
 class Table(Protocol):
-    """Named arrays in a file, or in a group of a file; nothing stays open between the calls."""
+    """Named arrays in a file or in a group of a file; no file stays open between calls."""
 
     @property
     def path(self) -> Path:
@@ -35,17 +35,17 @@ class Table(Protocol):
 
     @property
     def place(self) -> str:
-        """The file, and the group if it is not the root, for messages."""
+        """The file and, unless it is the root, the group; for messages."""
 
     @property
     def name(self) -> str:
-        """The same without the folder, for provenance."""
+        """``place`` without the folder, for provenance."""
 
     def headers(self, where: str) -> Mapping[str, ArrayHeader]:
-        """Shape and dtype of every array; ``UserError`` that starts with ``where`` if the file is damaged."""
+        """Shape and dtype of every array; raises a ``UserError`` that starts with ``where`` for a damaged file."""
 
     def read(self, columns: Collection[str], where: str, rows: slice = ALL_ROWS) -> dict[str, Array]:
-        """Some rows of some arrays; ``UserError`` that starts with ``where`` if they cannot be read."""
+        """Rows of the named arrays; raises a ``UserError`` that starts with ``where`` if they are unreadable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,12 @@ class NpzTable:
         return self.path.name
 
     def headers(self, where: str) -> Mapping[str, ArrayHeader]:
-        """Of every array, without decompressing them."""
+        """Headers of every array; decompresses no values."""
         with opened_npz(self.path, where) as archive:
             return archive.headers
 
     def read(self, columns: Collection[str], where: str, rows: slice = ALL_ROWS) -> dict[str, Array]:
-        """The chosen arrays are decompressed whole, even for a few rows; the file read last is kept for the next."""
+        """Decompresses the named arrays as a whole, even for a few rows; caches the last files."""
         if rows == ALL_ROWS:
             return _read_archive(self.path, columns, where)
         with _naming(self.path, where):
@@ -81,7 +81,7 @@ class NpzTable:
 
 @dataclass(frozen=True, slots=True)
 class HDF5Table:
-    """The datasets below one group of an HDF5 file, named by their path such as ``obs/image``."""
+    """The datasets below one group of an HDF5 file, named by path, such as ``obs/image``."""
 
     path: Path
     group: str = ""  # "" is the root
@@ -97,7 +97,7 @@ class HDF5Table:
         return f"{self.path.name}:{self.group}" if self.group else self.path.name
 
     def headers(self, where: str) -> Mapping[str, ArrayHeader]:
-        """Of every dataset, in nested groups too."""
+        """Headers of every dataset, including nested groups."""
         with _opened_at(self.path, where) as file:
             return {
                 name: ArrayHeader(dataset.shape or (), dataset.dtype)
@@ -105,17 +105,17 @@ class HDF5Table:
             }
 
     def read(self, columns: Collection[str], where: str, rows: slice = ALL_ROWS) -> dict[str, Array]:
-        """Only the chosen rows are decompressed."""
+        """Decompresses only the given rows."""
         with _opened_at(self.path, where) as file:
             root = _descend(file, self.group, where)
             return {column: _read_rows(_descend(root, column, where), rows, where) for column in columns}
 
 
 def open_table(path: Path) -> Table:
-    """The table in a file, by the ending of its name.
+    """The table of a file, by file ending.
 
     Raises:
-        UserError: if the ending is none of ``TABLE_ENDINGS``.
+        UserError: if the ending is not in ``TABLE_ENDINGS``.
     """
     if path.suffix == NPZ_ENDING:
         return NpzTable(path)
@@ -128,13 +128,13 @@ def subgroups(path: Path, group: str) -> list[str]:
     """The paths of the groups directly below ``group`` of an HDF5 file.
 
     Raises:
-        UserError: if the file is damaged or there is no such group.
+        UserError: if the file is damaged or the group does not exist.
     """
     where = str(path)
     with _opened_at(path, where) as file:
         parent = _descend(file, group, where)
         if isinstance(parent, h5py.Dataset):
-            raise UserError(f"{where}: {group!r} is an array, a group of episodes is needed; fix the setting")
+            raise UserError(f"{where}: {group!r} is an array, expected a group of episodes; fix the setting")
         children = members(parent, where)
         return [_joined(group, name) for name, child in children.items() if isinstance(child, h5py.Group)]
 
@@ -143,7 +143,7 @@ def subgroups(path: Path, group: str) -> list[str]:
 def _read_recent(path: Path, changed: int, columns: tuple[str, ...]) -> dict[str, Array]:  # noqa: ARG001 (part of the key)
     values = _read_archive(path, columns, str(path))
     for array in values.values():
-        array.setflags(write=False)  # episodes share it
+        array.setflags(write=False)  # episodes share the array
     return values
 
 
@@ -152,13 +152,13 @@ def _read_archive(path: Path, columns: Collection[str], where: str) -> dict[str,
         values = {column: archive.read(column) for column in columns}
     for column in values:
         if not values[column].ndim:
-            raise UserError(f"{where}: {column!r} is a single value, expected one row per step; leave it out")
+            raise UserError(f"{where}: {column!r} is a single value, expected one row per step; omit it")
     return values
 
 
 @contextmanager
 def _naming(path: Path, where: str) -> Iterator[None]:
-    """Lets an error that begins with the file begin with ``where``."""
+    """Replaces the file in an error message by ``where``."""
     try:
         yield
     except UserError as error:
@@ -200,7 +200,7 @@ def _joined(group: str, name: str) -> str:
 
 def _read_rows(dataset: h5py.Group | h5py.Dataset, rows: slice, where: str) -> Array:
     if not isinstance(dataset, h5py.Dataset):
-        raise UserError(f"{where}: {dataset.name!r} is a group, an array is needed; fix the setting that names it")
+        raise UserError(f"{where}: {dataset.name!r} is a group, expected an array; fix the setting that names it")
     with translated(where):
         place = f"{where}: {dataset.name!r}"
         require_plain(dataset, place)
@@ -211,9 +211,9 @@ def _read_rows(dataset: h5py.Group | h5py.Dataset, rows: slice, where: str) -> A
 
 def _require_readable(dataset: h5py.Dataset, rows: slice, place: str) -> None:
     if not dataset.shape:
-        raise UserError(f"{place} is a single value, expected one row per step; leave it out")
+        raise UserError(f"{place} is a single value, expected one row per step; omit it")
     if dataset.dtype.kind == "O":
-        raise UserError(f"{place} holds {describe_dtype(dataset)}; allowed: numbers; leave it out")
+        raise UserError(f"{place} holds {describe_dtype(dataset)}; allowed: numbers; omit it")
     wanted = len(range(*rows.indices(len(dataset)))) * math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
     stored = min(dataset.id.get_storage_size(), Path(dataset.file.filename).stat().st_size)
     if wanted > max(_SMALL, _DEFLATE_RATIO * stored):

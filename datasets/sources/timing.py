@@ -1,4 +1,4 @@
-"""When the action and the reward of a row took place, in formats that leave it to the writer."""
+"""Aligns actions and rewards in formats that do not define their time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from dreamset.datasets.sources.rows import Flags, ends_terminally
 
 
 class Alignment(StrEnum):
-    """Where row t of a column belongs."""
+    """The time of row t of a column."""
 
-    FOLLOWS = "follows"  # after observation t: the action taken at it, and the reward that this action earned
-    PRECEDES = "precedes"  # before it: the action that led to observation t, and the reward received on arriving
+    FOLLOWS = "follows"  # after observation t: the action taken there, and the reward for it
+    PRECEDES = "precedes"  # before observation t: the action that led there, and the reward on arrival
 
     @classmethod
     def checked(cls, value: str) -> "Alignment":
-        """The setting.
+        """From the setting.
 
         Raises:
-            UserError: if there is no such choice.
+            UserError: if the value is unknown.
         """
         try:
             return cls(value)
@@ -35,12 +35,12 @@ class Alignment(StrEnum):
 class TimeRule:
     """Finds the N transitions in columns that may have N or N + 1 rows.
 
-    ``observations  o0 o1 o2 o3``      N + 1 = 4 rows; filling, such as zeros or NaN, is written as a dot
-    ``follows       a0 a1 a2   ``      N rows, or with filling at the end ``a0 a1 a2 .``
-    ``precedes       . a0 a1 a2``      N + 1 rows, with filling at the start
+    ``observations  o0 o1 o2 o3``      N + 1 = 4 rows; a dot is padding, such as zeros or NaN
+    ``follows       a0 a1 a2   ``      N rows, or with padding at the end ``a0 a1 a2 .``
+    ``precedes       . a0 a1 a2``      N + 1 rows, with padding at the start
 
-    If all columns follow and have as many rows as the observations, it has to be told whether their last row is
-    filling. If it is not, nobody recorded where the last action led, and ``final`` says what becomes of it.
+    If all columns follow and have as many rows as the observations, ``filled_last_row`` states whether the last row is
+    padding. If it is not, the outcome of the last action was not recorded, and ``final`` sets how to treat that action.
     """
 
     action: Alignment
@@ -50,31 +50,33 @@ class TimeRule:
 
     @classmethod
     def checked(cls, alignment: str | Mapping[str, str], *, filled_last_row: bool, final_transition: str) -> "TimeRule":
-        """By the ingest settings; ``alignment`` is one word for both columns, or ``{action: word, reward: word}``.
+        """From the ingest settings; ``alignment`` is one word for both columns, or ``{action: word, reward: word}``.
 
         Raises:
-            UserError: if a setting has no such choice.
+            UserError: if a value is unknown.
         """
         words = {"action": alignment, "reward": alignment} if isinstance(alignment, str) else dict(alignment)
         if set(words) != {"action", "reward"}:
-            raise UserError(f"alignment names {sorted(words)}, expected action and reward; fix the ingest settings")
+            raise UserError(
+                f"alignment has the keys {sorted(words)}, expected action and reward; fix the ingest settings"
+            )
         action, reward = (Alignment.checked(words[column]) for column in ("action", "reward"))
         return cls(action, reward, filled_last_row, FinalTransition.checked(final_transition))
 
     def lacks_arrival(self, observations: int, *others: int) -> bool:
-        """Whether an episode with so many rows of each ends with an action whose outcome is not there."""
+        """Whether the outcome of the last action is missing, given the numbers of rows."""
         recorded = self.filled_last_row or Alignment.PRECEDES in (self.action, self.reward)
         return not recorded and min(others) == observations
 
     def transitions(self, observations: int, *others: int) -> int:
-        """How many transitions are recorded in so many rows of each."""
+        """Number of recorded transitions, given the numbers of rows."""
         return observations if self.lacks_arrival(observations, *others) else observations - 1
 
     def is_terminated(self, terminal: Flags, where: str) -> bool:
-        """Whether the last flag is set, be it in the last row or, as filling follows, in the one before.
+        """Whether the flag is set in the last row or, if that row is padding, in the row before.
 
         Raises:
-            UserError: if an earlier one is.
+            UserError: if an earlier flag is set.
         """
         if self.filled_last_row and len(terminal) > 1:
             terminal = np.append(terminal[:-2], terminal[-2:].any())
@@ -82,10 +84,10 @@ class TimeRule:
 
 
 def transition_rows(values: Array, alignment: Alignment, *, observations: int, transitions: int, place: str) -> Array:
-    """[transitions] of a column, without its filling.
+    """[transitions] of a column, without padding.
 
     Raises:
-        UserError: if it does not have the rows that ``alignment`` needs.
+        UserError: if the number of rows does not match ``alignment``.
     """
     allowed = {observations} if alignment is Alignment.PRECEDES else {transitions, observations}
     if len(values) not in allowed:

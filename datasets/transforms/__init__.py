@@ -1,7 +1,7 @@
-"""What may be done to episodes on their way into the store; each step is recorded in the store's provenance.
+"""Transforms of episodes at ingest; the store's provenance records each of them.
 
-A transform turns a source into another source, so they compose in any order: ``transforms`` in a dataset's yaml is a
-list of them, applied from first to last.
+A transform turns a source into another source, so transforms compose in any order: ``transforms`` in a dataset's yaml
+file is a list of transforms, applied in order.
 """
 
 from dreamset.datasets.transforms.actions import FoldActions, OneHotActions

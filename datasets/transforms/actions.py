@@ -1,4 +1,4 @@
-"""Actions: several steps folded into one, integers spread into one-hot rows."""
+"""Transforms of actions: join several steps into one, convert integers to one-hot rows."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -22,11 +22,11 @@ COMBINE: Mapping[str, Callable[[NDArray[np.float32]], Array]] = {
 
 @dataclass(frozen=True)
 class FoldActions(EpisodeTransform):
-    """``repeat`` transitions become one: every ``repeat``-th observation, the sum of the rewards between.
+    """Joins ``repeat`` transitions into one: keeps every ``repeat``-th observation and sums the rewards.
 
-    ``combine`` says what the one action is: the ``first`` (exact for data recorded with action repeat), their ``mean``,
-    or all of them side by side (``concatenate``, then the action has ``repeat`` times as many numbers). A remainder
-    at the end is a shorter block, its last action repeated, so that the end of the episode is kept.
+    ``combine`` selects the joint action: the ``first`` (exact for data recorded with action repeat), the ``mean``, or
+    all of them (``concatenate``: the action has ``repeat`` times as many numbers). A remainder at the end becomes a
+    shorter block whose last action is repeated, so that the end of the episode is kept.
     """
 
     repeat: int
@@ -34,15 +34,17 @@ class FoldActions(EpisodeTransform):
 
     def __post_init__(self) -> None:
         if self.repeat < 1:
-            raise UserError(f"FoldActions: repeat is {self.repeat}; allowed: 1 or more; fix it")
+            raise UserError(f"FoldActions: repeat is {self.repeat}; allowed: 1 or more")
         if self.combine not in COMBINE:
-            raise UserError(f"FoldActions: combine is {self.combine!r}; allowed: {', '.join(COMBINE)}; fix it")
+            raise UserError(f"FoldActions: combine is {self.combine!r}; allowed: {', '.join(COMBINE)}")
 
     def columns(self, description: SourceDescription) -> SourceDescription:
-        """The same columns, with a longer action if several are concatenated."""
+        """The same columns, with a longer action if ``combine`` is ``concatenate``."""
         action = description.action
         if action.discrete and self.combine != "first":
-            raise UserError(f"FoldActions: discrete actions have no {self.combine}; set combine to first")
+            raise UserError(
+                f"FoldActions: combine is {self.combine!r}, but the actions are discrete; set combine to 'first'"
+            )
         if self.combine != "concatenate":
             return description
         size, low, high = action.size * self.repeat, action.low * self.repeat, action.high * self.repeat
@@ -64,35 +66,35 @@ class FoldActions(EpisodeTransform):
 
 @dataclass(frozen=True)
 class OneHotActions(EpisodeTransform):
-    """Actions that were stored as one number from 0 to ``size - 1`` become a choice among ``size``."""
+    """Converts actions stored as one number from 0 to ``size - 1`` to one-hot rows of ``size``."""
 
     size: int
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise UserError(f"OneHotActions: size is {self.size}; allowed: 1 or more; fix it")
+            raise UserError(f"OneHotActions: size is {self.size}; allowed: 1 or more")
 
     def columns(self, description: SourceDescription) -> SourceDescription:
         """A discrete action."""
         if description.action.size != 1 or description.action.discrete:
             raise UserError(
-                f"OneHotActions needs an action of one number, the source has {description.action.size}"
-                f"{' choices already' if description.action.discrete else ''}; leave the transform out"
+                f"OneHotActions needs an action of one number, but the source has {description.action.size}"
+                f"{' choices already' if description.action.discrete else ''}; remove the transform"
             )
         return replace(description, action=ActionSpec(self.size, True, (0.0,) * self.size, (1.0,) * self.size))
 
     def apply(self, raw: RawEpisode) -> RawEpisode:
-        """[N, size] rows with a single one.
+        """The episode with one-hot actions [N, size].
 
         Raises:
-            UserError: if a number is no whole number within the range.
+            UserError: if an action is not a whole number within the range.
         """
         numbers = raw.actions.reshape(len(raw.actions)).astype(np.float64)
         wrong = np.flatnonzero(~np.isin(numbers, np.arange(self.size)))
         if wrong.size:
             step = int(wrong[0])
             raise UserError(
-                f"{raw.name}: actions is {numbers[step]:g} at step {step}; allowed: the whole numbers 0 to "
+                f"{raw.name}: actions is {numbers[step]:g} at step {step}; allowed: whole numbers from 0 to "
                 f"{self.size - 1}; fix the episode or the size of OneHotActions"
             )
         rows = np.zeros((len(numbers), self.size), np.float32)

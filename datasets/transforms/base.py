@@ -1,4 +1,4 @@
-"""What every transform offers."""
+"""The interface of transforms."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class Transform(Protocol):
 
 
 class EpisodeTransform(ABC):
-    """A transform that looks at one episode at a time; subclasses are frozen dataclasses of their settings."""
+    """A transform of single episodes; subclasses are frozen dataclasses of their settings."""
 
     def columns(self, description: SourceDescription) -> SourceDescription:
         """The columns after the transform.
@@ -32,7 +32,7 @@ class EpisodeTransform(ABC):
         """The episode after the transform."""
 
     def __call__(self, source: Source) -> Source:
-        """The source with ``apply`` between it and its reader."""
+        """The source with ``apply`` on every episode."""
         before = source.describe()
         return _Transformed(source, self, before, with_transform(self.columns(before), self))
 
@@ -53,19 +53,19 @@ class _Transformed:
 
     def read(self, number: int) -> RawEpisode:
         raw = self.source.read(number)
-        check(raw, self.before)  # a transform may rely on it, and the message speaks of the recorded steps
+        check(raw, self.before)  # transforms rely on valid episodes, and messages must name the recorded steps
         return self.transform.apply(raw)
 
 
 def transformed(source: Source, transforms: Sequence[Transform]) -> Source:
-    """The source as seen through all of them, the first one nearest to it."""
+    """The source after all transforms, applied in order."""
     for transform in transforms:
         source = transform(source)
     return source
 
 
 def with_transform(description: SourceDescription, transform: Any, **facts: Any) -> SourceDescription:
-    """The description with the transform, its settings and what was found on the way added to its provenance."""
+    """The description with the transform, its settings and ``facts`` added to the provenance."""
     assert is_dataclass(transform)
     settings = {"transform": type(transform).__name__, **asdict(transform), **facts}  # type: ignore[arg-type]
     before = description.provenance.get("transforms", [])

@@ -1,4 +1,4 @@
-"""Which columns there are, and what they are called."""
+"""Transforms that select and rename columns."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,19 +14,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class SelectColumns(EpisodeTransform):
-    """The named ``observations`` and ``privileged`` columns and no others; a column may change sides."""
+    """Keeps only the named ``observations`` and ``privileged`` columns; a column may change its role."""
 
     observations: Sequence[str]
     privileged: Sequence[str] = ()
 
     def columns(self, description: SourceDescription) -> SourceDescription:
-        """The chosen ones."""
+        """The selected columns."""
         known = {**description.privileged, **description.observations}
         for name in (*self.observations, *self.privileged):
             if name not in known:
-                raise UserError(f"SelectColumns: {name!r} does not exist; available: {sorted(known)}; fix it")
+                raise UserError(f"SelectColumns: {name!r} does not exist; available: {sorted(known)}")
         if not self.observations:
-            raise UserError("SelectColumns: no observation is left to learn from; name at least one")
+            raise UserError("SelectColumns: no observation is selected; name at least one")
         return replace(
             description,
             observations={name: known[name] for name in self.observations},
@@ -34,7 +34,7 @@ class SelectColumns(EpisodeTransform):
         )
 
     def apply(self, raw: RawEpisode) -> RawEpisode:
-        """The episode with the chosen columns."""
+        """The episode with the selected columns."""
         known = {**raw.privileged, **raw.observations}
         return replace(
             raw,
@@ -45,18 +45,18 @@ class SelectColumns(EpisodeTransform):
 
 @dataclass(frozen=True)
 class RenameColumns(EpisodeTransform):
-    """``names``: old name -> new name."""
+    """Renames columns; ``names`` maps old names to new names."""
 
     names: Mapping[str, str]
 
     def columns(self, description: SourceDescription) -> SourceDescription:
-        """The same columns by their new names."""
+        """The same columns under new names."""
         known = [*description.observations, *description.privileged]
         for name in self.names:
             if name not in known:
-                raise UserError(f"RenameColumns: {name!r} does not exist; available: {sorted(known)}; fix it")
-        if len(self._renamed(dict.fromkeys(known))) < len(set(known)):  # a column may be on both sides
-            raise UserError(f"RenameColumns: {dict(self.names)} gives two columns one name; choose another")
+                raise UserError(f"RenameColumns: {name!r} does not exist; available: {sorted(known)}")
+        if len(self._renamed(dict.fromkeys(known))) < len(set(known)):  # a column may be an observation and privileged
+            raise UserError(f"RenameColumns: {dict(self.names)} gives two columns the same name; choose another")
         return replace(
             description,
             observations=self._renamed(description.observations),
@@ -64,7 +64,7 @@ class RenameColumns(EpisodeTransform):
         )
 
     def apply(self, raw: RawEpisode) -> RawEpisode:
-        """The episode under the new names."""
+        """The episode with the new names."""
         return replace(raw, observations=self._renamed(raw.observations), privileged=self._renamed(raw.privileged))
 
     def _renamed(self, columns: Mapping[str, T]) -> dict[str, T]:

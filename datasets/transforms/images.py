@@ -1,4 +1,4 @@
-"""Images: cut, made smaller, made grey. All of them take and give uint8 [N + 1, H, W, C]."""
+"""Transforms of images: crop, resize, convert to grey. Input and output are uint8 [N + 1, H, W, C]."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ from dreamset.datasets.transforms.base import EpisodeTransform
 
 Frames = NDArray[np.uint8]  # [N + 1, H, W, C]
 
-_LUMA = np.array([299, 587, 114], np.uint32)  # thousandths, ITU-R BT.601; integers, so that no machine rounds otherwise
+_LUMA = np.array([299, 587, 114], np.uint32)  # thousandths, ITU-R BT.601; integers round alike on every machine
 
 
 class ImageTransform(EpisodeTransform):
-    """A transform of every image, or of the columns that ``only`` names."""
+    """A transform of every image column, or of those in ``only``."""
 
     only: Sequence[str] | None
 
@@ -36,10 +36,10 @@ class ImageTransform(EpisodeTransform):
         specs = {**description.privileged, **description.observations}
         images = sorted(name for name, spec in specs.items() if spec.is_image)
         if not images:
-            raise UserError(f"{type(self).__name__}: there is no image among {sorted(specs)}; leave the transform out")
+            raise UserError(f"{type(self).__name__}: there is no image among {sorted(specs)}; remove the transform")
         for name in self.only or ():
             if name not in images:
-                raise UserError(f"{type(self).__name__}: {name!r} is no image; available: {images}; fix 'only'")
+                raise UserError(f"{type(self).__name__}: {name!r} in 'only' is not an image; available: {images}")
         return replace(
             description,
             observations={name: self._spec(name, spec) for name, spec in description.observations.items()},
@@ -47,7 +47,7 @@ class ImageTransform(EpisodeTransform):
         )
 
     def apply(self, raw: RawEpisode) -> RawEpisode:
-        """The episode with new images."""
+        """The episode with transformed images."""
         return replace(raw, observations=self._each(raw.observations), privileged=self._each(raw.privileged))
 
     def _spec(self, name: str, spec: ArraySpec) -> ArraySpec:
@@ -67,10 +67,10 @@ class ImageTransform(EpisodeTransform):
 
 @dataclass(frozen=True)
 class Resize(ImageTransform):
-    """To ``height`` x ``width`` by the area filter: each new pixel is the mean of the area that it covers.
+    """Shrinks to ``height`` x ``width`` with an area filter: a new pixel is the mean of the area that it covers.
 
-    Where the factor is whole that is the block mean; otherwise pixels on a border count by their share. Rounded half
-    up, from exact sums.
+    For whole factors this is the mean of a block; otherwise pixels on a border are weighted by their share. Sums are
+    exact and rounded half up.
     """
 
     height: int
@@ -81,13 +81,13 @@ class Resize(ImageTransform):
         """[height, width, C]."""
         if self.height < 1 or self.width < 1 or self.height > shape[0] or self.width > shape[1]:
             raise UserError(
-                f"Resize to {self.height} x {self.width}: images are {shape[0]} x {shape[1]} and can only be made "
-                f"smaller by an area filter; choose a smaller size"
+                f"Resize to {self.height} x {self.width}: images are {shape[0]} x {shape[1]}, and an area filter can "
+                f"only shrink them; choose a smaller size"
             )
         return (self.height, self.width, *shape[2:])
 
     def frames(self, frames: Frames) -> Frames:
-        """Block means where both factors are whole, shares of pixels frame by frame elsewhere."""
+        """Means of blocks for whole factors, otherwise weighted sums frame by frame."""
         rows, height, width, channels = frames.shape
         if (height, width) == (self.height, self.width):
             return frames
@@ -106,9 +106,9 @@ class Resize(ImageTransform):
 
 
 def _overlaps(old: int, new: int) -> NDArray[np.float64]:
-    """How much of each of ``old`` pixels each of ``new`` covers, in units of 1 / new pixel: [new, old].
+    """[new, old] the overlap of each new pixel with each old pixel, in units of 1 / new.
 
-    Whole numbers below 2^53, so sums of products with bytes are exact in any order.
+    All values are whole numbers below 2^53, so sums of products with bytes are exact in any order.
     """
     ends = np.minimum(np.arange(1, new + 1)[:, None] * old, np.arange(1, old + 1) * new)
     begins = np.maximum(np.arange(new)[:, None] * old, np.arange(old) * new)
@@ -118,7 +118,7 @@ def _overlaps(old: int, new: int) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Crop(ImageTransform):
-    """The rectangle of ``height`` x ``width`` whose upper left corner is at ``top``, ``left``; centred without them."""
+    """Cuts out ``height`` x ``width`` pixels at the corner ``top``, ``left``; by default at the centre."""
 
     height: int
     width: int
@@ -132,13 +132,13 @@ class Crop(ImageTransform):
         fits = top >= 0 and top + self.height <= shape[0] and left >= 0 and left + self.width <= shape[1]
         if not fits or self.height < 1 or self.width < 1:
             raise UserError(
-                f"Crop of {self.height} x {self.width} at {top}, {left} does not lie in images of {shape[0]} x "
+                f"Crop of {self.height} x {self.width} at {top}, {left} does not fit into images of {shape[0]} x "
                 f"{shape[1]}; choose another rectangle"
             )
         return (self.height, self.width, *shape[2:])
 
     def frames(self, frames: Frames) -> Frames:
-        """A copy, so that the uncut images can be let go."""
+        """A copy, so that the original images can be freed."""
         top, left = self._corner(frames.shape[1:])
         return frames[:, top : top + self.height, left : left + self.width].copy()
 
@@ -156,12 +156,14 @@ class Grayscale(ImageTransform):
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """[H, W, 1]."""
         if shape[2] != len(_LUMA):
-            raise UserError(f"Grayscale needs three channels, the images have {shape[2]}; leave them out by 'only'")
+            raise UserError(f"Grayscale needs three channels, the images have {shape[2]}; exclude them with 'only'")
         return (*shape[:2], 1)
 
     def frames(self, frames: Frames) -> Frames:
         """[N + 1, H, W, 1]."""
         grey = np.empty((*frames.shape[:3], 1), np.uint8)
-        for frame, brightness in zip(frames, grey, strict=True):  # one at a time: the sums are four times as large
+        for frame, brightness in zip(
+            frames, grey, strict=True
+        ):  # frame by frame: the sums take four times as much memory
             brightness[..., 0] = (frame @ _LUMA + 500) // 1000
         return grey

@@ -1,4 +1,4 @@
-"""Rewards: scaled, clipped, or computed anew."""
+"""Transforms of rewards: scale, clip or relabel."""
 
 import importlib
 import inspect
@@ -18,7 +18,7 @@ from dreamset.datasets.transforms.base import EpisodeTransform
 
 @dataclass(frozen=True)
 class ScaleReward(EpisodeTransform):
-    """``scale`` * reward + ``shift``; known reference scores no longer hold and are taken out."""
+    """``scale`` * reward + ``shift``; removes reference scores, which are no longer valid."""
 
     scale: float = 1.0
     shift: float = 0.0
@@ -28,13 +28,13 @@ class ScaleReward(EpisodeTransform):
         return without_reference(description)
 
     def apply(self, raw: RawEpisode) -> RawEpisode:
-        """In float64, so that the rounding to float32 happens once."""
+        """The episode with scaled rewards, in float64 so that rounding to float32 happens once."""
         return replace(raw, rewards=raw.rewards.astype(np.float64) * self.scale + self.shift)
 
 
 @dataclass(frozen=True)
 class ClipReward(EpisodeTransform):
-    """Rewards between ``low`` and ``high``; known reference scores no longer hold and are taken out."""
+    """Clips rewards to ``low`` and ``high``; removes reference scores, which are no longer valid."""
 
     low: float
     high: float
@@ -48,17 +48,18 @@ class ClipReward(EpisodeTransform):
         return without_reference(description)
 
     def apply(self, raw: RawEpisode) -> RawEpisode:
-        """NaN stays NaN, for the check to find."""
+        """The episode with clipped rewards; NaN stays NaN, so that the check reports it."""
         return replace(raw, rewards=np.clip(raw.rewards.astype(np.float64), self.low, self.high))
 
 
 @dataclass(frozen=True)
 class RelabelReward(EpisodeTransform):
-    """Rewards from a Python function, named ``module:function``.
+    """Relabels rewards with a Python function, named ``module:function``.
 
-    It is called once per episode with ``observations`` and ``privileged`` (name -> [N + 1, ...]), ``actions`` [N, A]
-    and ``rewards`` [N], all as keyword arguments, and returns the N new rewards; reward t is for going from row t to
-    row t + 1. Its file's checksum enters the provenance. Naming it runs its module's code: only name your own.
+    The function is called once per episode with the keyword arguments ``observations`` and ``privileged`` (name -> [N +
+    1, ...]), ``actions`` [N, A] and ``rewards`` [N]. It returns the N new rewards; reward t is for the transition from
+    row t to row t + 1. The checksum of its file is added to the provenance. Importing the module executes its code:
+    only name modules that you trust.
     """
 
     function: str
@@ -68,7 +69,7 @@ class RelabelReward(EpisodeTransform):
         source = inspect.getsourcefile(self._resolve())
         if source is None or not Path(source).is_file():
             raise UserError(
-                f"reward function {self.function!r} is in no file, so that nothing says what it did; save it"
+                f"reward function {self.function!r} is not in a file, so its code cannot be recorded; save it in a file"
             )
         object.__setattr__(self, "code_sha256", file_sha256(Path(source)))
 
@@ -77,10 +78,10 @@ class RelabelReward(EpisodeTransform):
         return without_reference(description)
 
     def apply(self, raw: RawEpisode) -> RawEpisode:
-        """The episode with the function's rewards.
+        """The episode with new rewards.
 
         Raises:
-            UserError: if the function fails or returns anything but N numbers.
+            UserError: if the function fails or does not return N numbers.
         """
         arguments = {
             "observations": raw.observations,
@@ -91,7 +92,9 @@ class RelabelReward(EpisodeTransform):
         try:
             rewards = np.asarray(self._resolve()(**arguments))
         except Exception as error:
-            raise UserError(f"{raw.name}: the reward function {self.function} failed with {error!r}; fix it") from error
+            raise UserError(
+                f"{raw.name}: the reward function {self.function} failed with {error!r}; fix the function"
+            ) from error
         if rewards.shape != (len(raw.actions),) or rewards.dtype.kind not in "fiub":
             got = f"{rewards.dtype}{list(rewards.shape)}"
             raise UserError(
@@ -102,19 +105,21 @@ class RelabelReward(EpisodeTransform):
     def _resolve(self) -> Callable[..., Any]:
         module, _, name = self.function.partition(":")
         try:
-            found = getattr(importlib.import_module(module), name)
-        except Exception as error:  # the module is the person's own code
+            function = getattr(importlib.import_module(module), name)
+        except Exception as error:  # the module is user code and may raise anything
             raise UserError(
-                f"reward function {self.function!r} cannot be imported ({error!r}); name it as module:function, and "
-                f"its module's folder in PYTHONPATH"
+                f"reward function {self.function!r} cannot be imported ({error!r}); name it as module:function and "
+                f"put the folder of the module on PYTHONPATH"
             ) from error
-        if not inspect.isfunction(found):
-            raise UserError(f"reward function {self.function!r} is a {type(found).__name__}, not a function; fix it")
-        return found
+        if not inspect.isfunction(function):
+            raise UserError(
+                f"reward function {self.function!r} is a {type(function).__name__}, not a function; name a function"
+            )
+        return function
 
 
 def without_reference(description: SourceDescription) -> SourceDescription:
-    """Scores of random and expert policies under the old rewards would normalise the new ones wrongly."""
+    """Removes reference scores: those of the old rewards would normalise the new rewards wrongly."""
     kept = {name: value for name, value in description.provenance.items() if name not in _REFERENCE}
     return replace(description, provenance=kept)
 

@@ -1,4 +1,4 @@
-"""Which episodes are taken."""
+"""Transforms that select episodes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from dreamset.datasets.transforms.base import with_transform
 
 @dataclass(frozen=True, slots=True)
 class EpisodeSubset:
-    """Some episodes of a source, in the order of ``numbers``."""
+    """Selected episodes of a source, in the order of ``numbers``."""
 
     source: Source
     numbers: Sequence[int]
@@ -21,34 +21,34 @@ class EpisodeSubset:
 
     @property
     def episode_count(self) -> int:
-        """How many are chosen."""
+        """Number of selected episodes."""
         return len(self.numbers)
 
     def describe(self) -> SourceDescription:
-        """That of the source, with the choice in its provenance."""
+        """The source's description, with the selection in the provenance."""
         return self.description
 
     def read(self, number: int) -> RawEpisode:
-        """The chosen episode of that number."""
+        """A selected episode, by its position in ``numbers``."""
         return self.source.read(self.numbers[number])
 
 
 @dataclass(frozen=True)
 class TopReturns:
-    """The ``percent`` of the episodes with the highest returns, at least one, in their old order.
+    """The ``percent`` of the episodes with the highest returns, at least one, in their original order.
 
-    Every episode is read once to learn its return. Episodes that cannot be read stay in, so that the ingest reports
-    or quarantines them.
+    Reads every episode once for its return. Unreadable episodes are kept, so that ingestion reports or quarantines
+    them.
     """
 
     percent: float
 
     def __post_init__(self) -> None:
         if not 0 < self.percent <= 100:
-            raise UserError(f"TopReturns: percent is {self.percent}; allowed: more than 0 and up to 100; fix it")
+            raise UserError(f"TopReturns: percent is {self.percent}; allowed: above 0, up to 100")
 
     def __call__(self, source: Source) -> Source:
-        """The better part of the source."""
+        """The source with the best episodes only."""
         returns = np.array([_return(source, number) for number in range(source.episode_count)])
         known = np.flatnonzero(np.isfinite(returns))
         count = max(1, round(len(known) * self.percent / 100))
@@ -63,17 +63,15 @@ class TopReturns:
 
 @dataclass(frozen=True)
 class Subsample:
-    """``episodes`` of them, drawn without replacement from ``seed``, in their old order."""
+    """``episodes`` random episodes, drawn without replacement from ``seed``, in their original order."""
 
     episodes: int
     seed: int = 0
 
     def __call__(self, source: Source) -> Source:
-        """The drawn part of the source."""
+        """The source with the drawn episodes only."""
         if not 1 <= self.episodes <= source.episode_count:
-            raise UserError(
-                f"Subsample: {self.episodes} episodes are asked for; allowed: 1 to {source.episode_count}; fix it"
-            )
+            raise UserError(f"Subsample: episodes is {self.episodes}; allowed: 1 to {source.episode_count}")
         drawn = np.random.default_rng(self.seed).permutation(source.episode_count)[: self.episodes]
         return EpisodeSubset(
             source, np.sort(drawn).tolist(), with_transform(source.describe(), self, of=source.episode_count)

@@ -1,4 +1,4 @@
-"""Where the flat arrays of a D4RL file are cut into episodes."""
+"""Cuts the flat arrays of a D4RL file into episodes."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,7 +19,7 @@ class EpisodeRows:
 
     @property
     def slice(self) -> slice:
-        """To index an array with."""
+        """The rows as a slice."""
         return slice(self.start, self.stop)
 
     def __len__(self) -> int:
@@ -27,7 +27,7 @@ class EpisodeRows:
 
 
 def cut(terminals: Flags, timeouts: Flags, *, episode_length: int | None) -> list[EpisodeRows]:
-    """An episode ends with a flagged row, after ``episode_length`` rows, or where the file does.
+    """The episodes: each ends at a flagged row, after ``episode_length`` rows, or at the end of the file.
 
     Raises:
         UserError: if ``episode_length`` is less than two.

@@ -1,4 +1,4 @@
-"""What is published about the D4RL datasets: addresses, reference scores and how their episodes end."""
+"""Published facts about the D4RL datasets: addresses, reference scores and ends of episodes."""
 
 import importlib.util
 import itertools
@@ -12,7 +12,7 @@ from dreamset.core.errors import UserError
 
 _ROOT = "http://rail.eecs.berkeley.edu/datasets/offline_rl/"
 
-_SCORES = {  # environment: (score of a random policy, score of an expert)
+_SCORES = {  # environment: (score of a random policy, score of an expert policy)
     "halfcheetah": (-280.178953, 12135.0),
     "hopper": (-20.272305, 3234.3),
     "walker2d": (1.629008, 4592.3),
@@ -50,32 +50,32 @@ _UNSCORED = {"ant-random-expert-v0", "carla-town-full-v0"}
 
 @dataclass(frozen=True, slots=True)
 class D4RLFacts:
-    """One published dataset."""
+    """Facts about one published dataset."""
 
     url: str
     ref_min_score: float | None
     ref_max_score: float | None
-    cut_at_terminals: bool  # False where `terminals` marks a waypoint after which the environment goes on
-    episode_length: int | None  # to cut an endless recording into episodes
+    cut_at_terminals: bool  # False if `terminals` marks a waypoint after which the episode continues
+    episode_length: int | None  # cuts a continuous recording into episodes
 
 
 def facts(dataset_id: str) -> D4RLFacts:
-    """What is known of a dataset; addresses and scores by the d4rl package itself if it is installed.
+    """Facts about a dataset; address and scores come from the d4rl package if it is installed.
 
     Raises:
-        UserError: if there is no such dataset; the message lists those of the same environment.
+        UserError: if there is no such dataset; lists the datasets of the same environment.
     """
     table = published()
     if dataset_id not in table:
         environment = dataset_id.split("-")[0]
         similar = sorted(name for name in table if name.startswith(environment)) or sorted(table)
-        raise UserError(f"{dataset_id!r} is no D4RL dataset; there are {', '.join(similar)}")
+        raise UserError(f"{dataset_id!r} is not a D4RL dataset; available: {', '.join(similar)}")
     return table[dataset_id]
 
 
 @cache
 def published() -> Mapping[str, D4RLFacts]:
-    """Every dataset by id."""
+    """Facts about every dataset, by id."""
     ours = {name: _facts(name, _ROOT + path, *_reference_scores(name)) for name, path in addresses()}
     installed = _installed_infos()
     if installed is None:
@@ -86,7 +86,7 @@ def published() -> Mapping[str, D4RLFacts]:
 
 
 def addresses() -> Iterator[tuple[str, str]]:
-    """(dataset id, path below the published root) of everything with vector observations and continuous actions."""
+    """(id, path below the root) of every dataset with vector observations and continuous actions."""
     yield from _locomotion()
     yield from _adroit()
     yield from _antmaze()
@@ -103,7 +103,7 @@ def _facts(dataset_id: str, url: str, low: float | None, high: float | None) -> 
 
 
 def _reference_scores(dataset_id: str) -> tuple[float, float] | tuple[None, None]:
-    """Of the environment, which is the beginning of the id: the longest one that is known."""
+    """Scores of the environment, which is the longest known prefix of the id."""
     if dataset_id in _UNSCORED or "-eval-" in dataset_id:
         return None, None
     environment = max((name for name in _SCORES if dataset_id.startswith(f"{name}-")), key=len)
@@ -167,7 +167,7 @@ def _bullet() -> Iterator[tuple[str, str]]:
 
 
 def _installed_infos() -> ModuleType | None:
-    """The module ``d4rl.infos``, without the package around it, which needs an old simulator to import."""
+    """The module ``d4rl.infos`` alone, because importing the package needs an old simulator."""
     package = importlib.util.find_spec("d4rl")
     if package is None or not package.submodule_search_locations:
         return None

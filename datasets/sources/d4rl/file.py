@@ -1,4 +1,4 @@
-"""What a D4RL file holds: which arrays have one row per step, and the flags that end episodes."""
+"""The contents of a D4RL file: arrays with one row per step, and flags that end episodes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ _SKIPPED = {"metadata/": "describes how it was collected", "virtual/": "repeats 
 
 @dataclass(frozen=True, slots=True)
 class D4RLFile:
-    """Headers of all arrays and values of the flags."""
+    """The headers of all arrays and the values of the flags."""
 
     table: HDF5Table
     headers: Headers
@@ -35,11 +35,11 @@ class D4RLFile:
 
     @property
     def state(self) -> str:
-        """The name that the column ``observations`` gets."""
+        """The name of the column ``observations`` in the store."""
         return "image" if Field.of(OBSERVATIONS, self.headers, str(self.table.path)).codec.spec.is_image else "state"
 
     def survey(self) -> Survey:
-        """The columns that have one row per step, and why others cannot be columns."""
+        """The columns with one row per step, and the others with reasons."""
         usable = {self.state: Field.of(OBSERVATIONS, self.headers, str(self.table.path))}
         ignored: dict[str, str] = {}
         for name in sorted(set(self.headers) - set(_STANDARD)):
@@ -66,19 +66,19 @@ def scan(path: Path) -> D4RLFile:
     """Reads headers and flags.
 
     Raises:
-        UserError: if the file is damaged, or is no D4RL dataset.
+        UserError: if the file is damaged or not a D4RL dataset.
     """
     table, where = HDF5Table(path), str(path)
     headers = table.headers(where)
     missing = [name for name in _REQUIRED if name not in headers]
     if missing:
-        raise UserError(f"{where}: {missing[0]!r} is missing, so it is no D4RL dataset; give the file of one")
+        raise UserError(f"{where}: {missing[0]!r} is missing, so the file is not a D4RL dataset; choose another file")
     present = [name for name in (TERMINALS, TIMEOUTS) if name in headers]
     ends = {name: flags(values, f"{where}: {name!r}") for name, values in table.read(present, where).items()}
     rows = len(ends[TERMINALS])
     _require_fit(headers, rows, where)
     if not rows:
-        raise UserError(f"{where}: holds no steps; download it again")
+        raise UserError(f"{where}: contains no steps; download it again")
     return D4RLFile(table, headers, ends[TERMINALS], ends.get(TIMEOUTS, np.zeros(rows, bool)))
 
 

@@ -1,4 +1,4 @@
-"""D4RL datasets: flat HDF5 arrays of transitions, cut into episodes at their end flags."""
+"""Reads D4RL datasets: flat HDF5 arrays of transitions, cut into episodes at flags."""
 
 import os
 import shutil
@@ -26,38 +26,38 @@ from dreamset.datasets.sources.folder import checked_limit
 from dreamset.datasets.sources.recorded import FinalTransition
 from dreamset.datasets.sources.rows import one_per_row
 
-_EXAMPLE_ROWS = 1000  # enough to see whether actions look discrete
+_EXAMPLE_ROWS = 1000  # enough to detect discrete actions
 
 
 class D4RLSource:
     """The episodes of a D4RL file, in the order of its rows.
 
-    An episode ends with a row that ``terminals`` or ``timeouts`` marks; what follows the last mark is an episode that
-    was cut short. The final observation is taken from ``next_observations``. Files without that column do not have
-    it: ``final_transition`` then says what becomes of the last action.
+    An episode ends at a row flagged by ``terminals`` or ``timeouts``; rows after the last flag are a truncated episode.
+    The final observation comes from ``next_observations``. Files without that column lack the final observation, and
+    ``final_transition`` sets how to treat the last action.
 
-    Columns of ``infos`` can be chosen by names such as ``infos.qpos``. They were recorded before each action, so none
-    belongs to the final observation: choosing one gives up the last transition of EVERY episode, its terminal flag
-    with it, even where ``next_observations`` has the observation.
+    Columns of ``infos`` can be selected by names such as ``infos.qpos``. They were recorded before each action, so they
+    lack a row for the final observation. Selecting one therefore drops the last transition of EVERY episode, with its
+    terminal flag, even if ``next_observations`` has the final observation.
 
     Args:
         path: the HDF5 file.
-        dataset_id: published name such as ``hopper-medium-v2``, for the reference scores and the way the dataset has
-            to be cut; None for a file of your own.
+        dataset_id: published name such as ``hopper-medium-v2``, for its reference scores and the way to cut it; None
+            for a file of your own.
         observations: inputs of the models. Default: ``state``, which is the column ``observations``.
-        privileged: columns that only probes see. Default: none.
-        episodes: how many of the first episodes to offer. Default: all.
+        privileged: ground truth for probes only. Default: none.
+        episodes: number of episodes to read, from the first. Default: all.
         action_low: smallest action, one number or one per element.
         action_high: largest action.
-        discrete: number of choices if the actions are choices.
-        final_transition: "drop" leaves out a last action without arrival, "repeat" repeats the last observation.
-        cut_at_terminals: False where ``terminals`` marks a waypoint after which the environment goes on, as in
-            maze2d; such rows are no true ends either. Default: what is known of the dataset, otherwise True.
-        episode_length: cut after so many rows at the latest, for files without ``timeouts``. Default: what is known
-            of the dataset, otherwise never.
+        discrete: number of choices if the actions are discrete.
+        final_transition: "drop" omits a last action without final observation, "repeat" repeats the last observation.
+        cut_at_terminals: False if ``terminals`` marks a waypoint after which the episode continues, as in maze2d;
+            such rows are no true ends. Default: as published for the dataset, otherwise True.
+        episode_length: maximum rows of an episode, for files without ``timeouts``. Default: as published for the
+            dataset, otherwise unlimited.
 
     Raises:
-        UserError: if the file is damaged or a setting does not fit it.
+        UserError: if the file is damaged or a setting does not match it.
     """
 
     def __init__(
@@ -94,15 +94,15 @@ class D4RLSource:
 
     @property
     def episode_count(self) -> int:
-        """How many episodes there are."""
+        """Number of episodes."""
         return len(self._episodes)
 
     def describe(self) -> SourceDescription:
-        """What each episode holds and where it comes from."""
+        """Columns and provenance."""
         return self._fields.described(self._action.spec, self._provenance)
 
     def read(self, number: int) -> RawEpisode:
-        """Episodes by their rows; only these are decompressed."""
+        """The episode; decompresses only its rows."""
         rows = self._episodes[number]
         where = f"episode_{number} (rows {rows.start} to {rows.stop - 1}) of {self._path}"
         values = self._file.table.read(self._columns, where, rows.slice)
@@ -141,7 +141,7 @@ class D4RLSource:
         if infos and self._final is not FinalTransition.DROP:
             raise UserError(
                 f"{self._path}: {infos[0]!r} has no row for the final observation, so it cannot be used with "
-                f"final_transition={self._final}; set it to {FinalTransition.DROP} or leave the column out"
+                f"final_transition={self._final}; set it to {FinalTransition.DROP} or omit the column"
             )
 
     @cached_property
@@ -168,18 +168,18 @@ class D4RLSource:
 
 
 def fetch(dataset_id: str | None, path: str | Path, *, url: str | None = None, on_bytes: OnBytes | None = None) -> Path:
-    """Makes sure that a published dataset lies at ``path``, and returns it.
+    """Downloads a published dataset to ``path`` unless the file exists, and returns the path.
 
-    What the d4rl package has downloaded before, in ``$D4RL_DATASET_DIR`` or ``~/.d4rl/datasets``, is copied.
+    Copies the file from the cache of the d4rl package (``$D4RL_DATASET_DIR`` or ``~/.d4rl/datasets``) if it is there.
 
     Args:
         dataset_id: published name such as ``hopper-medium-v2``; None for a file of your own.
-        path: the file; if it exists, nothing is done.
-        url: another address than the published one, such as a mirror's.
-        on_bytes: hears the progress of a download.
+        path: the target file.
+        url: an address other than the published one, such as a mirror.
+        on_bytes: called with the progress of the download.
 
     Raises:
-        UserError: if there is no such dataset or it cannot be downloaded.
+        UserError: if the dataset does not exist or the download fails.
     """
     target = Path(path)
     if target.is_file():
@@ -187,7 +187,7 @@ def fetch(dataset_id: str | None, path: str | Path, *, url: str | None = None, o
     address = url or _address(dataset_id, target)
     cached = _cache() / PurePosixPath(urlsplit(address).path).name
     if cached.is_file():
-        with opened(cached):  # an interrupted download of the package stays there as if it were whole
+        with opened(cached):  # the package leaves interrupted downloads in its cache
             save_with(target, lambda beside: shutil.copyfile(cached, beside))
     else:
         download(address, target, on_bytes=on_bytes, check=lambda beside: _require_hdf5(beside, address))
@@ -206,11 +206,11 @@ def _cache() -> Path:
 
 def _require_hdf5(file: Path, address: str) -> None:
     if not h5py.is_hdf5(file):
-        raise UserError(f"{address}: answers with something that is no HDF5 file; open it in a browser to see what")
+        raise UserError(f"{address}: the server did not return an HDF5 file; open the address in a browser")
 
 
 def _cutting(known: D4RLFacts | None, at_terminals: bool | None, length: int | None) -> tuple[bool, int | None]:
-    """The settings ``cut_at_terminals`` and ``episode_length``; what is not set is as it is known of the dataset."""
+    """The settings ``cut_at_terminals`` and ``episode_length``; unset ones come from the published facts."""
     if at_terminals is None:
         at_terminals = known is None or known.cut_at_terminals
     if length is None and known is not None:
@@ -225,13 +225,13 @@ def _reference_scores(known: D4RLFacts | None) -> dict[str, float]:
 
 
 def _require_unbroken(observations: Array, arrivals: Array, rows: EpisodeRows, where: str) -> None:
-    """Inside an episode each arrival is the next observation; where it is not, another episode begins unmarked."""
+    """Within an episode each next observation must equal the following observation."""
     arrived, followed = arrivals[:-1].astype(np.float32), observations[1:].astype(np.float32)
     differs = (arrived != followed) & ~(np.isnan(arrived) & np.isnan(followed))
     steps = np.flatnonzero(differs.any(axis=tuple(range(1, differs.ndim))))
     if steps.size:
         step = int(steps[0])
         raise UserError(
-            f"{where}: 'next_observations' at step {step} (row {rows.start + step}) is not the observation that "
-            f"follows, so the mark of an episode's end is missing there; drop the episode or set episode_length"
+            f"{where}: 'next_observations' at step {step} (row {rows.start + step}) differs from the following "
+            f"observation, so the flag of an episode's end is missing; drop the episode or set episode_length"
         )

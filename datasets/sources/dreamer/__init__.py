@@ -1,4 +1,4 @@
-"""Episodes and replay of the Dreamer family, V-D4RL among them."""
+"""Readers of Dreamer's episodes and replay buffers, and of V-D4RL."""
 
 from dreamset.datasets.sources.dreamer.episodes import DreamerSource
 from dreamset.datasets.sources.dreamer.replay import DreamerV3Source

@@ -1,4 +1,4 @@
-"""Episode folders of DreamerV1, DreamerV2 and dreamerv3-torch: one npz file per episode, told apart by their keys."""
+"""Reads episode folders of DreamerV1, DreamerV2 and dreamerv3-torch: one npz file per episode."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -21,24 +21,24 @@ _SKIPPED = {"log_": "a figure for the log", "logprob": "the policy's, no observa
 
 
 class DreamerSource:
-    """The episodes in a folder of ``*.npz`` files, by name, which begins with the time of recording.
+    """The episodes in a folder of ``*.npz`` files, sorted by name, which begins with the time of recording.
 
-    Row t of ``action`` and ``reward`` led to observation t; row 0 is filling and dropped. An episode ends in a true
-    terminal if its last ``is_terminal`` is set or, where that key is missing, its last ``discount`` is 0.
+    Row t of ``action`` and ``reward`` led to observation t; row 0 is padding and is dropped. An episode has a true end
+    if its last ``is_terminal`` is set or, without that key, if its last ``discount`` is 0.
 
     Args:
         path: The folder.
         observations: Inputs of the models; by default the images, or every column if there are none.
-        privileged: What only probes see; by default every other numeric column that is alike in all files.
-        episodes: Only so many of the first episodes.
-        discrete: Number of choices if ``action`` holds one-hot rows, as Dreamer stores those of Atari. By default it
-            is continuous, and one-hot rows are refused with the question which is meant; 0 is the answer "continuous".
+        privileged: Ground truth for probes only; by default every other numeric column that is alike in all files.
+        episodes: Number of episodes to read, from the first; by default all.
+        discrete: Number of choices if ``action`` holds one-hot rows, as Dreamer stores Atari's actions. By default the
+            action is continuous, and one-hot rows are refused as ambiguous; 0 accepts them as continuous.
         action_low: Bounds of a continuous action, one number or one per element.
         action_high: As ``action_low``.
-        cut_rows: By how many rows the columns of a file may differ; the longer ones are cut at their end.
+        cut_rows: Number of rows by which columns of a file may differ; longer columns are cut at the end.
 
     Raises:
-        UserError: if there is no readable episode, or a setting does not fit the files.
+        UserError: if there is no readable episode, or a setting does not match the files.
     """
 
     def __init__(
@@ -60,20 +60,20 @@ class DreamerSource:
         settings = ActionSettings(_ACTION, discrete, action_low, action_high)
         self._headers = headers_of(self._tables, str(self._path))
         self._action = settings.field_of_first(self._headers, str(self._path))
-        found = survey(self._headers, _RESERVED, _SKIPPED)
-        self._fields, self._ignored = found.choose(observations, privileged, str(self._path))
+        columns = survey(self._headers, _RESERVED, _SKIPPED)
+        self._fields, self._ignored = columns.choose(observations, privileged, str(self._path))
 
     @property
     def episode_count(self) -> int:
-        """One per file."""
+        """Number of files."""
         return len(self._tables)
 
     def describe(self) -> SourceDescription:
-        """What each episode holds and where it comes from."""
+        """Columns and provenance."""
         return self._fields.described(self._action.spec, self._provenance)
 
     def read(self, number: int) -> RawEpisode:
-        """Episodes in the order of their files' names."""
+        """The episode; episodes are in the order of the file names."""
         table = self._tables[number]
         where = f"episode {number} of {table.place}"
         headers = table.headers(where)
@@ -98,7 +98,9 @@ class DreamerSource:
         rows = {column: len(array) for column, array in values.items()}
         shortest = min(rows.values())
         if max(rows.values()) - shortest > self._cut_rows:
-            raise UserError(f"{where}: the columns have {_in_words(rows)}; expected equally many, drop the episode")
+            raise UserError(
+                f"{where}: the columns have {_in_words(rows)}; expected equal numbers of rows; drop the episode"
+            )
         return {column: array[:shortest] for column, array in values.items()}
 
     @cached_property
@@ -123,16 +125,16 @@ class DreamerSource:
 def _require_one_episode(values: Mapping[str, Array], where: str) -> None:
     for column, inner in ((_IS_FIRST, slice(1, None)), (_IS_LAST, slice(0, -1))):
         if column in values and flags(values[column], f"{where}: {column!r}")[inner].any():
-            raise UserError(f"{where}: {column!r} is set within the file, so it holds several episodes; split it")
+            raise UserError(f"{where}: {column!r} is set within the file, so the file holds several episodes; split it")
 
 
 def _terminal(values: Mapping[str, Array], where: str) -> Flags:
-    """DreamerV1 has no ``is_terminal``, DreamerV2 no ``discount``; where both are, a time limit's discount may be 0."""
+    """DreamerV1 lacks ``is_terminal``, DreamerV2 lacks ``discount``; with both, a time limit may have discount 0."""
     if _IS_TERMINAL in values:
         return flags(values[_IS_TERMINAL], f"{where}: {_IS_TERMINAL!r}")
     if _DISCOUNT in values:
         return no_discount(values[_DISCOUNT], f"{where}: {_DISCOUNT!r}")
-    raise UserError(f"{where}: has neither {_IS_TERMINAL!r} nor {_DISCOUNT!r}, so its end is not known; add one")
+    raise UserError(f"{where}: has neither {_IS_TERMINAL!r} nor {_DISCOUNT!r}, so its kind of end is unknown; add one")
 
 
 def _in_words(rows: Mapping[str, int]) -> str:

@@ -1,4 +1,4 @@
-"""The replay buffer of the current DreamerV3: chunks of steps, linked by the names of their files."""
+"""Reads the replay buffer of the current DreamerV3: chunks of steps, linked by their file names."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,27 +31,27 @@ _NAME = re.compile(r"(?P<time>[^-]+)-(?P<chunk>[^-]+)-(?P<successor>[^-]+)-(?P<r
 class DreamerV3Source:
     """The episodes in a replay folder of DreamerV3 (``logdir/replay``).
 
-    Every worker wrote a stream of steps, cut into files ``time-chunk-successor-length.npz``; an episode may span
-    files and a file may hold several. In a step, ``action`` is taken at the observation but ``reward`` was received on
-    arriving there, so the first is shifted against the second. ``action`` is filling in the last step and dropped.
+    Every worker wrote a stream of steps, cut into files ``time-chunk-successor-length.npz``. An episode may span
+    several files, and a file may hold several episodes. In a step, ``action`` was taken at the observation, but
+    ``reward`` was received on arrival there. In the last step of an episode ``action`` is padding and is dropped.
 
-    An episode without ``is_last`` was abandoned, or is still in progress: it ends, as by a time limit, where the next
-    one begins or the stream ends, and the action of its last step, whose outcome is unknown, is dropped. One without
-    ``is_first`` lost its beginning, as the file before is missing. The provenance counts both.
+    An episode without ``is_last`` was abandoned or is in progress. It ends like a time limit where the next episode
+    begins or the stream ends, and its last action is dropped because its outcome is unknown. An episode without
+    ``is_first`` lost its beginning because the previous file is missing. The provenance counts both cases.
 
     Args:
         path: The folder.
         observations: Inputs of the models; by default the images, or every column if there are none.
-        privileged: What only probes see; by default every other numeric column that is alike in all files.
-        episodes: Only so many of the first episodes, by the time at which their streams began.
-        action: Name of the action's column; others are observations or privileged if selected.
-        discrete: Number of choices if the action is stored as an integer or as one-hot rows; 0 says that it is
-            continuous whatever it looks like.
+        privileged: Ground truth for probes only; by default every other numeric column that is alike in all files.
+        episodes: Number of episodes to read, by the start time of their streams; by default all.
+        action: Name of the action column; other action columns are observations or privileged if selected.
+        discrete: Number of choices if the action is stored as an integer or as one-hot rows; 0 if it is continuous
+            although it looks discrete.
         action_low: Bounds of a continuous action, one number or one per element.
         action_high: As ``action_low``.
 
     Raises:
-        UserError: if there is no readable chunk, or a setting does not fit the files.
+        UserError: if there is no readable chunk, or a setting does not match the files.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class DreamerV3Source:
     ) -> None:
         chunks = [_Chunk.of(file) for file in list_files(Path(path), [NPZ_ENDING])]
         streams = [[marked_table(chunk.table, _mark) for chunk in stream] for stream in _streams(chunks)]
-        found = [entry for stream in streams for entry in segments_of(stream, lambda _previous, _following: True)]
-        self._segments = Segments.of(found, checked_limit(episodes))
+        segments = [entry for stream in streams for entry in segments_of(stream, lambda _previous, _following: True)]
+        self._segments = Segments.of(segments, checked_limit(episodes))
         headers = readable_headers([file for stream in streams for file in stream], str(path))
         self._action = ActionSettings(action, discrete, action_low, action_high).field_of_first(headers, str(path))
         columns = survey(headers, (action, _REWARD, *_FLAGS), _SKIPPED)
@@ -77,15 +77,15 @@ class DreamerV3Source:
 
     @property
     def episode_count(self) -> int:
-        """How many episodes and parts of episodes there are."""
+        """Number of episodes and parts of episodes."""
         return len(self._segments.entries)
 
     def describe(self) -> SourceDescription:
-        """What each episode holds and where it comes from."""
+        """Columns and provenance."""
         return self._fields.described(self._action.spec, self._provenance)
 
     def read(self, number: int) -> RawEpisode:
-        """Stream by stream, in the order of recording."""
+        """The episode; episodes are in the order of recording, stream by stream."""
         segment = self._segments.segment(number)
         where = f"episode {number} of {segment.place}"
         columns = {*self._fields.columns, self._action.column, _REWARD, _IS_TERMINAL}
@@ -120,19 +120,19 @@ class _Chunk:
         match = _NAME.fullmatch(file.stem)
         if match is None:
             raise UserError(
-                f"{file}: is not named time-chunk-successor-length.npz, so it is no chunk of a replay buffer; "
-                f"folders of episodes are read by DreamerSource (dataset=dreamer_episodes)"
+                f"{file}: is not named time-chunk-successor-length.npz, so it is not a chunk of a replay buffer; "
+                f"for folders of episodes use DreamerSource (dataset=dreamer_episodes)"
             )
         return cls(NpzTable(file), match["chunk"], match["successor"])
 
 
 def _streams(chunks: Sequence[_Chunk]) -> Iterator[list[_Chunk]]:
-    """Chunks that follow each other; a successor that is missing, or was met before, ends a stream."""
+    """Chunks in sequence; a missing or repeated successor ends a stream."""
     by_identity = {chunk.identity: chunk for chunk in chunks}
     successors = {chunk.successor for chunk in chunks}
     heads = [chunk for chunk in chunks if chunk.identity not in successors]
     met: set[str] = set()
-    for head in (*heads, *chunks):  # after the heads, only circles are left
+    for head in (*heads, *chunks):  # chunks that remain after the heads form cycles
         stream = []
         chunk: _Chunk | None = head
         while chunk is not None and chunk.identity not in met:

@@ -1,4 +1,4 @@
-"""V-D4RL in both of its forms: 64 x 64 images as one npz file per episode, 84 x 84 as HDF5 shards."""
+"""Reads V-D4RL in both forms: 64 x 64 images in one npz file per episode, 84 x 84 in HDF5 shards."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,18 +19,18 @@ class VD4RLSource:
     Actions are those of the DeepMind Control Suite, between -1 and 1; row t of ``action`` and ``reward`` led to
     observation t.
 
-    In the 64 x 64 form some published files have one row more in some columns than in others: they are cut to the
-    shortest, and the provenance names them. Only the images are inputs by default; columns such as ``height`` and
-    ``orientations`` are the true state and privileged. For the 84 x 84 form see ``VD4RLShards``.
+    In the 64 x 64 form, some published files have one extra row in some columns. These columns are cut, and the
+    provenance names the files. By default only the images are inputs; columns such as ``height`` and ``orientations``
+    are ground truth and therefore privileged. For the 84 x 84 form see ``VD4RLShards``.
 
     Args:
         path: The folder.
         observations: Inputs of the models; by default the images.
-        privileged: What only probes see; by default every other numeric column that is alike in all files.
-        episodes: Only so many of the first episodes.
+        privileged: Ground truth for probes only; by default every other numeric column that is alike in all files.
+        episodes: Number of episodes to read, from the first; by default all.
 
     Raises:
-        UserError: if the folder holds neither form, or both, or a setting does not fit the files.
+        UserError: if the folder holds neither form, or both, or a setting does not match the files.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class VD4RLSource:
     ) -> None:
         endings = {file.suffix for file in list_files(Path(path), [NPZ_ENDING, *HDF5_ENDINGS])}
         if NPZ_ENDING in endings and len(endings) > 1:
-            raise UserError(f"{path}: holds npz and HDF5 files; give the folder '64px' or '84px' of one dataset")
+            raise UserError(f"{path}: contains npz and HDF5 files; choose the folder '64px' or '84px' of one dataset")
         self._source: Source
         if NPZ_ENDING in endings:
             self._source = DreamerSource(
@@ -54,14 +54,14 @@ class VD4RLSource:
 
     @property
     def episode_count(self) -> int:
-        """How many episodes there are."""
+        """Number of episodes."""
         return self._source.episode_count
 
     def describe(self) -> SourceDescription:
-        """What each episode holds and where it comes from."""
+        """Columns and provenance."""
         description = self._source.describe()
         return replace(description, provenance={**description.provenance, "format": "vd4rl"})
 
     def read(self, number: int) -> RawEpisode:
-        """Episodes in the order of the files and within them."""
+        """The episode; episodes are in the order of the files."""
         return self._source.read(number)

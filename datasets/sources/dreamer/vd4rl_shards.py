@@ -1,4 +1,4 @@
-"""The 84 x 84 form of V-D4RL: HDF5 shards that may begin and end within an episode."""
+"""Reads the 84 x 84 form of V-D4RL: HDF5 shards that may begin and end within an episode."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,17 +20,17 @@ from dreamset.datasets.sources.tables import HDF5_ENDINGS, HDF5Table, Table
 
 _ACTION, _REWARD, _DISCOUNT, _STEP_TYPE = "action", "reward", "discount", "step_type"
 _FIRST, _LAST = 0, 2  # values of step_type
-_IMAGE = {"observation": "image"}  # the shards' name of the images, and ours
+_IMAGE = {"observation": "image"}  # name of the images in the shards: name in the store
 
 
 class VD4RLShards:
-    """The 84 x 84 form: rows of many episodes in HDF5 files whose borders need not be those of episodes.
+    """The episodes in HDF5 files whose borders may lie within an episode.
 
-    An episode begins where ``step_type`` is 0 and ends where it is 2. Where a shard ends within an episode and the
-    next one, by the number in its name, begins within one, the two parts are one episode. A part without its beginning
-    is an episode of its own: the action and reward of its first row led to an observation that is there, but were
-    taken at one that is not, so they are dropped like the filling of a first row. A part without its end is an episode
-    that was cut by a time limit. A single row has no transition and is left out. The provenance counts all of these.
+    An episode begins where ``step_type`` is 0 and ends where it is 2. If a shard ends within an episode and the shard
+    with the next number begins within one, both parts are one episode. A part without beginning is an episode of its
+    own; the action and reward of its first row are dropped, because the previous observation is missing. A part without
+    end is an episode that ends like a time limit. A single row has no transition and is skipped. The provenance counts
+    all these cases.
 
     Settings and errors are those of ``VD4RLSource``.
     """
@@ -47,21 +47,21 @@ class VD4RLShards:
         self._segments = Segments.of(segments_of(files, _continues), checked_limit(episodes))
         headers = readable_headers(files, str(path))
         self._action = ActionSettings(_ACTION, discrete=0, low=-1.0, high=1.0).field_of_first(headers, str(path))
-        found = survey(headers, (_ACTION, _REWARD, _DISCOUNT, _STEP_TYPE), {})
-        usable = {_IMAGE.get(name, name): field for name, field in found.usable.items()}
-        self._fields, self._ignored = replace(found, usable=usable).choose(observations, privileged, str(path))
+        columns = survey(headers, (_ACTION, _REWARD, _DISCOUNT, _STEP_TYPE), {})
+        usable = {_IMAGE.get(name, name): field for name, field in columns.usable.items()}
+        self._fields, self._ignored = replace(columns, usable=usable).choose(observations, privileged, str(path))
 
     @property
     def episode_count(self) -> int:
-        """How many episodes and parts of episodes there are."""
+        """Number of episodes and parts of episodes."""
         return len(self._segments.entries)
 
     def describe(self) -> SourceDescription:
-        """What each episode holds and where it comes from."""
+        """Columns and provenance."""
         return self._fields.described(self._action.spec, self._provenance)
 
     def read(self, number: int) -> RawEpisode:
-        """Episodes in the order of the shards and within them."""
+        """The episode; episodes are in the order of the shards."""
         segment = self._segments.segment(number)
         where = f"episode {number} of {segment.place}"
         values = segment.read(sorted({*self._fields.columns, _ACTION, _REWARD, _DISCOUNT}), where)
@@ -88,12 +88,12 @@ def _mark(table: Table) -> tuple[Flags, Flags]:
     place = f"{table.place}: {_STEP_TYPE!r}"
     kind = one_per_row(table.read([_STEP_TYPE], table.place)[_STEP_TYPE], place)
     if not np.isin(kind, (_FIRST, 1, _LAST)).all():
-        raise UserError(f"{place} has other values than 0, 1 and 2; copy or download it again")
+        raise UserError(f"{place} has values other than 0, 1 and 2; copy or download it again")
     return kind == _FIRST, kind == _LAST
 
 
 def _continues(previous: MarkedTable, following: MarkedTable) -> bool:
-    """Whether the numbers in the names, as in 4.hdf5 and 5.hdf5, say that no shard is missing in between."""
+    """Whether the numbers in the file names are consecutive, as in 4.hdf5 and 5.hdf5."""
     (before, _), (after, _) = (natural_order(marked.table.path.stem) for marked in (previous, following))
     changed = [pair for pair in zip(before, after, strict=False) if pair[0] != pair[1]]
     if len(before) != len(after) or len(changed) != 1:

@@ -1,4 +1,4 @@
-"""In which files the episodes of a LeRobot dataset lie: two layouts, before and from version 3."""
+"""Finds the files of LeRobot episodes: one layout before version 3, another from version 3."""
 
 import json
 import re
@@ -14,13 +14,13 @@ from dreamset.datasets.sources.lerobot.parquet import read_columns
 
 _LINES = "meta/episodes.jsonl"
 _TABLES = "meta/episodes/*/*.parquet"
-_DIGITS = re.compile(r"(0?\d{1,2}d?)?")  # how a number in a file's name is written: nothing that takes memory
+_DIGITS = re.compile(r"(0?\d{1,2}d?)?")  # allowed formats of numbers in file names; large widths would exhaust memory
 _HELP = "copy or download the dataset again"
 
 
 @dataclass(frozen=True, slots=True)
 class VideoPart:
-    """Where the images of one camera lie for one episode."""
+    """The images of one camera for one episode."""
 
     file: Path
     start: float  # seconds from the beginning of the file to the episode's first frame
@@ -38,22 +38,22 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All episodes, by index, and the files that say so."""
+    """All episodes by index, and the files that list them."""
 
     entries: Sequence[Entry]
     files: Sequence[Path]
 
 
 def list_episodes(root: Path, info: Info, videos: Sequence[str]) -> Listing:
-    """Reads the list of episodes of version 2.0, 2.1 or 3.0, with the files of the features ``videos``.
+    """Reads the list of episodes (version 2.0, 2.1 or 3.0), with the files of the features ``videos``.
 
     Raises:
-        UserError: if the version is another one, or the list is damaged or not complete.
+        UserError: if the version is not supported, or the list is damaged or incomplete.
     """
     where = str(root / INFO)
     if info.version not in _LAYOUTS:
         supported = ", ".join(_LAYOUTS)
-        raise UserError(f"{where}: the version is {info.version}; supported: {supported}; convert the dataset")
+        raise UserError(f"{where}: codebase_version is {info.version}; supported: {supported}; convert the dataset")
     try:
         listing = _LAYOUTS[info.version](root, info, videos)
     except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
@@ -62,7 +62,9 @@ def list_episodes(root: Path, info: Info, videos: Sequence[str]) -> Listing:
         raise UserError(f"{root / 'meta'}: the list of episodes is damaged ({error!r}); {_HELP}") from error
     listed = {entry.index for entry in listing.entries}
     if not len(listed) == len(listing.entries) == info.episodes > 0:
-        raise UserError(f"{where}: total_episodes is {info.episodes}, {len(listed)} are listed once in meta; {_HELP}")
+        raise UserError(
+            f"{where}: total_episodes is {info.episodes}, but meta lists {len(listed)} distinct episodes; {_HELP}"
+        )
     return listing
 
 
@@ -116,12 +118,12 @@ def _numbers(value: Mapping[str, Any], place: str) -> dict[str, int]:
 
 
 def _path(root: Path, template: str, numbers: Mapping[str, int], video: str = "") -> Path:
-    """A template of ``info.json`` filled in; it may name only what it is given, and only files of the dataset."""
+    """Fills in a template of ``info.json``; refuses unknown fields and paths out of the dataset."""
     known = {**numbers, "video_key": video}
     fields = [part[1:] for part in Formatter().parse(template) if part[1] is not None]
     for field, written, conversion in fields:
         if field not in known or conversion or not _DIGITS.fullmatch(written or ""):
-            raise UserError(f"{root / INFO}: {template!r} is no template of {', '.join(known)}; {_HELP}")
+            raise UserError(f"{root / INFO}: {template!r} is not a template of {', '.join(known)}; {_HELP}")
     path = PurePosixPath(template.format(**known))
     if path.is_absolute() or ".." in path.parts:
         raise UserError(f"{root / INFO}: {str(path)!r} leads out of the dataset, which is refused")

@@ -1,4 +1,4 @@
-"""Which features of a LeRobot dataset become columns, and how they are decoded."""
+"""Selects and decodes the features of a LeRobot dataset."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,12 +15,12 @@ ACTION, REWARD, SUCCESS = "action", "next.reward", "next.success"
 
 
 def is_observation(name: str) -> bool:
-    """Whether a feature is what the robot saw or felt, by its name."""
+    """Whether a feature is an observation, by its name."""
     return name.split(".")[0] == "observation"
 
 
 def survey_features(features: Mapping[str, Feature], size: tuple[int, int] | None) -> Survey:
-    """The features that have a row per observation, and why others cannot be columns; images become ``size``."""
+    """The features with one row per observation, and the others with reasons; images get ``size``."""
     usable: dict[str, Field] = {}
     ignored: dict[str, str] = {}
     for name, feature in sorted(features.items()):
@@ -41,23 +41,25 @@ def action_field(
     high: float | Sequence[float],
     where: str,
 ) -> ActionField:
-    """How the action is decoded.
+    """The decoder of the action.
 
     Raises:
-        UserError: if there is none, or the settings do not fit it.
+        UserError: if there is no action, or the settings do not match it.
     """
     if ACTION not in features or features[ACTION].unfit or features[ACTION].is_image:
-        raise UserError(f"{where}: info.json has no feature {ACTION!r} of numbers; a world model needs the actions")
+        raise UserError(
+            f"{where}: info.json has no numeric feature {ACTION!r}, which a world model needs; choose another dataset"
+        )
     no_rows = np.zeros((0, int(np.prod(features[ACTION].shape))), features[ACTION].dtype)
     settings = ActionSettings(ACTION, discrete, low, high)
     return settings.field({ACTION: ArrayHeader(no_rows.shape, no_rows.dtype)}, no_rows, where)
 
 
 def checked_size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    """Height and width from the setting ``image_size``, which may be one number for both.
+    """Height and width from the setting ``image_size``, which may be a single number.
 
     Raises:
-        UserError: if it is neither one nor two sensible numbers.
+        UserError: if it is not one or two numbers within the limits.
     """
     if size is None:
         return None

@@ -1,4 +1,4 @@
-"""What a LeRobot dataset says about itself in ``meta/info.json``."""
+"""Reads a LeRobot dataset's ``meta/info.json``."""
 
 import json
 import math
@@ -12,25 +12,25 @@ import numpy as np
 from dreamset.core.errors import UserError
 
 INFO = "meta/info.json"
-SMALLEST_IMAGE = 4  # pixels of a side: with fewer, channels could not be told from sides
+SMALLEST_IMAGE = 4  # pixels per side; with fewer, channels could not be distinguished from sides
 LARGEST_IMAGE = 4096
 
-_LARGEST_ROW = 1 << 20  # numbers per frame: more is a damaged description
+_LARGEST_ROW = 1 << 20  # numbers per frame; more means a damaged description
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One column of the frames, or one camera."""
+    """One column of the table of frames, or one camera."""
 
     name: str
-    dtype: str  # of numpy, or image, video, string, ...
-    shape: tuple[int, ...]  # of a frame
-    axes: tuple[str, ...]  # names of an image's axes, if they are given
+    dtype: str  # a numpy dtype, or image, video, string, ...
+    shape: tuple[int, ...]  # per frame
+    axes: tuple[str, ...]  # names of an image's axes, if declared
     is_depth: bool
 
     @classmethod
     def parse(cls, name: str, value: Mapping[str, Any]) -> "Feature":
-        """From its entry in ``info.json``."""
+        """The feature of an entry in ``info.json``."""
         axes, details = value.get("names"), value.get("info") or value.get("video_info") or {}
         return cls(
             name=name,
@@ -42,24 +42,24 @@ class Feature:
 
     @property
     def is_video(self) -> bool:
-        """Whether it lies in video files beside the table of frames."""
+        """Whether it is stored in video files."""
         return self.dtype == "video"
 
     @property
     def is_image(self) -> bool:
-        """Whether a frame is an image, in a video or by itself."""
+        """Whether it is an image, in a video or in the table."""
         return self.dtype in ("image", "video")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """[height, width, channels], in whatever order they are declared."""
+        """[height, width, channels], whatever the declared order."""
         first, second, third = self.shape
         channels_first = self.axes[0].startswith("channel") if self.axes else first < min(second, third)
         return (second, third, first) if channels_first else (first, second, third)
 
     @property
     def unfit(self) -> str | None:
-        """Why it cannot be a column, if so."""
+        """The reason why it cannot be a column; None if it can."""
         if not self.is_image:
             fits = _is_number(self.dtype) and 0 < math.prod(self.shape) <= _LARGEST_ROW
             return None if fits else f"{self.dtype} of shape {list(self.shape)}, not 1 to {_LARGEST_ROW} numbers"
@@ -77,7 +77,7 @@ class Feature:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """The parts of ``info.json`` that a reader needs."""
+    """The entries of ``info.json`` that the reader needs."""
 
     version: str
     fps: float
@@ -98,7 +98,7 @@ def load_info(root: Path) -> Info:
     """
     file = root / INFO
     if not file.is_file():
-        raise UserError(f"{file}: no such file; give the folder of a LeRobot dataset, the one that holds 'meta'")
+        raise UserError(f"{file}: no such file; choose the folder of a LeRobot dataset, which contains 'meta'")
     try:
         info = _parsed(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:

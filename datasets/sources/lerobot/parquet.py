@@ -1,4 +1,4 @@
-"""Columns of parquet files as numpy arrays."""
+"""Reads columns of parquet files as numpy arrays."""
 
 import io
 import math
@@ -17,14 +17,14 @@ from PIL import Image
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array
 
-_FORMATS = ("PNG", "JPEG")  # that images are stored in
+_FORMATS = ("PNG", "JPEG")  # of stored images
 
 
 def read_columns(file: Path, columns: Sequence[str], where: str, *, episode: int | None = None) -> pa.Table:
-    """The columns of a file, of the rows whose ``episode_index`` is ``episode`` if one is given.
+    """The columns of a file; if ``episode`` is given, only rows with that ``episode_index``.
 
     Raises:
-        UserError: that starts with ``where`` if the file or a column is missing or damaged.
+        UserError: if the file or a column is missing or damaged; starts with ``where``.
     """
     if not file.is_file():
         raise UserError(f"{where}: {file.name} is missing in {file.parent}; download it, or drop the episode")
@@ -38,10 +38,10 @@ def read_columns(file: Path, columns: Sequence[str], where: str, *, episode: int
 
 
 def numbers(table: pa.Table, column: str, shape: Sequence[int], where: str) -> Array:
-    """[rows, size] of a column of numbers, or of lists of them, that are ``shape`` in a row; missing numbers are NaN.
+    """[rows, size] of a column of numbers or of lists of shape ``shape``; missing numbers become NaN.
 
     Raises:
-        UserError: if the rows are of another shape, or of different ones.
+        UserError: if rows have another shape or different shapes.
     """
     values, rows, size = table.column(column).combine_chunks(), len(table), math.prod(shape)
     while _is_list(values.type):
@@ -49,7 +49,7 @@ def numbers(table: pa.Table, column: str, shape: Sequence[int], where: str) -> A
             raise UserError(f"{where}: {column!r} holds lists of different lengths; drop or fix the episode")
         values = values.flatten()
     if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)):
-        raise UserError(f"{where}: {column!r} holds {values.type}, expected numbers; leave the column out")
+        raise UserError(f"{where}: {column!r} holds {values.type}, expected numbers; omit the column")
     if len(values) != rows * size:
         raise UserError(
             f"{where}: {column!r} holds {len(values) / max(rows, 1):g} numbers per row, info.json says {list(shape)}; "
@@ -62,10 +62,10 @@ def numbers(table: pa.Table, column: str, shape: Sequence[int], where: str) -> A
 def images(
     table: pa.Table, column: str, shape: tuple[int, int, int], size: tuple[int, int] | None, where: str
 ) -> NDArray[np.uint8]:
-    """[rows, height, width, channels] of a column of PNG or JPEG files, shrunk to ``size`` (height, width) if given.
+    """[rows, height, width, channels] of a column of PNG or JPEG files, shrunk to ``size`` if given.
 
     Raises:
-        UserError: if one is missing, damaged or of another shape.
+        UserError: if an image is missing, damaged or of another shape.
     """
     height, width = size or shape[:2]
     frames = np.empty((len(table), height, width, shape[2]), np.uint8)
@@ -81,18 +81,18 @@ def images(
 def _image(value: Any, shape: tuple[int, int, int], size: tuple[int, int], place: str) -> NDArray[np.uint8]:
     encoded = value.get("bytes") if isinstance(value, dict) else value
     if not isinstance(encoded, bytes):
-        raise UserError(f"{place} lies outside of the table, which is refused; write the images into the table")
+        raise UserError(f"{place} is stored outside of the table, which is refused; write the images into the table")
     try:
         with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
-            found = (image.height, image.width, len(image.getbands()))
-            if found != shape or image.mode not in ("L", "RGB"):  # before the pixels are decoded
+            image_shape = (image.height, image.width, len(image.getbands()))
+            if image_shape != shape or image.mode not in ("L", "RGB"):  # checked before the pixels are decoded
                 raise UserError(
-                    f"{place} is an image of {list(found)} in mode {image.mode}, info.json says {list(shape)}"
+                    f"{place} is an image of {list(image_shape)} in mode {image.mode}, info.json says {list(shape)}"
                 )
             resized = image.resize((size[1], size[0]), Image.Resampling.BOX) if size != shape[:2] else image
             return np.asarray(resized, np.uint8)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{place} is no readable image ({error}); copy or download the dataset again") from error
+        raise UserError(f"{place} is not a readable image ({error}); copy or download the dataset again") from error
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -107,4 +107,4 @@ def _translated(where: str) -> Iterator[None]:
         raise
     except (pa.ArrowException, OSError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{where}: unreadable, cut short or incomplete ({reason}); download it again") from error
+        raise UserError(f"{where}: unreadable, truncated or incomplete ({reason}); download it again") from error

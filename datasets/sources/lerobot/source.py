@@ -1,4 +1,4 @@
-"""LeRobot datasets of version 2 and 3: tables of frames in parquet files, cameras as images or videos."""
+"""Reads LeRobot datasets of version 2 and 3: frames in parquet files, cameras as images or videos."""
 
 import hashlib
 import json
@@ -38,26 +38,24 @@ _FRAME, _TIME = "frame_index", "timestamp"
 class LeRobotSource:
     """The episodes of a local LeRobot dataset, by index.
 
-    Columns keep the names of the dataset's features, such as ``observation.state`` and ``observation.images.top``.
-    There is no observation after the last action: ``final_transition`` says what becomes of it. An episode ends
-    terminally if ``next.success`` is set in its last row; ``next.done`` only says where it ends. Datasets without
-    ``next.reward`` get rewards of zero, fit for learning a world model but not a policy.
+    Columns keep the names of the features, such as ``observation.state`` and ``observation.images.top``. The final
+    observation is not recorded; ``final_transition`` sets how to treat the last action. An episode has a true end if
+    ``next.success`` is set in its last row; ``next.done`` only marks its last row. Datasets without ``next.reward`` get
+    rewards of zero, which suffice for a world model but not for a policy.
 
     Args:
-        path: the folder that holds ``meta``.
-        observations: inputs of the models. Default: every feature named ``observation...`` that holds numbers or
-            images.
-        privileged: features that only probes see, such as ``task_index``. Default: none.
-        episodes: how many of the first episodes to offer. Default: all.
-        image_size: side, or height and width, that images are shrunk to while they are decoded. Default: as
-            recorded.
-        action_low: smallest action, one number or one per element; ``meta/stats.json`` has the recorded extremes.
+        path: the folder that contains ``meta``.
+        observations: inputs of the models. Default: every numeric or image feature named ``observation...``.
+        privileged: features for probes only, such as ``task_index``. Default: none.
+        episodes: number of episodes to read, from the first. Default: all.
+        image_size: side, or height and width, to which images are shrunk while decoding. Default: as recorded.
+        action_low: smallest action, one number or one per element; ``meta/stats.json`` lists the recorded extremes.
         action_high: largest action.
-        discrete: number of choices if the actions are choices.
-        final_transition: "drop" leaves out the last action, "repeat" repeats the last observation as its arrival.
+        discrete: number of choices if the actions are discrete.
+        final_transition: "drop" omits the last action, "repeat" repeats the last observation as its arrival.
 
     Raises:
-        UserError: if the metadata are damaged or a setting does not fit them.
+        UserError: if the metadata are damaged or a setting does not match them.
     """
 
     def __init__(
@@ -87,15 +85,15 @@ class LeRobotSource:
 
     @property
     def episode_count(self) -> int:
-        """How many episodes there are."""
+        """Number of episodes."""
         return len(self._episodes)
 
     def describe(self) -> SourceDescription:
-        """What each episode holds and where it comes from."""
+        """Columns and provenance."""
         return self._fields.described(self._action.spec, self._provenance)
 
     def read(self, number: int) -> RawEpisode:
-        """Episodes by ascending index; the images of one episode are in memory at a time."""
+        """The episode; episodes are sorted by index."""
         entry = self._episodes[number]
         where = f"episode_{entry.index} of {self._root}"
         table = read_columns(entry.data, sorted(self._stored), where, episode=entry.index)
@@ -114,7 +112,7 @@ class LeRobotSource:
 
     @property
     def _stored(self) -> set[str]:
-        """The columns of the tables that have to be read."""
+        """The columns to read from the tables."""
         present = {REWARD, SUCCESS} & set(self._info.features)
         times = {_TIME} if self._videos else set()
         return {ACTION, _FRAME} | present | times | (self._fields.columns - set(self._videos))
@@ -153,7 +151,7 @@ class LeRobotSource:
         frames = self._numbers(_FRAME, table, where)[:, 0]
         if not np.array_equal(frames, np.arange(entry.length)):
             raise UserError(
-                f"{where}: {entry.data.name} holds {len(frames)} frames of it, expected {entry.length}, numbered "
+                f"{where}: {entry.data.name} has {len(frames)} frames of it, expected {entry.length}, numbered "
                 f"from 0; copy or download the dataset again, or drop the episode"
             )
 
@@ -186,7 +184,7 @@ class LeRobotSource:
 
 
 def _digest(root: Path, files: Iterable[Path]) -> dict[str, Any]:
-    """As of a folder, of the files that are used: other ones, such as those of a download, change nothing."""
+    """``folder.digest`` of the files in use; other files in the folder do not change it."""
     entries = sorted(
         (file.relative_to(root).as_posix(), file.stat().st_size, file_sha256(file)) for file in files if file.is_file()
     )

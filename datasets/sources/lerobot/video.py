@@ -1,4 +1,4 @@
-"""Frames of a video by their time, decoded and shrunk by ffmpeg."""
+"""Decodes and shrinks frames of a video by time, with ffmpeg."""
 
 import re
 import subprocess
@@ -21,21 +21,21 @@ _PIXELS = {1: "gray", 3: "rgb24"}
 def decode_frames(
     file: Path, times: Times, *, fps: float, shape: tuple[int, int, int], size: tuple[int, int] | None, where: str
 ) -> NDArray[np.uint8]:
-    """The frame nearest to each of ``times``, which must be less than half a frame away.
+    """The frame nearest to each of ``times``; it must be less than half a frame away.
 
     Args:
         file: the video.
-        times: [N] with N of at least one.
+        times: [N], N at least 1.
         fps: frames per second.
         shape: height, width and channels of the video.
-        size: height and width of the result; None for the video's own.
-        where: what a message starts with.
+        size: height and width of the result; None for those of the video.
+        where: start of error messages.
 
     Returns:
         [N, height, width, channels].
 
     Raises:
-        UserError: if the file is missing or damaged, has other images, or none at one of the times.
+        UserError: if the file is missing or damaged, has another image size, or lacks a frame at one of the times.
     """
     if not file.is_file():
         raise UserError(f"{where}: the video {file.name} is missing in {file.parent}; download it, or drop the episode")
@@ -47,14 +47,14 @@ def decode_frames(
     decoded = _ffmpeg(file, window, filters, most=2 * len(times) + 2)
     log = decoded.stderr.decode("utf-8", "replace")
     if decoded.returncode:
-        raise UserError(f"{place}: unreadable or cut short ({_last_line(log)}); copy or download it again")
+        raise UserError(f"{place}: unreadable or truncated ({_last_line(log)}); copy or download it again")
     frames = _frames(decoded.stdout, (height, width, shape[2]))
-    found = _frame_times(log, shape, place)[: len(frames)]
-    return frames[_nearest(found, times, half, place)]
+    frame_times = _frame_times(log, shape, place)[: len(frames)]
+    return frames[_nearest(frame_times, times, half, place)]
 
 
 def _ffmpeg(file: Path, window: list[str], filters: str, *, most: int) -> "subprocess.CompletedProcess[bytes]":
-    """Decodes a window of a file; times stay those of the file, and no frame is doubled or left out."""
+    """Decodes a time window of a file; keeps its time stamps and neither repeats nor drops frames."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-nostats", "-copyts"]
     command += ["-protocol_whitelist", "file", "-f", "mp4", *window, "-i", f"file:{file}", "-map", "0:v:0"]
     command += ["-vf", filters, "-fps_mode", "passthrough", "-frames:v", str(most), "-f", "rawvideo", "-"]
@@ -68,32 +68,34 @@ def _frames(raw: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
 
 
 def _frame_times(log: str, shape: tuple[int, int, int], place: str) -> Times:
-    """What the filter ``showinfo`` says of each frame: its time in exact units, and its size before shrinking."""
+    """The exact time of each frame, from the filter ``showinfo``; also checks the size before shrinking."""
     base, frames = _TIME_BASE.search(log), _FRAME.findall(log)
     if base is None or not frames:
         raise UserError(f"{place}: has no frame in this episode ({_last_line(log)}); copy or download it again")
     for _, width, height in frames:
         if (int(height), int(width)) != shape[:2]:
-            raise UserError(f"{place}: shows {height} x {width} pixels, info.json says {shape[0]} x {shape[1]}; fix it")
+            raise UserError(
+                f"{place}: has {height} x {width} pixels, info.json says {shape[0]} x {shape[1]}; fix info.json"
+            )
     unit = float(Fraction(base[1]))
     return np.array([int(units) * unit for units, *_ in frames])
 
 
-def _nearest(found: Times, times: Times, half: float, place: str) -> NDArray[np.intp]:
-    after = np.clip(np.searchsorted(found, times), 1, max(len(found) - 1, 1))
+def _nearest(frame_times: Times, times: Times, half: float, place: str) -> NDArray[np.intp]:
+    after = np.clip(np.searchsorted(frame_times, times), 1, max(len(frame_times) - 1, 1))
     before = after - 1
-    after = np.minimum(after, len(found) - 1)
-    nearest = np.where(np.abs(found[before] - times) <= np.abs(found[after] - times), before, after)
-    is_near = np.abs(found[nearest] - times) < half
+    after = np.minimum(after, len(frame_times) - 1)
+    nearest = np.where(np.abs(frame_times[before] - times) <= np.abs(frame_times[after] - times), before, after)
+    is_near = np.abs(frame_times[nearest] - times) < half
     if not is_near.all():
         step = int(np.argmin(is_near))
         raise UserError(
             f"{place}: has no frame at {times[step]:.3f} s (step {step}), the nearest is at "
-            f"{found[nearest[step]]:.3f} s; copy or download it again, or drop the episode"
+            f"{frame_times[nearest[step]]:.3f} s; copy or download it again, or drop the episode"
         )
     return nearest
 
 
 def _last_line(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else "ffmpeg said nothing"
+    return lines[-1][:200] if lines else "no output of ffmpeg"

@@ -1,4 +1,4 @@
-"""Npz and HDF5 files of any layout."""
+"""Reads npz and HDF5 files of any layout."""
 
 from dreamset.datasets.sources.mapped.source import MappedSource
 

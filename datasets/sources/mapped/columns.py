@@ -1,4 +1,4 @@
-"""What the columns of an episode are by the user's word, and how they become transitions."""
+"""Turns the columns of an episode into transitions, by the user's mapping."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from dreamset.datasets.sources.timing import TimeRule, transition_rows
 
 @dataclass(frozen=True, slots=True)
 class MappedColumns:
-    """The roles of the columns, and the time rule of action and reward."""
+    """The roles of the columns and the time rule of action and reward."""
 
     observations: Mapping[str, str]  # name of the input -> column
     privileged: Mapping[str, str]
@@ -26,33 +26,33 @@ class MappedColumns:
 
     @property
     def names(self) -> list[str]:
-        """What has to be read of each episode."""
+        """Names of the columns to read."""
         single = (self.action.column, self.reward, self.terminal)
         named = {*self.observations.values(), *self.privileged.values(), *single}
         return sorted(column for column in named if column is not None)
 
     def lacks_arrival(self, rows: Mapping[str, int]) -> bool:
-        """Whether an episode whose columns have so many rows ends with an action whose outcome is not there."""
+        """Whether the outcome of the last action is missing, given the rows per column."""
         return self.time.lacks_arrival(self._observed(rows), *self._timed(rows))
 
     def terminal_flags(self, values: Mapping[str, Array], where: str) -> Flags:
-        """[rows]; never set if there is no such column."""
+        """[rows] flags of true ends; a single False without such a column."""
         if self.terminal is None:
             return np.zeros(1, bool)
         return flags(values[self.terminal], f"{where}: {self.terminal!r}")
 
     def decoder(self, headers: Headers, example: Array, where: str) -> "EpisodeDecoder":
-        """How episodes are decoded, by the headers and the actions of one of them.
+        """The decoder of episodes, from the headers and actions of one episode.
 
         Raises:
-            UserError: if a column is missing or does not fit its role.
+            UserError: if a column is missing or does not match its role.
         """
         inputs = {name: Field.of(column, headers, where) for name, column in self.observations.items()}
         probed = {name: Field.of(column, headers, where) for name, column in self.privileged.items()}
         return EpisodeDecoder(self, SelectedFields(inputs, probed), self.action.field(headers, example, where))
 
     def transitions(self, rows: Mapping[str, int]) -> tuple[int, int]:
-        """How many observations, and how many transitions, are recorded in so many rows of each column."""
+        """Numbers of recorded observations and transitions, given the rows per column."""
         observed = self._observed(rows)
         return observed, self.time.transitions(observed, *self._timed(rows))
 
@@ -65,17 +65,17 @@ class MappedColumns:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeDecoder:
-    """Makes episodes of the stored values of ``columns``."""
+    """Decodes episodes from the stored values of ``columns``."""
 
     columns: MappedColumns
     fields: SelectedFields
     action: ActionField
 
     def decode(self, values: Mapping[str, Array], where: str) -> RawEpisode:
-        """The episode in which action t is taken at observation t.
+        """The episode, with action t taken at observation t.
 
         Raises:
-            UserError: if the columns' rows do not fit each other, or values do not fit their column.
+            UserError: if the columns have inconsistent rows, or values do not match their column.
         """
         rows = {column: len(array) for column, array in values.items()}
         observed, transitions = self.columns.transitions(rows)
@@ -111,6 +111,6 @@ class EpisodeDecoder:
         if self.columns.terminal is not None and len(terminal) not in (observed, transitions):
             raise UserError(
                 f"{where}: {self.columns.terminal!r} has {len(terminal)} rows, expected {transitions} or {observed}; "
-                f"drop or fix the episode"
+                f"fix or drop the episode"
             )
         return self.columns.time.is_terminated(terminal, where)

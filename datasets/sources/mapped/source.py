@@ -1,4 +1,4 @@
-"""Npz and HDF5 files of any layout: settings say what each column is and when it took place."""
+"""Reads npz and HDF5 files of any layout: settings give the role and the alignment of each column."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -21,34 +21,35 @@ from dreamset.datasets.sources.timing import TimeRule
 
 
 class MappedSource:
-    """Episodes in one file, or in all files of a folder, whose columns the settings name.
+    """The episodes in one file, or in all files of a folder; the settings name the columns.
 
     Args:
         path: A ``.npz`` or HDF5 file, or a folder of such files.
-        observations: Name of each model input and the column that holds it, such as ``{image: obs/rgb}``; columns in
-            groups of HDF5 files are named by their path.
+        observations: Name and column of each model input, such as ``{image: obs/rgb}``; columns in groups of HDF5 files
+            are named by their path.
         action: Column of the action.
-        reward: Column of the reward; null if none was recorded, which makes it 0.
-        terminal: Column that is true in the last row of an episode with a true end; null if none has one.
-        privileged: As ``observations``, for what only probes see.
-        alignment: When row t of action and reward took place: ``follows`` (the action taken at observation t and the
-            reward that it earned) or ``precedes`` (the action that led to observation t and the reward received
-            there). One word, or ``{action: follows, reward: precedes}``.
-        filled_last_row: Whether in columns that follow, and have as many rows as the observations, the last row is
-            filling, as in RLDS. Where one column precedes, this is so in any case.
-        final_transition: What becomes of the last action where it is not, so that its outcome was not recorded:
-            ``drop`` it, and with it the terminal flag, or ``repeat`` the last observation as its outcome.
-        boundaries: Where the episodes are. Null: each file is one. ``{groups: data}``: each group below ``data`` of
-            an HDF5 file, "" for its root. One after the other with ``{ends: [done, timeout]}``, columns of which one
-            is true in the last row of each, or ``{lengths: ep_len}``, a column of their lengths.
-        discrete: Number of choices if the action is stored as an integer or as one-hot rows; 0 says that it is
-            continuous whatever it looks like.
+        reward: Column of the reward; null if none was recorded: the reward is then 0.
+        terminal: Column that is true in the last row of an episode with a true end; null if no episode has one.
+        privileged: As ``observations``, for ground truth that only probes read.
+        alignment: Time of row t of action and reward: ``follows`` (the action taken at observation t and the reward
+            for it) or ``precedes`` (the action that led to observation t and the reward received there). One word, or
+            ``{action: follows, reward: precedes}``.
+        filled_last_row: Whether the last row is padding, as in RLDS, in columns that follow and have as many rows as
+            the observations. If one column precedes, it is padding in any case.
+        final_transition: How to treat the last action if its outcome was not recorded: ``drop`` it with the terminal
+            flag, or ``repeat`` the last observation as its outcome.
+        boundaries: How to find the episodes. Null: each file is an episode. ``{groups: data}``: each group below
+        ``data``
+            in an HDF5 file is an episode; "" is the root. For episodes in sequence: ``{ends: [done, timeout]}``,
+            columns of which one is true in the last row of each episode, or ``{lengths: ep_len}``, a column of lengths.
+        discrete: Number of choices if the action is stored as an integer or as one-hot rows; 0 if it is continuous
+            although it looks discrete.
         action_low: Bounds of a continuous action, one number or one per element.
         action_high: As ``action_low``.
-        episodes: Only so many of the first episodes, by name of file and place in it.
+        episodes: Number of episodes to read, by file name and position; by default all.
 
     Raises:
-        UserError: if a setting has no such choice, or there is no episode that fits the settings.
+        UserError: if a setting has an unknown value, or no episode matches the settings.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class MappedSource:
         episodes: int | None = None,
     ) -> None:
         if not observations:
-            raise UserError(f"{path}: no observation to learn from is named; set observations to {{name: column}}")
+            raise UserError(f"{path}: no observation is named; set observations to {{name: column}}")
         self._path = Path(path)
         self._columns = MappedColumns(
             observations=dict(observations),
@@ -86,15 +87,15 @@ class MappedSource:
 
     @property
     def episode_count(self) -> int:
-        """How many episodes there are."""
+        """Number of episodes."""
         return len(self._pieces)
 
     def describe(self) -> SourceDescription:
-        """What each episode holds and where it comes from."""
+        """Columns and provenance."""
         return self._decoder.fields.described(self._decoder.action.spec, self._provenance)
 
     def read(self, number: int) -> RawEpisode:
-        """Episodes by name of file and by their place in it."""
+        """The episode; episodes are sorted by file name and position."""
         piece = self._pieces[number]
         if isinstance(piece, Damage):
             raise UserError(f"episode {number} of {piece.reason}")
@@ -102,17 +103,17 @@ class MappedSource:
         return self._decoder.decode(piece.table.read(self._columns.names, where, piece.rows), where)
 
     def _find(self) -> list[Piece | Damage]:
-        found: list[Piece | Damage] = []
+        pieces: list[Piece | Damage] = []
         for file in list_files(self._path, TABLE_ENDINGS) if self._path.is_dir() else [self._path]:
             table = open_table(file)
             try:
-                found.extend(self._boundaries.pieces(file, self._columns.names))
+                pieces.extend(self._boundaries.pieces(file, self._columns.names))
             except UserError as error:
-                found.append(Damage(table, str(error)))
-        return found
+                pieces.append(Damage(table, str(error)))
+        return pieces
 
     def _first_fitting(self) -> EpisodeDecoder:
-        """By the first episode in which all columns are, of those with the most common columns."""
+        """The decoder of the first episode that matches the settings, most common columns first."""
         pieces = [piece for piece in self._pieces if isinstance(piece, Piece)]
         failures = [UserError(piece.reason) for piece in self._pieces if isinstance(piece, Damage)]
         headers = headers_of({piece.table: None for piece in pieces}, str(self._path)) if pieces else {}
@@ -122,7 +123,9 @@ class MappedSource:
                 return self._fitting(piece, headers[piece.table])
             except UserError as error:
                 failures.append(error)
-        raise UserError(f"{self._path}: no episode fits the settings; the first one: {failures[0]}") from failures[0]
+        raise UserError(f"{self._path}: no episode matches the settings; the first error: {failures[0]}") from failures[
+            0
+        ]
 
     def _fitting(self, piece: Piece, headers: Headers) -> EpisodeDecoder:
         place, column = piece.table.place, self._columns.action.column
@@ -151,13 +154,13 @@ class MappedSource:
         }
 
     def _dropped_terminals(self) -> list[bool]:
-        """For each episode that loses its last transition, whether with it a true end is lost."""
+        """For each episode that loses its last transition, whether it also loses a true end."""
         if self._columns.time.final is not FinalTransition.DROP:
             return []
         terminal = [self._columns.terminal] if self._columns.terminal else []
         dropped = []
         for piece in self._pieces:
-            with suppress(UserError):  # reading the episode says it
+            with suppress(UserError):  # reading the episode reports it
                 if not isinstance(piece, Damage) and self._columns.lacks_arrival(piece.lengths(self._columns.names)):
                     place = piece.table.place
                     flags = self._columns.terminal_flags(piece.table.read(terminal, place, piece.rows), place)
@@ -165,10 +168,10 @@ class MappedSource:
         return dropped
 
     def _ignored_columns(self) -> dict[str, str]:
-        """Of all files that can be read."""
+        """Ignored columns of all readable files."""
         known = {*self._columns.names, *self._boundaries.columns}
-        found: set[str] = set()
+        present: set[str] = set()
         for table in {piece.table: None for piece in self._pieces if isinstance(piece, Piece)}:
             with suppress(UserError):
-                found |= set(table.headers(table.place))
-        return dict.fromkeys(sorted(found - known), "not named in the settings")
+                present |= set(table.headers(table.place))
+        return dict.fromkeys(sorted(present - known), "not named in the settings")

@@ -1,4 +1,4 @@
-"""Minari datasets, whichever version wrote them."""
+"""Reads Minari datasets of all versions."""
 
 from dreamset.datasets.sources.minari.source import MinariSource
 

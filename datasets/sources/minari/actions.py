@@ -1,4 +1,4 @@
-"""How recorded actions become one vector: numbers side by side, or one choice among all combinations of choices."""
+"""Decodes recorded actions into one vector: concatenated numbers, or one choice among all combinations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _CHOICES = ("Discrete", "MultiDiscrete", "MultiBinary")
 
 
 class ActionDecoder(Protocol):
-    """Turns the stored leaves of an action space into rows of one vector."""
+    """Decodes the stored leaves of an action space into rows of one vector."""
 
     @property
     def spec(self) -> ActionSpec:
@@ -27,30 +27,30 @@ class ActionDecoder(Protocol):
 
     @property
     def paths(self) -> Sequence[LeafPath]:
-        """The leaves below ``actions``, in the order in which they make up a row."""
+        """The leaves below ``actions``, in the order of a row."""
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """What the elements of a row mean, as plain json."""
+        """The meaning of the elements of a row, as plain json."""
 
     def decode(self, values: Sequence[Array], where: str) -> NDArray[np.float32]:
-        """[rows, size] of the values of the leaves, in the order of ``paths``; ``UserError`` if they do not fit."""
+        """[rows, size] from the values of the leaves in the order of ``paths``; bad values raise a ``UserError``."""
 
 
 def action_decoder(space: Space, where: str) -> ActionDecoder:
-    """The decoder for a space: one Box or choice, or a Dict or Tuple, nested at will, of only Boxes or only choices.
+    """The decoder of a space: a Box, a discrete space, or a nested Dict or Tuple of only one of these kinds.
 
-    Boxes are put side by side in the order of the space, each flat. Choices become one choice among all their
+    Boxes are flattened and concatenated in the order of the space. Several discrete choices become one choice among all
     combinations, numbered in C order: the last choice of the last leaf changes fastest.
 
     Raises:
-        UserError: if the space holds anything else, both kinds, or more than 4096 combinations of several choices.
+        UserError: if the space has another kind, both kinds, or more than 4096 combinations of several choices.
     """
     parts = leaves(space)
     kinds = {part["type"] for part in parts.values()}
     if not kinds or not kinds <= {"Box", *_CHOICES}:
         raise UserError(
-            f"{where}: the action space holds {' and '.join(sorted(kinds)) or 'nothing'}; supported: Box, "
+            f"{where}: the action space has {' and '.join(sorted(kinds)) or 'no part'}; supported: Box, "
             f"{', '.join(_CHOICES)} and a Dict or Tuple of them; record the actions as one of these"
         )
     if kinds == {"Box"}:
@@ -65,13 +65,13 @@ def action_decoder(space: Space, where: str) -> ActionDecoder:
 
 @dataclass(frozen=True, slots=True)
 class NumbersDecoder:
-    """Boxes, side by side."""
+    """Decodes Boxes into one concatenated vector."""
 
     parts: Mapping[LeafPath, Space]
 
     @property
     def spec(self) -> ActionSpec:
-        """As large as all Boxes together."""
+        """The size of all Boxes together, with their bounds."""
         low, high = (
             tuple(bound for part in self.parts.values() for bound in bounds(part, side)) for side in ("low", "high")
         )
@@ -98,7 +98,7 @@ class NumbersDecoder:
 
 
 class ChoicesDecoder:
-    """Choices, as one choice among all combinations."""
+    """Decodes several discrete choices into one choice among all combinations."""
 
     def __init__(self, parts: Mapping[LeafPath, Space], where: str) -> None:
         self._parts = {path: _Choices.of(part) for path, part in parts.items()}
@@ -108,7 +108,7 @@ class ChoicesDecoder:
 
     @property
     def paths(self) -> Sequence[LeafPath]:
-        """In the order of the space: the last changes fastest."""
+        """In the order of the space; the last changes fastest."""
         return list(self._parts)
 
     @property
@@ -121,7 +121,7 @@ class ChoicesDecoder:
         return {"kind": "one-hot among all combinations, of which the last choice changes fastest", "parts": parts}
 
     def decode(self, values: Sequence[Array], where: str) -> NDArray[np.float32]:
-        """[rows, size] with a single one in each row."""
+        """One-hot rows [rows, size]."""
         digits = [
             part.digits(stored, _place(where, path))
             for (path, part), stored in zip(self._parts.items(), values, strict=True)
@@ -134,9 +134,9 @@ class ChoicesDecoder:
 
 @dataclass(frozen=True, slots=True)
 class _Choices:
-    """The choices of one leaf, flat."""
+    """The choices of one leaf, flattened."""
 
-    shapes: tuple[tuple[int, ...], ...]  # that a stored row may have
+    shapes: tuple[tuple[int, ...], ...]  # allowed shapes of a stored row
     counts: tuple[int, ...]
     starts: tuple[int, ...]
 
@@ -153,18 +153,18 @@ class _Choices:
         """[rows, choices], each counted from 0."""
         if values.dtype.kind not in "iub" or values.shape[1:] not in self.shapes:
             got, needed = f"{values.dtype}{list(values.shape[1:])}", list(self.shapes[0])
-            raise UserError(f"{where} holds {got} per row, its space says integers of shape {needed}")
-        chosen: NDArray[np.int64] = values.reshape(len(values), len(self.counts)).astype(np.int64)
+            raise UserError(f"{where} holds {got} per row, its space declares integers of shape {needed}")
+        indices: NDArray[np.int64] = values.reshape(len(values), len(self.counts)).astype(np.int64)
         start, end = np.array(self.starts), np.array(self.starts) + self.counts
-        outside = np.argwhere((chosen < start) | (chosen >= end))
+        outside = np.argwhere((indices < start) | (indices >= end))
         if outside.size:
             step, element = map(int, outside[0])
             place = f"step {step}" if len(self.counts) == 1 else f"step {step}, element [{element}]"
             raise UserError(
-                f"{where} is {chosen[step, element]} at {place}; allowed: {start[element]} to {end[element] - 1}; "
+                f"{where} is {indices[step, element]} at {place}; allowed: {start[element]} to {end[element] - 1}; "
                 f"fix or drop the episode"
             )
-        digits: NDArray[np.int64] = chosen - start
+        digits: NDArray[np.int64] = indices - start
         return digits
 
 
@@ -174,10 +174,10 @@ def _combinations(counts: Sequence[int], where: str) -> int:
     for count in counts:
         size *= count
         if not 1 <= size <= allowed:
-            shown = " x ".join(map(str, counts[:8])) + (" x ..." if len(counts) > 8 else "")
+            factors = " x ".join(map(str, counts[:8])) + (" x ..." if len(counts) > 8 else "")
             raise UserError(
-                f"{where}: the action space has {shown} combinations; allowed: 1 to {allowed}; "
-                f"record fewer choices, or the actions as a Box"
+                f"{where}: the action space has {factors} combinations; allowed: 1 to {allowed}; "
+                f"record fewer choices, or record the actions as a Box"
             )
     return size
 

@@ -1,6 +1,6 @@
-"""Minari's Arrow and Parquet layouts: a folder per episode, with one file in which each leaf is a column.
+"""Reads Minari's Arrow and Parquet layouts: one folder per episode, with one file and one column per leaf.
 
-Every column has one row per observation: actions, rewards and flags are filled with a row of zeros at the end.
+Every column has one row per observation: actions, rewards and flags end with a padding row of zeros.
 """
 
 import hashlib
@@ -22,32 +22,34 @@ from dreamset.datasets.sources.minari.parts import opened_part
 from dreamset.datasets.sources.minari.storage import Layout, LeafPath, episode_numbers
 
 _NUMBER = re.compile(r"0|[1-9][0-9]*")
-_UNFILLED = ("observations", "infos")  # the columns whose last row is recorded, not filled in
+_UNFILLED = ("observations", "infos")  # columns without a padding row
 
 
 class ArrowStorage:
-    """The folder of the episodes' folders; only the episode that is being read is open."""
+    """The folder of all episodes; opens one episode at a time."""
 
     def __init__(self, metadata: MinariMetadata) -> None:
         self._folder = metadata.folder
         self._ending = metadata.layout
         self._row_shapes = metadata.row_shapes
         self.where = str(self._folder)
-        found = [int(entry.name) for entry in self._folder.iterdir() if _NUMBER.fullmatch(entry.name)]
-        self.numbers = episode_numbers(found, metadata.total_episodes, self.where)
+        stored_numbers = [int(entry.name) for entry in self._folder.iterdir() if _NUMBER.fullmatch(entry.name)]
+        self.numbers = episode_numbers(stored_numbers, metadata.total_episodes, self.where)
 
     def episode(self, number: int) -> "ArrowEpisode":
-        """The file of an episode."""
+        """Opens an episode."""
         file = self._part(number)
         where = f"episode_{number} of {file}"
         if not file.is_file():
             raise UserError(f"{where}: no such file; copy or download the dataset again")
         if self._part(number, 1).exists():
-            raise UserError(f"{where}: is one of several parts, which Minari does not write; load and write it again")
+            raise UserError(
+                f"{where}: the episode has several parts, which is not supported; load and write it with Minari"
+            )
         return ArrowEpisode(file, where, self._row_shapes)
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """The files' pattern, and one checksum of the names, sizes and contents of all of them."""
+        """The pattern of the files, and one checksum of all names, sizes and contents."""
         files = [file for file in map(self._part, self.numbers) if file.is_file()]
         entries = [(file.parent.name, file.stat().st_size, file_sha256(file)) for file in files]
         return {
@@ -65,14 +67,14 @@ class ArrowEpisode:
 
     file: Path
     where: str
-    row_shapes: Mapping[LeafPath, tuple[int, ...]]  # arrays are stored flat, their shape is in the metadata
+    row_shapes: Mapping[LeafPath, tuple[int, ...]]  # arrays are stored flat; the metadata have their shapes
 
     def read(self, paths: Collection[LeafPath]) -> dict[LeafPath, Array]:
-        """The values of the leaves, without the filling."""
+        """The values of the leaves, without padding."""
         with opened_part(self.file, self.where) as part:
             leaves = {path: leaf_field(part.schema, path, self.where) for path in paths}
             table = part.load([names for names, _ in leaves.values()])
-            table.validate(full=True)  # before anything follows its offsets
+            table.validate(full=True)  # before any offset is used
             self._check_rows(table.num_rows)
             return {path: self._unfilled(path, table, names, field) for path, (names, field) in leaves.items()}
 
@@ -90,7 +92,7 @@ class ArrowEpisode:
     def _below(self, infos: pa.Field) -> Iterator[tuple[LeafPath, Layout]]:
         if not pa.types.is_struct(infos.type):
             raise UserError(
-                f"{self.where}: 'infos' is an array, named arrays are needed; copy or download the dataset again"
+                f"{self.where}: 'infos' is an array, expected named arrays; copy or download the dataset again"
             )
         stack: list[tuple[LeafPath, pa.Field]] = [((field.name,), field) for field in infos.type]
         while stack:
@@ -108,7 +110,7 @@ class ArrowEpisode:
         return values if path[0] in _UNFILLED else values[:-1]
 
     def _check_rows(self, rows: int) -> None:
-        """Whether a row is there for every observation: all columns have equally many, so only the count can tell."""
+        """Checks the number of rows against the metadata; all columns have the same number of rows."""
         steps = self._recorded_steps()
         if rows < 1 or (steps is not None and rows != steps + 1):
             needed = "at least 2" if steps is None else f"{steps + 1} for the {steps} steps of its metadata"
@@ -122,5 +124,5 @@ class ArrowEpisode:
             return int(json.loads(written.read_text(encoding="utf-8"))["total_steps"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(
-                f"{self.where}: the file {written.name} beside it does not say 'total_steps' ({error!r}); copy it again"
+                f"{self.where}: {written.name} has no valid 'total_steps' ({error!r}); copy it again"
             ) from error

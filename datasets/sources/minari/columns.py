@@ -1,4 +1,4 @@
-"""From Arrow's nested columns to numpy arrays with one row per step."""
+"""Converts Arrow's nested columns to numpy arrays with one row per step."""
 
 import math
 import re
@@ -15,10 +15,10 @@ _TUPLE_ENTRY = re.compile(r"_index_([0-9]+)")
 
 
 def leaf_field(schema: pa.Schema, path: LeafPath, where: str) -> tuple[LeafPath, pa.Field]:
-    """The names under which Arrow keeps a leaf, and its field.
+    """The names of a leaf in Arrow, and its field.
 
     Raises:
-        UserError: if it is missing, or is no leaf.
+        UserError: if it is missing or not a leaf.
     """
     names: list[str] = []
     node: pa.Schema | pa.StructType = schema
@@ -31,12 +31,12 @@ def leaf_field(schema: pa.Schema, path: LeafPath, where: str) -> tuple[LeafPath,
         field = node.field(stored)
         node = field.type
     if pa.types.is_struct(node):
-        raise UserError(f"{where}: {'/'.join(path)!r} is a group, an array is needed; it does not fit the metadata")
+        raise UserError(f"{where}: {'/'.join(path)!r} is a group, expected an array; it does not match the metadata")
     return tuple(names), field
 
 
 def field_layout(field: pa.Field, declared: tuple[int, ...] | None) -> Layout:
-    """How a leaf is stored, where ``declared`` is the shape of a row by the metadata, if these speak of it."""
+    """The layout of a leaf; ``declared`` is the shape of a row in the metadata, if any."""
     kind: pa.DataType = field.type
     shape: tuple[int, ...] = ()
     if pa.types.is_fixed_size_list(kind):
@@ -49,10 +49,10 @@ def field_layout(field: pa.Field, declared: tuple[int, ...] | None) -> Layout:
 
 
 def leaf_values(table: pa.Table, names: LeafPath, place: str) -> Array:
-    """The rows of a leaf: [rows], [rows, size] for arrays, which are stored flat, or objects for encoded images.
+    """The rows of a leaf: [rows], [rows, size] for arrays (stored flat), or objects for encoded images.
 
     Raises:
-        UserError: if values are missing, or are neither numbers nor bytes.
+        UserError: if values are missing, or neither numbers nor bytes.
     """
     column = table.column(names[0]).combine_chunks()
     for outer, name in pairwise(names):
@@ -69,7 +69,7 @@ def _to_numpy(column: pa.Array, place: str) -> Array:
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return _encoded(column)
     if not _is_number(kind):
-        raise UserError(f"{place} holds {_words(kind)}; allowed: numbers and encoded images; leave it out")
+        raise UserError(f"{place} holds {_words(kind)}; allowed: numbers and encoded images; omit it")
     values: Array = column.to_numpy(zero_copy_only=False)
     return values
 
@@ -83,11 +83,11 @@ def _encoded(column: pa.Array) -> Array:
 
 def _require_all(column: pa.Array, place: str) -> None:
     if column.null_count:
-        raise UserError(f"{place} lacks {column.null_count} of {len(column)} values; drop or fix the episode")
+        raise UserError(f"{place} lacks {column.null_count} of {len(column)} values; fix or drop the episode")
 
 
 def _stored_name(node: pa.Schema | pa.StructType, name: str) -> str | None:
-    """Entries of a Tuple are called by their bare number here."""
+    """The stored name of an entry; Arrow names entries of a Tuple by their number."""
     if not isinstance(node, pa.Schema | pa.StructType):
         return None
     match = _TUPLE_ENTRY.fullmatch(name)
@@ -96,14 +96,14 @@ def _stored_name(node: pa.Schema | pa.StructType, name: str) -> str | None:
 
 
 def _row_shape(field: pa.Field, declared: tuple[int, ...] | None) -> tuple[int, ...]:
-    """The declared or recorded shape if it fits the number of values, else flat."""
+    """The declared or recorded shape if it matches the number of values, else the flat shape."""
     size = field.type.list_size
     shape = _recorded_shape(field) if declared is None else declared
     return shape if shape is not None and math.prod(shape) == size else (size,)
 
 
 def _recorded_shape(field: pa.Field) -> tuple[int, ...] | None:
-    """Infos carry their shape with them, as "2,3", or "" for a single number."""
+    """The shape that is stored with infos, as "2,3", or "" for a single number."""
     text = (field.metadata or {}).get(b"shape")
     if text is None or not re.fullmatch(rb"([0-9]{1,9}(,[0-9]{1,9})*)?", text):
         return None

@@ -1,4 +1,4 @@
-"""Downloading Minari datasets by their id, with Minari's own client."""
+"""Downloads Minari datasets by id, with Minari's client."""
 
 import contextlib
 import io
@@ -20,19 +20,19 @@ from dreamset.datasets.sources.minari.location import (
     require_one,
 )
 
-_INTERVAL = 0.5  # seconds between two looks at how much has arrived
+_INTERVAL = 0.5  # seconds between two reports of progress
 
 
 def fetch(dataset_id: str | None = None, path: str | Path | None = None, *, on_bytes: OnBytes | None = None) -> Path:
-    """Makes sure that a dataset is on this machine, and returns its folder.
+    """Downloads a dataset unless it is on this machine, and returns its folder.
 
     Args:
-        dataset_id: such as ``D4RL/door/human-v2``; downloaded into Minari's own folder unless it is there already.
-        path: the folder of a dataset of your own, instead of an id; nothing is downloaded then.
-        on_bytes: hears how many bytes have arrived; how many there will be is not known beforehand.
+        dataset_id: such as ``D4RL/door/human-v2``; downloaded into Minari's own folder.
+        path: the folder of a local dataset, instead of an id; then nothing is downloaded.
+        on_bytes: called with the number of bytes so far; the total is unknown.
 
     Raises:
-        UserError: if both or neither are given, there is no such dataset, or it cannot be downloaded.
+        UserError: if both or neither are given, the dataset does not exist, or the download fails.
     """
     require_one(path, dataset_id)
     if dataset_id is None or local_folder(dataset_id) is not None:
@@ -44,37 +44,37 @@ def fetch(dataset_id: str | None = None, path: str | Path | None = None, *, on_b
         with _progress(beside, on_bytes):
             _download(dataset_id, beside)
         if not (beside / dataset_id / "data").is_dir():
-            raise UserError(f"{dataset_id}: what Minari downloaded is no dataset; check the id")
+            raise UserError(f"{dataset_id}: Minari's download is not a dataset; check the id")
         _put_in_place(beside / dataset_id, root / dataset_id)
     return dataset_folder(None, dataset_id)
 
 
 def _download(dataset_id: str, root: Path) -> None:
     try:
-        import minari  # slow to load, and seldom needed
+        import minari  # slow to import and seldom needed
 
         with _minari_root(root), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter(
                 "ignore"
             )  # Minari doubts that it can read other versions' files, which we do ourselves
             minari.download_dataset(dataset_id, force_download=True)
-    except Exception as error:  # whatever the client of the remote storage raises: it is exchangeable
+    except Exception as error:  # the client of the remote storage may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{dataset_id}: Minari could not download it ({reason}); check the id and the network, or copy the dataset "
-            f"from elsewhere into {datasets_root() / dataset_id}"
+            f"into {datasets_root() / dataset_id}"
         ) from error
 
 
-def _put_in_place(fresh: Path, folder: Path) -> None:
+def _put_in_place(downloaded: Path, folder: Path) -> None:
     with replaced_folder(folder) as target:
-        for item in fresh.iterdir():
+        for item in downloaded.iterdir():
             item.rename(target / item.name)
 
 
 @contextlib.contextmanager
 def _minari_root(root: Path) -> Iterator[None]:
-    """Minari finds its folder through an environment variable only."""
+    """Sets Minari's folder, which is possible only through an environment variable."""
     before = os.environ.get(ROOT_VARIABLE)
     os.environ[ROOT_VARIABLE] = str(root)
     try:
@@ -88,7 +88,7 @@ def _minari_root(root: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _progress(folder: Path, on_bytes: OnBytes | None) -> Iterator[None]:
-    """Reports the growth of a folder, since Minari's client tells nobody but the terminal."""
+    """Reports the growth of a folder, because Minari's client has no progress callback."""
     if on_bytes is None:
         yield
         return
@@ -112,6 +112,6 @@ def _size(folder: Path) -> int:
     total = 0
     for parent, _folders, files in os.walk(folder):
         for name in files:
-            with contextlib.suppress(OSError):  # the client renames its files
+            with contextlib.suppress(OSError):  # the client renames files while it downloads
                 total += (Path(parent) / name).stat().st_size
     return total

@@ -1,7 +1,7 @@
-"""Minari's HDF5 layout: one file, one group per episode, one dataset per leaf.
+"""Reads Minari's HDF5 layout: one file, one group per episode, one dataset per leaf.
 
-Where episodes are short, the time goes into opening thousands of small datasets. So this works below h5py's
-comfortable layer and leaves to ``datasets/hdf5.py`` whatever is not as plain as Minari writes it.
+With short episodes, most of the time is spent on opening thousands of small datasets. This module therefore uses h5py's
+low-level API and leaves everything unusual to ``datasets/hdf5.py``.
 """
 
 import math
@@ -25,13 +25,13 @@ from dreamset.datasets.sources.minari.metadata import HDF5_FILE, MinariMetadata
 from dreamset.datasets.sources.minari.storage import Layout, LeafPath, episode_numbers
 
 _EPISODE = re.compile(r"episode_(0|[1-9][0-9]*)")
-_DEEPEST = 16  # groups within groups: more is a cycle
-_SMALL = 1 << 20  # bytes that are allocated without suspicion
+_DEEPEST = 16  # nested groups: more than this is a cycle
+_SMALL = 1 << 20  # bytes that are allocated without a check
 _NOT_PLAIN = (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)
 
 
 class HDF5Storage:
-    """The file stays open as long as this exists."""
+    """The open file of a dataset; closed when this object is collected."""
 
     def __init__(self, metadata: MinariMetadata) -> None:
         self._path = metadata.folder / HDF5_FILE
@@ -41,17 +41,17 @@ class HDF5Storage:
         weakref.finalize(self, opening.close)
         self._witness = next(iter(metadata.observation_paths), None)
         with translated(self.where):
-            found = [int(match[1]) for name in self._file if (match := _EPISODE.fullmatch(name))]
-        self.numbers = episode_numbers(found, metadata.total_episodes, self.where)
+            stored_numbers = [int(match[1]) for name in self._file if (match := _EPISODE.fullmatch(name))]
+        self.numbers = episode_numbers(stored_numbers, metadata.total_episodes, self.where)
 
     def episode(self, number: int) -> "HDF5Episode":
-        """The group of an episode."""
+        """Opens an episode."""
         name = f"episode_{number}"
         where = f"{name} of {self.where}"
         group = _plain_node(self._file.id, (name,))
         if not isinstance(group, h5g.GroupID):
             find(self._file, name, where)  # refuses links
-            raise UserError(f"{where}: there is no such group; the file is incomplete, copy or download it again")
+            raise UserError(f"{where}: the group is missing; the file is incomplete, copy or download it again")
         return HDF5Episode(group, where, self._witness)
 
     def fingerprint(self) -> Mapping[str, Any]:
@@ -65,7 +65,7 @@ class HDF5Episode:
 
     group: h5g.GroupID
     where: str
-    witness: LeafPath | None  # the observation that tells how many rows an info must have
+    witness: LeafPath | None  # an observation, whose rows infos must match
 
     def read(self, paths: Collection[LeafPath]) -> dict[LeafPath, Array]:
         """The values of the leaves."""
@@ -81,7 +81,7 @@ class HDF5Episode:
         if infos is None and find(h5py.Group(self.group), "infos", self.where) is None:
             return {}
         if not isinstance(infos, h5g.GroupID):
-            raise UserError(f"{self.where}: 'infos' is an array, a group of arrays is needed; copy the dataset again")
+            raise UserError(f"{self.where}: 'infos' is an array, expected a group of arrays; copy the dataset again")
         rows = self._rows()
         return {path: self._layout(dataset, rows) for path, dataset in _datasets(infos, self.where)}
 
@@ -96,11 +96,11 @@ class HDF5Episode:
         return node if isinstance(node, h5d.DatasetID) else descend(h5py.Group(self.group), path, self.where).id
 
     def _rows(self) -> int:
-        """Of the observations; in an episode where these do not fit the rewards, nothing can be said of the infos."""
+        """Number of observations; raises a ``UserError`` if observations and rewards do not match."""
         rows = self._length(("rewards",)) + 1
-        found = rows if self.witness is None else self._length(self.witness)
-        if self.witness is not None and found != rows:
-            raise UserError(f"{self.where}: {'/'.join(self.witness)!r} has {found} rows, expected {rows}")
+        observed = rows if self.witness is None else self._length(self.witness)
+        if self.witness is not None and observed != rows:
+            raise UserError(f"{self.where}: {'/'.join(self.witness)!r} has {observed} rows, expected {rows}")
         return rows
 
     def _length(self, path: LeafPath) -> int:
@@ -116,12 +116,12 @@ class HDF5Episode:
 
 
 def _steps(path: LeafPath) -> LeafPath:
-    """A name with a slash lies in nested groups; every one of them must be looked at on the way down."""
+    """Splits names with slashes into nested groups, each of which is checked."""
     return tuple(part for name in path for part in name.split("/") if part)
 
 
 def _plain_node(group: h5g.GroupID, path: LeafPath) -> h5g.GroupID | h5d.DatasetID | None:
-    """What lies at ``path``; None if it is missing, or a link that could lead out of the file is on the way."""
+    """The node at ``path``; None if it is missing or behind a link that could lead out of the file."""
     node = group
     try:
         for name in path:
@@ -135,7 +135,7 @@ def _plain_node(group: h5g.GroupID, path: LeafPath) -> h5g.GroupID | h5d.Dataset
 
 
 def _read_plain(dataset: h5g.GroupID | h5d.DatasetID | None) -> Array | None:
-    """The values, if there is nothing about the dataset to suspect; None leaves it to ``hdf5.read`` to judge."""
+    """The values of a plain, small dataset; None for all others, which ``hdf5.read`` checks."""
     if not isinstance(dataset, h5d.DatasetID):
         return None
     try:
@@ -166,11 +166,11 @@ def _datasets(infos: h5g.GroupID, where: str) -> Iterator[tuple[LeafPath, h5d.Da
             elif isinstance(node, h5d.DatasetID):
                 yield (*prefix, name), node
             else:
-                find(h5py.Group(group), name, where)  # refuses links; a named type is no info
+                find(h5py.Group(group), name, where)  # refuses links; ignores named types
 
 
 def _is_jpeg(dataset: h5d.DatasetID, shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> bool:
-    """Encoded images are bytes of varying number, or, if all have equally many, rows of that length."""
+    """Whether a dataset holds encoded images: bytes of variable length, or rows if all have equal length."""
     if dtype.kind == "O":
         return bool(h5py.check_vlen_dtype(dtype) == np.uint8)
     if dtype != np.uint8 or len(shape) != 2 or not shape[0] or shape[1] < len(JPEG_START):

@@ -1,4 +1,4 @@
-"""What a Minari dataset says about itself: where its files are, its spaces and its origin."""
+"""Reads the metadata of a Minari dataset: files, spaces and origin."""
 
 import json
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ _ORIGIN = (
 
 @dataclass(frozen=True, slots=True)
 class MinariMetadata:
-    """The parts of Minari's metadata that a reader needs."""
+    """The entries of Minari's metadata that the reader needs."""
 
     folder: Path  # of the data and the metadata
     layout: str  # "hdf5", "arrow" or "parquet"
@@ -43,7 +43,7 @@ class MinariMetadata:
 
     @property
     def environment(self) -> str | None:
-        """The Gymnasium id that the episodes were recorded in, if it was kept."""
+        """The Gymnasium id of the recorded environment, if known."""
         try:
             return str(json.loads(self.origin["env_spec"])["id"])
         except (KeyError, TypeError, ValueError):
@@ -51,7 +51,7 @@ class MinariMetadata:
 
     @property
     def observation_paths(self) -> list[LeafPath]:
-        """Where the observations are that can be read."""
+        """The paths of all supported observations."""
         return [
             ("observations", *path)
             for path, leaf in leaves(self.observation_space).items()
@@ -60,13 +60,13 @@ class MinariMetadata:
 
     @property
     def row_shapes(self) -> dict[LeafPath, tuple[int, ...]]:
-        """The declared shape of a row of every leaf of both spaces."""
+        """The declared row shape of every leaf of both spaces."""
         sides = {"observations": self.observation_space, "actions": self.action_space}
         return {(side, *path): row_shape(leaf) for side, space in sides.items() for path, leaf in leaves(space).items()}
 
 
 def load_metadata(path: Path) -> MinariMetadata:
-    """The metadata of the dataset in ``path`` or in its ``data`` folder.
+    """The metadata of the dataset in ``path`` or ``path/data``.
 
     Raises:
         UserError: if the folder, a file or an entry is missing or damaged.
@@ -88,8 +88,8 @@ def load_metadata(path: Path) -> MinariMetadata:
 def _data_folder(path: Path) -> Path:
     if not path.is_dir():
         raise UserError(
-            f"{path}: no such folder; run the collect stage first if that records or downloads it, otherwise give the "
-            "folder of a Minari dataset, the one that holds 'data'"
+            f"{path}: no such folder; run the collect stage first if it records or downloads the dataset; otherwise "
+            "choose the folder of a Minari dataset, which contains 'data'"
         )
     return path / "data" if (path / "data").is_dir() else path
 
@@ -98,18 +98,20 @@ def _from_json(written: Path) -> dict[str, Any]:
     try:
         metadata = json.loads(written.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{written}: no readable json ({error}); copy or download the dataset again") from error
+        raise UserError(f"{written}: not readable json ({error}); copy or download the dataset again") from error
     if not isinstance(metadata, dict):
-        raise UserError(f"{written}: holds a {type(metadata).__name__}, not an object; download the dataset again")
+        raise UserError(
+            f"{written}: contains a {type(metadata).__name__}, expected an object; download the dataset again"
+        )
     return metadata
 
 
 def _from_attributes(folder: Path) -> dict[str, Any]:
-    """Minari 0.4 and older kept the metadata in the HDF5 file itself."""
+    """Minari 0.4 and older store the metadata in the HDF5 file."""
     if not (folder / HDF5_FILE).exists():
         raise UserError(
-            f"{folder}: neither {_METADATA_FILE} nor {HDF5_FILE} is there; "
-            f"give the folder of a Minari dataset, the one that holds 'data'"
+            f"{folder}: contains neither {_METADATA_FILE} nor {HDF5_FILE}; "
+            f"choose the folder of a Minari dataset, which contains 'data'"
         )
     with opened(folder / HDF5_FILE) as file, translated(str(folder / HDF5_FILE)):
         return {name: _plain(value) for name, value in file.attrs.items()}
@@ -125,23 +127,21 @@ def _plain(value: Any) -> Any:
 def _total_episodes(metadata: Mapping[str, Any], folder: Path) -> int:
     total = metadata.get("total_episodes", 0)
     if not isinstance(total, int) or total < 0:
-        raise UserError(f"{folder}: 'total_episodes' of the metadata is {total!r}, no count; download it again")
+        raise UserError(f"{folder}: 'total_episodes' in the metadata is {total!r}, expected a count; download it again")
     return total
 
 
 def _space(metadata: Mapping[str, Any], side: str, folder: Path) -> Space:
     if side not in metadata:
-        raise UserError(
-            f"{folder}: the metadata has no {side!r}, so it is no complete Minari dataset; download it again"
-        )
+        raise UserError(f"{folder}: the metadata lack {side!r}; download the dataset again")
     value = metadata[side]
     try:
         space = json.loads(value) if isinstance(value, str | bytes) else value
         for leaf in leaves(space).values():
             row_shape(leaf)
-            codec_of(leaf)  # says so here if the description of a space is incomplete
+            codec_of(leaf)  # raises here if the description of a space is incomplete
     except UserError as error:
-        raise UserError(f"{folder}: {side!r} of the metadata describes {error}") from error
+        raise UserError(f"{folder}: {side!r} in the metadata describes {error}") from error
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{folder}: {side!r} of the metadata is no serialised space ({error!r}); fix it") from error
+        raise UserError(f"{folder}: {side!r} in the metadata is not a serialised space ({error!r}); fix it") from error
     return dict(space)

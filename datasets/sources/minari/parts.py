@@ -1,4 +1,4 @@
-"""The files of Minari's Arrow and Parquet layouts, from strangers: nothing is believed before it is checked."""
+"""Reads untrusted files of Minari's Arrow and Parquet layouts; checks sizes before allocation."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,8 +12,8 @@ import pyarrow.parquet
 from dreamset.core.errors import UserError
 from dreamset.datasets.sources.minari.storage import LeafPath
 
-_UNSUSPICIOUS = 1 << 30  # bytes; a long episode of black frames shrinks to almost nothing
-_LARGEST_RATIO = 1100  # beyond that size, no more than this times the stored bytes is believed
+_UNSUSPICIOUS = 1 << 30  # bytes that are always allowed; a long episode of black frames compresses to almost nothing
+_LARGEST_RATIO = 1100  # largest plausible compression ratio beyond that size
 _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError)
 
 
@@ -22,14 +22,14 @@ class Part(Protocol):
 
     @property
     def schema(self) -> pa.Schema:
-        """Its columns."""
+        """The columns of the file."""
 
     def load(self, leaves: Collection[LeafPath]) -> pa.Table:
-        """At least these leaves."""
+        """A table with at least these leaves."""
 
 
 class _Ipc:
-    """Arrow's own format, of which top-level columns can be read alone."""
+    """Arrow's IPC format; reads only the needed top-level columns."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -44,7 +44,7 @@ class _Ipc:
 
 
 class _Parquet:
-    """Parquet, of which nested leaves can be read alone."""
+    """Parquet; reads only the needed leaves."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -66,10 +66,10 @@ _PARTS: Mapping[str, Callable[[Path], Part]] = {".arrow": _Ipc, ".parquet": _Par
 
 @contextmanager
 def opened_part(path: Path, where: str) -> Iterator[Part]:
-    """The file, by the ending of its name.
+    """Opens the file, by its ending.
 
     Raises:
-        UserError: starting with ``where``, if it is missing, cut short or damaged.
+        UserError: if it is missing, truncated or damaged; starts with ``where``.
     """
     try:
         yield _PARTS[path.suffix](path)
@@ -77,11 +77,11 @@ def opened_part(path: Path, where: str) -> Iterator[Part]:
         raise
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{where}: unreadable or cut short ({reason}); copy or download it again") from error
+        raise UserError(f"{where}: unreadable or truncated ({reason}); copy or download it again") from error
 
 
 def _row_bytes(kind: pa.DataType) -> int:
-    """At least so many bytes does a row take in memory."""
+    """A lower bound on a row's size in memory."""
     if pa.types.is_struct(kind):
         return sum(_row_bytes(field.type) for field in kind)
     if pa.types.is_fixed_size_list(kind):

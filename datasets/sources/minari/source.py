@@ -1,4 +1,4 @@
-"""Minari datasets, read from their files: Minari's own readers refuse the files of each other's versions."""
+"""Reads Minari datasets of all versions from their files; each version of Minari reads only its own files."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _STORAGES: Mapping[str, Callable[[MinariMetadata], MinariStorage]] = {
     "parquet": ArrowStorage,
 }
 _REWARDS, _TERMINATIONS = ("rewards",), ("terminations",)
-_PER_OBSERVATION = ("observations", "infos")  # these have one row more than there are transitions
+_PER_OBSERVATION = ("observations", "infos")  # one row more than transitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,11 @@ class _Field:
 
 
 class MinariSource:
-    """The episodes of a local Minari dataset in any of Minari's layouts, named by its folder or by its id.
+    """The episodes of a local Minari dataset in any layout, named by folder or id.
 
-    ``observations`` names the model inputs (default: all of the observation space); ``privileged`` names infos or
-    observations that only probes see (default: every info that is one number or vector per observation throughout;
-    images, arrays of more axes and infos that only some episodes have must be named).
+    ``observations`` names the inputs of the models (default: the whole observation space). ``privileged`` names infos
+    or observations for probes only. Its default is every info with one number or vector per observation in every
+    episode; images, arrays with more axes and infos of some episodes only must be named.
     """
 
     def __init__(
@@ -70,17 +70,15 @@ class MinariSource:
             for name in self._chosen("privileged", privileged, {**inputs, **infos}, usual)
         }
         if not self._observations:
-            raise UserError(
-                f"{self._storage.where}: no observation to learn from is selected; available: {sorted(inputs)}"
-            )
+            raise UserError(f"{self._storage.where}: no observation is selected; available: {sorted(inputs)}")
 
     @property
     def episode_count(self) -> int:
-        """How many episodes there are."""
+        """Number of episodes."""
         return len(self._numbers)
 
     def describe(self) -> SourceDescription:
-        """What each episode holds and where it comes from."""
+        """Columns and provenance."""
         return SourceDescription(
             observations={name: field.codec.spec for name, field in self._observations.items()},
             privileged={name: field.codec.spec for name, field in self._privileged.items()},
@@ -89,7 +87,7 @@ class MinariSource:
         )
 
     def read(self, number: int) -> RawEpisode:
-        """Episodes by ascending number in the dataset."""
+        """The episode; episodes are sorted by number in the dataset."""
         episode = self._storage.episode(self._numbers[number])
         stored = episode.read(self._paths)
         rewards = _rewards(stored[_REWARDS], episode.where)
@@ -107,7 +105,7 @@ class MinariSource:
 
     @cached_property
     def _paths(self) -> list[LeafPath]:
-        """All leaves that an episode is made of, each once."""
+        """The leaves to read from an episode, without duplicates."""
         fields = (*self._observations.values(), *self._privileged.values())
         actions = [("actions", *path) for path in self._action.paths]
         return list(dict.fromkeys([_REWARDS, _TERMINATIONS, *actions, *(field.path for field in fields)]))
@@ -115,15 +113,15 @@ class MinariSource:
     def _chosen(
         self, setting: str, names: Sequence[str] | None, known: Collection[str], usual: Iterable[str]
     ) -> list[str]:
-        chosen = list(usual) if names is None else [names] if isinstance(names, str) else list(names)
+        selected = list(usual) if names is None else [names] if isinstance(names, str) else list(names)
         ignored = {**self._ignored_observations, **self._infos.ignored}
-        for name in chosen:
+        for name in selected:
             if name not in known:
                 reason = f"cannot be a column ({ignored[name]})" if name in ignored else "does not exist"
                 raise UserError(
                     f"{self._storage.where}: {name!r} of the setting '{setting}' {reason}; available: {sorted(known)}"
                 )
-        return chosen
+        return selected
 
     def _info_field(self, info: Info) -> _Field:
         return _Field(("infos", *info.path), info.codec(self._storage))
@@ -146,7 +144,7 @@ class MinariSource:
         }
 
     def _has_jpeg(self) -> bool:
-        """Whether the chosen images are lossy, by the first episode that can tell."""
+        """Whether the selected images are JPEG, by the first readable episode."""
         fields = (*self._observations.values(), *self._privileged.values())
         images = [field.path for field in fields if isinstance(field.codec, ImageCodec)]
         for number in self._numbers if images else ():
@@ -154,14 +152,14 @@ class MinariSource:
                 episode = self._storage.episode(number)
                 return any(episode.layout(path).jpeg for path in images)
             except UserError:
-                continue  # `read` will say it
+                continue  # `read` reports the error
         return False
 
 
 def _open_storage(metadata: MinariMetadata) -> MinariStorage:
     if metadata.layout not in _STORAGES:
         raise UserError(
-            f"{metadata.folder}: the dataset is stored as {metadata.layout}; supported: "
+            f"{metadata.folder}: the data format is {metadata.layout}; supported: "
             f"{', '.join(sorted(_STORAGES))}; load it with Minari and write it again with data_format='hdf5'"
         )
     return _STORAGES[metadata.layout](metadata)
@@ -177,34 +175,36 @@ def _observation_fields(space: Space) -> tuple[dict[str, _Field], dict[str, str]
             continue
         name = info_name(path) or ("image" if codec.spec.is_image else "state")
         if name in fields:
-            raise UserError(f"two parts of the observation space are called {name!r} once joined by dots; rename one")
+            raise UserError(f"two parts of the observation space have the joined name {name!r}; rename one")
         fields[name] = _Field(("observations", *path), codec)
     return fields, ignored
 
 
 def _by_name(scan: InfoScan, *, taken: Collection[str]) -> dict[str, Info]:
-    names = {path: info_name(path) for path in sorted(scan.found)}
-    return {f"infos.{name}" if name in taken else name: scan.found[path] for path, name in names.items()}
+    names = {path: info_name(path) for path in sorted(scan.usable)}
+    return {f"infos.{name}" if name in taken else name: scan.usable[path] for path, name in names.items()}
 
 
 def _rewards(rewards: Array, where: str) -> Array:
     if rewards.dtype.kind not in "fiub" or rewards.ndim != 1 or not len(rewards):
         got = f"{rewards.dtype}{list(rewards.shape)}"
-        raise UserError(f"{where}: 'rewards' is {got}, expected one number per transition; drop or fix the episode")
+        raise UserError(f"{where}: 'rewards' is {got}, expected one number per transition; fix or drop the episode")
     return rewards
 
 
 def _is_terminated(flags: Array, where: str) -> bool:
-    """A time limit, or neither flag, is no true end."""
+    """Whether the episode has a true end; a time limit, or no flag at all, is not one."""
     if flags.ndim != 1 or flags.dtype.kind not in "fiub":
         got = f"{flags.dtype}{list(flags.shape)}"
-        raise UserError(f"{where}: 'terminations' is {got}, expected one flag per transition; drop or fix the episode")
+        raise UserError(f"{where}: 'terminations' is {got}, expected one flag per transition; fix or drop the episode")
     return bool(flags[-1])
 
 
 def _require_rows(values: Array, rows: int, place: str) -> None:
     if len(values) != rows:
-        raise UserError(f"{place} has {len(values)} rows, expected {rows} to fit the rewards; drop or fix the episode")
+        raise UserError(
+            f"{place} has {len(values)} rows, expected {rows} to match the rewards; fix or drop the episode"
+        )
 
 
 def _place(where: str, path: LeafPath) -> str:

@@ -1,4 +1,4 @@
-"""From Minari's serialised spaces to fixed columns: how the values of each space are decoded."""
+"""Maps Minari's serialised spaces to codecs of columns."""
 
 import math
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from dreamset.datasets.sources.minari.storage import LeafPath
 Space = Mapping[str, Any]
 
 LARGEST_ONE_HOT = 1 << 16
-_SMALLEST_GREY_IMAGE = 32  # as Minari: a smaller [H, W] array of bytes is a table, not an image
-_LARGEST_ROW = 1 << 27  # numbers in one observation: more is a damaged description
+_SMALLEST_GREY_IMAGE = 32  # as in Minari: a smaller [H, W] array of bytes is not an image
+_LARGEST_ROW = 1 << 27  # numbers in one observation; more means a damaged description
 
 
 def leaves(space: Space, path: LeafPath = ()) -> dict[LeafPath, Space]:
-    """The spaces that hold values, by where they are kept, in the order of the space."""
+    """The spaces with values, by path, in the order of the space."""
     if space["type"] == "Dict":
         children = dict(space["subspaces"])
     elif space["type"] == "Tuple":
@@ -29,7 +29,7 @@ def leaves(space: Space, path: LeafPath = ()) -> dict[LeafPath, Space]:
 
 
 def row_shape(space: Space) -> tuple[int, ...]:
-    """The shape of one value of a leaf space; of spaces that are no arrays, such as Discrete, it is ()."""
+    """The shape of one value of a leaf space; () for scalar spaces such as Discrete."""
     match space["type"]:
         case "Box":
             return tuple(map(int, space["shape"]))
@@ -42,7 +42,7 @@ def row_shape(space: Space) -> tuple[int, ...]:
 
 
 def codec_of(space: Space) -> Codec | None:
-    """How a leaf space is decoded; None if it holds no fixed number of values, such as text, or none at all."""
+    """The codec of a leaf space; None without a fixed, positive number of values, such as for text."""
     match space["type"]:
         case "Box" if 0 in space["shape"]:
             return None
@@ -57,7 +57,7 @@ def codec_of(space: Space) -> Codec | None:
 
 
 def checked_shape(space: Space) -> tuple[int, ...]:
-    """``row_shape``, or ``UserError`` if it holds nothing or far too much."""
+    """``row_shape``; raises a ``UserError`` if it is empty or too large."""
     shape = row_shape(space)
     if not 1 <= math.prod(shape) <= _LARGEST_ROW:
         kind = space["type"]
@@ -66,7 +66,7 @@ def checked_shape(space: Space) -> tuple[int, ...]:
 
 
 def bounds(space: Space, side: str) -> tuple[float, ...]:
-    """The ``low`` or ``high`` of a Box, flat."""
+    """The ``low`` or ``high`` bounds of a Box, flattened."""
     return tuple(np.broadcast_to(np.asarray(space[side], np.float64), checked_shape(space)).ravel().tolist())
 
 

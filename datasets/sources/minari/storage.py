@@ -1,4 +1,4 @@
-"""What the reader asks of a Minari dataset's files, whichever of Minari's layouts they have."""
+"""The interface to a Minari dataset's files, common to all layouts."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,23 +9,23 @@ import numpy as np
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array
 
-LeafPath = tuple[str, ...]  # such as ("observations", "body", "speed"); an entry of a Tuple is called _index_<number>
+LeafPath = tuple[str, ...]  # such as ("observations", "body", "speed"); entries of a Tuple are named _index_<number>
 
-_MOST_EPISODES = 1 << 22  # more is a damaged count
+_MOST_EPISODES = 1 << 22  # more means a damaged count
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the rows of one leaf are stored, found without reading them."""
+    """The layout of the rows of one leaf, known without reading them."""
 
-    row_shape: tuple[int, ...]  # () for encoded images, whose shape is inside them
+    row_shape: tuple[int, ...]  # () for encoded images, which contain their shape
     dtype: np.dtype[Any]
     jpeg: bool
-    unfit: str | None = None  # why it has no row of numbers for every observation, if so
+    unfit: str | None = None  # why it is not one numeric row per observation; None if it is
 
     @property
     def form(self) -> str:
-        """What episodes must agree in."""
+        """The properties in which episodes must agree."""
         if self.jpeg:
             return "JPEG images"
         kind = "images of " if self.dtype == np.uint8 and len(self.row_shape) == 3 else ""
@@ -33,7 +33,7 @@ class Layout:
 
 
 class StoredEpisode(Protocol):
-    """One episode, whose every mistake is a ``UserError`` that starts with ``where``."""
+    """One episode; every error is a ``UserError`` that starts with ``where``."""
 
     @property
     def where(self) -> str:
@@ -43,17 +43,17 @@ class StoredEpisode(Protocol):
         """How a leaf is stored."""
 
     def infos(self) -> Mapping[LeafPath, Layout]:
-        """Every leaf below ``infos``, by its path below that; none if nothing was recorded."""
+        """Every leaf below ``infos``, by relative path; empty without infos."""
 
     def read(self, paths: Collection[LeafPath]) -> dict[LeafPath, Array]:
-        """The leaves with their rows on the first axis and nothing added to them.
+        """The values of the leaves, with rows on the first axis and without padding.
 
-        Encoded images come as objects, each an array of bytes, or as rows of equally many bytes.
+        Encoded images are objects, each an array of bytes, or rows of equal length.
         """
 
 
 class MinariStorage(Protocol):
-    """The files of a dataset; any number of threads may read."""
+    """The files of a dataset; thread-safe."""
 
     @property
     def where(self) -> str:
@@ -61,24 +61,24 @@ class MinariStorage(Protocol):
 
     @property
     def numbers(self) -> Sequence[int]:
-        """Of the episodes, ascending."""
+        """The numbers of all episodes, ascending."""
 
     def episode(self, number: int) -> StoredEpisode:
-        """One of ``numbers``; ``UserError`` if it is missing or cannot be opened."""
+        """Opens one of ``numbers``; raises a ``UserError`` if it is missing or unreadable."""
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """What the files are called and a checksum of their content, for the provenance."""
+        """Names and checksum of the files, for the provenance."""
 
 
-def episode_numbers(found: Iterable[int], promised: int, where: str) -> list[int]:
-    """All numbers that are there or should be: an episode that is missing is found out when it is read.
+def episode_numbers(stored: Iterable[int], promised: int, where: str) -> list[int]:
+    """All stored and all promised numbers; a missing episode is reported when it is read.
 
     Raises:
-        UserError: if there is none, or the metadata promise an impossible number of episodes.
+        UserError: if there are no episodes, or the promised number is impossible.
     """
     if promised > _MOST_EPISODES:
-        raise UserError(f"{where}: the metadata speak of {promised} episodes, at most {_MOST_EPISODES} are possible")
-    present = set(found)
+        raise UserError(f"{where}: the metadata promise {promised} episodes; allowed: at most {_MOST_EPISODES}")
+    present = set(stored)
     if not present:
-        raise UserError(f"{where}: holds no episodes; it is no Minari dataset or an empty one, copy or record it again")
+        raise UserError(f"{where}: contains no episodes; it is empty or not a Minari dataset, copy or record it again")
     return sorted(present.union(range(promised)))

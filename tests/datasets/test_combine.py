@@ -151,7 +151,7 @@ def test_stores_of_different_columns_are_refused_naming_the_difference(store_of,
 
 def test_an_episode_that_is_in_two_stores_is_refused_and_nothing_stays_behind(store_of, tmp_path):
     a, b = store_of(0, 4, "a"), store_of(3, 4, "b")
-    with pytest.raises(UserError, match=r"episode 0 of .*/b: is the same as episode 3 of .*/a; remove one"):
+    with pytest.raises(UserError, match=r"episode 0 of .*/b: equals episode 3 of .*/a; remove one"):
         merge([a.path, b.path], tmp_path / "merged", on_episode=nothing)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["a", "b"]
 
@@ -219,12 +219,12 @@ def test_merging_the_parts_gives_the_whole_again(store_of, tmp_path):
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
-        ({"a": 0.96, "b": 0.04}, r"/store: its episodes leave none for 'b'; choose larger shares"),
-        ({"a": 0.5, "b": 0.4}, "must be above 0 and add up to 1"),
-        ({"a": 1.5, "b": -0.5}, "must be above 0 and add up to 1"),
-        ({"a": 1.0, "b": 0.0}, "must be above 0 and add up to 1"),
-        ({"a": float("nan"), "b": 0.5}, "must be above 0 and add up to 1"),
-        ({}, "must be above 0 and add up to 1"),
+        ({"a": 0.96, "b": 0.04}, r"/store: too few episodes for the part 'b'; choose a larger share"),
+        ({"a": 0.5, "b": 0.4}, "positive numbers that sum to 1"),
+        ({"a": 1.5, "b": -0.5}, "positive numbers that sum to 1"),
+        ({"a": 1.0, "b": 0.0}, "positive numbers that sum to 1"),
+        ({"a": float("nan"), "b": 0.5}, "positive numbers that sum to 1"),
+        ({}, "positive numbers that sum to 1"),
     ],
 )
 def test_shares_that_cannot_be_given_are_refused_and_nothing_stays_behind(store_of, tmp_path, shares, message):

@@ -176,7 +176,7 @@ def test_a_missing_boundary_is_found_in_its_episode_only(write):
     columns["timeouts"][6] = False
     source = D4RLSource(write(columns), **WIDE)
     assert source.episode_count == 3
-    with pytest.raises(UserError, match=r"episode_1 \(rows 3 to 9\) of .*counter.hdf5: .* at step 3 \(row 6\) is not"):
+    with pytest.raises(UserError, match=r"episode_1 \(rows 3 to 9\) of .*counter.hdf5: .* at step 3 \(row 6\) differs"):
         source.read(1)
     assert source.read(0).observations["state"][:, 0].tolist() == [0, 1, 2, 3]
     assert source.read(2).observations["state"][:, 0].tolist() == [3000, 3001, 3002, 3003]
@@ -220,7 +220,7 @@ def test_what_is_left_out_is_named_with_its_reason(write):
     }
     with pytest.raises(UserError, match=r"'infos\.speed' of the setting 'privileged' does not exist; available:"):
         D4RLSource(path, privileged=["infos.speed"])
-    with pytest.raises(UserError, match="no observation to learn from"):
+    with pytest.raises(UserError, match="no observation is selected"):
         D4RLSource(path, observations=[])
 
 
@@ -255,7 +255,7 @@ def test_a_nan_stays_in_and_is_found_by_the_check(write, tmp_path):
 
 
 DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
-    "no rewards": ({"rewards": None}, "'rewards' is missing, so it is no D4RL dataset"),
+    "no rewards": ({"rewards": None}, "'rewards' is missing, so the file is not a D4RL dataset"),
     "no terminals": ({"terminals": None}, "'terminals' is missing"),
     "rewards too short": ({"rewards": np.zeros(13)}, r"'rewards' has shape \(13,\), 'terminals' has 14 rows"),
     "timeouts too long": ({"timeouts": np.zeros(15, bool)}, r"'timeouts' has shape \(15,\)"),
@@ -285,11 +285,11 @@ def test_an_empty_a_missing_and_a_cut_file_are_refused(write, tmp_path):
     with pytest.raises(UserError, match=r"nowhere.hdf5: no such file"):
         D4RLSource(tmp_path / "nowhere.hdf5")
     path = write({name: values[:0] for name, values in arrays((1, TERMINAL)).items()})
-    with pytest.raises(UserError, match=r"counter.hdf5: holds no steps"):
+    with pytest.raises(UserError, match=r"counter.hdf5: contains no steps"):
         D4RLSource(path)
     path = write(arrays(*EPISODES))
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"counter.hdf5: unreadable, cut short or no HDF5"):
+    with pytest.raises(UserError, match=r"counter.hdf5: unreadable, truncated or not HDF5"):
         read(path)
 
 
@@ -316,7 +316,7 @@ def test_a_published_name_is_known_and_a_wrong_one_is_answered_with_similar_ones
         "pen-human-v1": "hand_dapg_v1/pen-human-v1.hdf5",
         "pen-human-v0": "hand_dapg/pen-v0_demos_clipped.hdf5",
     }  # fmt: skip
-    with pytest.raises(UserError, match="'pen-human-v7' is no D4RL dataset; there are pen-cloned-v0, "):
+    with pytest.raises(UserError, match="'pen-human-v7' is not a D4RL dataset; available: pen-cloned-v0, "):
         d4rl_facts.facts("pen-human-v7")
 
 
@@ -385,8 +385,8 @@ def test_a_download_that_fails_leaves_nothing_and_says_what_to_do(write, server,
     (served / "page.hdf5").write_text("<html>Please log in</html>")
     (served / "short.hdf5").write_bytes(write(arrays(*EPISODES)).read_bytes())
     message = {
-        "missing.hdf5": "404.*by hand into .*target.hdf5",
-        "page.hdf5": "is no HDF5 file",
+        "missing.hdf5": "404.*by hand to .*target.hdf5",
+        "page.hdf5": "did not return an HDF5 file",
         "short.hdf5": "the download failed",
     }[file]
     with pytest.raises(UserError, match=rf"{address}/{file}: .*{message}") as caught:
@@ -397,7 +397,7 @@ def test_a_download_that_fails_leaves_nothing_and_says_what_to_do(write, server,
 
 @pytest.mark.usefixtures("server")
 def test_an_address_without_a_server_or_with_another_scheme_is_refused(tmp_path):
-    with pytest.raises(UserError, match="file:///etc/passwd: is no http or https address"):
+    with pytest.raises(UserError, match="file:///etc/passwd: not an http or https address"):
         fetch("hopper-medium-v2", tmp_path / "x.hdf5", url="file:///etc/passwd")
     with pytest.raises(UserError, match=r"http://127.0.0.1:1/x.hdf5: the download failed"):
         fetch("hopper-medium-v2", tmp_path / "x.hdf5", url="http://127.0.0.1:1/x.hdf5")
@@ -418,5 +418,5 @@ def test_what_the_d4rl_package_has_downloaded_is_copied(write, tmp_path):
     target = fetch("hopper-medium-v2", tmp_path / "data" / "h.hdf5")
     assert target.read_bytes() == cached.read_bytes()
     cached.write_bytes(cached.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"hopper_medium-v2.hdf5: unreadable, cut short or no HDF5"):
+    with pytest.raises(UserError, match=r"hopper_medium-v2.hdf5: unreadable, truncated or not HDF5"):
         fetch("hopper-medium-v2", tmp_path / "data" / "other.hdf5")

@@ -162,13 +162,13 @@ def one_hot(columns: Columns) -> Columns:
 
 def test_one_hot_actions_are_asked_about(tmp_path):
     folder = save(tmp_path / "eps", one_hot(version_1(0, 4)))
-    with pytest.raises(UserError, match="'action' holds one-hot rows only: set discrete to 3, or to 0"):
+    with pytest.raises(UserError, match="'action' contains only one-hot rows: set discrete to 3, or to 0"):
         DreamerSource(folder)
     discrete = DreamerSource(folder, discrete=3)
     assert discrete.describe().action.discrete
     assert align(discrete.read(0), discrete.describe()).action.argmax(axis=1).tolist() == [0, 1, 2, 0, 1]
     assert not DreamerSource(folder, discrete=0).describe().action.discrete
-    with pytest.raises(UserError, match="discrete: 4 needs one number or 4"):
+    with pytest.raises(UserError, match="discrete=4 needs one number or 4"):
         DreamerSource(folder, discrete=4)
     with pytest.raises(UserError, match="discrete is 1; allowed: 2 to"):
         DreamerSource(folder, discrete=1)
@@ -178,7 +178,7 @@ def test_bounds_are_one_number_or_one_per_element(tmp_path):
     folder = save(tmp_path / "eps", {**version_1(0, 3), "action": np.zeros((4, 2))})
     action = DreamerSource(folder, action_low=[-2, -3], action_high=4).describe().action
     assert (action.low, action.high) == ((-2, -3), (4, 4))
-    with pytest.raises(UserError, match="3 bounds are set, expected one or 2"):
+    with pytest.raises(UserError, match="3 bounds are set, expected 1 or 2"):
         DreamerSource(folder, action_low=[1, 2, 3])
 
 
@@ -204,7 +204,7 @@ DAMAGE: dict[str, tuple[Columns, str]] = {
     "objects": ({"reward": np.array([None] * 4)}, "'reward' holds pickled objects"),
     "fewer images": (
         {"image": np.zeros((3, 4, 4, 3), np.uint8)},
-        r"3 rows \(image\), 4 rows \(action .*\); expected equally many",
+        r"3 rows \(image\), 4 rows \(action .*\); expected equal numbers of rows",
     ),
     "other images": ({"image": np.zeros((4, 5, 4, 3), np.uint8)}, r"'image' holds uint8\[5, 4, 3\] per row"),
     "two rewards": ({"reward": np.zeros((4, 2))}, r"'reward' holds float64\[2\] per row, expected one number"),
@@ -239,14 +239,14 @@ def test_a_truncated_file_is_named_even_if_it_is_the_first(tmp_path):
     with pytest.raises(UserError, match=rf"^episode 0 of .*{first.name}: unreadable, truncated"):
         source.read(0)
     second.write_bytes(b"")
-    with pytest.raises(UserError, match=rf"eps: no file can be read; the first one: .*{first.name}: unreadable"):
+    with pytest.raises(UserError, match=rf"eps: no file is readable; the first error: .*{first.name}: unreadable"):
         DreamerSource(folder, **WIDE)
 
 
 def test_a_wrong_folder_is_answered_with_what_is_needed(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such folder"):
         DreamerSource(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"holds no files \*\.npz"):
+    with pytest.raises(UserError, match=r"contains no files \*\.npz"):
         DreamerSource(tmp_path)
     with pytest.raises(UserError, match="episodes is 0"):
         DreamerSource(save(tmp_path / "eps", version_2(0, 3)), episodes=0)

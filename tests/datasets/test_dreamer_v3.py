@@ -177,7 +177,7 @@ def with_choices(*episodes: Columns, dtype: type = np.int32) -> Columns:
 
 def test_integer_actions_need_the_number_of_choices(tmp_path):
     write_stream(tmp_path / "replay", with_choices(steps_of(0, 4), steps_of(1, 2)))
-    with pytest.raises(UserError, match="'action' holds integers: set discrete to the number of choices"):
+    with pytest.raises(UserError, match="'action' contains integers: set discrete to the number of choices"):
         DreamerV3Source(tmp_path / "replay")
     source = DreamerV3Source(tmp_path / "replay", discrete=3)
     assert [raw.actions.argmax(axis=1).tolist() for raw in read_all(source)] == [[0, 1, 2, 0], [2, 0]]
@@ -191,7 +191,7 @@ def test_one_hot_actions_are_asked_about(tmp_path):
     stream = joined(steps_of(0, 4))
     stream["action"] = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 0]] * ~stream["is_last"][:, None]
     write_stream(tmp_path / "replay", stream)
-    with pytest.raises(UserError, match="holds one-hot rows only: set discrete to 3"):
+    with pytest.raises(UserError, match="contains only one-hot rows: set discrete to 3"):
         DreamerV3Source(tmp_path / "replay")
     source = DreamerV3Source(tmp_path / "replay", discrete=3)
     assert align(source.read(0), source.describe()).action.argmax(axis=1).tolist() == [0, 0, 1, 2, 0]
@@ -202,7 +202,7 @@ def test_the_action_may_have_another_name(tmp_path):
     stream["move"] = stream.pop("action")
     write_stream(tmp_path / "replay", stream)
     require_counting(DreamerV3Source(tmp_path / "replay", action="move", **WIDE), 0, np.arange(4))
-    with pytest.raises(UserError, match=r"the action can be read in no file; the first one: .*'action' is missing"):
+    with pytest.raises(UserError, match=r"no file has a readable action; the first error: .*'action' is missing"):
         DreamerV3Source(tmp_path / "replay")
 
 
@@ -212,14 +212,16 @@ def test_a_truncated_chunk_is_named_and_the_others_stay_readable(tmp_path):
     source = DreamerV3Source(tmp_path / "replay", **WIDE)
     assert source.episode_count == 4
     require_counting(source, 0, np.arange(2))
-    with pytest.raises(UserError, match=rf"^episode 1 of .*{files[1].name}: unreadable, truncated or no npz"):
+    with pytest.raises(UserError, match=rf"^episode 1 of .*{files[1].name}: unreadable, truncated or not npz"):
         source.read(1)
     require_counting(source, 2, 1000 + np.arange(2, 5), terminal=True)
     require_counting(source, 3, 2000 + np.arange(3))
     assert source.describe().provenance["unreadable_files"] == 1
     for file in files:
         file.write_bytes(b"")
-    with pytest.raises(UserError, match=rf"replay: no file can be read; the first one: .*{files[0].name}: unreadable"):
+    with pytest.raises(
+        UserError, match=rf"replay: no file is readable; the first error: .*{files[0].name}: unreadable"
+    ):
         DreamerV3Source(tmp_path / "replay", **WIDE)
 
 
@@ -253,7 +255,9 @@ def test_a_image_of_another_size_within_an_episode_is_refused(tmp_path):
     part = {name: values[2:] for name, values in steps_of(0, 3).items()}
     np.savez_compressed(files[1], **{**part, "image": np.zeros((2, 5, 5, 3), np.uint8)})
     source = DreamerV3Source(tmp_path / "replay", **WIDE)
-    with pytest.raises(UserError, match=r"^episode 0 of .*'image' has rows of shapes .* in files that belong together"):
+    with pytest.raises(
+        UserError, match=r"^episode 0 of .*'image' has rows of different shapes .* in the files of one episode"
+    ):
         source.read(0)
 
 

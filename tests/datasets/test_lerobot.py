@@ -374,7 +374,7 @@ def test_numbers_with_several_axes_and_actions_that_are_choices(write):
         "action": {"dtype": "int64", "shape": [1], "names": None},
     }
     path = write("v3.0", 3, 3, columns=change, features=features)
-    with pytest.raises(UserError, match="'action' holds integers: set discrete"):
+    with pytest.raises(UserError, match="'action' contains integers: set discrete"):
         LeRobotSource(path)
     _, second = read_all(LeRobotSource(path, discrete=2))
     assert second.observations["observation.grid"][1].tolist() == [1004, 1005, 1006, 1007]
@@ -431,10 +431,10 @@ def image_bytes(shape: tuple[int, ...], form: str = "PNG") -> bytes:
 
 
 DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
-    "a frame is missing": (changed("action", lambda values: values[:-1]), "holds 2 frames of it, expected 3"),
+    "a frame is missing": (changed("action", lambda values: values[:-1]), "has 2 frames of it, expected 3"),
     "frames in disorder": (
         changed("frame_index", lambda values: values[::-1]),
-        "holds 3 frames of it, .* numbered from 0",
+        "has 3 frames of it, .* numbered from 0",
     ),
     "lists of different lengths": (
         changed("observation.state", lambda values: [values[0], [1.0], [2.0, 3.0, 4.0]]),
@@ -450,11 +450,11 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no image": (
         changed(PHOTO, lambda values: [{"bytes": b"nothing", "path": ""}] * len(values)),
-        f"'{PHOTO}' at step 0 is no readable image",
+        f"'{PHOTO}' at step 0 is not a readable image",
     ),
     "an image elsewhere": (
         changed(PHOTO, lambda values: [*values[:-1], {"bytes": None, "path": "/etc/passwd"}]),
-        f"'{PHOTO}' at step 2 lies outside of the table",
+        f"'{PHOTO}' at step 2 is stored outside of the table",
     ),
     "a larger image": (
         changed(PHOTO, lambda values: [{"bytes": image_bytes((64, 64, 3)), "path": ""}] * len(values)),
@@ -462,7 +462,7 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an image of another format": (
         changed(PHOTO, lambda values: [{"bytes": image_bytes(SHAPE, "GIF"), "path": ""}] * len(values)),
-        "at step 0 is no readable image",
+        "at step 0 is not a readable image",
     ),
 }
 
@@ -497,7 +497,7 @@ def test_a_file_that_is_missing_or_cut_short_costs_only_its_episodes(write, vers
 
 def test_a_video_of_other_images_than_declared_is_refused(write):
     path = write("v2.1", 4, camera=True, features={CAMERA: {"dtype": "video", "shape": [48, 32, 3], "names": None}})
-    with pytest.raises(UserError, match=r"^episode_0 of .*mp4: shows 32 x 48 pixels, info.json says 48 x 32"):
+    with pytest.raises(UserError, match=r"^episode_0 of .*mp4: has 32 x 48 pixels, info.json says 48 x 32"):
         read(path, image_size=16)
 
 
@@ -506,19 +506,19 @@ def test_a_playlist_in_place_of_a_video_is_not_followed(write):
     (video,) = path.rglob("*.mp4")
     video.with_name("real.mp4").write_bytes(video.read_bytes())
     video.write_text("ffconcat version 1.0\nfile real.mp4\n")
-    with pytest.raises(UserError, match=r"^episode_0 of .*mp4: unreadable or cut short"):
+    with pytest.raises(UserError, match=r"^episode_0 of .*mp4: unreadable or truncated"):
         read(path)
 
 
 BAD_INFO: dict[str, tuple[dict[str, Any], str]] = {
-    "another version": ({"codebase_version": "v1.6"}, "the version is v1.6; supported: v2.0, v2.1, v3.0"),
+    "another version": ({"codebase_version": "v1.6"}, "codebase_version is v1.6; supported: v2.0, v2.1, v3.0"),
     "no speed": ({"fps": 0}, "fps is 0.0, expected a positive number"),
     "no features": ({"features": None}, "damaged or incomplete"),
-    "an episode too many": ({"total_episodes": 3}, "total_episodes is 3, 2 are listed once"),
+    "an episode too many": ({"total_episodes": 3}, "total_episodes is 3, but meta lists 2 distinct"),
     "out of the folder": ({"data_path": "../{episode_index}.parquet"}, "leads out of the dataset"),
     "from the root": ({"data_path": "/etc/{episode_index}.parquet"}, "leads out of the dataset"),
-    "into the interpreter": ({"data_path": "{episode_index.__class__}"}, "is no template of episode_index, "),
-    "enormous": ({"data_path": "{episode_index:999999999d}"}, "is no template of episode_index, "),
+    "into the interpreter": ({"data_path": "{episode_index.__class__}"}, "is not a template of episode_index, "),
+    "enormous": ({"data_path": "{episode_index:999999999d}"}, "is not a template of episode_index, "),
     "half a template": ({"data_path": "{episode_index"}, "the list of episodes is damaged"),
 }
 
@@ -538,7 +538,7 @@ def test_damaged_files_of_metadata_are_named(write, text):
         LeRobotSource(path.with_name("nowhere"))
     lines = path / "meta" / "episodes.jsonl"
     lines.write_text(lines.read_text().splitlines()[0] + "\n" + text)
-    with pytest.raises(UserError, match=r"the list of episodes is damaged|2, 1 are listed once"):
+    with pytest.raises(UserError, match=r"the list of episodes is damaged|2, but meta lists 1 distinct"):
         LeRobotSource(path)
     (path / "meta" / "info.json").write_text(text)
     with pytest.raises(UserError, match=r"info.json: damaged or incomplete"):
@@ -553,7 +553,7 @@ def test_a_damaged_table_of_episodes_is_named(write):
     with pytest.raises(UserError, match=r"meta/episodes/chunk-000/file-000.parquet: .*data/file_index"):
         LeRobotSource(path)
     pq.write_table(pa.concat_tables([rows, rows]), table)
-    with pytest.raises(UserError, match="total_episodes is 2, 2 are listed once"):
+    with pytest.raises(UserError, match="total_episodes is 2, but meta lists 2 distinct"):
         LeRobotSource(path)
     table.unlink()
     with pytest.raises(UserError, match="no such files"):
@@ -569,5 +569,5 @@ def test_settings_are_checked(write, size):
         LeRobotSource(path, final_transition="keep")
     with pytest.raises(UserError, match="episodes is 0"):
         LeRobotSource(path, episodes=0)
-    with pytest.raises(UserError, match="no feature 'action' of numbers"):
+    with pytest.raises(UserError, match="no numeric feature 'action'"):
         LeRobotSource(write_dataset(path / "again", Recipe("v2.1", (3,), features={"action": None})))

@@ -244,14 +244,14 @@ def test_integer_actions_become_one_hot(tmp_path, dtype):
     assert raw.actions.tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
     align(raw, source.describe())
     fractions = write_npz(tmp_path / "more", [rlds(0, 3)])
-    with pytest.raises(UserError, match=r"^episode 0 of .*'act' holds fractions, a discrete action needs whole"):
+    with pytest.raises(UserError, match=r"^episode 0 of .*'act' contains fractions, expected whole"):
         MappedSource(**{**ROLES, **fractions}, filled_last_row=True, discrete=3).read(0)
 
 
 def test_one_hot_actions_are_asked_about_even_beside_filling(tmp_path):
     columns = {**rlds(0, 3), "act": np.array([[1, 0], [0, 1], [1, 0], [NAN, NAN]])}
     layout = write_npz(tmp_path / "data", [columns])
-    with pytest.raises(UserError, match="'act' holds one-hot rows only: set discrete to 2"):
+    with pytest.raises(UserError, match="'act' contains only one-hot rows: set discrete to 2"):
         MappedSource(**{**ROLES, **layout}, filled_last_row=True)
     source = MappedSource(**{**ROLES, **layout}, filled_last_row=True, discrete=2)
     assert align(source.read(0), source.describe()).action[1:].tolist() == [[1, 0], [0, 1], [1, 0]]
@@ -283,15 +283,18 @@ def test_filling_that_is_taken_for_a_transition_is_found(tmp_path):
 
 SETTINGS: dict[str, tuple[Columns, str]] = {
     "alignment": ({"alignment": "after"}, "alignment is 'after'; allowed: follows or precedes"),
-    "half an alignment": ({"alignment": {"action": "follows"}}, r"alignment names \['action'\], expected action and"),
+    "half an alignment": (
+        {"alignment": {"action": "follows"}},
+        r"alignment has the keys \['action'\], expected action and",
+    ),
     "final transition": ({"final_transition": "keep"}, "final_transition is 'keep'; allowed: drop or repeat"),
     "boundaries": ({"boundaries": {"starts": "x"}}, r"boundaries names \['starts'\]; allowed: null or one of"),
     "two boundaries": ({"boundaries": {"ends": "x", "lengths": "y"}}, r"boundaries names \['ends', 'lengths'\]"),
-    "no observations": ({"observations": {}}, "no observation to learn from is named"),
-    "no column": ({"observations": {"state": "prop"}}, r"data: no episode fits .*'prop' is missing; available:"),
+    "no observations": ({"observations": {}}, "no observation is named"),
+    "no column": ({"observations": {"state": "prop"}}, r"data: no episode matches .*'prop' is missing; available:"),
     "no action": ({"action": "acts"}, "'acts' is missing"),
     "no ends": ({"boundaries": {"ends": "end"}}, "'end' is missing; available:"),
-    "groups in npz": ({"boundaries": {"groups": "data"}}, "unreadable, cut short or no HDF5"),
+    "groups in npz": ({"boundaries": {"groups": "data"}}, "unreadable, truncated or not HDF5"),
     "episodes": ({"episodes": 0}, "episodes is 0"),
     "path": ({"path": "/nowhere/x.npz"}, r"/nowhere/x\.npz: no such file"),
     "ending": ({"path": "/nowhere/x.mat"}, r"the name ends in '\.mat'; supported: \.npz, \.hdf5"),
@@ -320,7 +323,7 @@ DAMAGE: dict[str, tuple[Columns, str]] = {
     "early flag": ({"done": np.array([0, 1, 0])}, "is terminal at row 1 of 3"),
     "no rows": (
         {"proprio": np.zeros((0, 2)), "act": np.zeros((0, 1)), "rew": np.zeros(0), "done": np.zeros(0)},
-        "holds no two observations, expected at least one transition",
+        "has fewer than two observations, expected at least one transition",
     ),
     "one row": (
         {"proprio": np.zeros((1, 2)), "act": np.zeros((0, 1)), "rew": np.zeros(0), "done": np.zeros(0)},
@@ -359,7 +362,7 @@ def test_a_truncated_file_is_named_and_the_others_stay_readable(tmp_path, write)
 FLAT_DAMAGE: dict[str, tuple[Columns, str]] = {
     "fewer rewards": ({"rew": np.zeros(5)}, "the columns have different numbers of rows"),
     "lengths too long": ({"lengths": [4, 6, 4]}, "'lengths' sums to 14, expected positive whole numbers that sum to"),
-    "negative length": ({"lengths": [4, 10, -1]}, "expected positive whole numbers that sum to the 13 rows"),
+    "negative length": ({"lengths": [4, 10, -1]}, "expected positive whole numbers that sum to 13 rows"),
     "half lengths": ({"lengths": [4.5, 4.5, 4]}, "expected positive whole numbers"),
 }
 
@@ -370,7 +373,7 @@ def test_flat_columns_that_do_not_fit_are_refused(tmp_path, case):
     columns = joined([rlds(number, length) for number, length in enumerate(LENGTHS)])
     np.savez(tmp_path / "data.npz", **{**columns, **changes})
     settings = {"filled_last_row": True, "boundaries": {"lengths": "lengths"}}
-    with pytest.raises(UserError, match=rf"data\.npz: no episode fits the settings; the first one: .*{message}"):
+    with pytest.raises(UserError, match=rf"data\.npz: no episode matches the settings; the first error: .*{message}"):
         MappedSource(tmp_path / "data.npz", **ROLES, **settings)
 
 
@@ -407,8 +410,8 @@ def make_group(file: h5py.File) -> None:
         (link_out, "'rew' is an external link"),
         (claim_much, "claims 9007199254740992 bytes of which 0 are stored"),
         (hold_text, "holds text; allowed: numbers"),
-        (keep_elsewhere, "keeps its values in other files"),
-        (make_group, "is a group, an array is needed"),
+        (keep_elsewhere, "stores its values in other files"),
+        (make_group, "is a group, expected an array"),
     ],
 )
 def test_a_tampered_hdf5_file_is_refused(tmp_path, tamper, message):
@@ -425,7 +428,7 @@ def test_groups_that_are_not_there_are_named(tmp_path):
     layout = write_groups(tmp_path / "data", [final_observation(0, 3)])
     with pytest.raises(UserError, match=r"data\.hdf5.*'demos' is missing"):
         MappedSource(**{**ROLES, **layout, "boundaries": {"groups": "demos"}})
-    with pytest.raises(UserError, match=r"data\.hdf5.*there are no groups below 'data/demo_9'"):
+    with pytest.raises(UserError, match=r"data\.hdf5.*no groups below 'data/demo_9'"):
         MappedSource(**{**ROLES, **layout, "boundaries": {"groups": "data/demo_9"}})
 
 

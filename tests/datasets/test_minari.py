@@ -190,7 +190,7 @@ def test_an_unknown_name_is_answered_with_the_available_ones(record, minari_coun
     folder = record([episode], space, ACTION)
     with pytest.raises(UserError, match=r"'image' of the setting 'observations' .* available: \['far', 'near'\]"):
         MinariSource(folder, observations=["image"])
-    with pytest.raises(UserError, match="no observation to learn from"):
+    with pytest.raises(UserError, match="no observation is selected"):
         MinariSource(folder, observations=[])
 
 

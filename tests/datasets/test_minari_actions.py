@@ -128,8 +128,8 @@ BOX = {"type": "Box", "dtype": "float32", "shape": [1], "low": [-1.0], "high": [
     ("space", "message"),
     [
         ({"type": "Dict", "subspaces": {"a": BOX, "b": DISCRETE}}, "here: the action space mixes Box with Discrete"),
-        ({"type": "Tuple", "subspaces": [DISCRETE, {"type": "Text"}]}, "holds Discrete and Text; supported: Box"),
-        ({"type": "Dict", "subspaces": {}}, "holds nothing; supported: Box"),
+        ({"type": "Tuple", "subspaces": [DISCRETE, {"type": "Text"}]}, "has Discrete and Text; supported: Box"),
+        ({"type": "Dict", "subspaces": {}}, "has no part; supported: Box"),
         ({"type": "MultiDiscrete", "nvec": [64, 65]}, "has 64 x 65 combinations; allowed: 1 to 4096"),
         ({"type": "MultiBinary", "n": 13}, r"has 2 x 2 x 2 x 2 x 2 x 2 x 2 x 2 x \.\.\. combinations"),
         ({"type": "MultiBinary", "n": 10**9}, "a MultiBinary of shape .* allowed: 1 to"),

@@ -66,7 +66,7 @@ DAMAGE: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
     "array for a Dict": (replace_column("observations", numbers()), "'observations/pose' is missing"),
     "Dict for an array": (
         lambda table: replace_column("rewards", pa.StructArray.from_arrays([numbers()], ["x"]))(table),
-        "'rewards' is a group, an array is needed",
+        "'rewards' is a group, expected an array",
     ),
     "text rewards": (replace_column("rewards", pa.array(list("abcde"))), "'rewards' holds text; allowed: numbers"),
     "missing rewards": (
@@ -76,7 +76,7 @@ DAMAGE: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
     "ragged actions": (replace_column("actions", pa.array([[1.0], [], [], [], []])), "'actions' holds list<.*elements"),
     "wider actions": (
         replace_column("actions", pa.FixedSizeListArray.from_arrays(numbers(10), 2)),
-        r"'actions' holds float64\[2\] per row, its space says numbers of shape \[1\]",
+        r"'actions' holds float64\[2\] per row, its space declares numbers of shape \[1\]",
     ),
     "fewer rows": (lambda table: table.slice(0, 4), "has 4 rows, expected 5 for the 4 steps of its metadata"),
     "one column twice": (lambda table: table.append_column("rewards", table["rewards"]), "'rewards' is missing"),
@@ -117,7 +117,7 @@ def test_a_file_that_was_cut_short_is_named(folder, layout, kept):
     assert list(reasons) == ["episode_1"]
     assert str(folder) not in reasons["episode_1"]
     assert len([source.read(number) for number in (0, 2)]) == 2
-    with pytest.raises(UserError, match=rf"^episode_1 of .*1/part-0\.{layout}: unreadable or cut short") as caught:
+    with pytest.raises(UserError, match=rf"^episode_1 of .*1/part-0\.{layout}: unreadable or truncated") as caught:
         source.read(1)
     assert "\n" not in str(caught.value)
 
@@ -153,7 +153,7 @@ def test_a_missing_episode_is_named_when_it_is_read(folder, layout):
 
 def test_a_second_part_is_not_passed_over(folder, layout):
     part_of(folder, layout).with_name(f"part-1.{layout}").touch()
-    with pytest.raises(UserError, match=r"episode_1 of .*: is one of several parts"):
+    with pytest.raises(UserError, match=r"episode_1 of .*: the episode has several parts"):
         MinariSource(folder).read(1)
 
 
@@ -162,7 +162,7 @@ def test_damaged_metadata_of_an_episode_are_named(folder, text):
     (folder / "data" / "1" / "metadata.json").write_text(text)
     source = MinariSource(folder)
     assert len(source.read(0).rewards) == 4
-    with pytest.raises(UserError, match=r"episode_1 of .*metadata\.json beside it does not say 'total_steps'"):
+    with pytest.raises(UserError, match=r"episode_1 of .*metadata\.json has no valid 'total_steps'"):
         source.read(1)
 
 
@@ -183,7 +183,7 @@ def test_an_infos_column_without_names_is_a_damage_of_its_episode(folder, layout
 def test_no_episodes_are_named(folder):
     for number in range(3):
         (folder / "data" / str(number)).rename(folder / f"moved-{number}")
-    with pytest.raises(UserError, match=r"/data: holds no episodes"):
+    with pytest.raises(UserError, match=r"/data: contains no episodes"):
         MinariSource(folder)
 
 

@@ -42,10 +42,10 @@ def test_a_missing_folder_file_or_metadata_is_named(folder, tmp_path):
     with pytest.raises(UserError, match="nowhere: no such folder"):
         MinariSource(tmp_path / "nowhere")
     (folder / "data" / "metadata.json").rename(tmp_path / "metadata.json")
-    with pytest.raises(UserError, match="the metadata has no 'observation_space'"):
+    with pytest.raises(UserError, match="the metadata lack 'observation_space'"):
         MinariSource(folder)
     (folder / "data" / "main_data.hdf5").unlink()
-    with pytest.raises(UserError, match=r"neither metadata\.json nor main_data\.hdf5 is there"):
+    with pytest.raises(UserError, match=r"contains neither metadata\.json nor main_data\.hdf5"):
         MinariSource(folder)
     (tmp_path / "metadata.json").rename(folder / "data" / "metadata.json")
     with pytest.raises(UserError, match=r"main_data\.hdf5: no such file"):
@@ -57,7 +57,7 @@ def test_a_file_that_was_cut_short_is_refused(folder, kept):
     file = folder / "data" / "main_data.hdf5"
     content = file.read_bytes()
     file.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(UserError, match=r"main_data\.hdf5: unreadable, cut short or no HDF5"):
+    with pytest.raises(UserError, match=r"main_data\.hdf5: unreadable, truncated or not HDF5"):
         read_every_episode(folder)
 
 
@@ -84,27 +84,27 @@ def rewrite_metadata(folder: Path, **changes: Any) -> None:
 
 def test_an_unknown_layout_is_named_with_the_way_out(folder):
     rewrite_metadata(folder, data_format="zarr")
-    with pytest.raises(UserError, match=r"stored as zarr; supported: arrow, hdf5, parquet; .* data_format='hdf5'"):
+    with pytest.raises(UserError, match=r"data format is zarr; supported: arrow, hdf5, parquet; .* data_format='hdf5'"):
         MinariSource(folder)
 
 
 @pytest.mark.parametrize("total", ["many", -1, 2.5, None])
 def test_a_damaged_number_of_episodes_is_named(folder, total):
     rewrite_metadata(folder, total_episodes=total)
-    with pytest.raises(UserError, match=r"'total_episodes' of the metadata is .*, no count"):
+    with pytest.raises(UserError, match=r"'total_episodes' in the metadata is .*, expected a count"):
         MinariSource(folder)
 
 
 def test_an_impossible_number_of_episodes_is_refused_before_it_is_counted(folder):
     rewrite_metadata(folder, total_episodes=10**12)
-    with pytest.raises(UserError, match=r"main_data\.hdf5: the metadata speak of 1000000000000 episodes"):
+    with pytest.raises(UserError, match=r"main_data\.hdf5: the metadata promise 1000000000000 episodes"):
         MinariSource(folder)
 
 
 def test_a_file_without_episodes_is_named(folder):
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
         file.clear()
-    with pytest.raises(UserError, match=r"main_data\.hdf5: holds no episodes"):
+    with pytest.raises(UserError, match=r"main_data\.hdf5: contains no episodes"):
         MinariSource(folder)
 
 
@@ -125,7 +125,7 @@ def test_a_link_in_the_middle_of_a_name_is_not_followed(folder, tmp_path):
 @pytest.mark.parametrize("space", ["{", '{"type": "Box"}', "3", '{"shape": [1]}', '{"type": "Dict"}'])
 def test_a_damaged_space_is_named(folder, space):
     rewrite_metadata(folder, observation_space=space)
-    with pytest.raises(UserError, match="'observation_space' of the metadata"):
+    with pytest.raises(UserError, match="'observation_space' in the metadata"):
         MinariSource(folder)
 
 
@@ -172,7 +172,7 @@ TAMPERED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     ),
     "soft column": (link("episode_1/actions", h5py.SoftLink("/episode_0/actions")), "'actions' is a soft link"),
     "external info": (link("episode_1/infos/clock", h5py.ExternalLink("o.h5", "/x")), "'clock' is an external link"),
-    "virtual rewards": (put_virtual, "keeps its values in other files"),
+    "virtual rewards": (put_virtual, "stores its values in other files"),
     "object references": (put_references, "holds object elements"),
     "text rewards": (put("episode_1/rewards", ["1", "2", "3", "4"]), "holds text; allowed: numbers"),
     "missing rewards": (lambda file: file.pop("episode_1/rewards"), "episode_1 of .*: 'rewards' is missing"),
@@ -181,15 +181,15 @@ TAMPERED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "no final observation": (put("episode_1/observations", np.zeros((4, 1))), "has 4 rows, expected 5"),
     "wider observation": (
         put("episode_1/observations", np.zeros((5, 2))),
-        r"holds float64\[2\] per row, its space says",
+        r"holds float64\[2\] per row, its space declares",
     ),
     "flags too short": (put("episode_1/terminations", np.zeros(3, bool)), "has 3 rows, expected 4"),
     "group for a column": (
         lambda file: (file.pop("episode_1/actions"), file.create_group("episode_1/actions")),
         "is a group",
     ),
-    "missing episode": (lambda file: file.pop("episode_1"), "episode_1 of .*: there is no such group"),
-    "array for an episode": (put("episode_1", [1.0]), "episode_1 of .*: there is no such group"),
+    "missing episode": (lambda file: file.pop("episode_1"), "episode_1 of .*: the group is missing"),
+    "array for an episode": (put("episode_1", [1.0]), "episode_1 of .*: the group is missing"),
     "array for infos": (put("episode_1/infos", [1.0]), "'infos/clock' is missing"),
     "rewards too short": (put("episode_1/rewards", np.zeros(3)), "has 4 rows, expected 3"),
     "text flags": (put("episode_1/terminations", list("abcd")), "holds text; allowed: numbers"),
@@ -230,12 +230,12 @@ def test_a_image_that_is_damaged_or_of_another_size_is_named(record, minari_coun
     if shape == (40, 32, 3):
         with h5py.File(path / "data" / "main_data.hdf5", "a") as file:
             file["episode_0/observations"][2] = np.arange(50, dtype=np.uint8)
-        message = "at step 2 is no readable JPEG"
+        message = "at step 2 is not a readable JPEG"
     else:
         written = path / "data" / "metadata.json"
         metadata = json.loads(written.read_text())
         space = {**json.loads(metadata["observation_space"]), "shape": shape, "low": 0, "high": 255}
         written.write_text(json.dumps({**metadata, "observation_space": json.dumps(space)}))
-        message = r"at step 0 is an image of \[40, 32, 3\], its space says \[32, 40, 3\]"
+        message = r"at step 0 is an image of \[40, 32, 3\], its space declares \[32, 40, 3\]"
     with pytest.raises(UserError, match=message):
         read_every_episode(path)

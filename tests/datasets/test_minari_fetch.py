@@ -114,7 +114,7 @@ def test_a_failed_download_says_why_and_what_to_do(monkeypatch, error):
 @pytest.mark.usefixtures("remote")
 def test_a_download_of_nothing_is_named(monkeypatch):
     monkeypatch.setattr(minari, "download_dataset", lambda *_args, **_settings: None)
-    with pytest.raises(UserError, match="what Minari downloaded is no dataset"):
+    with pytest.raises(UserError, match="Minari's download is not a dataset"):
         fetch(ID)
 
 
@@ -126,17 +126,17 @@ def test_reading_never_downloads():
 
 @pytest.mark.parametrize("dataset_id", ["../../etc-v0", "/etc/x-v0", "counter/test", "", "a//b-v0", "counter/te st-v0"])
 def test_what_is_no_id_is_refused(dataset_id):
-    with pytest.raises(UserError, match="is no Minari dataset id, which look like"):
+    with pytest.raises(UserError, match="is not a Minari dataset id such as"):
         fetch(dataset_id)
-    with pytest.raises(UserError, match="is no Minari dataset id"):
+    with pytest.raises(UserError, match="is not a Minari dataset id"):
         MinariSource(dataset_id=dataset_id)
 
 
 def test_a_dataset_has_one_name(tmp_path):
     for use in (MinariSource, lambda path=None, *, dataset_id=None: fetch(dataset_id, path)):
-        with pytest.raises(UserError, match="named by its path or by its dataset_id, and both are given"):
+        with pytest.raises(UserError, match="named by path or by dataset_id, but both are given"):
             use(tmp_path, dataset_id=ID)
-        with pytest.raises(UserError, match="and neither is given"):
+        with pytest.raises(UserError, match="but neither is given"):
             use()
 
 

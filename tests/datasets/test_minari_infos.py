@@ -117,7 +117,7 @@ def test_what_is_no_image_is_named_when_it_is_asked_for(record_infos):
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
         view = file["episode_0/infos"].create_dataset("view", 4, h5py.vlen_dtype(np.uint8))
         view[0] = np.arange(9, dtype=np.uint8)
-    with pytest.raises(UserError, match=r"episode_0 of .*'infos/view' at step 0 is no readable JPEG"):
+    with pytest.raises(UserError, match=r"episode_0 of .*'infos/view' at step 0 is not a readable JPEG"):
         MinariSource(folder, privileged=["view"])
 
 
@@ -174,11 +174,11 @@ def replace_infos(file: h5py.File) -> None:
 
 
 DAMAGE = {
-    remove_group: ("there is no such group; the file is incomplete, copy or download it again", "no such group"),
+    remove_group: ("the group is missing; the file is incomplete, copy or download it again", "the group is missing"),
     remove_rewards: ("'rewards' is missing; the file is incomplete, copy or download it again", "'rewards' is missing"),
     shorten_rewards: ("'observations' has 4 rows, expected 3", "has 3 rows, expected 2"),
     replace_infos: (
-        "'infos' is an array, a group of arrays is needed; copy the dataset again",
+        "'infos' is an array, expected a group of arrays; copy the dataset again",
         "'infos/clock' is missing",
     ),
 }

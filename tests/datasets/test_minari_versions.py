@@ -165,7 +165,7 @@ def test_a_table_of_bytes_is_a_vector(written):
 def test_a_table_that_was_encoded_as_a_image_is_refused(written, put):
     """As Minari 0.5.3 did: its numbers are lost."""
     source = MinariSource(written(TABLE, "0.5.3", put([5, 7])))
-    with pytest.raises(UserError, match=r"episode_0 of .*'observations' holds .* says numbers of shape \[5, 7\]"):
+    with pytest.raises(UserError, match=r"episode_0 of .*'observations' holds .* declares numbers of shape \[5, 7\]"):
         source.read(0)
 
 
@@ -176,12 +176,12 @@ def test_a_image_that_claims_an_enormous_size_is_refused(written):
         place = row.index(b"\xff\xc0") + 5  # of the height and width
         group["observations"][3] = np.frombuffer(row[:place] + b"\xff" * 4 + row[place + 4 :], np.uint8)
 
-    with pytest.raises(UserError, match=r"episode_0 of .* at step 3 is no readable JPEG .*4294836225 pixels"):
+    with pytest.raises(UserError, match=r"episode_0 of .* at step 3 is not a readable JPEG .*4294836225 pixels"):
         MinariSource(written(GREY, "0.5.3", store)).read(0)
 
 
 def test_a_single_file_without_spaces_is_no_dataset(tmp_path):
     with h5py.File(tmp_path / "main_data.hdf5", "w") as file:
         file.attrs["dataset_id"] = "counter-test-v0"
-    with pytest.raises(UserError, match="the metadata has no 'observation_space'"):
+    with pytest.raises(UserError, match="the metadata lack 'observation_space'"):
         MinariSource(tmp_path)

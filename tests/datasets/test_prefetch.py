@@ -190,7 +190,7 @@ def test_a_program_that_is_interrupted_ends(root):
 
 @pytest.mark.parametrize(("depth", "workers"), [(0, 1), (1, 0)])
 def test_nothing_in_advance_or_nobody_to_make_it_is_refused(depth, workers):
-    with pytest.raises(UserError, match="allowed: 1 or more of each"):
+    with pytest.raises(UserError, match="allowed: 1 or more each"):
         Prefetcher(Numbered(), device=CPU, depth=depth, workers=workers)
 
 

@@ -60,7 +60,7 @@ CASES: dict[str, tuple[Change, str]] = {
     "wild action": (with_wild_action, "actions is -7 at step 1, element [0]; allowed: [0, inf]"),
     "missing column": (with_column_missing, "privileged columns are [], every episode must have ['clock']"),
     "unreadable": (unreadable, "cut short; copy it again"),
-    "duplicate": (copied, "is the same as episode_1 of counter; remove one"),
+    "duplicate": (copied, "equals episode_1 of counter; remove one"),
 }
 
 
@@ -166,7 +166,7 @@ def test_given_splits_hear_which_episodes_were_kept(counter_source, tmp_path):
 
 @pytest.mark.parametrize("positions", [[0, 1], [0, 1, 2, 2], [0, 1, 2, 3, 4]])
 def test_given_splits_must_share_out_the_kept_episodes(counter_source, tmp_path, positions):
-    with pytest.raises(ValueError, match="do not share out 3 episodes, each to one split"):
+    with pytest.raises(ValueError, match="each of the 3 episodes must be in exactly one split"):
         write_store(counter_source([5] * 3), tmp_path / "store", splits=lambda _: {"train": np.array(positions)})
     assert not list(tmp_path.iterdir())
 
@@ -174,7 +174,7 @@ def test_given_splits_must_share_out_the_kept_episodes(counter_source, tmp_path,
 def test_when_every_episode_is_invalid_the_first_reason_is_told(make_store, counter_source):
     old = make_store(4, 4)
     before = content(old.path)
-    with pytest.raises(UserError, match="all 3 episodes are invalid; the first: episode_0 of counter: obs"):
+    with pytest.raises(UserError, match="all 3 episodes are invalid; the first one: episode_0 of counter: obs"):
         write_store(counter_source([5] * 3, with_nan), old.path, on_invalid="quarantine")
     assert content(old.path) == before
 
@@ -223,7 +223,7 @@ def test_equal_episodes_are_found_even_if_their_names_are_equal_too(counter_sour
     def twin(_number: int, _episode: RawEpisode) -> RawEpisode:
         return replace(counter_source([5]).read(0), name="the episode")
 
-    with pytest.raises(UserError, match="the episode: is the same as the episode"):
+    with pytest.raises(UserError, match="the episode: equals the episode"):
         write_store(counter_source([5, 5], twin), tmp_path / "store")
 
 

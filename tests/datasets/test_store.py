@@ -94,7 +94,7 @@ def test_a_missing_shard_or_dataset_is_named(shard):
     shard.unlink()
     with pytest.raises(UserError, match=r"shard-00000\.h5: no such file"):
         Store.open(shard.parent)
-    with pytest.raises(UserError, match=r"nowhere: no dataset\.json there"):
+    with pytest.raises(UserError, match=r"nowhere: contains no dataset\.json"):
         Store.open(shard.parent / "nowhere")
 
 
@@ -126,8 +126,8 @@ TAMPERED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
         replace_column("reward", lambda file, _: file.__setitem__("reward", h5py.SoftLink("/action"))),
         "'reward' is a soft link, which is refused",
     ),
-    "virtual dataset": (replace_column("reward", put_virtual), "'reward' keeps its values in other files"),
-    "external storage": (replace_column("reward", put_external), "'reward' keeps its values in other files"),
+    "virtual dataset": (replace_column("reward", put_virtual), "'reward' stores its values in other files"),
+    "external storage": (replace_column("reward", put_external), "'reward' stores its values in other files"),
     "group": (lambda file: file.create_group("extra"), "'extra' is a group"),
     "text": (lambda file: file.create_dataset("note", data=["x"]), "'note' is object"),
     "another dtype": (
@@ -171,7 +171,7 @@ def test_a_shard_outside_the_folder_is_refused(shard):
 @pytest.mark.parametrize("change", [{"splits": ["train"]}, {"shards": []}])
 def test_splits_and_shards_that_do_not_fit_the_index_are_refused(shard, change):
     edit_manifest(shard.parent, lambda manifest: manifest.update(change))
-    with pytest.raises(UserError, match="do not share out the 3 episodes"):
+    with pytest.raises(UserError, match="do not assign each of the 3 episodes"):
         Store.open(shard.parent)
 
 
@@ -197,7 +197,7 @@ def test_a_store_that_is_replaced_while_open_says_so(make_store):
     old = make_store(5, 5, 5, shard_bytes=1)
     old.read(0)
     make_store(6, 6, 6, shard_bytes=1)
-    with pytest.raises(UserError, match="was replaced by another dataset while it was read"):
+    with pytest.raises(UserError, match="was replaced by another dataset while it was being read"):
         old.read(1)
 
 

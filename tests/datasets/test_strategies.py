@@ -140,16 +140,16 @@ def test_an_episode_of_vanishing_weight_is_never_drawn():
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_scale_that_is_not_positive_is_refused(value):
-    with pytest.raises(UserError, match=r"temperature is .*; allowed: any number above 0"):
+    with pytest.raises(UserError, match=r"temperature is .*; allowed: a positive number"):
         ByReturn(temperature=value)
-    with pytest.raises(UserError, match=r"half_life is .*; allowed: any number above 0"):
+    with pytest.raises(UserError, match=r"half_life is .*; allowed: a positive number"):
         ByRecency(half_life=value)
 
 
 def test_shares_and_products_that_mean_nothing_are_refused():
-    with pytest.raises(UserError, match=r"share of ends is 1\.5; allowed: 0 to 1"):
+    with pytest.raises(UserError, match=r"Ends: share is 1\.5; allowed: 0 to 1"):
         Ends(1.5)
     with pytest.raises(UserError, match="put Ends around the product"):
         Product([UniformWindows(), Ends(0.5)])
-    with pytest.raises(UserError, match="one or more factors"):
+    with pytest.raises(UserError, match="at least one factor"):
         Product([])

@@ -156,7 +156,7 @@ def test_resize_to_the_same_size_changes_nothing():
 
 @pytest.mark.parametrize("size", [(5, 4), (4, 6), (0, 2), (2, -1)])
 def test_resize_only_makes_smaller(size):
-    with pytest.raises(UserError, match=rf"Resize to {size[0]} x {size[1]}: images are 4 x 5 .* choose a smaller"):
+    with pytest.raises(UserError, match=rf"Resize to {size[0]} x {size[1]}: images are 4 x 5, .* choose a smaller"):
         Resize(*size)(recorded_images(4, 5, 3))
 
 
@@ -173,7 +173,7 @@ def test_crop_takes_the_rectangle_or_the_middle(corner, rows, columns):
 
 @pytest.mark.parametrize("settings", [(8, 3), (3, 9), (4, 3, 4, 0), (4, 3, 0, -1), (0, 3)])
 def test_crop_beyond_the_image_is_refused(settings):
-    with pytest.raises(UserError, match="does not lie in images of 7 x 8; choose another rectangle"):
+    with pytest.raises(UserError, match="does not fit into images of 7 x 8; choose another rectangle"):
         Crop(*settings)(recorded_images(7, 8, 3))
 
 
@@ -213,12 +213,12 @@ def test_images_on_both_sides_are_changed_unless_only_some_are_named(counter_sou
 
 @pytest.mark.parametrize("name", ["state", "nothing"])
 def test_what_is_no_image_cannot_be_changed_as_one(counter_source, name):
-    with pytest.raises(UserError, match=rf"Crop: '{name}' is no image; available: \['image'\]; fix 'only'"):
+    with pytest.raises(UserError, match=rf"Crop: '{name}' in 'only' is not an image; available: \['image'\]"):
         Crop(1, 1, only=[name])(counter_source([3]))
 
 
 def test_a_image_transform_without_images_is_refused():
-    with pytest.raises(UserError, match=r"Resize: there is no image among \['state'\]; leave the transform out"):
+    with pytest.raises(UserError, match=r"Resize: there is no image among \['state'\]; remove the transform"):
         Resize(1, 1)(recorded_returns(1.0))
 
 
@@ -282,7 +282,9 @@ def discrete_source() -> Recorded:
 def test_discrete_actions_fold_to_the_first_only():
     assert FoldActions(2)(discrete_source()).read(0).actions.argmax(axis=1).tolist() == [2, 1]
     for combine in ("mean", "concatenate"):
-        with pytest.raises(UserError, match=f"discrete actions have no {combine}; set combine to first"):
+        with pytest.raises(
+            UserError, match=f"combine is '{combine}', but the actions are discrete; set combine to 'first'"
+        ):
             FoldActions(2, combine)(discrete_source())
 
 
@@ -319,7 +321,7 @@ def test_a_number_that_is_no_choice_is_named(wrong):
 
 
 def test_one_hot_needs_one_plain_number_and_some_choices():
-    with pytest.raises(UserError, match="needs an action of one number, the source has 3 choices already"):
+    with pytest.raises(UserError, match="needs an action of one number, but the source has 3 choices already"):
         OneHotActions(3)(discrete_source())
     with pytest.raises(UserError, match="OneHotActions: size is 0; allowed: 1 or more"):
         OneHotActions(0)
@@ -395,8 +397,8 @@ def test_rewards_are_computed_anew_from_everything_in_the_episode(rewards_module
         ("return rewards[:, None]", r"returned float32\[3, 1\], expected 3 numbers"),
         ("return 0.0", r"returned float64\[\], expected 3 numbers"),
         ("return ['a', 'b', 'c']", r"returned <U1\[3\], expected 3 numbers"),
-        ("return rewards / no_such_name", r"failed with NameError\(.*no_such_name.*\); fix it"),
-        ("return observations['velocity']", r"failed with KeyError\('velocity'\); fix it"),
+        ("return rewards / no_such_name", r"failed with NameError\(.*no_such_name.*\); fix the function"),
+        ("return observations['velocity']", r"failed with KeyError\('velocity'\); fix the function"),
     ],
 )
 def test_a_reward_function_that_fails_names_the_episode(rewards_module, counter_source, body, message):
@@ -427,7 +429,7 @@ def test_a_reward_function_that_is_not_there_is_named_at_once(rewards_module, fu
 
 def test_a_function_without_a_file_is_refused(rewards_module):
     module = rewards_module("exec('def unseen(**_): return 0')\n")
-    with pytest.raises(UserError, match="is in no file"):
+    with pytest.raises(UserError, match="is not in a file"):
         RelabelReward(f"{module}:unseen")
 
 
@@ -455,11 +457,14 @@ def test_columns_are_selected_and_change_sides(counter_source):
     [
         (SelectColumns(["pose"]), r"SelectColumns: 'pose' does not exist; available: \['clock', 'image', 'state'\]"),
         (SelectColumns(["state"], ["pose"]), "SelectColumns: 'pose' does not exist"),
-        (SelectColumns([]), "no observation is left to learn from"),
+        (SelectColumns([]), "no observation is selected"),
         (RenameColumns({"pose": "x"}), r"RenameColumns: 'pose' does not exist; available: \['clock', 'image'"),
-        (RenameColumns({"state": "image"}), "gives two columns one name"),
-        (RenameColumns({"state": "x", "image": "x"}), "gives two columns one name"),
-        (RenameColumns({"clock": "state"}), "gives two columns one name"),  # on the other side: statistics have names
+        (RenameColumns({"state": "image"}), "gives two columns the same name"),
+        (RenameColumns({"state": "x", "image": "x"}), "gives two columns the same name"),
+        (
+            RenameColumns({"clock": "state"}),
+            "gives two columns the same name",
+        ),  # on the other side: statistics have names
     ],
 )
 def test_columns_that_do_not_exist_or_clash_are_named(counter_source, transform, message):
@@ -498,7 +503,7 @@ def test_of_many_equal_returns_the_first_are_taken():
 
 @pytest.mark.parametrize("percent", [0, -1, 101, float("nan")])
 def test_an_impossible_share_is_refused(percent):
-    with pytest.raises(UserError, match=r"TopReturns: percent is .*; allowed: more than 0 and up to 100"):
+    with pytest.raises(UserError, match=r"TopReturns: percent is .*; allowed: above 0, up to 100"):
         TopReturns(percent)
 
 
@@ -533,7 +538,7 @@ def test_a_subsample_is_drawn_once_per_seed_and_keeps_the_order():
     assert numbers_of(Subsample(10, seed=1)(source)) != drawn
     assert numbers_of(Subsample(30)(source)) == list(range(30))
     for wrong in (0, 31):
-        with pytest.raises(UserError, match=rf"Subsample: {wrong} episodes are asked for; allowed: 1 to 30"):
+        with pytest.raises(UserError, match=rf"Subsample: episodes is {wrong}; allowed: 1 to 30"):
             Subsample(wrong)(source)
 
 
@@ -551,7 +556,7 @@ def test_the_order_of_transforms_matters_and_is_recorded():
 def test_a_later_transform_sees_the_columns_of_the_earlier_one(counter_source):
     source = transformed(counter_source([6]), [RenameColumns({"image": "camera"}), Crop(1, 3, only=["camera"])])
     assert source.read(0).observations["camera"].shape == (7, 1, 3, 1)
-    with pytest.raises(UserError, match="Crop: 'camera' is no image"):
+    with pytest.raises(UserError, match="Crop: 'camera' in 'only' is not an image"):
         transformed(counter_source([6]), [Crop(1, 3, only=["camera"]), RenameColumns({"image": "camera"})])
 
 

@@ -201,12 +201,12 @@ def test_a_truncated_shard_is_named_and_the_others_stay_readable(tmp_path):
     assert source.episode_count == 3
     require_counting(source, 0, np.arange(4))
     require_counting(source, 2, 2000 + np.arange(4))
-    with pytest.raises(UserError, match=r"^episode 1 of .*1\.hdf5: unreadable, cut short or no HDF5"):
+    with pytest.raises(UserError, match=r"^episode 1 of .*1\.hdf5: unreadable, truncated or not HDF5"):
         source.read(1)
     assert source.describe().provenance["unreadable_files"] == 1
     for other in ("0.hdf5", "2.hdf5"):
         (folder / other).write_bytes(b"")
-    with pytest.raises(UserError, match=r"84px: no file can be read; the first one: .*0\.hdf5: unreadable"):
+    with pytest.raises(UserError, match=r"84px: no file is readable; the first error: .*0\.hdf5: unreadable"):
         VD4RLSource(folder)
 
 
@@ -220,7 +220,7 @@ def change_shard(file: Path, **columns: np.ndarray | None) -> None:
 
 DAMAGE: dict[str, tuple[Columns, str]] = {
     "no step type": ({"step_type": None}, "'step_type' is missing"),
-    "other step types": ({"step_type": np.array([0.0, 1, 3, 2])}, "has other values than 0, 1 and 2"),
+    "other step types": ({"step_type": np.array([0.0, 1, 3, 2])}, "has values other than 0, 1 and 2"),
     "text": ({"step_type": np.array([b"a", b"b", b"c", b"d"])}, "expected one number"),
     "no discount": ({"discount": None}, "'discount' is missing"),
     "fewer rewards": ({"reward": np.zeros(3)}, "'reward' has 3 rows, the flags 4"),
@@ -244,9 +244,9 @@ def test_a_damaged_shard_is_named(tmp_path, case):
 def test_the_wrong_folder_is_answered_with_what_is_needed(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such folder"):
         VD4RLSource(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"holds no files \*\.npz or \*\.hdf5"):
+    with pytest.raises(UserError, match=r"contains no files \*\.npz or \*\.hdf5"):
         VD4RLSource(tmp_path)
     both = write_npz(write_shards(tmp_path / "both", flat(3)), npz_episode(0, 3))
-    with pytest.raises(UserError, match="holds npz and HDF5 files; give the folder '64px' or '84px'"):
+    with pytest.raises(UserError, match="contains npz and HDF5 files; choose the folder '64px' or '84px'"):
         VD4RLSource(both)
     assert VD4RLSource(write_shards(tmp_path / "84px", flat(3, 3)), episodes=1).episode_count == 1

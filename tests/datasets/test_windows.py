@@ -76,7 +76,7 @@ def test_crossing_windows_begin_at_every_row_that_has_enough_behind_it(lengths, 
     rows = laid_end_to_end(lengths)
     wanted = Counter(rows[first : first + window] for first in range(len(rows) - window + 1))
     if not wanted:
-        with pytest.raises(UserError, match=rf"have {len(rows)} rows together.*lower batch.length to {len(rows)}"):
+        with pytest.raises(UserError, match=rf"have {len(rows)} rows in total.*lower batch.length to {len(rows)}"):
             WindowIndex(lengths, window, crossing=True)
         return
     index = WindowIndex(lengths, window, crossing=True)

@@ -126,7 +126,7 @@ def test_a_complete_new_store_replaces_the_old_one_without_leftovers(make_store)
 def test_a_folder_that_is_no_store_is_not_replaced(tmp_path, counter_source):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
-    with pytest.raises(UserError, match="is no Dreamset dataset, so it is not replaced"):
+    with pytest.raises(UserError, match="is not a Dreamset dataset, so it is not replaced"):
         write_store(counter_source([3, 3]), tmp_path / "thesis")
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
 

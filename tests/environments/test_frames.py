@@ -64,7 +64,7 @@ def test_a_machine_that_cannot_render_is_one_line_that_says_what_to_install(erro
 
 
 def test_an_environment_without_frames_is_named() -> None:
-    with pytest.raises(UserError, match=r"Task-v0 draws no frames.*NoneType.*image_size to null"):
+    with pytest.raises(UserError, match=r"Task-v0 renders no frames.*NoneType.*image_size to null"):
         Camera(Painter(None), 4, "Task-v0")()
 
 

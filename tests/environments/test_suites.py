@@ -65,7 +65,7 @@ def test_a_package_that_cannot_be_loaded_here_is_one_line(tmp_path: Path, monkey
     (tmp_path / "broken_suite.py").write_text("raise AttributeError('no attribute\\n glGetError')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(
-        UserError, match=r"broken_suite cannot be loaded \(no attribute glGetError\).*libegl1"
+        UserError, match=r"broken_suite cannot be imported \(no attribute glGetError\).*libegl1"
     ) as caught:
         require("broken_suite", extra="broken")
     assert "\n" not in str(caught.value)

@@ -99,7 +99,7 @@ def test_arguments_may_be_any_sequence(store: Store, capsys: pytest.CaptureFixtu
 def test_a_wrong_path_is_one_line(refused: Callable[..., str], store: Store, arguments: list[str]) -> None:
     before = sorted(Path().iterdir())
     message = refused(*arguments)
-    assert message.startswith("dreamset: error: nowhere: no dataset.json there, so it is no Dreamset dataset")
+    assert message.startswith("dreamset: error: nowhere: contains no dataset.json, so it is not a Dreamset dataset")
     assert sorted(Path().iterdir()) == before
     store.verify()
 
@@ -211,7 +211,7 @@ def test_merge_counts_the_whole_and_overwrites_nothing(
     assert json.loads(counts) == {"episodes": 7, "rows": 37, "transitions": 30}
     assert Store.open("both").lengths[:4].tolist() == store.lengths.tolist()
     assert "both: exists already and is not overwritten" in refused("merge", "store", "later", "--output", "both")
-    assert "is the same as episode 0 of store" in refused("merge", "store", "store", "--output", "twice")
+    assert "equals episode 0 of store" in refused("merge", "store", "store", "--output", "twice")
     assert not Path("twice").exists()
 
 
@@ -236,9 +236,9 @@ def test_split_counts_every_part_and_overwrites_nothing(
         (["..=0.5", "b=0.5"], "'..' cannot name a folder"),
         ([".=0.5", "b=0.5"], "'.' cannot name a folder"),
         (["a=0.5", "a=0.5"], "a=0.5 a=0.5 names a part twice"),
-        (["a=0.5", "b=0.6"], "must be above 0 and add up to 1"),
-        (["a=nan", "b=0.5"], "must be above 0 and add up to 1"),
-        (["a=0.99", "b=0.01"], "its episodes leave none for 'b'; choose larger shares"),
+        (["a=0.5", "b=0.6"], "positive numbers that sum to 1"),
+        (["a=nan", "b=0.5"], "positive numbers that sum to 1"),
+        (["a=0.99", "b=0.01"], "too few episodes for the part 'b'; choose a larger share"),
     ],
 )
 def test_wrong_shares_are_one_line_and_leave_nothing(

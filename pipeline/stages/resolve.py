@@ -3,18 +3,44 @@
 DVC reruns a stage when its own file changes, so a setting reruns what it changes and nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import yaml
+from pydantic import Field, field_validator, model_validator
 
 from dreamset.core.errors import UserError
 from dreamset.core.files import replaced_folder, write_text
-from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.config.checks import checked
+from dreamset.pipeline.config.compose import Composition, composed, require_effect
+from dreamset.pipeline.config.settings import Section, Text, Whole
 from dreamset.pipeline.stages import table as stages
 
-KEYS = {"preset": str, "dataset": str, "objectives": list, "seeds": list, "finetune": list, "overrides": list}
+
+class Params(Section):
+    """What ``dvc repro`` runs."""
+
+    preset: Text
+    dataset: Text
+    objectives: Annotated[list[Text], Field(min_length=1)]
+    seeds: Annotated[list[Whole], Field(min_length=1)]
+    finetune: list[Text]
+    overrides: list[Text]
+
+    @field_validator("objectives", "seeds")
+    @classmethod
+    def _different(cls, names: list[object]) -> list[object]:
+        if len(set(names)) != len(names):
+            raise ValueError("each at most once")
+        return names
+
+    @model_validator(mode="after")
+    def _fine_tuned_are_trained(self) -> Self:
+        unknown = [name for name in self.finetune if name not in self.objectives]
+        if unknown:
+            raise ValueError(f"in finetune what objectives has, too; {', '.join(unknown)} is not there, add it")
+        return self
 
 
 def run(params: Path, output: Path) -> None:
@@ -24,23 +50,31 @@ def run(params: Path, output: Path) -> None:
         UserError: if a choice, an override or the file itself is wrong; the folder is as it was then.
     """
     choices = read_params(params)
-    base = [f"dataset={choices['dataset']}", f"preset={choices['preset']}", *choices["overrides"]]
+    base = [f"dataset={choices.dataset}", f"preset={choices.preset}", *choices.overrides]
     with replaced_folder(output) as fresh:
-        for objective in choices["objectives"]:
-            composed = compose([*base, f"objective={objective}"])
-            online = stages.ONLINE if objective in choices["finetune"] else {}
-            for seed in choices["seeds"]:
-                config = composed | {"seed": seed}
+        for objective, composition in _compositions(base, choices.objectives).items():
+            online = stages.ONLINE if objective in choices.finetune else {}
+            for seed in choices.seeds:
+                config = composition.config | {"seed": seed}
                 for stage, describe in (stages.PER_OBJECTIVE | online).items():
                     name = stages.item_name(objective, seed)
                     write_resolved(fresh / stage / f"{name}.yaml", describe(config))
-        config = compose(base)
+        config = composed(base).config
         for stage, describe in stages.SHARED.items():
             write_resolved(fresh / f"{stage}.yaml", describe(config))
-        write_resolved(fresh / "compare.yaml", stages.compare(config, choices["objectives"], choices["seeds"]))
+        write_resolved(fresh / "compare.yaml", stages.compare(config, choices.objectives, choices.seeds))
 
 
-def read_params(path: Path) -> dict[str, Any]:
+def _compositions(base: Sequence[str], objectives: Sequence[str]) -> dict[str, Composition]:
+    """One for each objective. An override may be for one of them alone, but not for none."""
+    found = {objective: composed([*base, f"objective={objective}"]) for objective in objectives}
+    without_effect = [composition.without_effect for composition in found.values()]
+    everywhere = set.intersection(*(set(keys) for keys in without_effect))
+    require_effect({key: instead for key, instead in without_effect[0].items() if key in everywhere})
+    return found
+
+
+def read_params(path: Path) -> Params:
     """The user's choices, checked."""
     try:
         params = yaml.safe_load(path.read_text())
@@ -48,21 +82,7 @@ def read_params(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} does not exist; run from the project's folder") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid yaml: {' '.join(str(error).split())}") from None
-    if not isinstance(params, dict) or set(params) != set(KEYS):
-        found = sorted(params) if isinstance(params, dict) else type(params).__name__
-        raise UserError(f"{path} must have exactly the keys {sorted(KEYS)}, it has {found}")
-    for key, kind in KEYS.items():
-        if not isinstance(params[key], kind):
-            raise UserError(f"{path}: {key} must be a {kind.__name__}, got {params[key]!r}")
-    for key in ("objectives", "seeds"):
-        if not params[key] or len(set(params[key])) != len(params[key]):
-            raise UserError(f"{path}: {key} must name at least one and none twice, got {params[key]}")
-    unknown = [name for name in params["finetune"] if name not in params["objectives"]]
-    if unknown:
-        raise UserError(f"{path}: finetune names {unknown}, but objectives are {params['objectives']}; add them there")
-    if not all(isinstance(seed, int) for seed in params["seeds"]):
-        raise UserError(f"{path}: seeds must be whole numbers, got {params['seeds']}")
-    return params
+    return checked(Params, params, where=str(path))
 
 
 def write_resolved(path: Path, config: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from dreamset.behaviors.base import Experience, Learner
 from dreamset.behaviors.rewards.functions import RewardFunction
+from dreamset.core.errors import UserError
 from dreamset.core.records import Loss, Rollout, SequenceBatch, total_loss
 from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.objectives.base import Objective
@@ -131,8 +132,7 @@ class BehaviorTrainer:
         behavior: Learner,
         reward: RewardFunction,
         *,
-        actor_optimizer: OptimizerFactory,
-        critic_optimizer: OptimizerFactory,
+        optimizers: Mapping[str, OptimizerFactory],
         generator: torch.Generator,
         clip_norm: float | None = None,
         clipping: Clipping | None = None,
@@ -140,10 +140,10 @@ class BehaviorTrainer:
         self.model = model
         self.behavior = behavior
         self.reward = reward
-        factories = {"actor": actor_optimizer, "critic": critic_optimizer}
         networks = behavior.networks()
+        require_same_names(networks, optimizers, learner=type(behavior).__name__)
         self.parameters: dict[str, list[Tensor]] = {name: list(net.parameters()) for name, net in networks.items()}
-        self.optimizers = {name: factories[name](parameters) for name, parameters in self.parameters.items()}
+        self.optimizers = {name: optimizers[name](parameters) for name, parameters in self.parameters.items()}
         self.clipping = choose_clipping(clip_norm, clipping)
         self.generator = generator
 
@@ -162,8 +162,7 @@ class BehaviorTrainer:
             model,
             behavior,
             reward,
-            actor_optimizer=build_part(settings["actor_optimizer"]),
-            critic_optimizer=build_part(settings["critic_optimizer"]),
+            optimizers={name: build_part(node) for name, node in settings["optimizers"].items() if node is not None},
             clip_norm=settings["clip_norm"],
             clipping=None if settings["clipping"] is None else build_part(settings["clipping"]),
             generator=generator,
@@ -179,14 +178,24 @@ class BehaviorTrainer:
         with frozen(self.model):
             experience = Experience.of(self.model, batch, self.generator)
             learned = self.behavior.losses_on(experience, self.model, self.reward, self.generator)
-            norms: dict[str, Tensor] = {}
-            for name, loss in learned.losses.items():
-                if name not in held:
-                    network = {name: self.parameters[name]}
-                    norms |= apply_gradients(self.optimizers[name], network, loss, clipping=self.clipping)
+            norms = self._apply({name: loss for name, loss in learned.losses.items() if name not in held})
         self.behavior.after_update()
         losses = {f"loss/{name}": loss.detach() for name, loss in learned.losses.items()}
         return losses | dict(learned.figures) | norms
+
+    def _apply(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Every gradient is computed before any network moves, so that no loss sees another one's update."""
+        for name, loss in losses.items():
+            self.optimizers[name].zero_grad(set_to_none=True)
+            own = [parameter for parameter in self.parameters[name] if parameter.requires_grad]
+            loss.backward(inputs=own, retain_graph=True)  # losses of two networks may share a graph
+        norms = {}
+        for name, loss in losses.items():
+            norms[f"gradient_norm/{name}"] = norm = self.clipping(self.parameters[name])
+            require_finite(norm, loss)
+        for name in losses:
+            self.optimizers[name].step()
+        return norms
 
     def state_dict(self) -> dict[str, Any]:
         """Networks and what else the learner and the reward remember, optimisers and generator."""
@@ -271,7 +280,34 @@ def apply_gradients(
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     norms = {f"gradient_norm/{name}": clipping(parameters) for name, parameters in networks.items() if parameters}
-    if not torch.stack(list(norms.values())).isfinite().all():
-        raise FloatingPointError(f"the gradient is not finite (loss {loss.item():g}); lower the learning rate")
+    require_finite(torch.stack(list(norms.values())), loss)
     optimizer.step()
     return norms
+
+
+def require_finite(norms: Tensor, loss: Tensor) -> None:
+    """Refuses gradients that would ruin the networks.
+
+    Raises:
+        FloatingPointError: if a norm is not finite.
+    """
+    if not norms.isfinite().all():
+        raise FloatingPointError(f"the gradient is not finite (loss {loss.item():g}); lower the learning rate")
+
+
+def require_same_names(networks: Collection[str], optimizers: Collection[str], *, learner: str) -> None:
+    """Every network has an optimiser, and every optimiser a network.
+
+    Raises:
+        UserError: otherwise.
+    """
+    key = "behavior_training.optimizers"
+    without = [name for name in networks if name not in optimizers]
+    if without:
+        raise UserError(f"{key} has none for {', '.join(without)}, which {learner} learns; add it")
+    unknown = [name for name in optimizers if name not in networks]
+    if unknown:
+        raise UserError(
+            f"{key} names {', '.join(unknown)}, but the networks of {learner} are {', '.join(networks)}; set it to "
+            "null, or list those that there are as behavior_training.networks in the behaviour's yaml"
+        )

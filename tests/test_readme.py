@@ -134,7 +134,7 @@ def test_the_table_of_choices_is_complete(root: Path) -> None:
     stated: set[str] = set()
     for row in re.findall(r"^\| `.*\|$", table, re.MULTILINE):
         stated |= set(re.findall(r"`([\w/+]+)`", row))
-    for group in ("world_model", "behavior", "reward", "preset", "behavior_training", "adaptation"):
+    for group in ("world_model", "behavior", "reward", "preset", "behavior_training", "world_model_training", "adaptation"):
         for path in (root / "configs" / group).rglob("*.yaml"):
             assert path.stem in stated or path.stem == "null", path
 

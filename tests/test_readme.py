@@ -85,7 +85,7 @@ def test_the_own_dataset_is_registered_and_read(block: Block, project: Path) -> 
 def test_params_in_the_readme_are_the_ones_in_the_file(block: Block, root: Path) -> None:
     shown = yaml.safe_load(block("yaml", "preset: small "))
     assert shown == yaml.safe_load((root / "params.yaml").read_text())
-    assert set(shown) == set(resolve.KEYS)
+    assert set(shown) == set(resolve.Params.model_fields)
 
 
 def test_commands_in_the_readme_exist(root: Path) -> None:
@@ -134,7 +134,15 @@ def test_the_table_of_choices_is_complete(root: Path) -> None:
     stated: set[str] = set()
     for row in re.findall(r"^\| `.*\|$", table, re.MULTILINE):
         stated |= set(re.findall(r"`([\w/+]+)`", row))
-    for group in ("world_model", "behavior", "reward", "preset", "behavior_training", "adaptation"):
+    for group in (
+        "world_model",
+        "behavior",
+        "reward",
+        "preset",
+        "behavior_training",
+        "world_model_training",
+        "adaptation",
+    ):
         for path in (root / "configs" / group).rglob("*.yaml"):
             assert path.stem in stated or path.stem == "null", path
 

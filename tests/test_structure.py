@@ -33,6 +33,7 @@ ONLY_IN = {  # library -> folders below which it may be imported
     "hydra": ("pipeline",),
     "mlflow": ("pipeline",),
     "omegaconf": ("pipeline",),
+    "pydantic": ("pipeline",),
 }
 SPEAKS = {"pipeline/cli.py", "pipeline/tools/data.py"}
 

@@ -1,8 +1,9 @@
 """Hydra composition, with every mistake translated into one line that says what to do."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +11,7 @@ from typing import Any, cast
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -17,23 +19,31 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
 from dreamset.core.errors import UserError
+from dreamset.moved import current_name
+from dreamset.pipeline.config import checks, targets
+from dreamset.pipeline.config.mistakes import dotted_keys, hint, override_key
+from dreamset.pipeline.config.origins import Origins, replayed
 from dreamset.pipeline.config.project import Project
+from dreamset.pipeline.config.settings import schema_keys
 
 Config = dict[str, Any]
 GROUPS = ("dataset", "objective", "world_model", "behavior", "preset", "adaptation")
-AT_LEAST_ONE = (
-    *("collection.episodes", "collection.reference_episodes"),
-    *("behavior_training.updates", "imagination.horizon", "behavior.horizon"),
-    *("validation.every", "validation.episodes", "validation.context", "validation.starts"),
-    *("validation.probe_episodes", "validation.video_episodes"),
-    *("evaluation.episodes", "evaluation.resamples", "evaluation.video_episodes"),
-)
-BOUNDS = {  # of numbers that would only fail deep within a stage
-    **dict.fromkeys(AT_LEAST_ONE, (1, math.inf)),
-    "world_model_training.updates": (0, math.inf),  # none: a reused model as it is
-    "evaluation.seed": (0, math.inf),
-    "evaluation.confidence": (0, 1),
-}
+WITHOUT_PLUS = ("size", "adaptation", "world_model_training", "behavior_training")  # a plus before them is ignored
+NOT_SET = re.compile(r"Could not (?:override|append|delete)[^']*'([^'=]+)")
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A checked configuration, and how it came about."""
+
+    config: Config  # plain values; ``choices`` names the chosen parts
+    raw: Config  # with interpolations
+    overrides: Sequence[str]
+    without_effect: Mapping[str, str]  # key of an override that nothing reads -> what is read instead
+
+    def origins(self) -> Origins:
+        """The file or the override that set each key."""
+        return origins(self.overrides)
 
 
 def compose(overrides: Sequence[str]) -> Config:
@@ -43,27 +53,56 @@ def compose(overrides: Sequence[str]) -> Config:
         overrides: Hydra's syntax, e.g. ``["objective=contrastive", "network.hidden=200"]``.
 
     Raises:
-        UserError: for an unknown key, an unknown choice, bad syntax, a value of another type than the default's or a
-            number that leaves nothing to do.
+        UserError: for bad syntax, an unknown choice or key, a value of a wrong kind or out of bounds, a part with
+            wrong arguments, or an override of something that nothing reads.
     """
-    composed = _compose(overrides)
-    config = _plain(composed, overrides)
-    choices = [text for text in overrides if _key(text) in GROUPS]
-    named = [_key(text) for text in overrides if text not in choices]
-    if named:
-        unresolved = cast("Config", OmegaConf.to_container(_compose(choices), resolve=False))
-        required = {key for key, value in _leaves(unresolved) if value == "???"}  # no default tells their type
-        defaults = [text for text in overrides if text in choices or _key(text) in required]
-        _check_types(_plain(_compose(defaults), defaults), config, named)
-    _check_numbers(config, named)
-    return config
+    composition = composed(overrides)
+    require_effect(composition.without_effect)
+    return composition.config
 
 
-def _key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
+def composed(overrides: Sequence[str]) -> Composition:
+    """As ``compose``, but overrides without effect are left to the caller, who may have compositions that read them."""
+    overrides = [text.lstrip("+") if override_key(text) in WITHOUT_PLUS else text for text in overrides]
+    _refuse_old_names(override_key(text) for text in overrides)
+    found, groups = _compose(overrides)
+    set_keys = [key for key in map(override_key, overrides) if key not in groups]
+    raw = cast("Config", OmegaConf.to_container(found, resolve=False))
+    config: Config = _with_current_names(_plain(found, overrides))
+    read = checks.read_by_parts(raw)
+    mistakes = checks.mistakes(config, read)
+    if mistakes:
+        raise UserError(f"configuration: {checks.in_words(mistakes, raw, set_keys, lambda: origins(overrides))}")
+    dead = checks.without_effect(config, read, set_keys)
+    config["behavior_training"] = _of_networks(config["behavior_training"])
+    return Composition(config, raw, overrides, dead)
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
+def origins(overrides: Sequence[str]) -> Origins:
+    """The file or the override that set each key last."""
+    with _translated(overrides), _initialized():
+        return replayed(GlobalHydra.instance().config_loader(), overrides)
+
+
+def require_effect(without_effect: Mapping[str, str]) -> None:
+    """Refuses what a user set in vain.
+
+    Raises:
+        UserError: if there is such a key.
+    """
+    for key, instead in without_effect.items():
+        raise UserError(f"configuration: {key} is set, but nothing reads it; {instead}")
+
+
+def _refuse_old_names(keys: Iterable[str]) -> None:
+    for key in keys:
+        now = checks.renamed(key)
+        if now is not None:
+            raise UserError(f"configuration: {key} is now {now}; change the override")
+
+
+def _compose(overrides: Sequence[str]) -> tuple[DictConfig, set[str]]:
+    """The configuration, and the groups that there is a choice of."""
     with _translated(overrides), _initialized():
         composed = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
         assert isinstance(composed, DictConfig)
@@ -71,12 +110,24 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
         with open_dict(composed):
             del composed["hydra"]
             composed.choices = {group: chosen[group] for group in GROUPS}
-        return composed
+        return composed, set(chosen)
 
 
 def _plain(composed: DictConfig, overrides: Sequence[str]) -> Config:
     with _translated(overrides):
         return cast("Config", OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
+
+
+def _with_current_names(node: Any) -> Any:
+    """Parts under the names that they have today."""
+    if isinstance(node, list):
+        return [_with_current_names(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    renewed = {name: _with_current_names(value) for name, value in node.items()}
+    if isinstance(renewed.get(targets.TARGET), str):
+        renewed[targets.TARGET] = current_name(renewed[targets.TARGET])
+    return renewed
 
 
 @contextmanager
@@ -87,7 +138,35 @@ def _translated(overrides: Sequence[str]) -> Iterator[None]:
         missing = error.full_key if isinstance(error, MissingMandatoryValue) else _one_line(error)
         raise UserError(f"configuration: {missing} has no default, give it: {missing}=...") from None
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"configuration: {_one_line(error)} (overrides: {' '.join(overrides) or 'none'})") from None
+        raise UserError(f"configuration: {_explained(_one_line(error), overrides)}") from None
+
+
+def _explained(message: str, overrides: Sequence[str]) -> str:
+    """Hydra's message, or a better one where Hydra does not know what is allowed."""
+    if "--multirun" in message:
+        several = re.search(r"'([^']+)'", message)
+        override = several[1] if several else message
+        return (
+            f"{override} gives several values, and a stage takes one: run it once for each, or name several objectives "
+            "or seeds in params.yaml; a list stands in brackets, [1,2]"
+        )
+    unknown = NOT_SET.search(message)
+    if unknown is not None and "." in unknown[1]:
+        return _unknown_override(override_key(unknown[1]), overrides) or message
+    return f"{message.partition(' Config search path')[0]} (overrides: {' '.join(overrides) or 'none'})"
+
+
+def _unknown_override(key: str, overrides: Sequence[str]) -> str | None:
+    """Why Hydra cannot set ``key``; None if it is there without it."""
+    chosen, _ = _compose([text for text in overrides if "." not in override_key(text)])
+    raw = cast("Config", OmegaConf.to_container(chosen, resolve=False))
+    there = set(dotted_keys(raw))
+    if key in there:
+        return None
+    if key in schema_keys():
+        read = checks.read_by_parts(raw)
+        return f"{key} is set, but nothing reads it; {checks.read_instead(key, raw['choices'], read)}"
+    return f"{key} is unknown{hint(key, there | schema_keys())}"
 
 
 @contextmanager
@@ -131,35 +210,8 @@ def _one_line(error: Exception) -> str:
     return " ".join(seen)
 
 
-def _check_types(defaults: Config, config: Config, named: Sequence[str]) -> None:
-    """Hydra has no schema here: the default's type is the schema. Keys that the user named are reported first."""
-    expected = dict(_leaves(defaults))
-    for key, value in sorted(_leaves(config), key=lambda leaf: leaf[0] not in named):
-        default = expected.get(key)
-        if default is not None and value is not None and not _same_kind(default, value):
-            raise UserError(f"configuration: {key} takes {type(default).__name__} (default {default!r}), got {value!r}")
-
-
-def _check_numbers(config: Config, named: Sequence[str]) -> None:
-    for key, value in sorted(_leaves(config), key=lambda leaf: leaf[0] not in named):
-        if key not in BOUNDS:
-            continue
-        low, high = BOUNDS[key]
-        if value is None or not low <= value <= high:
-            allowed = f"{low} or more" if high == math.inf else f"{low} to {high}"
-            raise UserError(f"configuration: {key} is {value}, allowed is {allowed}")
-
-
-def _same_kind(default: object, value: object) -> bool:
-    if isinstance(default, float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return type(value) is type(default)
-
-
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in node.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{key}.")
-        else:
-            yield key, value
+def _of_networks(training: Config) -> Config:
+    """With the optimisers of networks that there are: those that the behaviour names, or all that are not null."""
+    names = training.get("networks") or list(training["optimizers"])
+    optimizers = {name: node for name, node in training["optimizers"].items() if node is not None and name in names}
+    return {key: value for key, value in training.items() if key != "networks"} | {"optimizers": optimizers}

@@ -8,20 +8,47 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import yaml
+from pydantic import Field, field_validator, model_validator
 
 from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256, replaced_folder, write_text
-from dreamset.pipeline.config.compose import Config, compose, config_folders
+from dreamset.pipeline.config.checks import checked
+from dreamset.pipeline.config.compose import Composition, Config, composed, config_folders, require_effect
 from dreamset.pipeline.config.dependencies import ImportPath, starting_points
+from dreamset.pipeline.config.settings import Section, Text, Whole
 from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.stages import table as stages
 
-KEYS = {"preset": str, "dataset": str, "objectives": list, "seeds": list, "finetune": list, "overrides": list}
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MANIFEST = "manifest.json"  # in the folder: what it was made from
+
+
+class Params(Section):
+    """What ``dvc repro`` runs."""
+
+    preset: Text
+    dataset: Text
+    objectives: Annotated[list[Text], Field(min_length=1)]
+    seeds: Annotated[list[Whole], Field(min_length=1)]
+    finetune: list[Text]
+    overrides: list[Text]
+
+    @field_validator("objectives", "seeds")
+    @classmethod
+    def _different(cls, names: list[object]) -> list[object]:
+        if len(set(names)) != len(names):
+            raise ValueError("each at most once")
+        return names
+
+    @model_validator(mode="after")
+    def _fine_tuned_are_trained(self) -> Self:
+        unknown = [name for name in self.finetune if name not in self.objectives]
+        if unknown:
+            raise ValueError(f"in finetune what objectives has, too; {', '.join(unknown)} is not there, add it")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +88,19 @@ def run(params: Path, output: Path, *, if_changed: bool = False) -> list[str]:
     return _differences(old, new)
 
 
-def _composed(choices: Mapping[str, Any]) -> Iterator[StageFile]:
-    base = [f"dataset={choices['dataset']}", f"preset={choices['preset']}", *choices["overrides"]]
-    for objective in choices["objectives"]:
-        composed = compose([*base, f"objective={objective}"])
-        online = stages.ONLINE if objective in choices["finetune"] else {}
-        for seed in choices["seeds"]:
-            config = composed | {"seed": seed}
+def _composed(choices: Params) -> Iterator[StageFile]:
+    base = [f"dataset={choices.dataset}", f"preset={choices.preset}", *choices.overrides]
+    for objective, composition in _compositions(base, choices.objectives).items():
+        online = stages.ONLINE if objective in choices.finetune else {}
+        for seed in choices.seeds:
+            config = composition.config | {"seed": seed}
             for stage, describe in (stages.PER_OBJECTIVE | online).items():
                 name = f"{stage}/{stages.item_name(objective, seed)}.yaml"
                 yield _stage_file(name, stage, describe(config), config)
-    config = compose(base)
+    config = composed(base).config
     for stage, describe in stages.SHARED.items():
         yield _stage_file(f"{stage}.yaml", stage, describe(config), config)
-    compared = stages.compare(config, choices["objectives"], choices["seeds"])
+    compared = stages.compare(config, choices.objectives, choices.seeds)
     yield _stage_file("compare.yaml", "compare", compared, config)
 
 
@@ -82,14 +108,14 @@ def _stage_file(name: str, stage: str, settings: Config, config: Config) -> Stag
     return StageFile(name, settings, starting_points(stage, settings, config))
 
 
-def _inputs(choices: Mapping[str, Any], modules: ImportPath) -> str:
+def _inputs(choices: Params, modules: ImportPath) -> str:
     """A digest of all that the settings are composed from."""
     yamls = [
         f"{path.relative_to(folder)} {file_sha256(path)}"
         for folder in config_folders()
         for path in sorted(folder.rglob("*.yaml"))
     ]
-    return digest(json.dumps(choices, sort_keys=True, default=str), *yamls, modules.digest([__name__]))
+    return digest(choices.model_dump_json(), *yamls, modules.digest([__name__]))
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -133,7 +159,16 @@ def _differences(old: Mapping[str, Config], new: Mapping[str, Config]) -> list[s
     return lines
 
 
-def read_params(path: Path) -> dict[str, Any]:
+def _compositions(base: Sequence[str], objectives: Sequence[str]) -> dict[str, Composition]:
+    """One for each objective. An override may be for one of them alone, but not for none."""
+    found = {objective: composed([*base, f"objective={objective}"]) for objective in objectives}
+    without_effect = [composition.without_effect for composition in found.values()]
+    everywhere = set.intersection(*(set(keys) for keys in without_effect))
+    require_effect({key: instead for key, instead in without_effect[0].items() if key in everywhere})
+    return found
+
+
+def read_params(path: Path) -> Params:
     """The user's choices, checked."""
     try:
         params = yaml.safe_load(path.read_text())
@@ -141,21 +176,7 @@ def read_params(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} does not exist; run from the project's folder") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid yaml: {' '.join(str(error).split())}") from None
-    if not isinstance(params, dict) or set(params) != set(KEYS):
-        found = sorted(params) if isinstance(params, dict) else type(params).__name__
-        raise UserError(f"{path} must have exactly the keys {sorted(KEYS)}, it has {found}")
-    for key, kind in KEYS.items():
-        if not isinstance(params[key], kind):
-            raise UserError(f"{path}: {key} must be a {kind.__name__}, got {params[key]!r}")
-    for key in ("objectives", "seeds"):
-        if not params[key] or len(set(params[key])) != len(params[key]):
-            raise UserError(f"{path}: {key} must name at least one and none twice, got {params[key]}")
-    unknown = [name for name in params["finetune"] if name not in params["objectives"]]
-    if unknown:
-        raise UserError(f"{path}: finetune names {unknown}, but objectives are {params['objectives']}; add them there")
-    if not all(isinstance(seed, int) for seed in params["seeds"]):
-        raise UserError(f"{path}: seeds must be whole numbers, got {params['seeds']}")
-    return params
+    return checked(Params, params, where=str(path))
 
 
 def write_resolved(path: Path, config: Mapping[str, Any]) -> None:

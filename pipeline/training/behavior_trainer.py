@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from dreamset.behaviors.base import Experience, Learner, RewardFunction
 from dreamset.core.capabilities import Representation
+from dreamset.core.errors import UserError
 from dreamset.core.records import SequenceBatch
 from dreamset.pipeline.config.instantiate import build_part
-from dreamset.pipeline.training.gradients import apply_gradients, frozen
+from dreamset.pipeline.training.gradients import frozen, require_finite
 from dreamset.pipeline.training.optimizers import Clipping, choose_clipping
 from dreamset.pipeline.training.parameter_groups import OptimizerFactory
 
@@ -24,8 +25,7 @@ class BehaviorTrainer:
         behavior: Learner,
         reward: RewardFunction,
         *,
-        actor_optimizer: OptimizerFactory,
-        critic_optimizer: OptimizerFactory,
+        optimizers: Mapping[str, OptimizerFactory],
         generator: torch.Generator,
         clip_norm: float | None = None,
         clipping: Clipping | None = None,
@@ -33,10 +33,10 @@ class BehaviorTrainer:
         self.model = model
         self.behavior = behavior
         self.reward = reward
-        factories = {"actor": actor_optimizer, "critic": critic_optimizer}
         networks = named_networks(behavior, reward)
+        require_same_names(networks, optimizers, learner=type(behavior).__name__)
         self.parameters: dict[str, list[Tensor]] = {name: list(net.parameters()) for name, net in networks.items()}
-        self.optimizers = {name: factories[name](parameters) for name, parameters in self.parameters.items()}
+        self.optimizers = {name: optimizers[name](parameters) for name, parameters in self.parameters.items()}
         self.clipping = choose_clipping(clip_norm, clipping)
         self.generator = generator
 
@@ -55,8 +55,7 @@ class BehaviorTrainer:
             model,
             behavior,
             reward,
-            actor_optimizer=build_part(settings["actor_optimizer"]),
-            critic_optimizer=build_part(settings["critic_optimizer"]),
+            optimizers={name: build_part(node) for name, node in settings["optimizers"].items() if node is not None},
             clip_norm=settings["clip_norm"],
             clipping=None if settings["clipping"] is None else build_part(settings["clipping"]),
             generator=generator,
@@ -75,14 +74,24 @@ class BehaviorTrainer:
                 learned = self.behavior.losses_on(experience, self.model, self.reward, self.generator)
             own = self.reward.losses_on(experience, self.model, self.generator)
             losses = {**learned.losses, **own.losses}
-            norms: dict[str, Tensor] = {}
-            for name, loss in losses.items():
-                if name not in held:
-                    network = {name: self.parameters[name]}
-                    norms |= apply_gradients(self.optimizers[name], network, loss, clipping=self.clipping)
+            norms = self._apply({name: loss for name, loss in losses.items() if name not in held})
         self.behavior.after_update()
         shown = {f"loss/{name}": loss.detach() for name, loss in losses.items()}
         return shown | dict(learned.figures) | dict(own.figures) | norms
+
+    def _apply(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Every gradient is computed before any network moves, so that no loss sees another one's update."""
+        for name, loss in losses.items():
+            self.optimizers[name].zero_grad(set_to_none=True)
+            own = [parameter for parameter in self.parameters[name] if parameter.requires_grad]
+            loss.backward(inputs=own, retain_graph=True)  # losses of two networks may share a graph
+        norms = {}
+        for name, loss in losses.items():
+            norms[f"gradient_norm/{name}"] = norm = self.clipping(self.parameters[name])
+            require_finite(norm, loss)
+        for name in losses:
+            self.optimizers[name].step()
+        return norms
 
     def state_dict(self) -> dict[str, Any]:
         """Networks and what else the learner and the reward remember, optimisers and generator."""
@@ -113,3 +122,21 @@ def named_networks(behavior: Learner, reward: RewardFunction) -> dict[str, nn.Mo
     if clash:
         raise ValueError(f"{type(behavior).__name__} and {type(reward).__name__} both have networks named {clash}")
     return networks | dict(own)
+
+
+def require_same_names(networks: Collection[str], optimizers: Collection[str], *, learner: str) -> None:
+    """Every network has an optimiser, and every optimiser a network.
+
+    Raises:
+        UserError: otherwise.
+    """
+    key = "behavior_training.optimizers"
+    without = [name for name in networks if name not in optimizers]
+    if without:
+        raise UserError(f"{key} has none for {', '.join(without)}, which {learner} learns; add it")
+    unknown = [name for name in optimizers if name not in networks]
+    if unknown:
+        raise UserError(
+            f"{key} names {', '.join(unknown)}, but the networks of {learner} are {', '.join(networks)}; set it to "
+            "null, or list those that there are as behavior_training.networks in the behaviour's yaml"
+        )

@@ -37,7 +37,16 @@ def apply_gradients(
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     norms = {f"gradient_norm/{name}": clipping(parameters) for name, parameters in networks.items() if parameters}
-    if not torch.stack(list(norms.values())).isfinite().all():
-        raise FloatingPointError(f"the gradient is not finite (loss {loss.item():g}); lower the learning rate")
+    require_finite(torch.stack(list(norms.values())), loss)
     optimizer.step()
     return norms
+
+
+def require_finite(norms: Tensor, loss: Tensor) -> None:
+    """Refuses gradients that would ruin the networks.
+
+    Raises:
+        FloatingPointError: if a norm is not finite.
+    """
+    if not norms.isfinite().all():
+        raise FloatingPointError(f"the gradient is not finite (loss {loss.item():g}); lower the learning rate")

@@ -69,8 +69,7 @@ def test_a_step_changes_every_weight_of_actor_and_critic_and_nothing_of_the_worl
         model,
         behavior,
         PredictedReward(),
-        actor_optimizer=build_part(settings["actor_optimizer"]),
-        critic_optimizer=build_part(settings["critic_optimizer"]),
+        optimizers={name: build_part(node) for name, node in settings["optimizers"].items()},
         clip_norm=settings["clip_norm"],
         generator=seeded(),
     )

@@ -49,8 +49,7 @@ def trainer_of(name: str, discrete: bool, *, seed: int = 0, weight: float | None
         model,
         learner,
         PredictedReward(),
-        actor_optimizer=lambda parameters: LaProp(parameters, lr=1e-2, warmup=3),
-        critic_optimizer=lambda parameters: LaProp(parameters, lr=1e-2, warmup=3),
+        optimizers=dict.fromkeys(learner.networks(), lambda parameters: LaProp(parameters, lr=1e-2, warmup=3)),
         clipping=AdaptiveClipping(),
         generator=seeded(seed),
     )

@@ -44,7 +44,7 @@ def test_help_explains_every_command(command: list[str], capsys: pytest.CaptureF
         (["adapt", "world_model=dreamer_v1"], "adaptation=heads_only is for a world model that exists"),
         (["compare"], "resolved/compare.yaml does not exist; run `dreamset resolve` first"),
         (["resolve"], "params.yaml does not exist"),
-        (["evaluate", "device=tpu"], "device must be auto, cpu or cuda"),
+        (["evaluate", "device=tpu"], "device is 'tpu', allowed is 'auto', 'cpu' or 'cuda'"),
         (["ingest", "--resolved", "x.yaml", "seed=1"], "--resolved takes no overrides"),
     ],
 )

@@ -65,4 +65,4 @@ def test_offline_dreamer_v2_has_the_numbers_of_its_published_code(dataset: str) 
 
 def _behavior_optimizers(config: Config) -> list[tuple[dict[str, float], float]]:
     training = config["behavior_training"]
-    return [(training[name], 8e-5) for name in ("actor_optimizer", "critic_optimizer")]
+    return [(optimizer, 8e-5) for optimizer in training["optimizers"].values()]

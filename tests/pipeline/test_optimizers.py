@@ -188,8 +188,8 @@ def test_exactly_one_clipping_is_chosen() -> None:
 def test_the_published_training_of_each_generation(
     name: str, kind: type[torch.optim.Optimizer], rates: tuple[float, float], clip_norm: float | None
 ) -> None:
-    settings = compose(["preset=tiny", f"+behavior_training={name}"])["behavior_training"]
-    optimizers = [build_part(settings[f"{network}_optimizer"])(parameters()) for network in ("actor", "critic")]
+    settings = compose(["preset=tiny", f"behavior_training={name}"])["behavior_training"]
+    optimizers = [build_part(settings["optimizers"][network])(parameters()) for network in ("actor", "critic")]
     assert [type(optimizer) for optimizer in optimizers] == [kind, kind]
     groups = [optimizer.param_groups[0] for optimizer in optimizers]
     assert tuple(group["lr"] for group in groups) == rates

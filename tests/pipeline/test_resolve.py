@@ -129,14 +129,18 @@ def test_objectives_that_are_named_for_it_are_fine_tuned_and_nothing_else_change
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("finetune: []", "finetune: [other]", "finetune names ['other']"),
+        ("finetune: []", "finetune: [other]", "other is not there, add it"),
         ("  - reward_only", "  - nope", "nope"),
-        ("seeds: [0]", "seeds: [zero]", "seeds must be whole numbers"),
-        ("seeds: [0]", "seeds: []", "seeds must name at least one"),
-        ("  - reward_only", "  - contrastive", "none twice"),
+        ("seeds: [0]", "seeds: [zero]", "seeds[0] is 'zero', allowed is a whole number"),
+        ("seeds: [0]", "seeds: []", "seeds is [], allowed is at least 1 of them"),
+        (
+            "  - reward_only",
+            "  - contrastive",
+            "'contrastive', 'contrastive'], allowed is each at most once",
+        ),
         ("preset: small", "preset: huge", "huge"),
         ("overrides: []", "overrides: [behaviour.horizon=3]", "behaviour"),
-        ("dataset: pendulum_pixels", "datasett: pendulum_pixels", "exactly the keys"),
+        ("dataset: pendulum_pixels", "datasett: pendulum_pixels", "datasett is unknown; did you mean dataset?"),
         ("overrides: []", "overrides: [", "not valid yaml"),
     ],
 )

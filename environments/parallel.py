@@ -32,7 +32,7 @@ def record(
         UserError: if there is no worker, or one fails or dies.
     """
     if workers < 1:
-        raise UserError(f"recording.workers is {workers}, allowed is 1 (this process) or more")
+        raise UserError(f"dataset.recording.workers is {workers}, allowed is 1 (this process) or more")
     if workers == 1:
         return _record_here(make, make_policy, episodes=episodes, seed=seed)
     return _record_apart(make, make_policy, episodes=episodes, seed=seed, workers=min(workers, episodes))
@@ -97,7 +97,7 @@ def _work(sender: Connection, make: MakeEnvironment, make_policy: PolicyFactory,
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            sender.send(UserError(f"{reason}; recording.workers=1 shows where it comes from"))
+            sender.send(UserError(f"{reason}; dataset.recording.workers=1 shows where it comes from"))
 
 
 def _end_with_parent() -> None:
@@ -115,7 +115,7 @@ def _take(worker: BaseProcess, receiver: Connection, number: int) -> RecordedEpi
         worker.join()
         raise UserError(
             f"recording: the worker of episode {number} died with exit code {worker.exitcode} (-9: killed, mostly for "
-            f"lack of memory); record with fewer workers, or with recording.workers=1 to see where"
+            f"lack of memory); record with fewer workers, or with dataset.recording.workers=1 to see where"
         ) from None
     if isinstance(received, UserError):
         raise UserError(f"recording: the worker of episode {number} failed: {received}")

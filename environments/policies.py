@@ -43,7 +43,8 @@ def still(environment: Environment, _: np.random.Generator) -> Policy:
     space = environment.action_space
     assert isinstance(space, spaces.Box)
     if choices(environment) is not None:
-        raise UserError("no choice of this environment stands for doing nothing; take policies.random")
+        instead = "dreamset.environments.policies.random"
+        raise UserError(f"no choice of this environment stands for doing nothing; take {instead}")
     action = np.clip(np.zeros(space.shape), space.low, space.high).astype(np.float32)
     return lambda _, __: action.copy()
 

@@ -31,7 +31,7 @@ def record(
         UserError: if ``workers`` is below 1, or a worker fails or dies.
     """
     if workers < 1:
-        raise UserError(f"recording.workers is {workers}; allowed: 1 (this process) or more")
+        raise UserError(f"dataset.recording.workers is {workers}; allowed: 1 (this process) or more")
     if workers == 1:
         return _record_here(make, make_policy, episodes=episodes, seed=seed)
     return _record_apart(make, make_policy, episodes=episodes, seed=seed, workers=min(workers, episodes))
@@ -96,7 +96,7 @@ def _work(sender: Connection, make: MakeEnvironment, make_policy: PolicyFactory,
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            sender.send(UserError(f"{reason}; run with recording.workers=1 for the traceback"))
+            sender.send(UserError(f"{reason}; run with dataset.recording.workers=1 for the traceback"))
 
 
 def _end_with_parent() -> None:
@@ -114,7 +114,7 @@ def _take(worker: BaseProcess, receiver: Connection, number: int) -> RecordedEpi
         worker.join()
         raise UserError(
             f"recording: the worker of episode {number} died with exit code {worker.exitcode} (-9: killed, usually for "
-            f"lack of memory); record with fewer workers, or with recording.workers=1 for the traceback"
+            f"lack of memory); record with fewer workers, or with dataset.recording.workers=1 for the traceback"
         ) from None
     if isinstance(received, UserError):
         raise UserError(f"recording: the worker of episode {number} failed: {received}")

@@ -44,7 +44,8 @@ def still(environment: Environment, _: np.random.Generator) -> Policy:
     assert isinstance(space, spaces.Box)
     if choices(environment) is not None:
         raise UserError(
-            "policies.still needs continuous actions, but this environment's actions are discrete; use policies.random"
+            "standing still needs continuous actions, but this environment's actions are discrete; use "
+            "dreamset.environments.policies.random"
         )
     action = np.clip(np.zeros(space.shape), space.low, space.high).astype(np.float32)
     return lambda _, __: action.copy()

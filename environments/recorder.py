@@ -85,7 +85,7 @@ def _check_id(dataset_id: str) -> None:
     try:
         minari.dataset.minari_dataset.parse_dataset_id(dataset_id)
     except ValueError as error:
-        raise UserError(f"recording.dataset_id {dataset_id!r}: {error}") from None
+        raise UserError(f"dataset.recording.dataset_id {dataset_id!r}: {error}") from None
 
 
 def _buffers(

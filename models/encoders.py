@@ -181,7 +181,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         if not spec.observations:
-            raise UserError("the dataset has no observations: name at least one in `dataset.observations`")
+            raise UserError("the dataset has no observations: name at least one in `dataset.source.observations`")
         encoders: dict[str, ObservationEncoder] = {}
         for name, array in sorted(spec.observations.items()):
             encoders[name.replace(".", "/")] = (

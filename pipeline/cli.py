@@ -1,12 +1,12 @@
 """The one console command, ``dreamset``."""
 
 import argparse
-import importlib
 import logging
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
@@ -17,15 +17,10 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 from dreamset.core.errors import UserError
 from dreamset.pipeline.config.project import make_importable
+from dreamset.pipeline.stages.table import COMPARE, Stage
+from dreamset.pipeline.stages.table import STAGES as TABLE
 
-STAGES = {
-    "collect": "record the dataset, if it is one that is recorded here",
-    "ingest": "turn the recording into a checked store, with a card to look at",
-    "train-world-model": "train one objective's world model",
-    "learn-behavior": "learn a policy in the imagination of a frozen world model",
-    "evaluate": "run the policy in the environment",
-    "finetune": "let model and policy learn on in the environment, from old and new data",
-}
+STAGES = {stage.command: stage for stage in TABLE.values()}
 ADAPT = ("world_model=from_registry", "adaptation=heads_only")  # what `dreamset adapt` puts before your overrides
 EPILOG = """\
 The whole pipeline: `dvc repro` (choices in params.yaml). One stage by hand, with Hydra's overrides:
@@ -34,7 +29,9 @@ The whole pipeline: `dvc repro` (choices in params.yaml). One stage by hand, wit
   dreamset ingest dataset=my_robot
   dreamset adapt dataset=pendulum_spin world_model.name=pendulum_state.world_model
 
-Choices are the files in configs/: dataset=, objective=, world_model=, behavior=, adaptation=, preset=.
+  dreamset show learn-behavior preset=small_v2 --origin
+
+Choices are the files in configs/: dataset=, objective=, world_model=, behavior=, adaptation=, preset=, size=, ...
 """
 
 
@@ -68,7 +65,15 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     group = arguments[0] if arguments else ""
-    return TOOLS.get(group, _parser)().parse_args(arguments[1:] if group in TOOLS else arguments)
+    if group in TOOLS:
+        return TOOLS[group]().parse_args(arguments[1:])
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and ("overrides" not in options or any(text.startswith("-") for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # overrides that stand behind an option, which argparse does not put together
+        options.overrides = [*options.overrides, *rest]
+    return options
 
 
 def _data_tools() -> argparse.ArgumentParser:
@@ -95,12 +100,27 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"dreamset {version('dreamset')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, text in STAGES.items():
-        stage = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        stage.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, e.g. preset=tiny")
-        stage.add_argument("--resolved", type=Path, help="run from this file, as dvc.yaml does, instead of overrides")
-        stage.set_defaults(run=_run_stage, stage=name.replace("-", "_"))
+    for name, stage in STAGES.items():
+        command = commands.add_parser(name, help=stage.help, description=f"{stage.help[0].upper()}{stage.help[1:]}.")
+        command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, e.g. preset=tiny")
+        command.add_argument("--resolved", type=Path, help="run from this file, as dvc.yaml does, instead of overrides")
+        command.set_defaults(run=_run_stage, stage=stage)
+    _add_tools(commands)
+    return parser
+
+
+def _add_tools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    show = commands.add_parser(
+        "show",
+        help="print the settings that a stage will get",
+        description="Print the settings that a stage will get, as yaml, exactly as `dreamset resolve` writes them.",
+    )
+    show.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
+    show.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, e.g. preset=tiny")
+    show.add_argument("--origin", action="store_true", help="say behind each value which file or override set it")
+    show.set_defaults(run=_run_show)
     adapt = commands.add_parser(
         "adapt",
         help="carry a world model over to another task: train-world-model from one that exists",
@@ -108,9 +128,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     adapt.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, e.g. dataset=pendulum_spin")
     adapt.set_defaults(run=_run_adapt)
-    compare = commands.add_parser("compare", help="put all objectives side by side, in one table and one picture")
+    compare = commands.add_parser(COMPARE.command, help=COMPARE.help)
     compare.add_argument("--resolved", type=Path, default=Path("resolved/compare.yaml"), help="default: %(default)s")
-    compare.set_defaults(run=_run_stage, stage="compare", overrides=[])
+    compare.set_defaults(run=_run_stage, stage=COMPARE, overrides=[])
     resolve = commands.add_parser("resolve", help="compose the configuration of every stage from params.yaml")
     resolve.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
     resolve.add_argument("--output", type=Path, default=Path("resolved"), help="default: %(default)s")
@@ -135,27 +155,33 @@ def _parser() -> argparse.ArgumentParser:
     ui = commands.add_parser("ui", help="open the MLflow UI on the embedded store")
     ui.add_argument("--port", type=int, default=5000, help="default: %(default)s")
     ui.set_defaults(run=_run_ui)
-    return parser
 
 
 def _run_stage(options: argparse.Namespace) -> None:
     from dreamset.pipeline.config.compose import compose
     from dreamset.pipeline.config.dependencies import with_code
     from dreamset.pipeline.stages import resolve
-    from dreamset.pipeline.stages import table as stages
 
+    stage: Stage = options.stage
     if options.resolved is not None:
         if options.overrides:
             raise UserError(f"--resolved takes no overrides, got {' '.join(options.overrides)}; change params.yaml")
-        config = resolve.read_resolved(options.resolved)
+        config = resolve.read_resolved(options.resolved, stage.settings)
     else:
         composed = compose(options.overrides)
-        config = with_code(options.stage, stages.STAGES[options.stage](composed), composed)
-    importlib.import_module(f"dreamset.pipeline.stages.{options.stage}").run(config)
+        config = with_code(stage.name, stage(composed), composed)
+    stage.run(config)
+
+
+def _run_show(options: argparse.Namespace) -> None:
+    from dreamset.pipeline.tools.show import show
+
+    print(show(STAGES[options.stage], options.overrides, origin=options.origin), end="")  # noqa: T201
 
 
 def _run_adapt(options: argparse.Namespace) -> None:
-    _run_stage(argparse.Namespace(stage="train_world_model", resolved=None, overrides=[*ADAPT, *options.overrides]))
+    stage = STAGES["train-world-model"]
+    _run_stage(argparse.Namespace(stage=stage, resolved=None, overrides=[*ADAPT, *options.overrides]))
 
 
 def _run_resolve(options: argparse.Namespace) -> None:

@@ -95,7 +95,7 @@ def test_commands_in_the_readme_exist(root: Path) -> None:
     for target in set(re.findall(r"make ([a-z]+)", text)) - {"lists"}:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for command in set(re.findall(r"^dreamset ([a-z][a-z-]+)", text, re.MULTILINE)):
-        assert command in (*cli.STAGES, "adapt", "data", "models", "export")
+        assert command in (*cli.STAGES, "show", "adapt", "data", "models", "export")
     tools = re.findall(r"^dreamset data +(.+?)(?: +#.*)?$", text + datasets, re.MULTILINE)
     assert tools
     for tool in tools:
@@ -134,15 +134,8 @@ def test_the_table_of_choices_is_complete(root: Path) -> None:
     stated: set[str] = set()
     for row in re.findall(r"^\| `.*\|$", table, re.MULTILINE):
         stated |= set(re.findall(r"`([\w/+]+)`", row))
-    for group in (
-        "world_model",
-        "behavior",
-        "reward",
-        "preset",
-        "behavior_training",
-        "world_model_training",
-        "adaptation",
-    ):
+    trainings = ("behavior_training", "world_model_training")
+    for group in ("world_model", "behavior", "reward", "preset", *trainings, "adaptation"):
         for path in (root / "configs" / group).rglob("*.yaml"):
             assert path.stem in stated or path.stem == "null", path
 

@@ -13,9 +13,8 @@ from dreamset.pipeline.config import targets
 from dreamset.pipeline.config.interpolation import is_read, read_keys, source_key
 from dreamset.pipeline.config.mistakes import UNKNOWN, Mistake, below, dotted_keys, of_error
 from dreamset.pipeline.config.origins import Origins, origin_of
-from dreamset.pipeline.config.settings import Settings, schema_keys
+from dreamset.pipeline.config.settings import Config, Settings, schema_keys
 
-Config = dict[str, Any]
 Checked = TypeVar("Checked", bound=BaseModel)
 BESIDE = "choices"  # names the chosen parts; composed, but nobody sets it
 SHARED = {"network", "weights", "free_nats", "free_bits", "imagination", "tanh_normal", "collection", "decoder"}
@@ -56,7 +55,7 @@ def checked(model: type[Checked], node: object, *, where: str) -> Checked:
         return model.model_validate_json(json.dumps(node, default=str), strict=True)
     except ValidationError as error:
         detail = _unknown_first(error)[0]
-        found = of_error(detail, dotted(detail["loc"], node), model.model_fields)
+        found = of_error(detail, dotted(detail["loc"], node), schema_keys(model))
         raise UserError(f"{where}: {found.key or 'it'} {found.finding}") from None
 
 

@@ -24,9 +24,9 @@ from dreamset.pipeline.config import checks, targets
 from dreamset.pipeline.config.mistakes import dotted_keys, hint, override_key
 from dreamset.pipeline.config.origins import Origins, replayed
 from dreamset.pipeline.config.project import Project
+from dreamset.pipeline.config.settings import Config as Config
 from dreamset.pipeline.config.settings import schema_keys
 
-Config = dict[str, Any]
 GROUPS = ("dataset", "objective", "world_model", "behavior", "preset", "adaptation")
 WITHOUT_PLUS = ("size", "adaptation", "world_model_training", "behavior_training")  # a plus before them is ignored
 NOT_SET = re.compile(r"Could not (?:override|append|delete)[^']*'([^'=]+)")

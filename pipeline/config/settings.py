@@ -15,6 +15,7 @@ Amount = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]
+Config = dict[str, Any]  # composed, as plain values
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -112,22 +113,37 @@ class Clipped(Section):
         return self
 
 
-class WorldModelTraining(Clipped):
-    """Optimisation of the world model."""
+class WorldModelOptimisation(Clipped):
+    """How a world model's gradients are applied."""
+
+    optimizer: Part
+
+
+class WorldModelTraining(WorldModelOptimisation):
+    """How a world model is trained."""
 
     updates: Whole  # none: a reused model as it is
     batch: Batch
-    optimizer: Part
     scheduler: Part | None
 
 
-class BehaviorTraining(Clipped):
-    """Optimisation of a learner's networks, by their names."""
+class LearnerOptimisation(Clipped):
+    """How the gradients of a learner's networks are applied, by the networks' names."""
+
+    optimizers: dict[str, Part | None]
+
+
+class LearnerTraining(LearnerOptimisation):
+    """How a learner is trained."""
 
     updates: Count
     batch: Batch
-    networks: Annotated[list[Text], Field(min_length=1)] | None = None  # of the learner; null: those of optimizers
-    optimizers: dict[str, Part | None]
+
+
+class BehaviorTraining(LearnerTraining):
+    """The same as it is configured: a behaviour may say which of the networks it has."""
+
+    networks: Annotated[list[Text], Field(min_length=1)] | None = None  # null: those that optimizers names
 
 
 class ProbeDecoder(Section):
@@ -287,9 +303,9 @@ class Settings(Section):
 
 
 @cache
-def schema_keys() -> frozenset[str]:
-    """Every key of the schema, dotted; what is free below a part is not among them."""
-    return frozenset(_fields(Settings))
+def schema_keys(model: type[BaseModel] = Settings) -> frozenset[str]:
+    """Every key of a schema, dotted; what is free below a part is not among them."""
+    return frozenset(_fields(model))
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

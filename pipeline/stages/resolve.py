@@ -21,6 +21,7 @@ from dreamset.pipeline.config.dependencies import ImportPath, starting_points
 from dreamset.pipeline.config.settings import Section, Text, Whole
 from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.stages import table as stages
+from dreamset.pipeline.stages.settings import StageSettings
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MANIFEST = "manifest.json"  # in the folder: what it was made from
@@ -181,14 +182,21 @@ def read_params(path: Path) -> Params:
 
 def write_resolved(path: Path, config: Mapping[str, Any]) -> None:
     """Equal configurations give equal bytes."""
-    write_text(path, yaml.safe_dump(dict(config), sort_keys=True, width=120))
+    write_text(path, as_yaml(config))
 
 
-def read_resolved(path: Path) -> dict[str, Any]:
-    """A file that ``write_resolved`` wrote."""
+def as_yaml(config: Mapping[str, Any]) -> str:
+    """As a resolved file has it."""
+    return yaml.safe_dump(dict(config), sort_keys=True, width=120)
+
+
+def read_resolved(path: Path, settings: type[StageSettings] = StageSettings) -> dict[str, Any]:
+    """A file that ``write_resolved`` wrote, checked where the stage's ``settings`` are given."""
     try:
         config = yaml.load(path.read_text(), Loader=LOADER)  # noqa: S506 - both are safe
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run `dreamset resolve` first") from None
+    if settings is not StageSettings:
+        return checked(settings, config, where=str(path)).plain()
     assert isinstance(config, dict)
     return config

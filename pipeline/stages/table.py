@@ -1,42 +1,44 @@
-"""What each stage reads and where it writes: the resolved configuration of a stage holds this and nothing else.
+"""The table of stages: what each one does, what it reads and where it writes.
 
-A setting that a stage does not read is not in its file, so DVC never reruns the stage because of it.
+The resolved configuration of a stage holds what the stage reads and nothing else, so DVC never reruns it because of a
+setting that it does not read. The command line, ``resolve`` and ``dvc.yaml`` have the stages of this table.
 """
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from dreamset.core.errors import UserError
-from dreamset.pipeline.config.compose import Config
+from dreamset.pipeline.config.settings import Config, Dataset
+from dreamset.pipeline.stages import settings
+from dreamset.pipeline.stages.settings import StageSettings
 
-StageConfig = Config
-
-
-DATASET_DEFAULTS: Config = {
-    "recording": None,
-    "fetch": None,
-    "transforms": [],
-    "on_invalid": "error",
-    "split": {"validation_fraction": 0.1, "seed": 0},
-    "environment": None,
-    "reference": None,
-}
-DATASET_KEYS = {"name", "id", "source", *DATASET_DEFAULTS}
+StageConfig = dict[str, Any]
 
 
-def dataset_of(config: Config) -> Config:
-    """The chosen dataset with what its yaml leaves out.
+@dataclass(frozen=True)
+class Stage:
+    """A row of the table. Calling it gives the stage's settings as plain values, which ``run`` takes."""
 
-    Raises:
-        UserError: for a key that no stage reads.
-    """
-    dataset: Config = config["dataset"]
-    unknown = sorted(dataset.keys() - DATASET_KEYS)
-    if unknown:
-        raise UserError(
-            f"dataset={config['choices']['dataset']}: nothing reads the keys {unknown}, known are "
-            f"{sorted(DATASET_KEYS)}; mend its yaml"
-        )
-    return DATASET_DEFAULTS | dataset
+    name: str  # of the module, and of the stage in dvc.yaml
+    help: str
+    settings: type[StageSettings]
+    select: Callable[[Config], StageSettings]
+    sources: Mapping[str, str] = field(default_factory=dict)  # key of the settings -> another key that it comes from
+
+    @property
+    def command(self) -> str:
+        """As the command line has it."""
+        return self.name.replace("_", "-")
+
+    def __call__(self, config: Config) -> StageConfig:
+        """What the stage reads of a composed configuration."""
+        return self.select(config).plain()
+
+    def run(self, config: StageConfig) -> None:
+        """Runs the stage. Its module is loaded now, since most of them load PyTorch."""
+        importlib.import_module(f"dreamset.pipeline.stages.{self.name}").run(config)
 
 
 def item_name(objective: str, seed: int) -> str:
@@ -44,51 +46,54 @@ def item_name(objective: str, seed: int) -> str:
     return f"{objective}-{seed}"
 
 
-def collect(config: Config) -> StageConfig:
-    """Records the dataset, or registers the one that is there already."""
+def dataset_of(config: Config) -> Config:
+    """The chosen dataset with what its yaml leaves out."""
+    dataset: Config = Dataset.model_validate(config["dataset"]).model_dump()
+    return dataset
+
+
+def _collect(config: Config) -> StageSettings:
     dataset = dataset_of(config)
     recorded = dataset["recording"] is not None
-    return {
-        "dataset": dataset["name"],
-        "recording": dataset["recording"],
-        "environment": dataset["environment"] if recorded else None,
-        "reference": dataset["reference"] if recorded else None,
-        "fetch": dataset["fetch"],
-        "source_path": dataset["source"].get("path"),
-        "output": f"{config['paths']['recordings']}/{dataset['name']}",
-    }
+    return settings.Collect.of(
+        dataset=dataset["name"],
+        recording=dataset["recording"],
+        environment=dataset["environment"] if recorded else None,
+        reference=dataset["reference"] if recorded else None,
+        fetch=dataset["fetch"],
+        source_path=dataset["source"].get("path"),
+        output=f"{config['paths']['recordings']}/{dataset['name']}",
+    )
 
 
-def ingest(config: Config) -> StageConfig:
-    """Turns the recording into a checked store."""
+def _ingest(config: Config) -> StageSettings:
     dataset = dataset_of(config)
-    return {
-        "dataset": dataset["name"],
-        "source": dataset["source"],
-        "transforms": dataset["transforms"],
-        "on_invalid": dataset["on_invalid"],
-        "split": dataset["split"],
-        "settings": config["ingest"],
-        "output": f"{config['paths']['stores']}/{dataset['name']}",
-        "card": f"{config['paths']['cards']}/{dataset['name']}",
-    }
+    return settings.IngestDataset.of(
+        dataset=dataset["name"],
+        source=dataset["source"],
+        transforms=dataset["transforms"],
+        on_invalid=dataset["on_invalid"],
+        split=dataset["split"],
+        settings=config["ingest"],
+        output=_store(config),
+        card=f"{config['paths']['cards']}/{dataset['name']}",
+    )
 
 
-def train_world_model(config: Config) -> StageConfig:
-    """Trains one objective's world model."""
-    return {
-        "objective_name": config["choices"]["objective"],
-        "seed": config["seed"],
-        "device": config["device"],
-        "dataset": config["dataset"]["name"],
-        "objective": config["objective"],
+def _train_world_model(config: Config) -> StageSettings:
+    return settings.TrainWorldModel.of(
+        objective_name=config["choices"]["objective"],
+        seed=config["seed"],
+        device=config["device"],
+        dataset=config["dataset"]["name"],
+        objective=config["objective"],
         **_architecture(config),
-        "training": config["world_model_training"],
-        "validation": config["validation"],
-        "store": f"{config['paths']['stores']}/{config['dataset']['name']}",
-        "checkpoints": config["paths"]["checkpoints"],
-        "output": _output(config, "world_model"),
-    }
+        training=config["world_model_training"],
+        validation=config["validation"],
+        store=_store(config),
+        checkpoints=config["paths"]["checkpoints"],
+        output=_output(config, "world_model"),
+    )
 
 
 def _architecture(config: Config) -> StageConfig:
@@ -106,56 +111,53 @@ def _architecture(config: Config) -> StageConfig:
     return pretrained.pin_world_model(chosen, config["dataset"]["name"], adaptation or {})
 
 
-def learn_behavior(config: Config) -> StageConfig:
-    """Learns a policy in the imagination of one world model."""
-    return {
-        "seed": config["seed"],
-        "device": config["device"],
-        "dataset": config["dataset"]["name"],
-        "behavior": config["behavior"],
-        "reward": config["reward"],
-        "training": config["behavior_training"],
-        "store": f"{config['paths']['stores']}/{config['dataset']['name']}",
-        "world_model": f"{_output(config, 'world_model')}/model",
-        "checkpoints": config["paths"]["checkpoints"],
-        "output": _output(config, "behavior"),
-    }
+def _learn_behavior(config: Config) -> StageSettings:
+    return settings.LearnBehavior.of(
+        seed=config["seed"],
+        device=config["device"],
+        dataset=config["dataset"]["name"],
+        behavior=config["behavior"],
+        reward=config["reward"],
+        training=config["behavior_training"],
+        store=_store(config),
+        world_model=f"{_output(config, 'world_model')}/model",
+        checkpoints=config["paths"]["checkpoints"],
+        output=_output(config, "behavior"),
+    )
 
 
-def evaluate(config: Config) -> StageConfig:
-    """Runs one policy in the environment."""
-    return {
-        "device": config["device"],
-        "dataset": config["dataset"]["name"],
-        "environment": dataset_of(config)["environment"],
-        "evaluation": config["evaluation"],
-        "context": config["validation"]["context"],
-        "world_model": f"{_output(config, 'world_model')}/model",
-        "policy": f"{_output(config, 'behavior')}/model",
-        "output": _output(config, "evaluation"),
-    }
+def _evaluate(config: Config) -> StageSettings:
+    return settings.Evaluate.of(
+        device=config["device"],
+        dataset=config["dataset"]["name"],
+        environment=dataset_of(config)["environment"],
+        evaluation=config["evaluation"],
+        context=config["validation"]["context"],
+        world_model=f"{_output(config, 'world_model')}/model",
+        policy=f"{_output(config, 'behavior')}/model",
+        output=_output(config, "evaluation"),
+    )
 
 
-def finetune(config: Config) -> StageConfig:
-    """Goes on learning in the environment."""
-    return {
-        "seed": config["seed"],
-        "device": config["device"],
-        "dataset": config["dataset"]["name"],
-        "environment": dataset_of(config)["environment"],
-        "finetuning": config["finetuning"],
-        "objective": config["objective"],
-        "world_model_training": _optimisation(config["world_model_training"]),
-        "behavior_training": _optimisation(config["behavior_training"]),
-        "reward": config["reward"],
-        "evaluation": config["evaluation"],
-        "context": config["validation"]["context"],
-        "store": f"{config['paths']['stores']}/{config['dataset']['name']}",
-        "world_model": _output(config, "world_model"),
-        "policy": f"{_output(config, 'behavior')}/model",
-        "checkpoints": config["paths"]["checkpoints"],
-        "output": _output(config, "finetune"),
-    }
+def _finetune(config: Config) -> StageSettings:
+    return settings.Finetune.of(
+        seed=config["seed"],
+        device=config["device"],
+        dataset=config["dataset"]["name"],
+        environment=dataset_of(config)["environment"],
+        finetuning=config["finetuning"],
+        objective=config["objective"],
+        world_model_training=_optimisation(config["world_model_training"]),
+        behavior_training=_optimisation(config["behavior_training"]),
+        reward=config["reward"],
+        evaluation=config["evaluation"],
+        context=config["validation"]["context"],
+        store=_store(config),
+        world_model=_output(config, "world_model"),
+        policy=f"{_output(config, 'behavior')}/model",
+        checkpoints=config["paths"]["checkpoints"],
+        output=_output(config, "finetune"),
+    )
 
 
 def _optimisation(training: Config) -> Config:
@@ -163,27 +165,95 @@ def _optimisation(training: Config) -> Config:
     return {key: value for key, value in training.items() if key not in ("updates", "batch", "scheduler")}
 
 
-def compare(config: Config, objectives: list[str], seeds: list[int]) -> StageConfig:
-    """Puts all objectives side by side."""
-    return {
-        "dataset": config["dataset"]["name"],
-        "objectives": objectives,
-        "seeds": seeds,
-        "evaluation": config["evaluation"],
-        "runs": config["paths"]["runs"],
-        "output": f"{config['paths']['runs']}/comparison",
-    }
+def compare(config: Config, objectives: Sequence[str], seeds: Sequence[int]) -> StageConfig:
+    """What the stage ``compare`` reads: all objectives side by side."""
+    return COMPARE({**config, "objectives": list(objectives), "seeds": list(seeds)})
 
 
-SHARED: dict[str, Callable[[Config], StageConfig]] = {"collect": collect, "ingest": ingest}
-PER_OBJECTIVE: dict[str, Callable[[Config], StageConfig]] = {
-    "train_world_model": train_world_model,
-    "learn_behavior": learn_behavior,
-    "evaluate": evaluate,
-}
-ONLINE: dict[str, Callable[[Config], StageConfig]] = {"finetune": finetune}  # of the objectives that are named for it
-STAGES = SHARED | PER_OBJECTIVE | ONLINE
+def _compare(config: Config) -> StageSettings:
+    return settings.Compare.of(
+        dataset=config["dataset"]["name"],
+        objectives=config["objectives"],
+        seeds=config["seeds"],
+        evaluation=config["evaluation"],
+        runs=config["paths"]["runs"],
+        output=f"{config['paths']['runs']}/comparison",
+    )
+
+
+def _store(config: Config) -> str:
+    return f"{config['paths']['stores']}/{config['dataset']['name']}"
 
 
 def _output(config: Config, stage: str) -> str:
     return f"{config['paths']['runs']}/{stage}/{item_name(config['choices']['objective'], config['seed'])}"
+
+
+_DATASET = {"dataset": "dataset.name", "environment": "dataset.environment", "context": "validation.context"}
+_PATHS = {"store": "paths.stores", "checkpoints": "paths.checkpoints", "output": "paths.runs"}
+
+collect = Stage(
+    "collect",
+    "record the dataset, if it is one that is recorded here",
+    settings.Collect,
+    _collect,
+    {
+        **{key: f"dataset.{key}" for key in ("recording", "environment", "reference", "fetch")},
+        "dataset": "dataset.name",
+        "source_path": "dataset.source.path",
+        "output": "paths.recordings",
+    },
+)
+ingest = Stage(
+    "ingest",
+    "turn the recording into a checked store, with a card to look at",
+    settings.IngestDataset,
+    _ingest,
+    {
+        **{key: f"dataset.{key}" for key in ("source", "transforms", "on_invalid", "split")},
+        "dataset": "dataset.name",
+        "settings": "ingest",
+        "output": "paths.stores",
+        "card": "paths.cards",
+    },
+)
+train_world_model = Stage(
+    "train_world_model",
+    "train one objective's world model",
+    settings.TrainWorldModel,
+    _train_world_model,
+    {
+        **_DATASET,
+        **_PATHS,
+        "training": "world_model_training",
+        "objective_name": "choices.objective",
+        "generation": "choices.world_model",
+    },
+)
+learn_behavior = Stage(
+    "learn_behavior",
+    "learn a policy in the imagination of a frozen world model",
+    settings.LearnBehavior,
+    _learn_behavior,
+    {**_DATASET, **_PATHS, "training": "behavior_training", "world_model": "paths.runs"},
+)
+evaluate = Stage(
+    "evaluate",
+    "run the policy in the environment",
+    settings.Evaluate,
+    _evaluate,
+    {**_DATASET, **_PATHS, "world_model": "paths.runs", "policy": "paths.runs"},
+)
+finetune = Stage(
+    "finetune",
+    "let model and policy learn on in the environment, from old and new data",
+    settings.Finetune,
+    _finetune,
+    {**_DATASET, **_PATHS, "world_model": "paths.runs", "policy": "paths.runs"},
+)
+COMPARE = Stage("compare", "put all objectives side by side, in one table and one picture", settings.Compare, _compare)
+
+SHARED = {stage.name: stage for stage in (collect, ingest)}
+PER_OBJECTIVE = {stage.name: stage for stage in (train_world_model, learn_behavior, evaluate)}
+ONLINE = {finetune.name: finetune}  # of the objectives that are named for it
+STAGES = SHARED | PER_OBJECTIVE | ONLINE

@@ -79,7 +79,7 @@ def test_a_message_for_the_user_comes_through_with_the_episode(broken: Callable[
 
 def test_any_other_failure_is_one_line_that_says_how_to_see_more(broken: Callable[[str], Any]) -> None:
     make = partial(gym.make, "Pendulum-v1", episode_steps=9)
-    with pytest.raises(UserError, match=r"KeyError: 'speed'; run with recording\.workers=1") as caught:
+    with pytest.raises(UserError, match=r"KeyError: 'speed'; run with dataset\.recording\.workers=1") as caught:
         list(parallel.record(make, broken("{}['speed']"), episodes=4, seed=0, workers=2))
     assert "\n" not in str(caught.value)
 

@@ -19,7 +19,7 @@ from dreamset.pipeline.stages import train_world_model
 from dreamset.pipeline.training.checkpoint import Checkpoint
 
 Configure = Callable[..., dict[str, Any]]
-COMMANDS = [*cli.STAGES, "adapt", "compare", "resolve", "data", "models", "export", "ui"]
+COMMANDS = [*cli.STAGES, "show", "adapt", "compare", "resolve", "data", "models", "export", "ui"]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])

@@ -2,7 +2,7 @@
 
 import ast
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -42,14 +42,14 @@ def read_module(path: Path, package: str) -> ModuleCode:
 @lru_cache(maxsize=4096)
 def parse_module(content: bytes, package: str) -> ModuleCode:
     """``read_module`` for source text. Reading a file again is cheap, parsing it again is not."""
-    tree = ast.parse(content)
-    offered = {name: origin for block in _type_checking_blocks(tree) for name, origin in _bindings(block, package)}
-    code = _Code().visit(tree)
-    bound = dict(_bindings(code, package))
+    stripped = _Code()
+    code = stripped.visit(ast.parse(content))
+    nodes = list(ast.walk(code))
+    bound = dict(_bindings(nodes, package))
     return ModuleCode(
         digest=hashlib.sha256(ast.unparse(code).encode()).hexdigest(),
-        references=frozenset({*bound.values(), *_imported(code), *_attributes(code, bound)}),
-        offered=offered,
+        references=frozenset({*bound.values(), *_imported(nodes), *_attributes(nodes, bound)}),
+        offered=dict(_bindings(stripped.for_type_checkers, package)),
         names=frozenset(bound) | {node.name for node in code.body if isinstance(node, ast.ClassDef)},
     )
 
@@ -57,11 +57,15 @@ def parse_module(content: bytes, package: str) -> ModuleCode:
 class _Code(ast.NodeTransformer):
     """Takes docstrings, other lone strings and blocks for type checkers out of a tree."""
 
+    def __init__(self) -> None:
+        self.for_type_checkers: list[ast.AST] = []  # the statements in these blocks
+
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         return None if _is_text(node.value) else self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.AST]:
-        if _is_for_type_checkers(node):
+        if ast.unparse(node.test).rpartition(".")[2] == "TYPE_CHECKING":
+            self.for_type_checkers += node.body
             return [kept for statement in node.orelse if (kept := self.visit(statement)) is not None]
         return self.generic_visit(node)
 
@@ -70,19 +74,9 @@ def _is_text(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
-def _is_for_type_checkers(node: ast.If) -> bool:
-    return ast.unparse(node.test).rpartition(".")[2] == "TYPE_CHECKING"
-
-
-def _type_checking_blocks(tree: ast.Module) -> Iterator[ast.Module]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and _is_for_type_checkers(node):
-            yield ast.Module(node.body, type_ignores=[])
-
-
-def _bindings(tree: ast.AST, package: str) -> Iterator[tuple[str, str]]:
+def _bindings(nodes: Iterable[ast.AST], package: str) -> Iterator[tuple[str, str]]:
     """Each name that an import binds, and the dotted name that it stands for."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 first = alias.name.partition(".")[0]
@@ -99,18 +93,18 @@ def _origin(node: ast.ImportFrom, package: str) -> str:
     return ".".join([*above, *([node.module] if node.module else [])])
 
 
-def _imported(tree: ast.AST) -> Iterator[str]:
+def _imported(nodes: Iterable[ast.AST]) -> Iterator[str]:
     """Dotted names that ``import`` names, and ``import_module`` where it is called with a text."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
             yield from (str(ast.literal_eval(argument)) for argument in node.args[:1] if _is_text(argument))
 
 
-def _attributes(tree: ast.AST, bound: Mapping[str, str]) -> Iterator[str]:
+def _attributes(nodes: Iterable[ast.AST], bound: Mapping[str, str]) -> Iterator[str]:
     """``a.b.c`` of every expression that starts with an imported name: attributes may be modules, or loaded lazily."""
-    for node in ast.walk(tree):
+    for node in nodes:
         names: list[str] = []
         inner: ast.AST = node
         while isinstance(inner, ast.Attribute):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
@@ -65,9 +66,14 @@ def settings_of(stage: str, config: Config) -> Config:
     return stages.compare(config, ["reconstruction"], [0]) if stage == "compare" else stages.STAGES[stage](config)
 
 
+@cache
+def composed(*overrides: str) -> Config:
+    return compose([*TINY, *overrides])
+
+
 def codes(*overrides: str) -> dict[str, str]:
     """The digest of each stage's code."""
-    config, modules = compose([*TINY, *overrides]), ImportPath()
+    config, modules = composed(*overrides), ImportPath()
     return {
         stage: modules.digest(starting_points(stage, settings_of(stage, config), config))
         for stage in (*stages.STAGES, "compare")

@@ -189,7 +189,7 @@ class Finetuning(Section):
     explorer: Explorer | None
     actor_from: Whole
     scheduler: Part | None
-    factors: Factors
+    factors: Factors | None
     transforms: list[Part]
     evaluate_every: Count
 

@@ -40,7 +40,7 @@ from dreamset.pipeline.report import videos
 from dreamset.pipeline.report.figures import online_curve
 from dreamset.pipeline.stages.learn_behavior import build_behavior
 from dreamset.pipeline.tracking import reporting
-from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer
+from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer, named_networks
 from dreamset.pipeline.training.checkpoint import Checkpoint
 from dreamset.pipeline.training.devices import choose_device
 from dreamset.pipeline.training.fine_tuner import EXPLORER, FineTuner
@@ -156,9 +156,12 @@ def start(config: dict[str, Any], models: Models, offline: Store, online: Path, 
 def behavior_trainer(
     config: Mapping[str, Any], models: Models, behavior: Learner, reward: RewardFunction, generator: torch.Generator
 ) -> BehaviorTrainer:
-    """With the optimisers of ``behavior_training``."""
-    settings = config["behavior_training"]
-    return BehaviorTrainer.configured(settings, models.world_model, behavior, reward, generator=generator)
+    """With those optimisers of ``behavior_training`` that its networks need; an explorer's reward may need others."""
+    settings, names = config["behavior_training"], named_networks(behavior, reward)
+    own = {name: node for name, node in settings["optimizers"].items() if name in names}
+    return BehaviorTrainer.configured(
+        {**settings, "optimizers": own}, models.world_model, behavior, reward, generator=generator
+    )
 
 
 def build_explorer(

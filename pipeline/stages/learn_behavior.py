@@ -98,8 +98,9 @@ def learn(
             row = {name: float(value) for name, value in metrics.items()}
             learning.history.append({"update": learning.update} | row)
             tracked.metrics(row, learning.update)
-            tracked.headline({headline: row[headline]}, learning.update)
-            bar.set_postfix({headline.rpartition("/")[2]: f"{row[headline]:.3f}"})
+            if headline in row:  # a reward function may have other terms than the learner expects
+                tracked.headline({headline: row[headline]}, learning.update)
+                bar.set_postfix({headline.rpartition("/")[2]: f"{row[headline]:.3f}"})
 
 
 def finish(

@@ -127,9 +127,10 @@ def test_an_edit_of_another_objective_changes_nothing(copy: Copy) -> None:
 
 
 def test_a_part_of_a_world_model_counts_wherever_the_saved_model_is_rebuilt(own: Path) -> None:
-    (own / "my_encoder.py").write_text("class Mine: ...\n")
+    head = "class Mine:\n    def __init__(self, *_, **__): ...\n"
+    (own / "my_encoder.py").write_text(head)
     edited = changed(
-        lambda: (own / "my_encoder.py").write_text("class Mine:\n    x = 1\n"),
+        lambda: (own / "my_encoder.py").write_text(f"{head}    x = 1\n"),
         "world_model.encoder._target_=my_encoder.Mine",
     )
     assert edited == {"train_world_model", "learn_behavior", "evaluate", "finetune"}
@@ -157,9 +158,10 @@ def test_what_is_no_code_changes_nothing(copy: Copy, change: Callable[[str], str
 
 
 def test_an_own_objective_counts_with_what_it_imports_beside_it(own: Path) -> None:
-    (own / "my_objective.py").write_text("def build():\n    from my_helper import weight\n\nclass Mine: ...\n")
+    code = "def build():\n    from my_helper import weight\n\nclass Mine:\n    def __init__(self, *_, **__): ...\n"
+    (own / "my_objective.py").write_text(code)
     (own / "my_helper.py").write_text("weight = 1\n")
-    chosen = ("++objective._target_=my_objective.Mine",)
+    chosen = ("objective=reward_only", "++objective._target_=my_objective.Mine")
     edited = changed(lambda: (own / "my_helper.py").write_text("weight = 2\n"), *chosen)
     assert edited == {"train_world_model", "finetune"}
 

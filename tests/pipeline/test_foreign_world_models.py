@@ -121,6 +121,11 @@ def test_a_latent_model_learns_on_in_the_environment_with_an_explorer(configure:
     assert curve["environment_steps"].iloc[-1] >= 400
 
 
+def planned(settings: dict[str, Any]) -> dict[str, Any]:
+    """A behaviour that has nothing to learn, and so no optimiser."""
+    return settings | {"behavior": PLANNED, "training": settings["training"] | {"optimizers": {}}}
+
+
 def with_classifier(settings: dict[str, Any]) -> dict[str, Any]:
     """``behavior_training`` with one more optimiser."""
     optimizers = dict(settings["optimizers"])
@@ -130,7 +135,7 @@ def with_classifier(settings: dict[str, Any]) -> dict[str, Any]:
 def test_a_reward_with_a_network_learns_beside_the_policy_and_is_saved_with_it(configure: Configure) -> None:
     trained(configure, LATENT)
     config = configure("learn_behavior", REWARD_ONLY) | {"reward": SUCCESS}
-    config["training"] = with_classifier(config["training"])
+    config["training"] = with_classifier(config["training"]) | {"updates": 20}
     learn_behavior.run(config)
     curves = pd.read_csv("runs/behavior/reward_only-0/imagination.csv")
     assert {"imagination/success", "loss/classifier", "gradient_norm/classifier"} <= set(curves.columns)
@@ -161,7 +166,7 @@ def test_planned_actions_are_acted_out_evaluated_saved_and_exported(
     world_model: dict[str, Any], configure: Configure
 ) -> None:
     trained(configure, world_model)
-    learn_behavior.run(configure("learn_behavior", REWARD_ONLY) | {"behavior": PLANNED})
+    learn_behavior.run(planned(configure("learn_behavior", REWARD_ONLY)))
     evaluate.run(configure("evaluate", REWARD_ONLY))
     scores = json.loads(Path("runs/evaluation/reward_only-0/metrics.json").read_text())
     assert "evaluation/return_iqm" in scores
@@ -184,7 +189,7 @@ def test_models_with_other_figures_are_compared_in_one_table(configure: Configur
     for objective, world_model in (("reward_only", TOKENS), ("reconstruction", LATENT)):
         chosen = f"objective={objective}"
         train_world_model.run(configure("train_world_model", chosen) | {"world_model": world_model})
-        learn_behavior.run(configure("learn_behavior", chosen) | {"behavior": PLANNED})
+        learn_behavior.run(planned(configure("learn_behavior", chosen)))
         evaluate.run(configure("evaluate", chosen))
     composed = compose(["preset=tiny", "dataset=pendulum_state"])
     for objectives in (["reward_only", "reconstruction"], ["reward_only"]):

@@ -13,7 +13,7 @@ from dreamset.core.errors import UserError
 from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.config.instantiate import build_part
-from dreamset.pipeline.training.trainers import BehaviorTrainer
+from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer
 from tests.builders import seeded, tiny_batch, tiny_model
 
 
@@ -34,6 +34,9 @@ class Pair(Learner):
     def losses_on(self, *_: Experience | WorldModel | RewardFunction | torch.Generator) -> LearnerLosses:
         product = self.left(torch.ones(1)) * self.right(torch.ones(1))
         return LearnerLosses({"left": product.sum(), "right": 2 * product.sum()}, {})
+
+    def controller(self, *_: object, **__: object) -> None:
+        raise AssertionError("nobody acts here")
 
 
 def sgd(parameters: object) -> torch.optim.Optimizer:

@@ -31,8 +31,8 @@ from dreamset.models.recurrent.world_model import WorldModel
 
 
 class Mine(WorldModel):
-    def reward(self, features):
-        return super().reward(features) + 0.5
+    def reward(self, trajectory):
+        return super().reward(trajectory) + 0.5
 """
 
 
@@ -89,6 +89,9 @@ def test_init_overwrites_nothing(tmp_path: Path, name: str) -> None:
 
 
 def test_a_projects_configurations_come_before_the_packages(project: Path) -> None:
+    make_importable()
+    for name, arguments in (("my_objective", "model"), ("my_behavior", "features, action")):
+        (project / f"{name}.py").write_text(f"class Mine:\n    def __init__(self, {arguments}): ...\n")
     (project / "configs/objective").mkdir()
     (project / "configs/objective/mine.yaml").write_text("_target_: my_objective.Mine\n")
     (project / "configs/behavior").mkdir()
@@ -173,6 +176,8 @@ def test_a_listed_module_is_trusted_in_its_project_only(project: Path, monkeypat
 
 
 def test_a_dataset_without_a_path_is_one_line(project: Path) -> None:
+    make_importable()
+    (project / "my_walks.py").write_text("class Walks: ...\n")
     (project / "configs/dataset").mkdir()
     (project / "configs/dataset/walks.yaml").write_text("name: walks\nsource: {_target_: my_walks.Walks}\n")
     with pytest.raises(UserError, match=r"^dataset=walks: its source has no path.*give source\.path"):

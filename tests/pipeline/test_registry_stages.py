@@ -206,7 +206,7 @@ def test_a_model_of_other_data_is_listed_and_loaded_as_far_as_it_fits(
         (["world_model.alias=best"], f"{FAMILY} has no 'best'; versions are 1, aliases are latest, champion"),
         (["world_model.version=7"], f"{FAMILY} has no version 7"),
         (["world_model.name=pendulum_state.policy"], "holds a policy, but a world_model is needed"),
-        (["+world_model.reward_weight=2"], r"keeps the model's own architecture; leave \['reward_weight'\] out"),
+        (["+world_model.reward_weight=2"], r"world_model\.reward_weight is unknown; known are alias, folder, name"),
         (["world_model.run=a", "world_model.folder=b"], "are two models; give one of them"),
         (["world_model.folder=nowhere"], "nowhere holds no model"),
     ],

@@ -106,7 +106,7 @@ def test_an_edit_of_code_changes_the_digest_and_composes_nothing(
     edit("params.yaml", "  - reward_only", "  - mine")(project)
     params, output = project / "params.yaml", project / "resolved"
     resolve.run(params, output)
-    monkeypatch.setattr(resolve, "compose", None)  # would fail
+    monkeypatch.setattr(resolve, "composed", None)  # would fail
     module.write_text("class Mine:\n    sharper = True\n")
     assert resolve.run(params, output, if_changed=True) == ["train_world_model/mine-0.yaml: code"]
     assert resolve.run(params, output, if_changed=True) == []

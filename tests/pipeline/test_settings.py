@@ -72,7 +72,10 @@ UNKNOWN = [
     ("~validation.starts", "validation.starts is missing"),
     ("behavior_training.actor_optimizer.lr=1", "is now behavior_training.optimizers.actor.lr; change the override"),
     ("+behavior_training.critic_optimizer.lr=1", "is now behavior_training.optimizers.critic.lr; change the override"),
-    ("objective=nope", "Available options in 'objective': contrastive reconstruction reward_only"),
+    (
+        "objective=nope",
+        "Available options in 'objective': contrastive reconstruction reconstruction_and_contrastive reward_only",
+    ),
     ("seed=1,2", "seed=1,2 gives several values, and a stage takes one"),
     ("world_model_training.batch=[1", "world_model_training.batch=[1"),
 ]

@@ -14,7 +14,7 @@ from benchmarks.offline_suite.results import Key
 from benchmarks.offline_suite.suite import Baseline, Method, Ours, Peer, Suite, Task
 from dreamset.datasets import Store
 from dreamset.datasets.layout import MANIFEST
-from dreamset.pipeline.config.compose import Config, compose
+from dreamset.pipeline.config.compose import Config, composed
 from dreamset.pipeline.files import digest
 from dreamset.pipeline.progress import progress
 from dreamset.pipeline.stages import table as stages
@@ -66,7 +66,7 @@ def compose_below(work: Path, overrides: Sequence[str]) -> Config:
 
 @cache
 def _composed(overrides: tuple[str, ...]) -> Config:
-    return compose(overrides)
+    return composed(overrides).config  # a task's overrides are for all methods, some of which read only a few of them
 
 
 def is_prepared(config: Config) -> bool:

@@ -134,7 +134,7 @@ def test_frames_have_channels_first_and_are_stacked_oldest_first(tmp_path: Path)
 
 def test_what_peers_have_no_networks_for_is_refused(tmp_path: Path) -> None:
     store = counting_store(tmp_path / "store", observations={**VECTORS, **FRAME})
-    with pytest.raises(UserError, match="vectors or one image"):
+    with pytest.raises(UserError, match="vectors or a single image"):
         transitions.peer_episode(store.read(0), store.spec)
     unbounded = ActionSpec(1, discrete=False, low=(-np.inf,), high=(np.inf,))
     with pytest.raises(UserError, match="bounds"):
@@ -256,7 +256,7 @@ def test_settings_for_a_method_that_is_not_there_are_refused(tmp_path: Path) -> 
         assert Suite.read(path).tasks["t"].tuned == {pattern: ()}
     for pattern in ("v2_*", "random"):  # only ours read settings
         path.write_text(suite.replace("PATTERN", pattern))
-        with pytest.raises(UserError, match=re.escape(f"task t tunes {pattern}, which none of v1_a matches")):
+        with pytest.raises(UserError, match=re.escape(f"task t tunes {pattern}, which matches none of v1_a")):
             Suite.read(path)
 
 
@@ -552,13 +552,13 @@ def test_the_report_is_written(tmp_path: Path) -> None:
     hand_made(tmp_path)
     report.main(["--results", str(tmp_path), "--output", str(tmp_path / "docs"), "--resamples", "20"])
     assert (tmp_path / "docs" / report.TABLES).read_text().count("| method | one | two |") == 2
-    assert (tmp_path / "docs" / report.PICTURE).read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "docs" / report.FIGURE).read_bytes().startswith(b"\x89PNG")
 
 
 def test_each_panel_lists_its_own_methods_and_puts_every_score_beside_its_name(tmp_path: Path) -> None:
     hand_made(tmp_path)
     shown = made_board(tmp_path)
-    panels = figure.picture(shown).axes
+    panels = figure.plot(shown).axes
     assert [panel.get_title() for panel in panels] == ["two", "one"]
     names = [[label.get_text() for label in panel.get_yticklabels()] for panel in panels]
     assert names == [["ours", "bc"], ["dataset", "ours", "worse", "clone", "bc"]]
@@ -576,7 +576,7 @@ def test_a_row_of_panels_that_is_not_full_leaves_no_empty_ones(tmp_path: Path) -
         Results(tmp_path).add(run_row(task, "ours", 0, dataset_digest=task), [(1.0, 1)])
     runs, episodes = scores.read(tmp_path)
     shown = scores.board(runs, episodes, tasks=[], methods=[], confidence=0.95, resamples=10)
-    assert [panel.get_title() for panel in figure.picture(shown).axes] == ["a", "b", "c", "d"]
+    assert [panel.get_title() for panel in figure.plot(shown).axes] == ["a", "b", "c", "d"]
 
 
 def test_the_baseline_of_the_data_is_the_training_split(tmp_path: Path) -> None:

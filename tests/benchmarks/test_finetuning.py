@@ -96,7 +96,7 @@ def test_text_and_picture_are_written(tmp_path: Path) -> None:
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
-    assert (tmp_path / report.PICTURE).stat().st_size > 5000
+    assert (tmp_path / report.FIGURE).stat().st_size > 5000
 
 
 def test_the_documentation_shows_the_committed_numbers() -> None:

@@ -64,7 +64,7 @@ def test_no_window_of_later_episodes_is_drawn_and_others_equally_often(share: fl
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.01, float("nan")])
 def test_a_share_is_a_part(share: float) -> None:
-    with pytest.raises(UserError, match="share of episodes"):
+    with pytest.raises(UserError, match="FirstEpisodes: share"):
         FirstEpisodes(share)
 
 

@@ -115,7 +115,7 @@ def test_the_report_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / report.TEXT).write_text(f"{report.BEGIN}{report.END}")
     report.main(["--results", str(tmp_path), "--output", str(tmp_path), "--resamples", "5"])
     assert "| recorded | 7.0 (7.0 to 7.0) |" in (tmp_path / report.TEXT).read_text()
-    assert (tmp_path / report.PICTURE).read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / report.FIGURE).read_bytes().startswith(b"\x89PNG")
 
 
 def without_intervals(text: str) -> str:

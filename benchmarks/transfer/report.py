@@ -107,8 +107,8 @@ class Results:
             parts += [
                 f"**{curve.pair}**, pretrained and trained with {curve.objective}, by {curve.axis}:",
                 self.curve_table(curve),
-                f"The smallest budget ({curve.axis}) with which reuse reaches at least {100 * REACHED:.0f} % of the return "
-                "from scratch in the same row, also as a percentage of the budget from scratch:",
+                f"The smallest budget ({curve.axis}) with which reuse reaches at least {100 * REACHED:.0f} % of the "
+                "return from scratch in the same row, also as a percentage of the budget from scratch:",
                 self.budget_table(curve),
             ]
         parts += [

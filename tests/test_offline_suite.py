@@ -91,10 +91,10 @@ def test_every_transition_appears_once_and_aligned(tmp_path: Path) -> None:
     store = counting_store(tmp_path / "store")
     for number, steps in enumerate(LENGTHS):
         episode = transitions.peer_episode(store.read(number), store.spec)
-        found = list(as_transitions(episode))
-        assert len(found) == steps
+        actual = list(as_transitions(episode))
+        assert len(actual) == steps
         assert episode.observations.dtype == episode.actions.dtype == episode.rewards.dtype == np.float32
-        for t, (observation, action, reward, after, end) in enumerate(found):
+        for t, (observation, action, reward, after, end) in enumerate(actual):
             count = 1000 * number + t
             truly_over = number % 2 == 0 and t == steps - 1
             np.testing.assert_array_equal(observation, [count] * 3)
@@ -128,8 +128,8 @@ def test_frames_have_channels_first_and_are_stacked_oldest_first(tmp_path: Path)
     stacked = [recent.add(seen[t : t + 1], np.array([t in (0, 4)])) for t in range(6)]
     nothing = np.zeros_like(seen[0])
     expected = [(-1, -1, 0), (-1, 0, 1), (0, 1, 2), (1, 2, 3), (-1, -1, 4), (-1, 4, 5)]
-    for found, rows in zip(stacked, expected, strict=True):
-        np.testing.assert_array_equal(found[0], np.concatenate([nothing if row < 0 else seen[row] for row in rows]))
+    for actual, rows in zip(stacked, expected, strict=True):
+        np.testing.assert_array_equal(actual[0], np.concatenate([nothing if row < 0 else seen[row] for row in rows]))
 
 
 def test_data_unsupported_by_peers_are_refused(tmp_path: Path) -> None:
@@ -153,8 +153,8 @@ def test_d3rlpy_gets_the_same_transitions(tmp_path: Path) -> None:
         assert episode.transition_count == len(expected)
         for index, wanted in enumerate(expected):
             got = buffer.transition_picker(episode, index)
-            found = got.observation, got.action, got.reward, got.next_observation, bool(got.terminal)
-            for value, want in zip(found, wanted, strict=True):
+            actual = got.observation, got.action, got.reward, got.next_observation, bool(got.terminal)
+            for value, want in zip(actual, wanted, strict=True):
                 np.testing.assert_array_equal(value, want)
 
 
@@ -297,15 +297,15 @@ def planned(tmp_path: Path, finished: Mapping[Any, str], *, action: ActionSpec =
 
 
 def test_methods_share_a_world_model_per_seed(tmp_path: Path) -> None:
-    found = planned(tmp_path, {})
-    needs = {name: job.needs for name, job in found.items() if job.needs}
+    actual = planned(tmp_path, {})
+    needs = {name: job.needs for name, job in actual.items() if job.needs}
     assert needs["pendulum_state/v1-0"] == needs["pendulum_state/cloning-0"]
     alone = [needs[f"pendulum_state/{name}"] for name in ("v1-0", "v1-1", "v1_contrastive-0", "v1_contrastive-1")]
     assert len(set(alone)) == 4
-    assert len([name for name in found if name.startswith("world_models/")]) == 4
-    model = found[next(iter(needs["pendulum_state/v1-0"]))].work["stage"]["output"]
-    assert found["pendulum_state/v1-0"].work["learn"]["world_model"] == f"{model}/model"
-    unseeded = {name for name in found if "dataset" in name or "still" in name}
+    assert len([name for name in actual if name.startswith("world_models/")]) == 4
+    model = actual[next(iter(needs["pendulum_state/v1-0"]))].work["stage"]["output"]
+    assert actual["pendulum_state/v1-0"].work["learn"]["world_model"] == f"{model}/model"
+    unseeded = {name for name in actual if "dataset" in name or "still" in name}
     assert unseeded == {"pendulum_state/dataset-0", "pendulum_state/still-0"}
 
 
@@ -333,17 +333,17 @@ def test_budget_applies_to_peers_only() -> None:
 
 
 def test_task_gets_methods_that_support_its_actions(tmp_path: Path) -> None:
-    found = planned(tmp_path, {}, action=DISCRETE)
+    actual = planned(tmp_path, {}, action=DISCRETE)
     ours = {f"pendulum_state/{name}-{seed}" for name in ("cloning", *V1) for seed in (0, 1)}
-    assert {name for name in found if not name.startswith("world_models/")} == {"pendulum_state/dataset-0", *ours}
+    assert {name for name in actual if not name.startswith("world_models/")} == {"pendulum_state/dataset-0", *ours}
 
 
 def test_task_overrides_reach_all_jobs_and_tuned_ones_matching_names_only(tmp_path: Path) -> None:
     counting_store(tmp_path / "stores/pendulum_state")
     tuned = {"v1": ("imagination.discount=0.6",), "v?": ("imagination.discount=0.5",)}  # the last that matches wins
     task = replace(TASK, ours=("imagination.horizon=3",), tuned=tuned)
-    found = plan.Plan(Suite({task.name: task}, METHODS), [0], tmp_path).trainings([task], {})
-    learned = {job.name: job.work["learn"]["behavior"] for job in found if "learn" in job.work}
+    actual = plan.Plan(Suite({task.name: task}, METHODS), [0], tmp_path).trainings([task], {})
+    learned = {job.name: job.work["learn"]["behavior"] for job in actual if "learn" in job.work}
     used = {name: learned[f"pendulum_state/{name}-0"] for name in V1}
     assert [used[name]["horizon"] for name in V1] == [3, 3]
     assert [used[name]["discount"] for name in V1] == [0.5, 0.99]
@@ -354,8 +354,8 @@ def test_task_overrides_reach_all_jobs_and_tuned_ones_matching_names_only(tmp_pa
 def test_task_gets_methods_that_support_its_observations(tmp_path: Path) -> None:
     seen = replace(TASK, observations="images")
     counting_store(tmp_path / "stores/pendulum_state")
-    found = plan.Plan(Suite({seen.name: seen}, METHODS), [0], tmp_path).trainings([seen], {})
-    names = {job.name for job in found if not job.name.startswith("world_models/")}
+    actual = plan.Plan(Suite({seen.name: seen}, METHODS), [0], tmp_path).trainings([seen], {})
+    names = {job.name for job in actual if not job.name.startswith("world_models/")}
     assert names == {f"pendulum_state/{name}-0" for name in ("dataset", "still", "cloning", "iql")}
     served = {name for name, method in METHODS.items() if method.serves(seen, CONTINUOUS)}
     assert served == {"dataset", "still", "cloning", "iql"}
@@ -414,10 +414,10 @@ def test_jobs_use_the_instruction_set_of_older_processors(monkeypatch: pytest.Mo
     monkeypatch.setattr(subprocess, "Popen", lambda _, **named: start(shows, **named))
     Scheduler(tmp_path, 1, lambda _: None).run([Job("shows", {})], description="test")
     log = (tmp_path / "shows/log.txt").read_text()
-    found = re.search(r"'found': \[(.*?)\]", log, re.DOTALL)
-    assert found is not None, log
-    assert "X86_V4" not in found[1]
-    assert "AVX512" not in found[1]
+    actual = re.search(r"'found': \[(.*?)\]", log, re.DOTALL)
+    assert actual is not None, log
+    assert "X86_V4" not in actual[1]
+    assert "AVX512" not in actual[1]
 
 
 def run_row(task: str, method: str, seed: int, **others: Any) -> dict[str, Any]:
@@ -483,20 +483,20 @@ def made_board(folder: Path) -> scores.Board:
 
 def test_scores_are_interquartile_means_with_intervals_over_seeds(tmp_path: Path) -> None:
     hand_made(tmp_path)
-    shown = made_board(tmp_path)
-    assert (shown.tasks, shown.methods) == (["two", "one"], ["dataset", "ours", "worse", "clone", "bc"])
-    ours = shown.scores["one", "ours"]
+    board = made_board(tmp_path)
+    assert (board.tasks, board.methods) == (["two", "one"], ["dataset", "ours", "worse", "clone", "bc"])
+    ours = board.scores["one", "ours"]
     assert (ours.estimate.value, ours.seeds, ours.cpu_seconds) == (3.0, 2, 11.0)
     assert ours.estimate.low == 0.0  # the first seed twice, its first episode every time
     assert ours.estimate.high == 100.0
-    worse = shown.scores["one", "worse"].estimate
+    worse = board.scores["one", "worse"].estimate
     assert (worse.low, worse.value, worse.high) == (1.0, 1.0, 1.0)
 
 
 def test_verdicts_compare_the_best_dreamset_method_with_each_group(tmp_path: Path) -> None:
     hand_made(tmp_path)
-    shown = made_board(tmp_path)
-    *_, two, one = report.verdict_table(shown).splitlines()
+    board = made_board(tmp_path)
+    *_, two, one = report.verdict_table(board).splitlines()
     assert two == "| two | ours 5.0 (5.0 to 5.0) | overlaps: bc 5.0 (5.0 to 5.0) |  |"
     ours, bc, clone = "ours 3.0 (0.0 to 100.0)", "bc -1.5 (-2.0 to -1.0)", "clone 200.0 (200.0 to 200.0)"
     assert one == f"| one | {ours} | above: {bc} | below: {clone} |"
@@ -515,15 +515,15 @@ def test_verdict_needs_disjoint_intervals(others: list[tuple[float, ...]], verdi
 
 def test_tables_exclude_baselines_from_the_best_method(tmp_path: Path) -> None:
     hand_made(tmp_path)
-    shown = made_board(tmp_path)
-    head, _, dataset, ours, worse, clone, bc = report.score_table(shown).splitlines()
+    board = made_board(tmp_path)
+    head, _, dataset, ours, worse, clone, bc = report.score_table(board).splitlines()
     assert head == "| method | two | one |"
     assert dataset == "| dataset |  | 500.0 (500.0 to 500.0) |"
     assert ours.startswith("| ours | **5.0** (5.0 to 5.0) |")
     assert worse.startswith("| worse |  | ")
     assert clone == "| clone |  | **200.0** (200.0 to 200.0) |"
     assert bc.startswith("| bc | **5.0** (5.0 to 5.0) |")  # as high as ours
-    _, _, budget, ours, worse, clone, bc = report.cost_table(shown, {"one": 60.0, "two": 50.0}).splitlines()
+    _, _, budget, ours, worse, clone, bc = report.cost_table(board, {"one": 60.0, "two": 50.0}).splitlines()
     assert budget == "| budget of d3rlpy | 50 | 60 |"
     assert (ours, worse) == ("| ours | 10 | 11 |", "| worse |  | 11 |")
     assert (clone, bc) == ("| clone |  | 11 |", "| bc | 10 | 11 |")
@@ -557,15 +557,15 @@ def test_report_is_written(tmp_path: Path) -> None:
 
 def test_each_panel_shows_scores_beside_the_names_of_its_methods(tmp_path: Path) -> None:
     hand_made(tmp_path)
-    shown = made_board(tmp_path)
-    panels = figure.plot(shown).axes
+    board = made_board(tmp_path)
+    panels = figure.plot(board).axes
     assert [panel.get_title() for panel in panels] == ["two", "one"]
     names = [[label.get_text() for label in panel.get_yticklabels()] for panel in panels]
     assert names == [["ours", "bc"], ["dataset", "ours", "worse", "clone", "bc"]]
     for panel, listed in zip(panels, names, strict=True):
         points = {listed[int(line.get_ydata()[0])]: line.get_xdata()[0] for line in panel.lines[1::2]}
         ends = {listed[int(line.get_ydata()[0])]: tuple(line.get_xdata()) for line in panel.lines[::2]}
-        estimates = {name: shown.scores[panel.get_title(), name].estimate for name in listed}
+        estimates = {name: board.scores[panel.get_title(), name].estimate for name in listed}
         assert points == {name: estimate.value for name, estimate in estimates.items()}
         assert ends == {name: (estimate.low, estimate.high) for name, estimate in estimates.items()}
         assert panel.get_ylim() == (4.5, -0.5)  # alike in a row of panels, the first method on top
@@ -575,8 +575,8 @@ def test_incomplete_row_of_panels_has_no_empty_panels(tmp_path: Path) -> None:
     for task in ("a", "b", "c", "d"):
         Results(tmp_path).add(run_row(task, "ours", 0, dataset_digest=task), [(1.0, 1)])
     runs, episodes = scores.read(tmp_path)
-    shown = scores.board(runs, episodes, tasks=[], methods=[], confidence=0.95, resamples=10)
-    assert [panel.get_title() for panel in figure.plot(shown).axes] == ["a", "b", "c", "d"]
+    board = scores.board(runs, episodes, tasks=[], methods=[], confidence=0.95, resamples=10)
+    assert [panel.get_title() for panel in figure.plot(board).axes] == ["a", "b", "c", "d"]
 
 
 def test_dataset_baseline_is_the_training_split(tmp_path: Path) -> None:
@@ -650,7 +650,7 @@ def test_report_shows_the_committed_numbers() -> None:
     table = (report.FOLDER / report.TABLES).read_text()
     head, _, *rows = re.findall(r"^\| (.+) \|$", table.partition("The best")[0], re.MULTILINE)
     tasks = head.split(" | ")[1:]
-    shown = {
+    board = {
         (task, method): float(re.search(r"[-\d.]+", cell)[0])
         for method, *cells in (row.split(" | ") for row in rows)
         for task, cell in zip(tasks, cells, strict=True)
@@ -658,7 +658,7 @@ def test_report_shows_the_committed_numbers() -> None:
     }
     groups = episodes.groupby(["task", "method"])["return"]
     expected = {key: interquartile_mean(group.to_numpy(np.float64)) for key, group in groups}
-    assert shown == pytest.approx(expected, abs=0.051)
+    assert board == pytest.approx(expected, abs=0.051)
     verdicts = next(part for part in table.split("\n\n") if part.startswith("| task | best of"))
     assert verdicts in (ROOT / "README.md").read_text()
     counts = runs[~runs["method"].isin(["dataset", "still"])].groupby(["task", "method"])["seed"].nunique()

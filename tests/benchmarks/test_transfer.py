@@ -71,8 +71,8 @@ def test_invalid_share_is_refused(share: float) -> None:
 def test_file_lists_every_combination_once() -> None:
     names = [(experiment.pair, experiment.name) for experiment in EVERYTHING.experiments]
     assert len(names) == len(set(names))
-    found = [e for e in EVERYTHING.experiments if (e.pair, e.start) == ("heavy", "everything")]
-    assert sorted((e.share, e.updates) for e in found) == [(5, 200), (20, 200), (100, 200)]
+    actual = [e for e in EVERYTHING.experiments if (e.pair, e.start) == ("heavy", "everything")]
+    assert sorted((e.share, e.updates) for e in actual) == [(5, 200), (20, 200), (100, 200)]
 
 
 def representatives() -> list[Experiment]:
@@ -156,9 +156,9 @@ def test_derived_datasets_are_prepared_after_their_source(work: Path, tmp_path: 
 
 def test_reused_world_model_is_trained_once(work: Path) -> None:
     stages = [job.work["stage"] for job in Plan(TINY, [0, 1], work).pretrainings({})]
-    found = [(stage["objective_name"], stage["seed"], stage["dataset"]) for stage in stages]
+    actual = [(stage["objective_name"], stage["seed"], stage["dataset"]) for stage in stages]
     missing = [("contrastive", 0), ("contrastive", 1), ("reconstruction", 1)]
-    assert sorted(found) == [(objective, seed, "pendulum_state") for objective, seed in missing]
+    assert sorted(actual) == [(objective, seed, "pendulum_state") for objective, seed in missing]
     assert {stage["training"]["updates"] for stage in stages} == {6}  # of the preset, not of the reuse
     assert {stage["start"] for stage in stages} == {None}
 

@@ -126,8 +126,8 @@ def without_intervals(text: str) -> str:
 def test_report_shows_the_committed_numbers() -> None:
     benchmark = Benchmark.read()
     results = report.Results.read(RESULTS, benchmark, resamples=2, confidence=0.95)
-    shown = (report.FOLDER / report.TEXT).read_text().partition(report.BEGIN)[2].partition(report.END)[0]
-    assert without_intervals(shown.strip()) == without_intervals(results.markdown(confidence=0.95).strip())
+    tables = (report.FOLDER / report.TEXT).read_text().partition(report.BEGIN)[2].partition(report.END)[0]
+    assert without_intervals(tables.strip()) == without_intervals(results.markdown(confidence=0.95).strip())
     seeds = results.runs[results.runs["group"] != "baseline"].groupby(["task", "method"])["seed"].nunique()
     assert set(seeds.index) == {(experiment.pair, experiment.name) for experiment in benchmark.experiments}
     assert (seeds >= 3).all()

@@ -60,13 +60,13 @@ def test_store_source_equals_the_original_source(counter_source, make_store):
     assert read_back.episode_count == 3
     assert read_back.describe() == original.describe()
     for number in (2, 0, 1):
-        wanted, found = original.read(number), read_back.read(number)
-        assert found.terminated == wanted.terminated
+        wanted, actual = original.read(number), read_back.read(number)
+        assert actual.terminated == wanted.terminated
         for side in ("observations", "privileged"):
             for name, values in getattr(wanted, side).items():
-                np.testing.assert_array_equal(getattr(found, side)[name], values, strict=True)
-        np.testing.assert_array_equal(found.actions, wanted.actions)
-        np.testing.assert_array_equal(found.rewards, wanted.rewards)
+                np.testing.assert_array_equal(getattr(actual, side)[name], values, strict=True)
+        np.testing.assert_array_equal(actual.actions, wanted.actions)
+        np.testing.assert_array_equal(actual.rewards, wanted.rewards)
 
 
 def test_rewriting_a_store_gives_equal_bytes(make_store, tmp_path):

@@ -59,13 +59,13 @@ def read(path: Path, **settings: Any) -> list[Any]:
 
 def summary(path: Path, **settings: Any) -> list[tuple[list[float], list[float], list[float], bool]]:
     """(observations, actions, rewards, terminated) of every episode, the offset of its number removed."""
-    found = []
+    actual = []
     for number, raw in enumerate(read(path, **settings)):
         state = raw.observations["state"]
         assert (state[:, 1] == -state[:, 0]).all()
         columns = (state[:, 0], raw.actions[:, 0], raw.rewards)
-        found.append((*((values - 1000 * number).tolist() for values in columns), raw.terminated))
-    return found
+        actual.append((*((values - 1000 * number).tolist() for values in columns), raw.terminated))
+    return actual
 
 
 def counted(transitions: int, *, terminated: bool) -> tuple[list[float], list[float], list[float], bool]:
@@ -164,9 +164,9 @@ def test_settings_override_published_facts(write):
 
 def test_cut_by_length_keeps_the_arrival_and_is_not_terminal(write):
     path = write(arrays((7, TERMINAL)), timeouts=None)
-    found = read(path, episode_length=3)
-    assert [raw.observations["state"][:, 0].tolist() for raw in found] == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7]]
-    assert [raw.terminated for raw in found] == [False, False, True]
+    actual = read(path, episode_length=3)
+    assert [raw.observations["state"][:, 0].tolist() for raw in actual] == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7]]
+    assert [raw.terminated for raw in actual] == [False, False, True]
     with pytest.raises(UserError, match="episode_length is 1; allowed: 2 or more"):
         D4RLSource(path, episode_length=1)
 

@@ -28,15 +28,15 @@ def nothing() -> None:
     pass
 
 
-def assert_equal_columns(found: Store, wanted: Store) -> None:
-    assert found.lengths.tolist() == wanted.lengths.tolist()
-    assert found.spec.observations == wanted.spec.observations
-    assert found.spec.privileged == wanted.spec.privileged
+def assert_equal_columns(actual: Store, wanted: Store) -> None:
+    assert actual.lengths.tolist() == wanted.lengths.tolist()
+    assert actual.spec.observations == wanted.spec.observations
+    assert actual.spec.privileged == wanted.spec.privileged
     for episode in range(len(wanted.lengths)):
         rows = wanted.read(episode)
-        assert found.read(episode).keys() == rows.keys()
+        assert actual.read(episode).keys() == rows.keys()
         for name, values in rows.items():
-            np.testing.assert_array_equal(found.read(episode)[name], values, strict=True)
+            np.testing.assert_array_equal(actual.read(episode)[name], values, strict=True)
 
 
 @pytest.fixture
@@ -211,8 +211,8 @@ def test_reference_scores_and_origin_are_exported(store_of, load, tmp_path):
     metadata = load(tmp_path / "root", minari_id(store)).storage.metadata
     assert {name: metadata[name] for name in scores} == scores
     assert store.digest in metadata["description"]
-    found = MinariSource(minari_folder(store, tmp_path / "root")).describe().provenance
-    assert {name: found[name] for name in scores} == scores
+    actual = MinariSource(minari_folder(store, tmp_path / "root")).describe().provenance
+    assert {name: actual[name] for name in scores} == scores
 
 
 def test_store_larger_than_a_chunk_is_the_same_dataset(store_of, load, tmp_path, monkeypatch):

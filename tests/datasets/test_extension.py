@@ -12,9 +12,9 @@ def rows_of(store):
     return [store.read(episode) for episode in range(len(store.lengths))]
 
 
-def assert_equal_episodes(found, expected):
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
+def assert_equal_episodes(actual, expected):
+    assert len(actual) == len(expected)
+    for one, other in zip(actual, expected, strict=True):
         assert one.keys() == other.keys()
         for name in one:
             np.testing.assert_array_equal(one[name], other[name])

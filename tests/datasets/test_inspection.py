@@ -71,8 +71,8 @@ def test_hdf5_is_shown_as_a_tree(written, suffix):
 
 def test_npz_parquet_and_json_are_shown(written):
     assert describe_path(written(".npz")).splitlines()[1:] == ["  image: uint8[5, 4, 4, 3]", "  reward: float64[5]"]
-    shown = describe_path(written(".parquet")).splitlines()[1:]
-    assert shown == ["  2 rows", "  action: list<element: double>", "  episode_index: int64"]
+    listed = describe_path(written(".parquet")).splitlines()[1:]
+    assert listed == ["  2 rows", "  action: list<element: double>", "  episode_index: int64"]
     assert describe_path(written(".json")).splitlines()[1:] == ["  dict of codebase_version, fps"]
 
 
@@ -116,9 +116,9 @@ def test_folder_is_shown_by_the_first_files_of_each_kind(tmp_path):
     write_json(tmp_path / "info.json")
     (tmp_path / "readme.txt").write_text("not looked at")
     lines = describe_path(tmp_path).splitlines()
-    shown = [line for line in lines if not line.startswith(" ")]
+    listed = [line for line in lines if not line.startswith(" ")]
     files = [str(tmp_path / name) for name in ("info.json", "a/two.npz", "b/one.npz", "c.npz")]
-    assert shown == [*files, "... and 2 more .npz files"]
+    assert listed == [*files, "... and 2 more .npz files"]
 
 
 def test_undescribable_path_is_refused(tmp_path):

@@ -61,13 +61,13 @@ def test_alignment_is_kept_from_minari_to_batch(record, minari_counter, tmp_path
 
 
 def flags_of(store: Store) -> dict[int, tuple[list[bool], list[bool]]]:
-    found = {}
+    actual = {}
     for split in ("train", "validation"):
         for episode, batch in zip(
             store.split(split), sequences(store, split=split, length=4, batch_size=1), strict=True
         ):
-            found[int(episode)] = batch.is_last[0].tolist(), batch.is_terminal[0].tolist()
-    return found
+            actual[int(episode)] = batch.is_last[0].tolist(), batch.is_terminal[0].tolist()
+    return actual
 
 
 @every_layout
@@ -164,9 +164,9 @@ def test_jpeg_images_of_variable_or_equal_length_are_decoded(record, minari_coun
             assert file["episode_0/observations"].ndim == (2 if equally_long else 1)
     source = MinariSource(folder)
     (raw,) = read_all(source)
-    found = raw.observations["image"].reshape(frames.shape).astype(float)
-    assert np.abs(found - frames).mean() < 2
-    assert equally_long or np.abs(found - np.roll(frames, 1, axis=0)).mean() > 10  # a shift would show
+    actual = raw.observations["image"].reshape(frames.shape).astype(float)
+    assert np.abs(actual - frames).mean() < 2
+    assert equally_long or np.abs(actual - np.roll(frames, 1, axis=0)).mean() > 10  # a shift would show
     assert source.describe().provenance["jpeg"] is True
 
 

@@ -30,7 +30,7 @@ def recorded(record, minari_counter):
     return write
 
 
-def chosen(source: MinariSource) -> list[int]:
+def decoded(source: MinariSource) -> list[int]:
     rows = source.read(1).actions
     assert rows.dtype == np.float32
     assert (rows.sum(axis=1) == 1).all()
@@ -45,7 +45,7 @@ def one_hot(size: int) -> ActionSpec:
 def test_several_choices_are_numbered_in_c_order(recorded, layout, tmp_path):
     source = recorded(np.array([[0, 2], [1, 0], [1, 2]]), spaces.MultiDiscrete([2, 3]), layout)
     assert source.describe().action == one_hot(6)
-    assert chosen(source) == [2, 3, 5]
+    assert decoded(source) == [2, 3, 5]
     assert source.describe().provenance["actions"]["parts"] == [{"name": "", "choices": [2, 3], "start": [0, 0]}]
     store = write_store(source, tmp_path / "store")
     assert store.read(0)["action"].argmax(axis=1).tolist() == [0, 2, 3, 5]
@@ -55,7 +55,7 @@ def test_several_choices_with_own_starts_and_axes_are_decoded(recorded):
     space = spaces.MultiDiscrete([[2, 3], [1, 2]], start=[[5, -1], [0, 7]])
     source = recorded(np.array([[[5, -1], [0, 7]], [[5, 0], [0, 8]], [[6, 1], [0, 8]]]), space)
     assert source.describe().action.size == 12
-    assert chosen(source) == [0, 3, 11]
+    assert decoded(source) == [0, 3, 11]
     assert source.describe().provenance["actions"]["parts"][0]["start"] == [5, -1, 0, 7]
 
 
@@ -63,7 +63,7 @@ def test_several_choices_with_own_starts_and_axes_are_decoded(recorded):
 def test_multi_binary_actions_are_binary_numbers(recorded, layout):
     source = recorded(np.array([[0, 0, 1], [1, 0, 0], [1, 1, 1]], np.int8), spaces.MultiBinary(3), layout)
     assert source.describe().action == one_hot(8)
-    assert chosen(source) == [1, 4, 7]
+    assert decoded(source) == [1, 4, 7]
 
 
 @every_layout
@@ -71,7 +71,7 @@ def test_nested_choices_are_combined_in_the_order_of_the_space(recorded, layout)
     space = spaces.Tuple((spaces.Discrete(2, start=1), spaces.Dict(b=spaces.MultiBinary(1), a=spaces.Discrete(3))))
     actions = (np.array([1, 2, 2]), {"a": np.array([2, 0, 1]), "b": np.array([[1], [0], [1]], np.int8)})
     source = recorded(actions, space, layout)
-    assert chosen(source) == [0 * 6 + 1 * 3 + 2, 1 * 6 + 0 * 3 + 0, 1 * 6 + 1 * 3 + 1]
+    assert decoded(source) == [0 * 6 + 1 * 3 + 2, 1 * 6 + 0 * 3 + 0, 1 * 6 + 1 * 3 + 1]
     assert source.describe().provenance["actions"] == {
         "kind": "one-hot among all combinations, of which the last choice changes fastest",
         "parts": [

@@ -154,13 +154,13 @@ def configuration(*overrides: str) -> DictConfig:
 def test_configuration_needs_only_an_id(record_counter):
     folder = record_counter(3, 3)
     assert OmegaConf.is_missing(configuration(), "id")
-    chosen = configuration(f"dataset.id={ID}")
-    assert instantiate(chosen.fetch) == folder
-    assert instantiate(chosen.source).episode_count == 2
+    node = configuration(f"dataset.id={ID}")
+    assert instantiate(node.fetch) == folder
+    assert instantiate(node.source).episode_count == 2
 
 
 def test_configuration_accepts_a_folder_instead_of_an_id(record_counter):
     folder = record_counter(3, 3)
-    chosen = configuration("dataset.id=null", f"dataset.source.path={folder}", "dataset.source.episodes=1")
-    assert instantiate(chosen.fetch) == folder
-    assert instantiate(chosen.source).episode_count == 1
+    node = configuration("dataset.id=null", f"dataset.source.path={folder}", "dataset.source.episodes=1")
+    assert instantiate(node.fetch) == folder
+    assert instantiate(node.source).episode_count == 1

@@ -190,11 +190,11 @@ def test_damaged_episode_is_reported_on_read_and_others_are_unaffected(record_in
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
         damage(file)
     source = MinariSource(folder)
-    reasons, found = DAMAGE[damage]
+    reasons, actual = DAMAGE[damage]
     assert source.describe().provenance["episodes_with_unknown_infos"] == {"episode_1": reasons}
     assert source.episode_count == 3
     assert [source.read(n).privileged["clock"][0, 0] for n in (0, 2)] == [0, 20]
-    with pytest.raises(UserError, match=rf"^episode_1 of .*main_data\.hdf5: .*{found}"):
+    with pytest.raises(UserError, match=rf"^episode_1 of .*main_data\.hdf5: .*{actual}"):
         source.read(1)
 
 

@@ -149,9 +149,9 @@ def put_raw(shape: list[int]) -> Any:
 )
 def test_images_of_every_version_are_read(written, space, version, put, jpeg):
     source = MinariSource(written(space, version, put(space["shape"])))
-    found = source.read(0).observations["image"]
-    assert found.shape == (STEPS + 1, 32, 40, 3 if space is COLOUR else 1)
-    assert np.abs(found.astype(int).mean(axis=(1, 2, 3)) - 50 * np.arange(STEPS + 1)).max() < 1
+    actual = source.read(0).observations["image"]
+    assert actual.shape == (STEPS + 1, 32, 40, 3 if space is COLOUR else 1)
+    assert np.abs(actual.astype(int).mean(axis=(1, 2, 3)) - 50 * np.arange(STEPS + 1)).max() < 1
     assert source.describe().provenance["jpeg"] is jpeg
     assert source.describe().provenance["minari_version"] == version
 

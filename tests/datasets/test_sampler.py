@@ -122,8 +122,8 @@ def test_crossing_windows_contain_short_episodes(make_store):
     sampler = SequenceSampler(store, **settings, crossing=True)
     assert (sampler.excluded, sampler.windows) == (0, len(rows) - 4)
     batch = sampler.sample()
-    found = {tuple(window) for window in batch.observations["state"][..., 0].tolist()}
-    assert found == {tuple(rows[first : first + 5].tolist()) for first in range(len(rows) - 4)}
+    actual = {tuple(window) for window in batch.observations["state"][..., 0].tolist()}
+    assert actual == {tuple(rows[first : first + 5].tolist()) for first in range(len(rows) - 4)}
     count = batch.observations["state"][..., 0]
     assert torch.equal(batch.is_first, count % 1000 == 0)
     assert batch.is_first[:, 1:].any()

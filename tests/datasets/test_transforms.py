@@ -121,10 +121,10 @@ def test_resize_is_the_mean_of_the_covered_area_rounded_half_up(shape, size):
     source = recorded_images(*shape)
     small = Resize(*size)(source)
     assert small.describe().observations["image"] == ArraySpec((*size, shape[2]), "uint8")
-    found = small.read(0).observations["image"]
+    actual = small.read(0).observations["image"]
     exact = area_average(source.episodes[0].observations["image"], *size)
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, np.floor(exact + 0.5 + 1e-9))
+    assert actual.dtype == np.uint8
+    np.testing.assert_array_equal(actual, np.floor(exact + 0.5 + 1e-9))
 
 
 def test_resize_by_a_whole_factor_is_the_block_mean():
@@ -165,10 +165,10 @@ def test_crop_takes_the_rectangle_or_the_centre(corner, rows, columns):
     source = recorded_images(7, 8, 3)
     frames = source.episodes[0].observations["image"]
     cut = Crop(4, 3, *corner)(source)
-    found = cut.read(0).observations["image"]
-    np.testing.assert_array_equal(found, frames[:, rows[0] : rows[1], columns[0] : columns[1]])
-    assert cut.describe().observations["image"].shape == found.shape[1:]
-    assert not np.shares_memory(found, frames)
+    actual = cut.read(0).observations["image"]
+    np.testing.assert_array_equal(actual, frames[:, rows[0] : rows[1], columns[0] : columns[1]])
+    assert cut.describe().observations["image"].shape == actual.shape[1:]
+    assert not np.shares_memory(actual, frames)
 
 
 @pytest.mark.parametrize("settings", [(8, 3), (3, 9), (4, 3, 4, 0), (4, 3, 0, -1), (0, 3)])
@@ -181,9 +181,9 @@ def test_grayscale_is_the_luma_of_bt601_rounded_half_up():
     source = recorded_images(16, 16, 3)
     frames = source.episodes[0].observations["image"].astype(np.int64)
     luma = (299 * frames[..., 0] + 587 * frames[..., 1] + 114 * frames[..., 2]) / 1000
-    found = Grayscale()(source).read(0).observations["image"]
-    assert found.shape == (4, 16, 16, 1)
-    np.testing.assert_array_equal(found[..., 0], np.floor(luma + 0.5 + 1e-9))
+    actual = Grayscale()(source).read(0).observations["image"]
+    assert actual.shape == (4, 16, 16, 1)
+    np.testing.assert_array_equal(actual[..., 0], np.floor(luma + 0.5 + 1e-9))
     named = np.array([[255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]], np.uint8)
     assert Grayscale().frames(named[None, None])[0, 0, :, 0].tolist() == [255, 76, 150, 29, 0]
 
@@ -330,8 +330,8 @@ def test_one_hot_needs_one_number_and_a_positive_size():
 def test_rewards_are_scaled_and_shifted_then_rounded_once():
     rewards = np.array([0.1, -3.0, 1e6], np.float32)
     raw = RawEpisode("e", {"state": np.zeros((4, 1), np.float32)}, np.zeros((3, 1), np.float32), rewards, False, {})
-    found = ScaleReward(3.0, -0.5)(Recorded(raw)).read(0).rewards
-    assert found.tolist() == [float(r) * 3.0 - 0.5 for r in rewards]
+    actual = ScaleReward(3.0, -0.5)(Recorded(raw)).read(0).rewards
+    assert actual.tolist() == [float(r) * 3.0 - 0.5 for r in rewards]
     assert rewards.tolist() == [np.float32(0.1), -3.0, 1e6]  # the input is as it was
 
 

@@ -27,10 +27,10 @@ def test_statistics_are_those_of_the_training_episodes(make_store):
     assert 0 < len(store.split("train")) < 4
     for name, column in {"state": "state", "clock": "privileged.clock"}.items():
         rows = np.concatenate([store.read(e)[column] for e in store.split("train")]).astype(np.float64)
-        found = store.spec.statistics[name]
-        np.testing.assert_allclose(found.mean, rows.mean(axis=0), rtol=1e-12)
-        np.testing.assert_allclose(found.std, rows.std(axis=0), rtol=1e-12)
-        assert not np.isclose(found.mean[0], np.concatenate([store.read(e)[column] for e in range(4)])[:, 0].mean())
+        actual = store.spec.statistics[name]
+        np.testing.assert_allclose(actual.mean, rows.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(actual.std, rows.std(axis=0), rtol=1e-12)
+        assert not np.isclose(actual.mean[0], np.concatenate([store.read(e)[column] for e in range(4)])[:, 0].mean())
     assert set(store.spec.statistics) == {"state", "clock"}
 
 

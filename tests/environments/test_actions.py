@@ -45,8 +45,8 @@ def test_row_that_is_not_one_hot_is_refused(row: list[float]) -> None:
 
 def test_one_hot_rows_of_an_episode_become_integers() -> None:
     rows = np.eye(4, dtype=np.float32)[[3, 0, 1]]
-    found = numbers(spaces.Discrete(4, start=-1), rows)
-    assert (found.dtype, found.tolist()) == (np.int64, [2, -1, 0])
+    actual = numbers(spaces.Discrete(4, start=-1), rows)
+    assert (actual.dtype, actual.tolist()) == (np.int64, [2, -1, 0])
 
 
 @pytest.mark.parametrize("space", [spaces.MultiDiscrete([2, 3]), spaces.Box(0, 9, (1,), np.int64)])

@@ -185,8 +185,8 @@ def test_plain_frames_have_no_shadow() -> None:
 @pytest.mark.parametrize("name", ["dmc_point_mass", "dmc_cheetah_run", "dmc_cartpole_pixels"])
 def test_recorded_datasets_compose_and_record(name: str) -> None:
     pytest.importorskip("shimmy", reason='shimmy is not installed: pip install "dreamset[dmc]"')
-    chosen = ["preset=tiny", f"dataset={name}", "collection.episodes=2", "collection.reference_episodes=1"]
-    config = stages.collect(compose([*chosen, "dataset.environment.episode_steps=3"]))
+    overrides = ["preset=tiny", f"dataset={name}", "collection.episodes=2", "collection.reference_episodes=1"]
+    config = stages.collect(compose([*overrides, "dataset.environment.episode_steps=3"]))
     collect.run(config)
     from dreamset.datasets import MinariSource
 

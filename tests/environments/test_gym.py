@@ -94,10 +94,10 @@ def test_images_are_shrunk_to_image_size(native: Callable[..., Any]) -> None:
 def test_every_pixel_keeps_its_position(native: Callable[..., Any], shape: tuple[int, ...]) -> None:
     frame = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     environment = adapt(native(lambda _: frame, spaces.Box(0, 255, shape, np.uint8)), "Task-v0")
-    shown = environment.reset(seed=0)[0]["image"]
+    image = environment.reset(seed=0)[0]["image"]
     expected = np.moveaxis(frame, 0, -1) if shape[0] == 3 else frame
-    np.testing.assert_array_equal(shown, expected.reshape(shown.shape))
-    assert shown.shape == environment.observation_space["image"].shape
+    np.testing.assert_array_equal(image, expected.reshape(image.shape))
+    assert image.shape == environment.observation_space["image"].shape
 
 
 def test_unnamed_image_has_no_true_state(native: Callable[..., Any]) -> None:

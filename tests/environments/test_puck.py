@@ -57,11 +57,11 @@ def test_reward_falls_with_the_distance_on_arrival(distance: float, reward: floa
     assert environment.step(np.zeros(2, np.float32))[1] == pytest.approx(reward)
 
 
-def centre(shown: NDArray[np.floating]) -> tuple[float, float]:
+def centre(image: NDArray[np.floating]) -> tuple[float, float]:
     """Of mass, in the table's coordinates."""
-    rows, columns = np.indices(shown.shape)
-    pixels = [(shown * axis).sum() / shown.sum() for axis in (columns, rows)]
-    x, y = ((pixel + 0.5) * 2 * puck.VIEW / len(shown) - puck.VIEW for pixel in pixels)
+    rows, columns = np.indices(image.shape)
+    pixels = [(image * axis).sum() / image.sum() for axis in (columns, rows)]
+    x, y = ((pixel + 0.5) * 2 * puck.VIEW / len(image) - puck.VIEW for pixel in pixels)
     return x, -y
 
 

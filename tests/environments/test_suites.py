@@ -195,8 +195,8 @@ def test_two_agent_steps_are_four_dm_control_steps() -> None:
 def test_recorded_datasets_become_stores(name: str, package: str) -> None:
     pytest.importorskip(package, reason=f"{package} is not installed")
     steps = "dataset.environment.episode_steps=20"
-    chosen = ["preset=tiny", f"dataset={name}", "collection.episodes=3", "collection.reference_episodes=1"]
-    config = compose([*chosen, steps])
+    overrides = ["preset=tiny", f"dataset={name}", "collection.episodes=3", "collection.reference_episodes=1"]
+    config = compose([*overrides, steps])
     collect.run(stages.collect(config))
     ingest.run(stages.ingest(config))
     from dreamset.datasets import Store

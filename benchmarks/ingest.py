@@ -1,10 +1,10 @@
-"""What ingesting costs beside writing the same bytes with plain h5py, its memory, and how fast a large store opens.
+"""Measures ingestion against writing the same bytes with h5py, its peak memory, and the time to open a store.
 
     python benchmarks/ingest.py                      # 100,000 frames of 64 x 64 x 3, three rounds
-    python benchmarks/ingest.py --memory-gigabytes 20  # also: peak memory for a stream of that size
+    python benchmarks/ingest.py --memory-gigabytes 20  # also: peak memory for a dataset of that size
     python benchmarks/ingest.py --open-steps 10000000  # also: opening a store of that many steps
 
-Ours reads, checks, aligns, hashes and fsyncs; h5py writes and fsyncs. Rounds alternate, ratios are of medians.
+Dreamset reads, checks, aligns, hashes and fsyncs; h5py writes and fsyncs. Rounds alternate; ratios are of medians.
 """
 
 import argparse
@@ -34,20 +34,20 @@ ACTIONS = 6
 
 @dataclass(frozen=True)
 class Generated:
-    """Episodes of noise; every episode takes its frames from one block in memory, at a place of its own."""
+    """Episodes of noise; each takes its frames from one block in memory, at its own offset."""
 
     episode_count: int
     frames: np.ndarray  # [more than an episode, EDGE, EDGE, 3]
-    copies: bool = False  # whether every episode has memory of its own, as a decoded one has
+    copies: bool = False  # whether every episode has its own memory, like a decoded one
 
     def describe(self) -> SourceDescription:
-        """Pictures and six actions."""
+        """An image and an action of six numbers."""
         action = ActionSpec(ACTIONS, discrete=False, low=(-1.0,) * ACTIONS, high=(1.0,) * ACTIONS)
         image = ArraySpec((EDGE, EDGE, 3), "uint8")
         return SourceDescription({"image": image}, {}, action, {"format": "generated"})
 
     def read(self, number: int) -> RawEpisode:
-        """Frames of the block, actions and rewards of its own."""
+        """Frames of the block, random actions and rewards."""
         start = number * 37 % (len(self.frames) - TRANSITIONS - 1)
         frames = self.frames[start : start + TRANSITIONS + 1]
         generator = np.random.default_rng(number)
@@ -68,7 +68,7 @@ class Vectors:
     episode_count: int
 
     def describe(self) -> SourceDescription:
-        """A state and six actions."""
+        """A state and an action of six numbers."""
         action = ActionSpec(ACTIONS, discrete=False, low=(-1.0,) * ACTIONS, high=(1.0,) * ACTIONS)
         return SourceDescription({"state": ArraySpec((17,), "float32")}, {}, action, {"format": "generated"})
 
@@ -86,12 +86,12 @@ class Vectors:
 
 
 def block() -> np.ndarray:
-    """Noise that fits in memory twice over."""
+    """Frames of noise."""
     return np.random.default_rng(0).integers(0, 256, (4 * TRANSITIONS, EDGE, EDGE, 3), np.uint8)
 
 
 def raw(source: Generated, folder: Path) -> None:
-    """The floor: contiguous columns, one slice per episode, fsynced."""
+    """The baseline: contiguous columns, one slice per episode, then fsync."""
     rows = source.episode_count * (TRANSITIONS + 1)
     path = folder / "raw.h5"
     with h5py.File(path, "w") as file:
@@ -109,12 +109,12 @@ def raw(source: Generated, folder: Path) -> None:
 
 
 def ours(source: Generated, folder: Path) -> None:
-    """The ingest."""
+    """Ingestion."""
     write_store(source, folder / "store")
 
 
 def seconds(run: Callable[[Generated, Path], None], source: Generated, root: Path) -> float:
-    """One run in a folder of its own, removed afterwards."""
+    """The time of one run, in a temporary folder."""
     folder = Path(tempfile.mkdtemp(dir=root))
     os.sync()
     start = time.perf_counter()
@@ -125,7 +125,7 @@ def seconds(run: Callable[[Generated, Path], None], source: Generated, root: Pat
 
 
 def compare(frames: int, rounds: int, root: Path) -> None:
-    """Alternating rounds of both."""
+    """Runs alternating rounds of both and prints the results."""
     source = Generated(frames // (TRANSITIONS + 1), block())
     megabytes = source.episode_count * (TRANSITIONS + 1) * EDGE * EDGE * 3 / 1e6
     times: dict[str, list[float]] = {"h5py": [], "ingest": []}
@@ -141,7 +141,7 @@ def compare(frames: int, rounds: int, root: Path) -> None:
 
 
 def peak_memory(gigabytes: float, root: Path) -> None:
-    """Of a process that ingests a stream of the size, and of one that only loads the libraries."""
+    """Prints the peak memory of a process that ingests ``gigabytes``, and of one that ingests almost nothing."""
     for name, size in (("libraries", 0.1), (f"{gigabytes:g} GiB", gigabytes)):
         command = [sys.executable, __file__, "--stream", str(size), "--folder", str(root)]
         print(
@@ -160,7 +160,7 @@ def stream(gigabytes: float, root: Path) -> None:
 
 
 def opening(steps: int, root: Path) -> None:
-    """Opening the store, in this process, five times."""
+    """Prints the time to open a store, over five runs in this process."""
     write_store(Vectors(steps // 1000), root / "store")
     times = []
     for _ in range(5):
@@ -175,13 +175,13 @@ def opening(steps: int, root: Path) -> None:
 
 
 def main() -> None:
-    """Runs what the options ask for."""
+    """Runs the selected measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--memory-gigabytes", type=float, help="also measure peak memory for a stream of this size")
+    parser.add_argument("--memory-gigabytes", type=float, help="also measure peak memory for a dataset of this size")
     parser.add_argument("--open-steps", type=int, help="also measure opening a store of this many steps")
-    parser.add_argument("--folder", type=Path, help="where to write; default: the system's temporary folder")
+    parser.add_argument("--folder", type=Path, help="folder for temporary files (default: the system's)")
     parser.add_argument("--stream", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as root:

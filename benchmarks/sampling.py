@@ -1,12 +1,12 @@
-"""Batches of image windows: our sampler against the map itself, h5py and other libraries' loaders, on the same data.
+"""Measures sampling of image windows: Dreamset, np.memmap, h5py and loaders of other libraries on the same data.
 
     OMP_NUM_THREADS=1 python benchmarks/sampling.py [--quick] [--help]
 
-Makes a store of generated 64x64x3 frames in a temporary folder and prints windows per second (median over rounds) and
-the ratio to a raw `np.memmap` of the same bytes (median of the rounds' ratios; all take their turn in every round).
-"Warm" is from the page cache. "Cold" drops the store's files from it before every turn and is left out where the
-system does not do so. Stable-worldmodel, TorchRL and d3rlpy take part when they can be imported; TorchRL keeps a second
-copy on disk, d3rlpy one in memory, and both draw their own windows.
+Writes a store of generated 64x64x3 frames to a temporary folder. Prints windows per second (median over rounds) and the
+ratio to a raw `np.memmap` of the same bytes (median of the ratios per round; every loader runs in every round). "Warm"
+reads from the page cache. "Cold" first drops the store's files from the page cache and is skipped where the system does
+not support it. Stable-worldmodel, TorchRL and d3rlpy are measured if installed; TorchRL keeps a second copy on disk,
+d3rlpy a copy in memory, and both sample their own windows.
 """
 
 import argparse
@@ -38,7 +38,7 @@ Draw = Callable[[], object]  # makes one batch
 
 
 class Window(NamedTuple):
-    """Where a window lies: shard, its episode and first row in that, first row in the shard."""
+    """A window: shard, episode in the shard, first row in the episode, first row in the shard."""
 
     path: Path
     episode: int
@@ -77,7 +77,7 @@ class Generated:
 
 @dataclass(frozen=True)
 class Task:
-    """The data, what a batch is and where there is room for a copy."""
+    """The data, the size of a batch, and a folder for copies."""
 
     folder: Path
     batch: int
@@ -95,7 +95,7 @@ class Task:
         return Store.open(self.folder)
 
     def windows(self) -> Callable[[], list[Window]]:
-        """Draws a batch's windows for the loaders that do not draw themselves: uniformly, like the others."""
+        """A function that draws the windows of a batch uniformly, for loaders without sampling."""
         all_windows = []
         for path in self.shards:
             with h5py.File(path) as file:
@@ -107,12 +107,12 @@ class Task:
 
 
 def dreamset(task: Task) -> Draw:
-    """Ours."""
+    """Dreamset's sampler."""
     return SequenceSampler(task.store, split="train", batch_size=task.batch, length=task.length, seed=0).sample
 
 
 def memory_map(task: Task) -> Draw:
-    """The floor: every column of every shard as `np.memmap`, copied into a fresh batch."""
+    """The baseline: every column of every shard as `np.memmap`, copied into a new batch."""
     store, windows, maps = task.store, task.windows(), {}
     for path in task.shards:
         with h5py.File(path) as file:
@@ -135,7 +135,7 @@ def _mapped(path: Path, column: h5py.Dataset) -> np.ndarray:
 def h5py_slices(task: Task) -> Draw:
     """Slices of every column read through h5py."""
     names, windows = task.store.columns, task.windows()
-    # SWMR as stable-worldmodel has it: HDF5 opens a file only one way at a time
+    # SWMR like stable-worldmodel: HDF5 opens a file in one mode at a time
     files = {path: h5py.File(path, swmr=True) for path in task.shards}
     columns = {path: {name: file[name] for name in names} for path, file in files.items()}
 
@@ -150,7 +150,7 @@ def h5py_slices(task: Task) -> Draw:
 
 
 def stable_worldmodel(task: Task) -> Draw:
-    """Their `HDF5Dataset` on our shards, and the usual stacking of samples."""
+    """stable-worldmodel's `HDF5Dataset` on Dreamset's shards, with default collation."""
     reader = importlib.import_module("stable_worldmodel.data").HDF5Dataset
     names, windows = task.store.columns, task.windows()
     datasets = {path: reader(path=path, num_steps=task.length, keys_to_load=names) for path in task.shards}
@@ -163,7 +163,7 @@ def stable_worldmodel(task: Task) -> Draw:
 
 
 def torchrl(task: Task) -> Draw:
-    """Their memory-mapped replay buffer with its sampler of slices."""
+    """TorchRL's memory-mapped replay buffer with its slice sampler."""
     data = importlib.import_module("torchrl.data")
     samplers = importlib.import_module("torchrl.data.replay_buffers.samplers")
     tensordict = importlib.import_module("tensordict").TensorDict
@@ -180,7 +180,7 @@ def torchrl(task: Task) -> Draw:
 
 
 def d3rlpy(task: Task) -> Draw:
-    """Their replay buffer in memory, which gives arrays."""
+    """d3rlpy's replay buffer in memory, which returns arrays."""
     dataset = importlib.import_module("d3rlpy.dataset")
     store = task.store
     episodes = [
@@ -206,18 +206,18 @@ FROM_COPY = {"torchrl, mapped copy": torchrl, "d3rlpy, in memory": d3rlpy}
 
 
 def available(loaders: dict[str, Callable[[Task], Draw]], task: Task) -> dict[str, Draw]:
-    """The loaders that can be imported, ready."""
+    """The loaders that can be imported, initialised."""
     ready = {}
     for name, loader in loaders.items():
         try:
             ready[name] = loader(task)
         except ImportError as error:
-            print(f"{name}: left out ({error})", flush=True)
+            print(f"{name}: skipped ({error})", flush=True)
     return ready
 
 
 def seconds(draw: Draw, batches: int) -> float:
-    """One turn."""
+    """Seconds for drawing ``batches`` batches."""
     began = time.perf_counter()
     for _ in range(batches):
         draw()
@@ -225,9 +225,9 @@ def seconds(draw: Draw, batches: int) -> float:
 
 
 def warm(task: Task, rounds: int, batches: int) -> dict[str, list[float]]:
-    """Windows per second of each loader and round."""
+    """Windows per second of each loader and round, from the page cache."""
     loaders = available(FROM_STORE | FROM_COPY, task)
-    for draw in loaders.values():  # fills caches and page tables: as many rows as there are
+    for draw in loaders.values():  # fills caches and page tables with as many rows as the store has
         seconds(draw, batches=1 + int(task.store.lengths.sum()) // (task.batch * task.length))
     rates: dict[str, list[float]] = {name: [] for name in loaders}
     for _ in range(rounds):
@@ -237,7 +237,7 @@ def warm(task: Task, rounds: int, batches: int) -> dict[str, list[float]]:
 
 
 def cold(task: Task) -> dict[str, list[float]]:
-    """The same from the disk, as far as the page cache gives up the store's files."""
+    """Windows per second from the disk; empty if the page cache cannot be dropped."""
     rates: dict[str, list[float]] = {name: [] for name in available(FROM_STORE, task)}
     asked = COLD_BATCHES * task.batch * task.length * int(np.prod(FRAME))
     for _ in range(COLD_ROUNDS):
@@ -249,7 +249,7 @@ def cold(task: Task) -> dict[str, list[float]]:
             rates[name].append(COLD_BATCHES * task.batch / seconds(draw, COLD_BATCHES))
             del draw
             if bytes_from_disk() - before < asked / 2:
-                print("cold: left out, the page cache was not dropped or the folder is not on a disk")
+                print("cold: skipped, because the page cache was not dropped or the folder is not on a disk")
                 return {}
     return rates
 
@@ -263,36 +263,36 @@ def evict(paths: list[Path]) -> None:
 
 
 def bytes_from_disk() -> int:
-    """What this process has made the disks read."""
+    """Bytes that this process has read from disks."""
     fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
     return int(fields["read_bytes"])
 
 
 def report(rates: dict[str, list[float]], title: str) -> None:
-    """One line per loader."""
+    """Prints one line per loader."""
     if not rates:
         return
     floor = rates["np.memmap"]
     print(f"\n{title:24s}windows/s   of np.memmap   (lowest - highest)")
-    for name, found in rates.items():
-        ratios = [rate / wanted for rate, wanted in zip(found, floor, strict=True)]
+    for name, rate_of_round in rates.items():
+        ratios = [rate / baseline for rate, baseline in zip(rate_of_round, floor, strict=True)]
         print(
-            f"{name:24s}{statistics.median(found):9,.0f}   {statistics.median(ratios):12.2f}   "
+            f"{name:24s}{statistics.median(rate_of_round):9,.0f}   {statistics.median(ratios):12.2f}   "
             f"({min(ratios):.2f} - {max(ratios):.2f})"
         )
 
 
 def arguments() -> argparse.Namespace:
-    """From the command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=1.0, help="size of the store (default: 1)")
-    parser.add_argument("--rows", type=int, default=1001, help="rows of an episode (default: 1001)")
-    parser.add_argument("--batch", type=int, default=16, help="windows of a batch (default: 16)")
-    parser.add_argument("--length", type=int, default=64, help="rows of a window (default: 64)")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each loader (default: 9)")
-    parser.add_argument("--batches", type=int, default=40, help="batches of a turn (default: 40)")
-    parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
-    parser.add_argument("--quick", action="store_true", help="a small store and few rounds, to see that it works")
+    parser.add_argument("--rows", type=int, default=1001, help="rows per episode (default: 1001)")
+    parser.add_argument("--batch", type=int, default=16, help="windows per batch (default: 16)")
+    parser.add_argument("--length", type=int, default=64, help="rows per window (default: 64)")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds per loader (default: 9)")
+    parser.add_argument("--batches", type=int, default=40, help="batches per round (default: 40)")
+    parser.add_argument("--folder", type=Path, help="parent of the temporary folder")
+    parser.add_argument("--quick", action="store_true", help="a small store and few rounds, as a smoke test")
     options = parser.parse_args()
     if options.quick:
         options.gigabytes, options.rows, options.rounds, options.batches = 0.1, 201, 2, 4
@@ -300,7 +300,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """The tables."""
+    """Prints the tables."""
     options = arguments()
     episodes = max(1, round(options.gigabytes * 1e9 / options.rows / np.prod(FRAME)))
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="sampling-") as temporary:

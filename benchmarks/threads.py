@@ -1,8 +1,8 @@
-"""Threads and spinning: seconds per world-model update, on an otherwise idle machine and beside a busy process.
+"""Measures threads and spinning: seconds per world-model update, on an idle machine and beside a busy process.
 
     python benchmarks/threads.py
 
-The command line sets GOMP_SPINCOUNT=5000 unless told otherwise; this is where the number comes from.
+The command line sets GOMP_SPINCOUNT=5000 by default, as a result of this benchmark.
 """
 
 import os
@@ -12,7 +12,7 @@ import sys
 SETTINGS: dict[str, dict[str, str]] = {
     "1 thread": {"OMP_NUM_THREADS": "1"},
     "2 threads, never spinning": {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"},
-    "2 threads, spinning for a while": {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "5000"},
+    "2 threads, spinning briefly": {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "5000"},
     "2 threads, torch's default": {"OMP_NUM_THREADS": "2"},
 }
 
@@ -46,7 +46,7 @@ print(statistics.median(times[2:]))
 
 
 def measure(settings: dict[str, str]) -> str:
-    """Median seconds of an update in a fresh process."""
+    """Median seconds of an update in a new process."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     try:
         result = subprocess.run(
@@ -58,12 +58,12 @@ def measure(settings: dict[str, str]) -> str:
             timeout=120,
         )
     except subprocess.TimeoutExpired:
-        return "over 120 s in all"
+        return "over 120 s in total"
     return f"{float(result.stdout):.3f} s"
 
 
 def main() -> None:
-    """One line per setting."""
+    """Prints one line per setting."""
     for name, settings in SETTINGS.items():
         idle = measure(settings)
         neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])

@@ -1,8 +1,8 @@
-"""Transposed convolutions of the decoder: pixel shuffle against torch's own, forward and backward.
+"""Measures the decoder's transposed convolutions: pixel shuffle against torch, forward and backward.
 
     OMP_NUM_THREADS=1 python benchmarks/transposed_convolution.py
 
-Prints milliseconds (median) and the ratio, both measured in turn in one process.
+Prints milliseconds (median) and the ratio; both alternate in one process.
 """
 
 import statistics
@@ -33,14 +33,14 @@ def torch_twin(decoder: ImageDecoder) -> nn.Module:
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """One call."""
+    """Seconds of one call."""
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
 
 
 def main() -> None:
-    """One line per frame size and depth."""
+    """Prints one line per frame size and depth."""
     print(f"{torch.get_num_threads()} thread(s), {FRAMES} frames, forward and backward")
     for edge in KERNELS:
         for depth in (8, 32):

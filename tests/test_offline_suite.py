@@ -87,14 +87,14 @@ def as_transitions(episode: transitions.PeerEpisode) -> Iterator[tuple[Any, ...]
         yield episode.observations[index], episode.actions[index], episode.rewards[index], after, end
 
 
-def test_every_transition_is_there_once_with_its_own_action_reward_and_successor(tmp_path: Path) -> None:
+def test_every_transition_appears_once_and_aligned(tmp_path: Path) -> None:
     store = counting_store(tmp_path / "store")
     for number, steps in enumerate(LENGTHS):
         episode = transitions.peer_episode(store.read(number), store.spec)
-        found = list(as_transitions(episode))
-        assert len(found) == steps
+        actual = list(as_transitions(episode))
+        assert len(actual) == steps
         assert episode.observations.dtype == episode.actions.dtype == episode.rewards.dtype == np.float32
-        for t, (observation, action, reward, after, end) in enumerate(found):
+        for t, (observation, action, reward, after, end) in enumerate(actual):
             count = 1000 * number + t
             truly_over = number % 2 == 0 and t == steps - 1
             np.testing.assert_array_equal(observation, [count] * 3)
@@ -104,13 +104,13 @@ def test_every_transition_is_there_once_with_its_own_action_reward_and_successor
             np.testing.assert_array_equal(after, [0 if truly_over else count + 1] * 3)
 
 
-def test_actions_come_back_in_the_units_of_the_environment() -> None:
+def test_peer_actions_are_converted_to_environment_units() -> None:
     units = np.array([[0.0], [1000.0], [4000.0]], np.float32)
     np.testing.assert_allclose(transitions.peer_actions(units, CONTINUOUS), [[-1], [-0.5], [1]])
     np.testing.assert_allclose(transitions.own_actions(np.array([[-1.0], [-0.5], [1.0]]), CONTINUOUS), units)
 
 
-def test_choices_are_numbers_for_peers_and_one_hot_for_the_environment(tmp_path: Path) -> None:
+def test_discrete_actions_are_integers_for_peers_and_one_hot_for_the_environment(tmp_path: Path) -> None:
     store = counting_store(tmp_path / "store", action=DISCRETE)
     episode = transitions.peer_episode(store.read(1), store.spec)
     assert episode.actions.dtype == np.int64
@@ -128,20 +128,20 @@ def test_frames_have_channels_first_and_are_stacked_oldest_first(tmp_path: Path)
     stacked = [recent.add(seen[t : t + 1], np.array([t in (0, 4)])) for t in range(6)]
     nothing = np.zeros_like(seen[0])
     expected = [(-1, -1, 0), (-1, 0, 1), (0, 1, 2), (1, 2, 3), (-1, -1, 4), (-1, 4, 5)]
-    for found, rows in zip(stacked, expected, strict=True):
-        np.testing.assert_array_equal(found[0], np.concatenate([nothing if row < 0 else seen[row] for row in rows]))
+    for actual, rows in zip(stacked, expected, strict=True):
+        np.testing.assert_array_equal(actual[0], np.concatenate([nothing if row < 0 else seen[row] for row in rows]))
 
 
-def test_what_peers_have_no_networks_for_is_refused(tmp_path: Path) -> None:
+def test_data_unsupported_by_peers_are_refused(tmp_path: Path) -> None:
     store = counting_store(tmp_path / "store", observations={**VECTORS, **FRAME})
-    with pytest.raises(UserError, match="vectors or one image"):
+    with pytest.raises(UserError, match="vectors or a single image"):
         transitions.peer_episode(store.read(0), store.spec)
     unbounded = ActionSpec(1, discrete=False, low=(-np.inf,), high=(np.inf,))
     with pytest.raises(UserError, match="bounds"):
         transitions.peer_actions(np.zeros((1, 1)), unbounded)
 
 
-def test_d3rlpy_sees_the_same_transitions(tmp_path: Path) -> None:
+def test_d3rlpy_gets_the_same_transitions(tmp_path: Path) -> None:
     pytest.importorskip("d3rlpy")
     from benchmarks.offline_suite import peers
 
@@ -153,8 +153,8 @@ def test_d3rlpy_sees_the_same_transitions(tmp_path: Path) -> None:
         assert episode.transition_count == len(expected)
         for index, wanted in enumerate(expected):
             got = buffer.transition_picker(episode, index)
-            found = got.observation, got.action, got.reward, got.next_observation, bool(got.terminal)
-            for value, want in zip(found, wanted, strict=True):
+            actual = got.observation, got.action, got.reward, got.next_observation, bool(got.terminal)
+            for value, want in zip(actual, wanted, strict=True):
                 np.testing.assert_array_equal(value, want)
 
 
@@ -195,7 +195,7 @@ def test_every_peer_trains_within_its_budget_and_acts(tmp_path: Path, action: Ac
         assert (acted <= np.asarray(action.high)).all()
 
 
-def test_peers_see_small_frames(tmp_path: Path) -> None:
+def test_peers_accept_small_frames(tmp_path: Path) -> None:
     pytest.importorskip("d3rlpy")
     from benchmarks.offline_suite import peers
 
@@ -229,13 +229,13 @@ def pairs() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("task", "method"), pairs())
-def test_the_suite_composes(task: str, method: str, tmp_path: Path) -> None:
+def test_suite_composes(task: str, method: str, tmp_path: Path) -> None:
     config = plan.Plan(SUITE, [0], tmp_path).compose(SUITE.tasks[task], OURS[method].overrides(SUITE.tasks[task]))
     assert config["device"] == "cpu"
     assert config["paths"]["stores"] == str(tmp_path / "stores")
 
 
-def test_a_key_that_nothing_reads_is_refused(tmp_path: Path) -> None:
+def test_unknown_key_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "suite.yaml"
     for entry, key in (("vectors: {world_model: [], behavior: []}, budget: 3", "budget"), ("images: {}", "behavior")):
         path.write_text(f"common: []\ntasks: {{}}\nmethods: {{a: {{group: dreamset, {entry}}}}}")
@@ -245,7 +245,7 @@ def test_a_key_that_nothing_reads_is_refused(tmp_path: Path) -> None:
         SUITE.choose(["nonsense"], None)
 
 
-def test_settings_for_a_method_that_is_not_there_are_refused(tmp_path: Path) -> None:
+def test_settings_for_an_unknown_method_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "suite.yaml"
     suite = (
         "common: []\ntasks: {t: {overrides: [], budget: 1, max_updates: 1, tuned: {PATTERN: []}}}\n"
@@ -256,11 +256,11 @@ def test_settings_for_a_method_that_is_not_there_are_refused(tmp_path: Path) -> 
         assert Suite.read(path).tasks["t"].tuned == {pattern: ()}
     for pattern in ("v2_*", "random"):  # only ours read settings
         path.write_text(suite.replace("PATTERN", pattern))
-        with pytest.raises(UserError, match=re.escape(f"task t tunes {pattern}, which none of v1_a matches")):
+        with pytest.raises(UserError, match=re.escape(f"task t tunes {pattern}, which matches none of v1_a")):
             Suite.read(path)
 
 
-def test_a_list_within_a_list_stands_for_its_items(tmp_path: Path) -> None:
+def test_nested_lists_are_flattened(tmp_path: Path) -> None:
     path = tmp_path / "suite.yaml"
     path.write_text(
         "common: []\ntasks: {}\nmethods:\n"
@@ -296,20 +296,20 @@ def planned(tmp_path: Path, finished: Mapping[Any, str], *, action: ActionSpec =
     return {job.name: job for job in made.trainings([TASK], finished)}
 
 
-def test_methods_share_a_world_model_for_each_seed(tmp_path: Path) -> None:
-    found = planned(tmp_path, {})
-    needs = {name: job.needs for name, job in found.items() if job.needs}
+def test_methods_share_a_world_model_per_seed(tmp_path: Path) -> None:
+    actual = planned(tmp_path, {})
+    needs = {name: job.needs for name, job in actual.items() if job.needs}
     assert needs["pendulum_state/v1-0"] == needs["pendulum_state/cloning-0"]
     alone = [needs[f"pendulum_state/{name}"] for name in ("v1-0", "v1-1", "v1_contrastive-0", "v1_contrastive-1")]
     assert len(set(alone)) == 4
-    assert len([name for name in found if name.startswith("world_models/")]) == 4
-    model = found[next(iter(needs["pendulum_state/v1-0"]))].work["stage"]["output"]
-    assert found["pendulum_state/v1-0"].work["learn"]["world_model"] == f"{model}/model"
-    unseeded = {name for name in found if "dataset" in name or "still" in name}
+    assert len([name for name in actual if name.startswith("world_models/")]) == 4
+    model = actual[next(iter(needs["pendulum_state/v1-0"]))].work["stage"]["output"]
+    assert actual["pendulum_state/v1-0"].work["learn"]["world_model"] == f"{model}/model"
+    unseeded = {name for name in actual if "dataset" in name or "still" in name}
     assert unseeded == {"pendulum_state/dataset-0", "pendulum_state/still-0"}
 
 
-def test_what_is_done_is_left_out_until_its_settings_change(tmp_path: Path) -> None:
+def test_finished_jobs_are_skipped_until_their_settings_change(tmp_path: Path) -> None:
     everything = planned(tmp_path, {})
     digests = {(TASK.name, name, "0"): method.settings_digest(TASK) for name, method in METHODS.items()}
     left = planned(tmp_path, digests)
@@ -324,7 +324,7 @@ def test_what_is_done_is_left_out_until_its_settings_change(tmp_path: Path) -> N
     assert everything.keys() - planned(tmp_path, {}).keys() == {f"world_models/{model.name}"}
 
 
-def test_a_budget_concerns_the_peers_alone() -> None:
+def test_budget_applies_to_peers_only() -> None:
     other = replace(TASK, budget=61)
     changed = {
         name for name, method in METHODS.items() if method.settings_digest(TASK) != method.settings_digest(other)
@@ -332,18 +332,18 @@ def test_a_budget_concerns_the_peers_alone() -> None:
     assert changed == {"iql"}
 
 
-def test_a_task_gets_the_methods_that_serve_its_actions(tmp_path: Path) -> None:
-    found = planned(tmp_path, {}, action=DISCRETE)
+def test_task_gets_methods_that_support_its_actions(tmp_path: Path) -> None:
+    actual = planned(tmp_path, {}, action=DISCRETE)
     ours = {f"pendulum_state/{name}-{seed}" for name in ("cloning", *V1) for seed in (0, 1)}
-    assert {name for name in found if not name.startswith("world_models/")} == {"pendulum_state/dataset-0", *ours}
+    assert {name for name in actual if not name.startswith("world_models/")} == {"pendulum_state/dataset-0", *ours}
 
 
-def test_what_a_task_asks_for_reaches_the_jobs_and_what_is_tuned_matching_names_alone(tmp_path: Path) -> None:
+def test_task_overrides_reach_all_jobs_and_tuned_ones_matching_names_only(tmp_path: Path) -> None:
     counting_store(tmp_path / "stores/pendulum_state")
     tuned = {"v1": ("imagination.discount=0.6",), "v?": ("imagination.discount=0.5",)}  # the last that matches wins
     task = replace(TASK, ours=("imagination.horizon=3",), tuned=tuned)
-    found = plan.Plan(Suite({task.name: task}, METHODS), [0], tmp_path).trainings([task], {})
-    learned = {job.name: job.work["learn"]["behavior"] for job in found if "learn" in job.work}
+    actual = plan.Plan(Suite({task.name: task}, METHODS), [0], tmp_path).trainings([task], {})
+    learned = {job.name: job.work["learn"]["behavior"] for job in actual if "learn" in job.work}
     used = {name: learned[f"pendulum_state/{name}-0"] for name in V1}
     assert [used[name]["horizon"] for name in V1] == [3, 3]
     assert [used[name]["discount"] for name in V1] == [0.5, 0.99]
@@ -351,11 +351,11 @@ def test_what_a_task_asks_for_reaches_the_jobs_and_what_is_tuned_matching_names_
     assert changed == {"cloning", *V1}
 
 
-def test_a_task_gets_the_methods_that_serve_its_observations(tmp_path: Path) -> None:
+def test_task_gets_methods_that_support_its_observations(tmp_path: Path) -> None:
     seen = replace(TASK, observations="images")
     counting_store(tmp_path / "stores/pendulum_state")
-    found = plan.Plan(Suite({seen.name: seen}, METHODS), [0], tmp_path).trainings([seen], {})
-    names = {job.name for job in found if not job.name.startswith("world_models/")}
+    actual = plan.Plan(Suite({seen.name: seen}, METHODS), [0], tmp_path).trainings([seen], {})
+    names = {job.name for job in actual if not job.name.startswith("world_models/")}
     assert names == {f"pendulum_state/{name}-0" for name in ("dataset", "still", "cloning", "iql")}
     served = {name for name, method in METHODS.items() if method.serves(seen, CONTINUOUS)}
     assert served == {"dataset", "still", "cloning", "iql"}
@@ -375,7 +375,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, scripts: Mapping[str, str]) -> Non
     monkeypatch.setattr(Scheduler, "_process", process)
 
 
-def test_a_failed_job_takes_only_those_that_need_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_failed_job_fails_only_its_dependents(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     writes = "open('result.json', 'w').write('{\"a\": 1}')"
     scripted(monkeypatch, {"bad": "print('half\\r 7 %'); raise SystemExit('no room')", "good": writes, "last": writes})
     results: list[dict[str, Any]] = []
@@ -388,7 +388,7 @@ def test_a_failed_job_takes_only_those_that_need_it(monkeypatch: pytest.MonkeyPa
     assert scheduler.failures["worse"] == "needs bad, which failed"
 
 
-def test_an_interrupt_ends_what_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_interrupt_ends_running_jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     started: list[subprocess.Popen[bytes]] = []
 
     class Watched(subprocess.Popen):  # type: ignore[type-arg]
@@ -408,16 +408,16 @@ def test_an_interrupt_ends_what_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have other instruction sets")
-def test_jobs_calculate_as_on_older_processors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_jobs_use_the_instruction_set_of_older_processors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     start = subprocess.Popen
     shows = [sys.executable, "-c", "import numpy; numpy.show_runtime()"]
     monkeypatch.setattr(subprocess, "Popen", lambda _, **named: start(shows, **named))
     Scheduler(tmp_path, 1, lambda _: None).run([Job("shows", {})], description="test")
     log = (tmp_path / "shows/log.txt").read_text()
-    found = re.search(r"'found': \[(.*?)\]", log, re.DOTALL)
-    assert found is not None, log
-    assert "X86_V4" not in found[1]
-    assert "AVX512" not in found[1]
+    actual = re.search(r"'found': \[(.*?)\]", log, re.DOTALL)
+    assert actual is not None, log
+    assert "X86_V4" not in actual[1]
+    assert "AVX512" not in actual[1]
 
 
 def run_row(task: str, method: str, seed: int, **others: Any) -> dict[str, Any]:
@@ -443,14 +443,14 @@ def test_results_are_sorted_kept_and_replaced(tmp_path: Path) -> None:
     assert episodes["return"].tolist() == pytest.approx([5.0, 1 / 3, 2.0, 7.0, 8.0])
 
 
-def test_rows_from_before_a_column_was_there_are_kept(tmp_path: Path) -> None:
+def test_rows_without_a_new_column_are_kept(tmp_path: Path) -> None:
     Results(tmp_path, [column for column in RUN_COLUMNS if column != "cpu_capability"]).add(run_row("a", "m", 0), [])
     Results(tmp_path).add(run_row("a", "m", 1, cpu_capability="AVX2"), [])
     rows = pd.read_csv(Results(tmp_path).runs_path, keep_default_na=False)
     assert rows["cpu_capability"].tolist() == ["", "AVX2"]
 
 
-def test_a_figure_without_a_column_is_not_lost_in_silence(tmp_path: Path) -> None:
+def test_metric_without_a_column_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nonsense"):
         Results(tmp_path).add(run_row("a", "m", 0, nonsense=1), [])
 
@@ -483,20 +483,20 @@ def made_board(folder: Path) -> scores.Board:
 
 def test_scores_are_interquartile_means_with_intervals_over_seeds(tmp_path: Path) -> None:
     hand_made(tmp_path)
-    shown = made_board(tmp_path)
-    assert (shown.tasks, shown.methods) == (["two", "one"], ["dataset", "ours", "worse", "clone", "bc"])
-    ours = shown.scores["one", "ours"]
+    board = made_board(tmp_path)
+    assert (board.tasks, board.methods) == (["two", "one"], ["dataset", "ours", "worse", "clone", "bc"])
+    ours = board.scores["one", "ours"]
     assert (ours.estimate.value, ours.seeds, ours.cpu_seconds) == (3.0, 2, 11.0)
     assert ours.estimate.low == 0.0  # the first seed twice, its first episode every time
     assert ours.estimate.high == 100.0
-    worse = shown.scores["one", "worse"].estimate
+    worse = board.scores["one", "worse"].estimate
     assert (worse.low, worse.value, worse.high) == (1.0, 1.0, 1.0)
 
 
-def test_verdicts_compare_the_best_of_ours_with_each_group(tmp_path: Path) -> None:
+def test_verdicts_compare_the_best_dreamset_method_with_each_group(tmp_path: Path) -> None:
     hand_made(tmp_path)
-    shown = made_board(tmp_path)
-    *_, two, one = report.verdict_table(shown).splitlines()
+    board = made_board(tmp_path)
+    *_, two, one = report.verdict_table(board).splitlines()
     assert two == "| two | ours 5.0 (5.0 to 5.0) | overlaps: bc 5.0 (5.0 to 5.0) |  |"
     ours, bc, clone = "ours 3.0 (0.0 to 100.0)", "bc -1.5 (-2.0 to -1.0)", "clone 200.0 (200.0 to 200.0)"
     assert one == f"| one | {ours} | above: {bc} | below: {clone} |"
@@ -506,30 +506,30 @@ def test_verdicts_compare_the_best_of_ours_with_each_group(tmp_path: Path) -> No
     ("others", "verdict"),
     [([(0, 1, 2.9)], "above"), ([(0, 1, 3)], "overlaps"), ([(5, 6, 7)], "overlaps"), ([(0, 1, 2), (6, 7, 8)], "below")],
 )
-def test_a_verdict_needs_intervals_that_do_not_touch(others: list[tuple[float, ...]], verdict: str) -> None:
+def test_verdict_needs_disjoint_intervals(others: list[tuple[float, ...]], verdict: str) -> None:
     def score(low: float, value: float, high: float) -> scores.Score:
         return scores.Score("task", "method", "group", 1, Estimate(value, low, high), 1.0)
 
     assert scores.compared(score(3, 4, 5), [score(*other) for other in others]) == verdict
 
 
-def test_tables_leave_baselines_out_of_the_contest(tmp_path: Path) -> None:
+def test_tables_exclude_baselines_from_the_best_method(tmp_path: Path) -> None:
     hand_made(tmp_path)
-    shown = made_board(tmp_path)
-    head, _, dataset, ours, worse, clone, bc = report.score_table(shown).splitlines()
+    board = made_board(tmp_path)
+    head, _, dataset, ours, worse, clone, bc = report.score_table(board).splitlines()
     assert head == "| method | two | one |"
     assert dataset == "| dataset |  | 500.0 (500.0 to 500.0) |"
     assert ours.startswith("| ours | **5.0** (5.0 to 5.0) |")
     assert worse.startswith("| worse |  | ")
     assert clone == "| clone |  | **200.0** (200.0 to 200.0) |"
     assert bc.startswith("| bc | **5.0** (5.0 to 5.0) |")  # as high as ours
-    _, _, budget, ours, worse, clone, bc = report.cost_table(shown, {"one": 60.0, "two": 50.0}).splitlines()
+    _, _, budget, ours, worse, clone, bc = report.cost_table(board, {"one": 60.0, "two": 50.0}).splitlines()
     assert budget == "| budget of d3rlpy | 50 | 60 |"
     assert (ours, worse) == ("| ours | 10 | 11 |", "| worse |  | 11 |")
     assert (clone, bc) == ("| clone |  | 11 |", "| bc | 10 | 11 |")
 
 
-def test_what_a_model_knows_is_averaged_over_seeds(tmp_path: Path) -> None:
+def test_world_model_metrics_are_averaged_over_seeds(tmp_path: Path) -> None:
     hand_made(tmp_path)
     known = {"imagined_return": 120.0, "real_return": -7.25, "reward_error_h1": 0.01234, "probe_r2": 0.5}
     for seed, error in enumerate((1.0, 2.0)):
@@ -541,58 +541,58 @@ def test_what_a_model_knows_is_averaged_over_seeds(tmp_path: Path) -> None:
     assert row == "| one | ours | 120 | -7.25 | 0.012 | 1.5 | 1.2e+03 | 0.5 |"
 
 
-def test_a_table_does_not_mix_datasets(tmp_path: Path) -> None:
+def test_rows_of_different_datasets_are_refused(tmp_path: Path) -> None:
     hand_made(tmp_path)
     Results(tmp_path).add(run_row("one", "late", 0, dataset_digest="re-recorded"), [(1.0, 1)])
     with pytest.raises(UserError, match=r"rows of one come from different datasets"):
         scores.read(tmp_path)
 
 
-def test_the_report_is_written(tmp_path: Path) -> None:
+def test_report_is_written(tmp_path: Path) -> None:
     hand_made(tmp_path)
     report.main(["--results", str(tmp_path), "--output", str(tmp_path / "docs"), "--resamples", "20"])
     assert (tmp_path / "docs" / report.TABLES).read_text().count("| method | one | two |") == 2
-    assert (tmp_path / "docs" / report.PICTURE).read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "docs" / report.FIGURE).read_bytes().startswith(b"\x89PNG")
 
 
-def test_each_panel_lists_its_own_methods_and_puts_every_score_beside_its_name(tmp_path: Path) -> None:
+def test_each_panel_shows_scores_beside_the_names_of_its_methods(tmp_path: Path) -> None:
     hand_made(tmp_path)
-    shown = made_board(tmp_path)
-    panels = figure.picture(shown).axes
+    board = made_board(tmp_path)
+    panels = figure.plot(board).axes
     assert [panel.get_title() for panel in panels] == ["two", "one"]
     names = [[label.get_text() for label in panel.get_yticklabels()] for panel in panels]
     assert names == [["ours", "bc"], ["dataset", "ours", "worse", "clone", "bc"]]
     for panel, listed in zip(panels, names, strict=True):
         points = {listed[int(line.get_ydata()[0])]: line.get_xdata()[0] for line in panel.lines[1::2]}
         ends = {listed[int(line.get_ydata()[0])]: tuple(line.get_xdata()) for line in panel.lines[::2]}
-        estimates = {name: shown.scores[panel.get_title(), name].estimate for name in listed}
+        estimates = {name: board.scores[panel.get_title(), name].estimate for name in listed}
         assert points == {name: estimate.value for name, estimate in estimates.items()}
         assert ends == {name: (estimate.low, estimate.high) for name, estimate in estimates.items()}
         assert panel.get_ylim() == (4.5, -0.5)  # alike in a row of panels, the first method on top
 
 
-def test_a_row_of_panels_that_is_not_full_leaves_no_empty_ones(tmp_path: Path) -> None:
+def test_incomplete_row_of_panels_has_no_empty_panels(tmp_path: Path) -> None:
     for task in ("a", "b", "c", "d"):
         Results(tmp_path).add(run_row(task, "ours", 0, dataset_digest=task), [(1.0, 1)])
     runs, episodes = scores.read(tmp_path)
-    shown = scores.board(runs, episodes, tasks=[], methods=[], confidence=0.95, resamples=10)
-    assert [panel.get_title() for panel in figure.picture(shown).axes] == ["a", "b", "c", "d"]
+    board = scores.board(runs, episodes, tasks=[], methods=[], confidence=0.95, resamples=10)
+    assert [panel.get_title() for panel in figure.plot(board).axes] == ["a", "b", "c", "d"]
 
 
-def test_the_baseline_of_the_data_is_the_training_split(tmp_path: Path) -> None:
+def test_dataset_baseline_is_the_training_split(tmp_path: Path) -> None:
     store = counting_store(tmp_path / "store")
     _, returns = baselines.run({"baseline": "recorded", "store": str(store.path)})
     assert returns == [(sum(1000 * e + t + 0.5 for t in range(n)), n) for e, n in enumerate(LENGTHS)]
 
 
-def test_a_folder_serves_one_run_at_a_time(tmp_path: Path) -> None:
+def test_folder_is_locked_by_one_run(tmp_path: Path) -> None:
     with run.locked(tmp_path), pytest.raises(UserError, match="another run"), run.locked(tmp_path):
         pass
     with run.locked(tmp_path):
         pass
 
 
-def test_a_log_ends_with_its_last_words(tmp_path: Path) -> None:
+def test_last_line_of_a_log_is_reported(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_bytes(b"first\n10 %\r20 %\rerror: \xff\n\n")
     assert jobs.last_line(log) == "error: \N{REPLACEMENT CHARACTER}"
@@ -633,9 +633,7 @@ def test_the_suite_runs_from_recording_to_results_and_goes_on_where_it_stopped(
     assert "offline suite" not in capsys.readouterr().err  # nothing was left to do
 
 
-def test_peers_that_are_not_installed_are_missed_only_where_they_are_wanted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_d3rlpy_is_refused_only_if_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "find_spec", lambda _: None)
     jobs = planned(tmp_path, {})
     suite = Suite({TASK.name: TASK}, METHODS)
@@ -647,12 +645,12 @@ def test_peers_that_are_not_installed_are_missed_only_where_they_are_wanted(
     run.require_peers(suite, list(jobs.values()))
 
 
-def test_the_documentation_shows_the_committed_numbers() -> None:
+def test_report_shows_the_committed_numbers() -> None:
     runs, episodes = scores.read(RESULTS)
     table = (report.FOLDER / report.TABLES).read_text()
     head, _, *rows = re.findall(r"^\| (.+) \|$", table.partition("The best")[0], re.MULTILINE)
     tasks = head.split(" | ")[1:]
-    shown = {
+    board = {
         (task, method): float(re.search(r"[-\d.]+", cell)[0])
         for method, *cells in (row.split(" | ") for row in rows)
         for task, cell in zip(tasks, cells, strict=True)
@@ -660,7 +658,7 @@ def test_the_documentation_shows_the_committed_numbers() -> None:
     }
     groups = episodes.groupby(["task", "method"])["return"]
     expected = {key: interquartile_mean(group.to_numpy(np.float64)) for key, group in groups}
-    assert shown == pytest.approx(expected, abs=0.051)
+    assert board == pytest.approx(expected, abs=0.051)
     verdicts = next(part for part in table.split("\n\n") if part.startswith("| task | best of"))
     assert verdicts in (ROOT / "README.md").read_text()
     counts = runs[~runs["method"].isin(["dataset", "still"])].groupby(["task", "method"])["seed"].nunique()

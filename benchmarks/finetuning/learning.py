@@ -1,4 +1,4 @@
-"""The job of one fine-tuning: the stage's loop without its files and its video, which needs a renderer."""
+"""Runs one fine-tuning: the loop of the stage, without its files and its video, which needs a renderer."""
 
 import time
 from pathlib import Path
@@ -12,19 +12,19 @@ from dreamset.pipeline.stages import finetune
 from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.checkpoint import Checkpoint
 
-# of the stage's evaluations
+# columns from the stage's evaluations
 FIGURES = ("environment_steps", "updates", "imagined_return", "real_return")
 
 
 def run(work: dict[str, Any]) -> list[tuple[dict[str, Any], Returns]]:
-    """Figures and returns of every evaluation; the first is of the offline policy.
+    """Metrics and returns of every evaluation; the first one is of the offline policy.
 
-    Rounds end when their episodes do, so evaluations come a little later than they are due; ``due`` is the same number
-    for all seeds.
+    A round ends with its episodes, so evaluations run slightly later than due; ``due`` is the same number for all
+    seeds.
     """
     stage, device = work["stage"], torch.device("cpu")
     checkpoint = Checkpoint(Path(stage["checkpoints"]))
-    checkpoint.remove()  # what a resumed training cost before is not known
+    checkpoint.remove()  # the earlier cost of a resumed training is unknown
     began = time.process_time()
     models = finetune.Models.load(stage, device)
     online = checkpoint.path.parent / "online"

@@ -1,4 +1,4 @@
-"""From tasks and variants to jobs: what is learned offline, once per seed, then every variant of going on online."""
+"""Plans the jobs: offline training once per seed, then fine-tuning with every variant."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ import yaml
 from benchmarks.offline_suite import plan as suite
 from benchmarks.offline_suite.jobs import Job
 from benchmarks.offline_suite.results import Key
-from benchmarks.offline_suite.suite import chosen
+from benchmarks.offline_suite.suite import selected
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store
 from dreamset.pipeline.config.compose import Config
@@ -19,14 +19,14 @@ from dreamset.pipeline.files import digest
 from dreamset.pipeline.stages import table as stages
 
 BENCHMARK = Path(__file__).parent / "finetuning.yaml"
-OFFLINE = "offline"  # the method whose row says that the offline models are complete
+OFFLINE = "offline"  # the method whose row marks the offline models as complete
 
 Overrides = Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """Everything in the yaml file."""
+    """The contents of the yaml file."""
 
     common: Overrides
     tasks: Mapping[str, Overrides]
@@ -37,49 +37,49 @@ class Benchmark:
         """The benchmark in a yaml file.
 
         Raises:
-            UserError: for keys that nothing reads, and missing ones.
+            UserError: if a key is missing or unknown.
         """
         try:
             return cls(**yaml.safe_load(path.read_text()))
         except TypeError as error:
-            raise UserError(f"{path} lacks a key or has one that nothing reads ({error})") from None
+            raise UserError(f"{path} has a missing or unknown key ({error}); fix it") from None
 
     def choose(self, tasks: Sequence[str] | None) -> "Benchmark":
-        """The named tasks; ``None`` stands for all.
+        """Selects tasks by name; ``None`` selects all.
 
         Raises:
-            UserError: for a name that is not there.
+            UserError: if a name is unknown.
         """
-        return replace(self, tasks=chosen("tasks", self.tasks, tasks))
+        return replace(self, tasks=selected("tasks", self.tasks, tasks))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to do below a working folder."""
+    """The jobs that remain to run in a working folder."""
 
     benchmark: Benchmark
     seeds: Sequence[int]
     work: Path
 
     def preparations(self) -> list[Job]:
-        """Datasets that have no store yet."""
+        """Jobs for datasets without a store."""
         configs = (self._compose(task, ()) for task in self.benchmark.tasks)
         return [suite.preparation(config) for config in configs if not suite.is_prepared(config)]
 
     def offline(self, finished: Mapping[Key, str]) -> list[Job]:
-        """World models and policies that are missing or were made with other settings."""
+        """Jobs for world models and policies that are missing or have other settings."""
         jobs: dict[str, Job] = {}
         for seed in self.seeds:
             for task in self.benchmark.tasks:
                 row = self._row(task, OFFLINE, (), seed)
                 if finished.get((task, OFFLINE, str(seed))) != row["settings"] or not self._policy(task, seed).exists():
                     name, config = f"{task}/{OFFLINE}-{seed}", self._seeded(task, (), seed)
-                    found = suite.own_jobs(name, config, row, store=self._stores[task], work=self.work)
-                    jobs |= {job.name: job for job in found}
+                    own = suite.own_jobs(name, config, row, store=self._stores[task], work=self.work)
+                    jobs |= {job.name: job for job in own}
         return list(jobs.values())
 
     def online(self, finished: Mapping[Key, str]) -> list[Job]:
-        """Fine-tunings that are missing or were made with other settings, where the offline policy is there."""
+        """Fine-tuning jobs that are missing or have other settings, if the offline policy exists."""
         return [
             self._finetuning(task, variant, seed)
             for seed in self.seeds

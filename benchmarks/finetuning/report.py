@@ -1,4 +1,4 @@
-"""Tables and picture of the benchmark of going online, from its two CSV files.
+"""Writes tables and figure of the fine-tuning benchmark from its two CSV files.
 
     python -m benchmarks.finetuning.report
 
@@ -28,27 +28,31 @@ from dreamset.core.files import save_with
 from dreamset.pipeline.report.figures import COLORS, STYLE
 
 FOLDER = Path(__file__).parent
-TEXT, PICTURE = "README.md", "returns.png"
+TEXT, FIGURE = "README.md", "returns.png"
 BEGIN, END = "<!-- written by benchmarks.finetuning.report -->", "<!-- end -->"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes tables and picture."""
+    """Writes tables and figure."""
     options = _parser().parse_args(arguments)
     try:
         curves = Curves.read(options.results, resamples=options.resamples, confidence=options.confidence)
         insert(options.output / TEXT, curves.markdown(confidence=options.confidence), begin=BEGIN, end=END)
     except UserError as error:
         sys.exit(f"error: {error}")
-    draw(curves, options.output / PICTURE)
+    draw(curves, options.output / FIGURE)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of runs.csv and episodes.csv")
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder of README.md (default: beside this script)")
-    parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: %(default)s)")
-    parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument(
+        "--confidence", type=float, default=0.95, help="confidence of the intervals (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=10_000, help="resamples of the bootstrap (default: %(default)s)"
+    )
     return parser
 
 
@@ -57,17 +61,17 @@ class Curves:
     """Scores at every evaluation, by task and variant."""
 
     board: Board
-    runs: pd.DataFrame  # rows of the evaluations alone
+    runs: pd.DataFrame  # rows of evaluations only
     variants: Sequence[str]
 
     @classmethod
     def read(cls, folder: Path, *, resamples: int, confidence: float) -> "Curves":
-        """From ``runs.csv`` and ``episodes.csv`` of a folder."""
+        """Reads ``runs.csv`` and ``episodes.csv`` of a folder."""
         runs, episodes = read(folder, made_by="benchmarks.finetuning.run")
         points = runs[runs["method"].str.contains("@")]
         benchmark = Benchmark.read(BENCHMARK)
         with tqdm(total=points.groupby(["task", "method"]).ngroups, desc="bootstrap") as bar:
-            shown = board(
+            scores = board(
                 points,
                 episodes,
                 tasks=list(benchmark.tasks),
@@ -76,7 +80,7 @@ class Curves:
                 resamples=resamples,
                 on_score=bar.update,
             )
-        return cls(shown, points, [name for name in benchmark.variants if name in set(points["group"])])
+        return cls(scores, points, [name for name in benchmark.variants if name in set(points["group"])])
 
     def of(self, task: str, variant: str) -> dict[int, Score]:
         """Environment steps, mean over seeds -> score."""
@@ -90,12 +94,12 @@ class Curves:
             "\n\n".join(
                 [
                     f"Interquartile mean of the returns over seeds and episodes, {100 * confidence:.0f} % interval in "
-                    f"brackets, as the stage does it by itself (`{self.variants[0]}`):",
+                    f"brackets, for the default settings of the stage (`{self.variants[0]}`):",
                     self.improvement_table(),
-                    "The dip: how far the mean return of an evaluation falls below that of the offline policy at most, "
-                    "in the steps that all variants share; mean over seeds, every seed in brackets. 0: never below.",
+                    "The dip: the largest drop of an evaluation's mean return below that of the offline policy, within "
+                    "the steps that all variants share; mean over seeds, every seed in brackets. 0: no drop.",
                     self.dip_table(),
-                    "CPU seconds on one thread with evaluation, mean over seeds:",
+                    "CPU seconds on one thread, evaluation included, mean over seeds:",
                     self.cost_table(),
                 ]
             )
@@ -103,14 +107,14 @@ class Curves:
         )
 
     def improvement_table(self) -> str:
-        """Tasks in rows: before, after, and whether the intervals are apart."""
+        """Tasks in rows: before, after, and whether the intervals overlap."""
         rows = []
         for task in self.board.tasks:
             curve = self.of(task, self.variants[0])
             first, (steps, last) = curve[0], list(curve.items())[-1]
-            apart = "apart" if last.estimate.low > first.estimate.high else "overlap"
-            rows.append([task, str(last.seeds), _cell(first), str(steps), _cell(last), apart])
-        return table(["task", "seeds", "offline policy", "steps", "after them", "intervals"], rows)
+            intervals = "apart" if last.estimate.low > first.estimate.high else "overlap"
+            rows.append([task, str(last.seeds), _cell(first), str(steps), _cell(last), intervals])
+        return table(["task", "seeds", "offline policy", "steps", "after fine-tuning", "intervals"], rows)
 
     def dip_table(self) -> str:
         """Variants in rows, tasks in columns."""
@@ -121,12 +125,12 @@ class Curves:
         return table(["", *self.board.tasks], rows)
 
     def _dips(self, task: str, variant: str) -> list[float]:
-        """Of each seed."""
+        """The dip of each seed."""
         own = self.runs[self.runs["task"] == task]
         shared = own.groupby("group")["due"].max().min()
-        chosen = own[(own["group"] == variant) & (own["due"] <= shared)]
+        points = own[(own["group"] == variant) & (own["due"] <= shared)]
         dips = []
-        for _, rows in chosen.groupby("seed"):
+        for _, rows in points.groupby("seed"):
             ordered = rows.sort_values("due")["return_mean"]
             dips.append(float(ordered.iloc[0] - ordered.min()))
         return dips
@@ -136,8 +140,8 @@ class Curves:
         seconds = self.runs.groupby(["group", "task"])["cpu_seconds"].mean()
         rows = []
         for variant in self.variants:
-            found = [seconds.get((variant, task)) for task in self.board.tasks]
-            rows.append([variant, *("" if value is None else f"{value:.0f}" for value in found)])
+            of_tasks = [seconds.get((variant, task)) for task in self.board.tasks]
+            rows.append([variant, *("" if value is None else f"{value:.0f}" for value in of_tasks)])
         return table(["", *self.board.tasks], rows)
 
 
@@ -154,7 +158,7 @@ def _cell(score: Score) -> str:
 
 
 def draw(curves: Curves, path: Path) -> None:
-    """A panel for each task; a curve with its interval for each variant."""
+    """Writes the figure: a panel per task, a curve with intervals per variant."""
     with mpl.rc_context(STYLE):
         tasks = curves.board.tasks
         figure = Figure(figsize=(4.8 * len(tasks), 3.6), layout="constrained")
@@ -162,7 +166,7 @@ def draw(curves: Curves, path: Path) -> None:
             _panel(axes, curves, task)
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-        # without the metadata equal figures are equal files
+        # without metadata, equal figures give equal files
         save_with(path, lambda beside: figure.savefig(beside, dpi=120, metadata={"Software": None}))
 
 
@@ -170,9 +174,9 @@ def _panel(axes: Axes, curves: Curves, task: str) -> None:
     for variant, color in zip(curves.variants, COLORS, strict=False):
         points = {steps: score.estimate for steps, score in curves.of(task, variant).items()}
         if points:
-            steps, found = list(points), list(points.values())
-            axes.fill_between(steps, [p.low for p in found], [p.high for p in found], color=color, alpha=0.12)
-            axes.plot(steps, [p.value for p in found], "o-", color=color, markersize=3, label=variant)
+            steps, estimates = list(points), list(points.values())
+            axes.fill_between(steps, [p.low for p in estimates], [p.high for p in estimates], color=color, alpha=0.12)
+            axes.plot(steps, [p.value for p in estimates], "o-", color=color, markersize=3, label=variant)
     first = next(iter(curves.of(task, curves.variants[0]).values()))
     axes.axhline(first.estimate.value, color="0.45", linestyle="--", linewidth=1)
     axes.set(title=task, xlabel="steps in the environment", ylabel="return")

@@ -1,9 +1,9 @@
-"""The benchmark of going online: an offline policy learns on in its environment, with and without remedies.
+"""The fine-tuning benchmark: fine-tunes offline policies online, with and without remedies against the dip.
 
     python -m benchmarks.finetuning.run --seeds 0 1 2 --workers 2
 
-Run it from the repository's root, and again after an interruption: results that are there are kept. The task of DM
-Control needs dm_control. Tables and picture: `python -m benchmarks.finetuning.report`.
+Run it in the repository's root. Run it again after an interruption; existing results are kept. The task of DM Control
+needs dm_control. Tables and figure: `python -m benchmarks.finetuning.report`.
 """
 
 import argparse
@@ -19,13 +19,13 @@ from benchmarks.offline_suite.run import absolute, add_common_options, command, 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = (
     *("task", "method", "group", "seed", "due", "environment_steps", "updates", "return_mean"),
-    *("imagined_return", "real_return", "cpu_seconds"),  # of the whole fine-tuning
+    *("imagined_return", "real_return", "cpu_seconds"),  # cpu_seconds: of the whole fine-tuning
     *("dataset", "dataset_digest", "settings", "overrides", *VERSIONS),
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs what is missing."""
+    """Runs all missing jobs."""
     command(parser().parse_args(arguments), run)
 
 
@@ -33,13 +33,13 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     described.add_argument("--tasks", nargs="+", help="names in finetuning.yaml (default: all)")
-    described.add_argument("--benchmark", type=absolute, default=BENCHMARK, help="another list of tasks and variants")
+    described.add_argument("--benchmark", type=absolute, default=BENCHMARK, help="yaml file of tasks and variants")
     add_common_options(described, work=ROOT / "runs/finetuning", results=RESULTS)
     return described
 
 
 def run(options: Any) -> dict[str, str]:
-    """Datasets, then offline models, then everything online; returns why jobs failed, by name."""
+    """Runs datasets, offline models, then fine-tuning; returns reasons of failed jobs by name."""
     results = Results(options.results, COLUMNS)
     plan = Plan(Benchmark.read(options.benchmark).choose(options.tasks), options.seeds, options.work)
     scheduler = Scheduler(options.work / "jobs", options.workers, on_result=lambda result: add(results, result))
@@ -51,7 +51,7 @@ def run(options: Any) -> dict[str, str]:
 
 
 def add(results: Results, result: dict[str, Any]) -> None:
-    """A row for every evaluation, and last one under the variant's own name, which says that all are there."""
+    """Adds a row for every evaluation, then the variant's own row, which marks the job as complete."""
     columns = set(COLUMNS)
     for point in result.get("points", ()):
         run = point["run"] | {"method": f"{point['run']['group']}@{point['run']['due']}"}

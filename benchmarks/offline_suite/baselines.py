@@ -1,4 +1,4 @@
-"""What needs no learning: the recorded episodes themselves, uniformly drawn actions and none at all."""
+"""Baselines without learning: the recorded episodes, uniform random actions, and actions of zero."""
 
 from contextlib import closing
 from typing import Any
@@ -13,23 +13,23 @@ from dreamset.pipeline.config.instantiate import build_part
 
 
 def run(work: dict[str, Any]) -> tuple[dict[str, Any], Returns]:
-    """One of ``BASELINES``; nothing is trained, so there are no figures."""
+    """Runs one of ``BASELINES``; without training there are no metrics."""
     return {}, BASELINES[work["baseline"]](work)
 
 
 def recorded(work: dict[str, Any]) -> Returns:
-    """The training episodes: what a learner has seen."""
+    """Returns of the training episodes."""
     store = Store.open(work["store"])
     return [(float(store.returns[episode]), int(store.lengths[episode]) - 1) for episode in store.split("train")]
 
 
 def random(work: dict[str, Any]) -> Returns:
-    """Independent uniform actions in the evaluation's episodes."""
+    """Returns of independent uniform actions."""
     return _played(work, policies.random)
 
 
 def still(work: dict[str, Any]) -> Returns:
-    """Actions of zero in the evaluation's episodes."""
+    """Returns of actions of zero."""
     return _played(work, policies.still)
 
 

@@ -1,4 +1,4 @@
-"""The evaluation that all methods share: the same environment, seeds and number of episodes."""
+"""The evaluation shared by all methods: environment, seeds and number of episodes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,12 +12,12 @@ Returns = list[tuple[float, int]]  # (return, length) of each episode
 
 
 def run_policy(environment: Mapping[str, Any], evaluation: Mapping[str, Any], policy: BatchPolicy) -> Returns:
-    """One episode per evaluation seed.
+    """Runs one episode per evaluation seed.
 
     Args:
-        environment: node of the environment's factory.
+        environment: configuration node of the environment's factory.
         evaluation: see ``evaluation_seeds``.
-        policy: actions in the environment's units.
+        policy: returns actions in the environment's units.
     """
     make: Callable[[], Environment] = build_part(environment)
     with counter(description="evaluate (steps)") as count:
@@ -26,5 +26,5 @@ def run_policy(environment: Mapping[str, Any], evaluation: Mapping[str, Any], po
 
 
 def evaluation_seeds(evaluation: Mapping[str, Any]) -> range:
-    """Those of the stage ``evaluate``: ``episodes`` seeds from ``seed`` on."""
+    """The seeds of the stage ``evaluate``: ``episodes`` seeds, starting at ``seed``."""
     return range(evaluation["seed"], evaluation["seed"] + evaluation["episodes"])

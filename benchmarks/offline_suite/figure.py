@@ -1,4 +1,4 @@
-"""The picture of the suite: one small panel per task, one interval per method."""
+"""The figure of the suite: one panel per task, one interval per method."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -15,26 +15,26 @@ COLUMNS = 3
 GROUP_COLORS = {"dreamset": COLORS[0], "d3rlpy": COLORS[1], "cloning": COLORS[2], "baseline": COLORS[7]}
 
 
-def draw(shown: Board, path: Path) -> None:
-    """Writes the picture; without the metadata equal figures are equal files."""
+def draw(scores: Board, path: Path) -> None:
+    """Writes the figure; without metadata, equal figures give equal files."""
     with mpl.rc_context(STYLE):
-        figure = picture(shown)
+        figure = plot(scores)
         save_with(path, lambda beside: figure.savefig(beside, dpi=120, metadata={"Software": None}))
 
 
-def picture(shown: Board) -> Figure:
-    """Horizontal intervals of the interquartile mean: of each task its own methods, from top to bottom in one order."""
-    scores = [shown.of_task(task) for task in shown.tasks]
+def plot(board: Board) -> Figure:
+    """Plots horizontal intervals of the interquartile mean, with methods in one order from top to bottom."""
+    scores = [board.of_task(task) for task in board.tasks]
     columns = min(COLUMNS, len(scores))
     lines = [max(map(len, scores[first : first + columns])) for first in range(0, len(scores), columns)]
     heights = [0.9 + 0.21 * count for count in lines]
     figure = Figure(figsize=(4.2 * columns, sum(heights) + 0.3), layout="constrained")
     panels = figure.subplots(len(lines), columns, squeeze=False, height_ratios=heights).flat
-    for number, (task, of_task) in enumerate(zip(shown.tasks, scores, strict=True)):
+    for number, (task, of_task) in enumerate(zip(board.tasks, scores, strict=True)):
         _panel(panels[number], of_task, task, lines[number // columns])
     for unused in panels[len(scores) :]:
         unused.remove()
-    _legend(figure, {score.group for score in shown.scores.values()})
+    _legend(figure, {score.group for score in board.scores.values()})
     return figure
 
 
@@ -44,7 +44,7 @@ def _panel(axes: Axes, scores: Sequence[Score], task: str, lines: int) -> None:
         axes.plot([score.estimate.low, score.estimate.high], [place, place], color=color, linewidth=4, alpha=0.4)
         axes.plot(score.estimate.value, place, "o", color=color, markersize=5)
     axes.set_yticks(range(len(scores)), [score.method for score in scores])
-    axes.set_ylim(lines - 0.5, -0.5)  # all panels of a row alike, so that lines are equally far apart
+    axes.set_ylim(lines - 0.5, -0.5)  # the same in all panels of a row, for equal distances
     axes.set(title=task, xlabel="return")
 
 

@@ -1,7 +1,7 @@
-"""One job of the suite in a process of its own: ``python -m benchmarks.offline_suite.job FILE``.
+"""Runs one job of the suite in its own process: ``python -m benchmarks.offline_suite.job FILE``.
 
-The file is json with ``kind``, ``folder`` and what that kind reads. Methods leave ``result.json`` in the folder: the
-row of ``runs.csv`` and the episodes, or ``points`` with both.
+The file is json with ``kind``, ``folder`` and the settings of that kind. Methods write ``result.json`` into the folder:
+the row of ``runs.csv`` and the episodes, or ``points`` with several of them.
 """
 
 import importlib
@@ -21,14 +21,14 @@ from benchmarks.offline_suite.episodes import Returns
 from dreamset.core.errors import UserError
 from dreamset.pipeline.files import read_json, write_json
 
-# kind -> module and function; loaded when needed, since peers need a library that the others do not
+# kind -> module and function; imported on use, because peers need d3rlpy
 PREPARATIONS = {"prepare": ("ours", "prepare"), "world_model": ("ours", "train")}
 METHODS = {"ours": ("ours", "run"), "peer": ("peers", "run"), "baseline": ("baselines", "run")}
-CURVES = {"finetune": (".finetuning.learning", "run")}  # several results each, one for every evaluation on the way
+CURVES = {"finetune": (".finetuning.learning", "run")}  # several results each, one per evaluation
 
 
 def main() -> None:
-    """Runs the job; a user's mistake is one line and status 2."""
+    """Runs the job; a ``UserError`` is printed in one line and gives status 2."""
     signal.signal(signal.SIGTERM, _interrupt)
     work = read_json(Path(sys.argv[1]), made_by="benchmarks.offline_suite.run")
     try:
@@ -45,21 +45,21 @@ def main() -> None:
 
 
 def described(row: Mapping[str, Any], figures: Mapping[str, Any], returns: Returns) -> dict[str, Any]:
-    """A row of ``runs.csv`` and the episodes that it is about."""
+    """A row of ``runs.csv`` and its episodes."""
     mean = float(np.mean([total for total, _ in returns]))
     return {"run": {**row, **versions(), **figures, "return_mean": mean}, "episodes": returns}
 
 
 def versions() -> dict[str, str]:
-    """What made the numbers; the processor's instruction set besides, as last bits and CPU seconds depend on it."""
+    """Versions of packages, and the processor's instruction set, which affects last bits and CPU seconds."""
     packages = {name: metadata.version(name) for name in ("dreamset", "torch", "numpy")}
     capability = torch.backends.cpu.get_cpu_capability()
     return {**packages, "python": platform.python_version(), "cpu_capability": capability}
 
 
 def _function(module: str, name: str) -> Callable[[dict[str, Any]], Any]:
-    found: Callable[[dict[str, Any]], Any] = getattr(importlib.import_module(f".{module}", __package__), name)
-    return found
+    function: Callable[[dict[str, Any]], Any] = getattr(importlib.import_module(f".{module}", __package__), name)
+    return function
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

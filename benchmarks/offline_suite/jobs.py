@@ -1,4 +1,4 @@
-"""Jobs as processes of one thread each, some side by side, in an order that respects what needs what."""
+"""Runs jobs as processes with one thread each, in parallel and in the order of their dependencies."""
 
 import json
 import os
@@ -20,42 +20,42 @@ ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # so that CPU seconds are comparable
     "DREAMSET_TRACKING": "off",
-    # NumPy as on processors with AVX2: a last bit that differs is another recording where the physics are chaotic.
+    # NumPy as on processors with AVX2: with chaotic physics a different last bit gives a different recording.
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
     "OPENBLAS_CORETYPE": "Haswell",
 }
 POLL_SECONDS = 0.2
-GRACE_SECONDS = 10.0  # between asking a process to end and killing it
+GRACE_SECONDS = 10.0  # between terminating and killing a process
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One process: ``python -m benchmarks.offline_suite.job`` on the file that holds ``work``."""
 
-    name: str  # also its folder below the scheduler's
-    work: Mapping[str, Any]  # what `job` reads; see there
+    name: str  # also its folder, below the scheduler's
+    work: Mapping[str, Any]  # settings, see job.py
     needs: frozenset[str] = frozenset()  # names of jobs that must have succeeded
 
 
 @dataclass(slots=True)
 class Scheduler:
-    """Runs jobs; one that fails takes those that need it with it and no others."""
+    """Runs jobs; if one fails, the jobs that need it fail as well."""
 
     folder: Path
     workers: int
-    on_result: Callable[[dict[str, Any]], None]  # gets what a job wrote, in this process
+    on_result: Callable[[dict[str, Any]], None]  # called in this process with the result of a job
     failures: dict[str, str] = field(default_factory=dict)  # name -> last line of the log
     _done: set[str] = field(default_factory=set)
 
     def run(self, jobs: Sequence[Job], *, description: str) -> None:
-        """Returns when every job has succeeded or failed; an interrupt ends the running ones first."""
+        """Runs all jobs until each has succeeded or failed; an interrupt ends running jobs."""
         waiting = list(jobs)
         with _bar(description, len(jobs)) as bar, _processes() as running:
             while waiting or running:
                 self._give_up(waiting, bar)
                 self._start(waiting, running)
                 bar.set_postfix_str(", ".join(running), refresh=False)
-                bar.update(0)  # the clock
+                bar.update(0)  # refreshes the clock
                 time.sleep(POLL_SECONDS)
                 for name in [name for name, process in running.items() if process.poll() is not None]:
                     self._finish(name, running.pop(name).returncode)
@@ -95,23 +95,29 @@ class Scheduler:
 
 
 def _bar(description: str, total: int) -> "tqdm[Any]":
-    """Moves with time, not only with jobs; one line every ten seconds where nobody watches."""
-    watched = sys.stderr.isatty()
-    interval = 0.5 if watched else 10.0
+    """A progress bar with a running clock; without a terminal, one line every ten seconds."""
+    interactive = sys.stderr.isatty()
+    interval = 0.5 if interactive else 10.0
     return tqdm(
-        total=total, desc=description, unit="job", miniters=0, mininterval=interval, dynamic_ncols=watched, smoothing=0
+        total=total,
+        desc=description,
+        unit="job",
+        miniters=0,
+        mininterval=interval,
+        dynamic_ncols=interactive,
+        smoothing=0,
     )
 
 
 def last_line(log: Path) -> str:
-    """The last line with anything in it; progress bars rewrite theirs with carriage returns."""
+    """The last non-empty line; progress bars separate their lines by carriage returns."""
     lines = log.read_text(errors="replace").replace("\r", "\n").splitlines()
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 @contextmanager
 def _processes() -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
-    """Processes by name, none of which outlives the block."""
+    """A dictionary of processes by name; all of them end with the block."""
     running: dict[str, subprocess.Popen[bytes]] = {}
     try:
         yield running

@@ -1,4 +1,4 @@
-"""Dreamset's own jobs: the stages of the pipeline, with the CPU seconds that they take."""
+"""Dreamset's jobs: stages of the pipeline, with their CPU seconds."""
 
 import shutil
 import time
@@ -14,7 +14,7 @@ from dreamset.pipeline.evaluation import scores
 from dreamset.pipeline.files import read_json, write_json
 from dreamset.pipeline.stages import collect, evaluate, ingest, learn_behavior, train_world_model
 
-COST = "cost.json"  # beside a world model; says that it is complete
+COST = "cost.json"  # beside a world model; marks it as complete
 FIGURES = {  # column -> name in the stages' metrics
     "reward_error_h1": "validation/reward_error_h1",
     "reward_error_h5": "validation/reward_error_h5",
@@ -28,7 +28,7 @@ FIGURES = {  # column -> name in the stages' metrics
 
 
 def prepare(work: dict[str, Any]) -> None:
-    """Records the dataset unless it is there, and ingests it."""
+    """Records the dataset unless it exists, and ingests it."""
     if not Path(work["collect"]["output"]).exists():
         collect.run(work["collect"])
     ingest.run(work["ingest"])
@@ -37,17 +37,17 @@ def prepare(work: dict[str, Any]) -> None:
 def train(work: dict[str, Any]) -> None:
     """Trains a world model that several methods may share.
 
-    Its CPU seconds hold the whole stage with validation and the probe decoder: more than learning needs.
+    Its CPU seconds are those of the whole stage, including validation and the probe decoder.
     """
     stage = work["stage"]
-    shutil.rmtree(stage["checkpoints"], ignore_errors=True)  # what a resumed training cost before is not known
+    shutil.rmtree(stage["checkpoints"], ignore_errors=True)  # the earlier cost of a resumed training is unknown
     began = time.process_time()
     train_world_model.run(stage)
     write_json(Path(stage["output"]) / COST, {"cpu_seconds": time.process_time() - began})
 
 
 def run(work: dict[str, Any]) -> tuple[dict[str, Any], Returns]:
-    """Learns a behaviour on a trained world model and evaluates it: figures and returns."""
+    """Learns a behaviour with a trained world model and evaluates it; returns metrics and returns."""
     learn, model = work["learn"], Path(work["learn"]["world_model"]).parent
     shutil.rmtree(learn["checkpoints"], ignore_errors=True)
     began = time.process_time()
@@ -68,10 +68,10 @@ def run(work: dict[str, Any]) -> tuple[dict[str, Any], Returns]:
 
 
 def evaluated(config: dict[str, Any]) -> tuple[dict[str, float], Returns, int]:
-    """The stage ``evaluate`` without its video, which environments without a renderer could not give.
+    """The stage ``evaluate`` without its video, which needs a renderer.
 
     Returns:
-        metrics, (return, length) of every episode, and the behaviour's trained parameters.
+        metrics, (return, length) of every episode, and the number of trained parameters.
     """
     device = torch.device("cpu")
     model, described = load_world_model(Path(config["world_model"]), device)

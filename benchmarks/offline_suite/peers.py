@@ -1,9 +1,8 @@
-"""d3rlpy's algorithms on our data, with their own hyperparameters, for a budget of CPU seconds.
+"""Trains d3rlpy's algorithms on Dreamset's data with their default hyperparameters, for a budget of CPU seconds.
 
-Needs d3rlpy, installed as README.md beside this script says. What is set here is what an algorithm cannot know: vectors
-are standardised and pixels divided by 255, and three frames are stacked, since one shows no velocity. Dreamset's models
-remember and need neither stacking nor is anything stacked for vectors. The last policy is evaluated; no checkpoint is
-picked.
+Needs d3rlpy; README.md beside this script says how to install it. Only the inputs are set here: vectors are
+standardised, pixels are divided by 255, and three frames are stacked, because one frame shows no velocity. Vectors are
+not stacked. Dreamset's models have memory and need no stacking. The last policy is evaluated; no checkpoint is picked.
 """
 
 import time
@@ -24,12 +23,16 @@ from dreamset.core.spec import DataSpec
 from dreamset.datasets import Store
 
 STACKED_FRAMES = 3
-SMALLEST_DEFAULT = 36  # pixels of a frame's edge below which the default encoder's last convolution has no room
-SMALL_FILTERS = [[32, 4, 2], [64, 4, 2], [64, 3, 1]]  # channels, kernel, stride: the default with smaller first steps
+SMALLEST_DEFAULT = 36  # pixels per edge that the default encoder needs at least
+SMALL_FILTERS = [
+    [32, 4, 2],
+    [64, 4, 2],
+    [64, 3, 1],
+]  # channels, kernel, stride: the default encoder with smaller kernels and strides first
 
 
 def run(work: dict[str, Any]) -> tuple[dict[str, Any], Returns]:
-    """Trains one algorithm and evaluates it: figures and returns."""
+    """Trains and evaluates one algorithm; returns metrics and returns."""
     store = Store.open(work["store"])
     d3rlpy.seed(work["seed"])
     data = replay_buffer(store)
@@ -47,7 +50,7 @@ def run(work: dict[str, Any]) -> tuple[dict[str, Any], Returns]:
 
 
 def replay_buffer(store: Store) -> d3rlpy.dataset.ReplayBuffer:
-    """The training episodes, all of them and nothing else."""
+    """A replay buffer with all training episodes."""
     frames = d3rlpy.dataset.FrameStackTransitionPicker(STACKED_FRAMES) if sees_images(store.spec) else None
     converted = [peer_episode(store.read(int(episode)), store.spec) for episode in store.split("train")]
     return d3rlpy.dataset.ReplayBuffer(
@@ -63,12 +66,12 @@ def replay_buffer(store: Store) -> d3rlpy.dataset.ReplayBuffer:
 
 
 def sees_images(spec: DataSpec) -> bool:
-    """Whether the peer's observations are frames."""
+    """Whether the observations are images."""
     return any(array.is_image for array in spec.observations.values())
 
 
 def build(classes: Mapping[str, str], spec: DataSpec, data: d3rlpy.dataset.ReplayBuffer) -> Any:
-    """The algorithm for the kind of actions, its networks initialised and its scalers fitted."""
+    """The algorithm for the kind of actions, with initialised networks and fitted scalers."""
     configuration = getattr(d3rlpy.algos, classes["discrete" if spec.action.discrete else "continuous"])
     algorithm = configuration(**input_settings(configuration, spec)).create(device=False)
     build_scalers_with_transition_picker(algorithm, data)
@@ -77,7 +80,7 @@ def build(classes: Mapping[str, str], spec: DataSpec, data: d3rlpy.dataset.Repla
 
 
 def input_settings(configuration: type, spec: DataSpec) -> dict[str, Any]:
-    """How observations enter the networks; everything else stays the algorithm's default."""
+    """Settings of the observations; all other settings are the algorithm's defaults."""
     if not sees_images(spec):
         return {"observation_scaler": d3rlpy.preprocessing.StandardObservationScaler()}
     settings: dict[str, Any] = {"observation_scaler": d3rlpy.preprocessing.PixelObservationScaler()}
@@ -89,7 +92,7 @@ def input_settings(configuration: type, spec: DataSpec) -> dict[str, Any]:
 
 
 def train(algorithm: Any, data: d3rlpy.dataset.ReplayBuffer, *, budget: float, max_updates: int) -> tuple[int, float]:
-    """Updates until the CPU seconds or the updates are used up; returns both."""
+    """Trains until the CPU seconds or the updates are used up; returns updates and seconds."""
     began = time.process_time()
     updates, seconds = 0, 0.0
     with tqdm(total=max_updates, desc=type(algorithm).__name__, mininterval=10) as bar:
@@ -102,7 +105,7 @@ def train(algorithm: Any, data: d3rlpy.dataset.ReplayBuffer, *, budget: float, m
 
 
 def parameter_count(algorithm: Any) -> int:
-    """Everything that an optimiser of the algorithm changes."""
+    """The number of parameters that the algorithm's optimisers update."""
     modules = algorithm.impl.modules
     parts = [getattr(modules, field.name) for field in fields(modules)]
     wrappers = [part for part in parts if isinstance(part, d3rlpy.optimizers.OptimizerWrapper)]
@@ -120,7 +123,7 @@ class PeerPolicy:
 
     def __call__(self, observations: dict[str, NDArray[Any]], first: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Actions [N, A] for observations [N, ...] by name."""
-        seen = peer_observations(observations, self.spec)
+        inputs = peer_observations(observations, self.spec)
         if self.frames is not None:
-            seen = self.frames.add(seen, first)
-        return own_actions(self.algorithm.predict(seen), self.spec.action)
+            inputs = self.frames.add(inputs, first)
+        return own_actions(self.algorithm.predict(inputs), self.spec.action)

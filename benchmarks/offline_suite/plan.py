@@ -1,4 +1,4 @@
-"""From the suite's entries to jobs: what is missing, what it needs and what it reads."""
+"""Plans the jobs of the suite: missing results, their dependencies and settings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ UNSEEDED = ("recorded", "still")  # baselines without randomness: one row instea
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to do below a working folder."""
+    """The jobs that remain to run in a working folder."""
 
     suite: Suite
     seeds: Sequence[int]
     work: Path
 
     def preparations(self) -> list[Job]:
-        """One job for each dataset that has no store yet."""
+        """One job for each dataset without a store."""
         jobs = {}
         for task in self.suite.tasks.values():
             if not self.is_prepared(task):
@@ -41,11 +41,11 @@ class Plan:
         return list(jobs.values())
 
     def is_prepared(self, task: Task) -> bool:
-        """Whether the task's store is there."""
+        """Whether the task's store exists."""
         return is_prepared(self.compose(task, ()))
 
     def trainings(self, tasks: Sequence[Task], finished: Mapping[Key, str]) -> list[Job]:
-        """Jobs for all results that are missing or were made with other settings; the first seed's come first."""
+        """Jobs for all results that are missing or have other settings, seed by seed."""
         by_seed: dict[int, dict[str, Job]] = {seed: {} for seed in self.seeds}
         for task in progress([TaskPlan(self, task) for task in tasks], description="plan (tasks)"):
             for seed, jobs in by_seed.items():
@@ -55,12 +55,12 @@ class Plan:
         return [job for jobs in by_seed.values() for job in jobs.values()]
 
     def compose(self, task: Task, overrides: Sequence[str]) -> Config:
-        """The configuration of a task with a method's overrides, every path below the working folder."""
+        """The configuration of a task with a method's overrides, with all paths in the working folder."""
         return compose_below(self.work, [*task.overrides, *overrides])
 
 
 def compose_below(work: Path, overrides: Sequence[str]) -> Config:
-    """The configuration with every path below the working folder."""
+    """The configuration with all paths in the working folder."""
     paths = [f"paths.{name}={work / name}" for name in ("recordings", "stores", "cards", "runs")]
     return _composed((*overrides, *paths))
 
@@ -71,18 +71,18 @@ def _composed(overrides: tuple[str, ...]) -> Config:
 
 
 def is_prepared(config: Config) -> bool:
-    """Whether the dataset's store is there."""
+    """Whether the dataset's store exists."""
     return (Path(stages.ingest(config)["output"]) / MANIFEST).exists()
 
 
 def preparation(config: Config) -> Job:
-    """Records the dataset and ingests it."""
+    """A job that records and ingests a dataset."""
     work = {"kind": "prepare", "collect": stages.collect(config), "ingest": stages.ingest(config)}
     return Job(f"datasets/{config['dataset']['name']}", work)
 
 
 def world_model_folder(config: Config, store: Store, work: Path) -> Path:
-    """Named by everything that a world model depends on, apart from the code and the places of things."""
+    """A folder named by a digest of everything that the world model depends on, except code and paths."""
     train = stages.train_world_model(config)
     content = {key: value for key, value in train.items() if key not in {"store", "output", "checkpoints"}}
     if content["start"] is not None:
@@ -108,14 +108,14 @@ def is_trained(model: Path) -> bool:
 
 
 def world_model_job(config: Config, model: Path) -> Job:
-    """Trains a world model into its folder."""
+    """A job that trains a world model into its folder."""
     stage = of_stage("train_world_model", config)
     stage |= {"output": str(model), "checkpoints": f"{model}.checkpoints"}
     return Job(f"world_models/{model.name}", {"kind": "world_model", "stage": stage})
 
 
 def own_jobs(name: str, config: Config, row: Mapping[str, Any], *, store: Store, work: Path) -> list[Job]:
-    """A behaviour with its evaluation, after its world model unless that is trained already."""
+    """Jobs for a behaviour with its evaluation, and for its world model unless it is trained."""
     model, own = world_model_folder(config, store, work), work / "jobs" / name
     learn, evaluate = of_stage("learn_behavior", config), stages.evaluate(config)
     learn |= {"world_model": f"{model}/model", "output": f"{own}/behavior", "checkpoints": f"{own}/checkpoints"}
@@ -128,12 +128,12 @@ def own_jobs(name: str, config: Config, row: Mapping[str, Any], *, store: Store,
 
 
 def baseline_job(name: str, baseline: str, config: Config, row: Mapping[str, Any], *, store: Store) -> Job:
-    """What needs no learning, in the dataset's environment."""
+    """A job for a baseline in the dataset's environment."""
     return Job(name, {"kind": "baseline", "baseline": baseline, **in_environment(config, row, store=store)})
 
 
 def in_environment(config: Config, row: Mapping[str, Any], *, store: Store) -> dict[str, Any]:
-    """What methods read that are no stages of the pipeline."""
+    """Settings of methods that are not stages of the pipeline."""
     return {
         "row": dict(row),
         "seed": row["seed"],
@@ -145,7 +145,7 @@ def in_environment(config: Config, row: Mapping[str, Any], *, store: Store) -> d
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """The jobs of one task, whose store is there."""
+    """The jobs of one task with a store."""
 
     plan: Plan
     task: Task
@@ -159,15 +159,15 @@ class TaskPlan:
         return Store.open(stages.ingest(self._config)["output"])
 
     def wants(self, method: Method, seed: int, finished: Mapping[Key, str]) -> bool:
-        """Whether this result is missing and makes sense."""
+        """Whether this result is missing and the method serves the task."""
         if isinstance(method.kind, Baseline) and method.kind.name in UNSEEDED and seed != self.plan.seeds[0]:
             return False
         if not method.serves(self.task, self._store.spec.action):
-            return False  # and may have no settings for it
+            return False  # it may also lack settings for this task
         return finished.get((self.task.name, method.name, str(seed))) != method.settings_digest(self.task)
 
     def jobs(self, method: Method, seed: int) -> list[Job]:
-        """The method's own job and, if it has one that is not trained yet, its world model's."""
+        """The job of the method and, if needed, the job of its world model."""
         name = f"{self.task.name}/{method.name}-{seed}"
         if isinstance(method.kind, Ours):
             return self._ours(name, method, seed)
@@ -179,9 +179,9 @@ class TaskPlan:
         return [baseline_job(name, method.kind.name, self._config, row, store=self._store)]
 
     def _ours(self, name: str, method: Method, seed: int) -> list[Job]:
-        chosen = method.overrides(self.task)
-        config = {**self.plan.compose(self.task, chosen), "seed": seed}
-        row = self._row(method, seed) | {"overrides": " ".join([*self.task.overrides, *chosen])}
+        overrides = method.overrides(self.task)
+        config = {**self.plan.compose(self.task, overrides), "seed": seed}
+        row = self._row(method, seed) | {"overrides": " ".join([*self.task.overrides, *overrides])}
         return own_jobs(name, config, row, store=self._store, work=self.plan.work)
 
     def _row(self, method: Method, seed: int) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""Tables, verdicts and picture of the offline suite from its two CSV files.
+"""Writes tables, verdicts and figure of the offline suite from its two CSV files.
 
     python -m benchmarks.offline_suite.report
 
-Every score is the interquartile mean over seeds and episodes with a stratified bootstrap interval: seeds are drawn with
-replacement first, episodes within them second, so that it tells what another training would give.
+Every score is the interquartile mean over seeds and episodes with a bootstrap interval. The bootstrap first draws seeds
+with replacement, then episodes within them, so that the interval covers other trainings.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from dreamset.core.errors import UserError
 from dreamset.core.files import write_text
 
 OURS, BASELINE = "dreamset", "baseline"  # groups
-RIVALS = ("d3rlpy", "cloning")  # groups that our best method is compared with
-MODEL_FIGURES = {  # column of runs.csv -> significant digits and head
+RIVALS = ("d3rlpy", "cloning")  # groups to compare the best Dreamset method with
+MODEL_FIGURES = {  # column of runs.csv -> significant digits and heading
     "imagined_return": (3, "imagined"),
     "real_return": (3, "real"),
     "reward_error_h1": (2, "reward error +1"),
@@ -33,11 +33,11 @@ MODEL_FIGURES = {  # column of runs.csv -> significant digits and head
     "probe_r2": (3, "probe R²"),
 }
 FOLDER = Path(__file__).parent
-TABLES, PICTURE = "tables.md", "returns.png"
+TABLES, FIGURE = "tables.md", "returns.png"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes the tables and the picture."""
+    """Writes the tables and the figure."""
     options = _parser().parse_args(arguments)
     try:
         runs, episodes = read(options.results)
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     with tqdm(total=runs.groupby(["task", "method"]).ngroups, desc="bootstrap") as bar:
-        shown = board(
+        scores = board(
             runs,
             episodes,
             tasks=list(suite.tasks),
@@ -55,72 +55,75 @@ def main(arguments: Sequence[str] | None = None) -> None:
             on_score=bar.update,
         )
     budgets = {str(task): float(rows["budget_cpu_seconds"].max()) for task, rows in runs.groupby("task")}
-    write_text(options.output / TABLES, markdown(shown, runs, budgets, confidence=options.confidence))
-    figure.draw(shown, options.output / PICTURE)
+    write_text(options.output / TABLES, markdown(scores, runs, budgets, confidence=options.confidence))
+    figure.draw(scores, options.output / FIGURE)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of runs.csv and episodes.csv")
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder (default: beside this script)")
-    parser.add_argument("--suite", type=Path, default=SUITE, help="gives tasks and methods their order")
-    parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: %(default)s)")
-    parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--suite", type=Path, default=SUITE, help="yaml file with the order of tasks and methods")
+    parser.add_argument(
+        "--confidence", type=float, default=0.95, help="confidence of the intervals (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=10_000, help="resamples of the bootstrap (default: %(default)s)"
+    )
     return parser
 
 
-def markdown(shown: Board, runs: pd.DataFrame, budgets: Mapping[str, float], *, confidence: float) -> str:
-    """All tables in one text; ``budgets`` are the peers' CPU seconds by task."""
+def markdown(results: Board, runs: pd.DataFrame, budgets: Mapping[str, float], *, confidence: float) -> str:
+    """All tables in one text; ``budgets`` are the CPU seconds of d3rlpy's methods by task."""
     parts = [
         f"Interquartile mean of the returns over seeds and episodes, {100 * confidence:.0f} % interval in brackets; "
-        "bold: the highest of a task among those that learn.",
-        score_table(shown),
-        "The best Dreamset method of each task (by the same episodes, so the choice favours it, as it favours the best "
-        "rival) against the other groups: *above* where its interval lies above every interval of the group, *below* "
-        "where one of the group's lies above it.",
-        verdict_table(shown),
-        "What the models know, mean over seeds. Imagined: the return after the first 5 rows of the evaluation's "
-        "episodes, as the model expects it of its policy; real: as it was. Reward error: squared, after so many steps "
-        "without observations. Probe R²: of a linear probe from features to the true state. Rewards are in each task's "
-        "own units.",
-        model_table(shown, runs),
-        "CPU seconds of training on one thread, mean over seeds. Of ours: world model, with its validation, and "
-        "behaviour; a world model that several methods share counts in each of them.",
-        cost_table(shown, budgets),
+        "bold: the highest of a task among methods that learn.",
+        score_table(results),
+        "The best Dreamset method of each task against the other groups: *above* if its interval lies above every "
+        "interval of the group, *below* if an interval of the group lies above it. The best methods are selected by "
+        "the same episodes, which favours both sides.",
+        verdict_table(results),
+        "Metrics of the world models, mean over seeds. Imagined and real: predicted and actual return after the first "
+        "5 rows of the evaluation episodes. Reward error: squared open-loop error after 1, 5 and 15 steps. Probe R²: "
+        "of a linear probe from features to the true state. Rewards are in each task's own units.",
+        model_table(results, runs),
+        "CPU seconds of training on one thread, mean over seeds. For Dreamset: world model, its validation, and "
+        "behaviour; a world model that several methods share counts for each of them.",
+        cost_table(results, budgets),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def score_table(shown: Board) -> str:
+def score_table(results: Board) -> str:
     """Methods in rows, tasks in columns."""
-    learned = {task: [score for score in shown.of_task(task) if score.group != BASELINE] for task in shown.tasks}
+    learned = {task: [score for score in results.of_task(task) if score.group != BASELINE] for task in results.tasks}
     tops = {task: best(scores).estimate.value for task, scores in learned.items() if scores}
     rows = []
-    for method in shown.methods:
-        found = [shown.scores.get((task, method)) for task in shown.tasks]
-        rows.append([method, *("" if score is None else _cell(score, tops) for score in found)])
-    return table(["method", *shown.tasks], rows)
+    for method in results.methods:
+        of_tasks = [results.scores.get((task, method)) for task in results.tasks]
+        rows.append([method, *("" if score is None else _cell(score, tops) for score in of_tasks)])
+    return table(["method", *results.tasks], rows)
 
 
 def _cell(score: Score, tops: Mapping[str, float]) -> str:
     is_top = score.group != BASELINE and score.estimate.value == tops[score.task]
-    return _told(score, mark="**" if is_top else "")
+    return _interval(score, mark="**" if is_top else "")
 
 
-def _told(score: Score, *, mark: str = "") -> str:
+def _interval(score: Score, *, mark: str = "") -> str:
     estimate = score.estimate
     return f"{mark}{estimate.value:.1f}{mark} ({estimate.low:.1f} to {estimate.high:.1f})"
 
 
-def verdict_table(shown: Board) -> str:
-    """The best of ours on each task against each other group, whose best is named."""
+def verdict_table(results: Board) -> str:
+    """The best Dreamset method of each task against the best method of each other group."""
     rows = []
-    for task in shown.tasks:
-        ours = [score for score in shown.of_task(task) if score.group == OURS]
+    for task in results.tasks:
+        ours = [score for score in results.of_task(task) if score.group == OURS]
         if ours:
             winner = best(ours)
-            verdicts = (_verdict(winner, shown.of_task(task), group) for group in RIVALS)
-            rows.append([task, f"{winner.method} {_told(winner)}", *verdicts])
+            verdicts = (_verdict(winner, results.of_task(task), group) for group in RIVALS)
+            rows.append([task, f"{winner.method} {_interval(winner)}", *verdicts])
     return table(["task", f"best of {OURS}", *(f"against {group}" for group in RIVALS)], rows)
 
 
@@ -129,29 +132,29 @@ def _verdict(ours: Score, of_task: Sequence[Score], group: str) -> str:
     if not rivals:
         return ""
     first = best(rivals)
-    return f"{compared(ours, rivals)}: {first.method} {_told(first)}"
+    return f"{compared(ours, rivals)}: {first.method} {_interval(first)}"
 
 
-def model_table(shown: Board, runs: pd.DataFrame) -> str:
-    """What explains the scores of the methods that have a world model."""
+def model_table(results: Board, runs: pd.DataFrame) -> str:
+    """Metrics of the methods with a world model."""
     rows = []
     means = runs.groupby(["task", "method"])[list(MODEL_FIGURES)].mean()
-    for task in shown.tasks:
-        for score in shown.of_task(task):
+    for task in results.tasks:
+        for score in results.of_task(task):
             figures = means.loc[(task, score.method)]
             if figures.notna().all():
-                shown_figures = (f"{figures[name]:.{digits}g}" for name, (digits, _) in MODEL_FIGURES.items())
-                rows.append([task, score.method, *shown_figures])
+                cells = (f"{figures[name]:.{digits}g}" for name, (digits, _) in MODEL_FIGURES.items())
+                rows.append([task, score.method, *cells])
     return table(["task", "method", *(head for _, head in MODEL_FIGURES.values())], rows)
 
 
-def cost_table(shown: Board, budgets: Mapping[str, float]) -> str:
-    """CPU seconds of every method that learns."""
-    seconds = {key: score.cpu_seconds for key, score in shown.scores.items() if math.isfinite(score.cpu_seconds)}
-    methods = [method for method in shown.methods if any(learned == method for _, learned in seconds)]
-    rows = [[method, *(_whole(seconds.get((task, method), math.nan)) for task in shown.tasks)] for method in methods]
-    given = ["budget of d3rlpy", *(_whole(budgets[task]) for task in shown.tasks)]
-    return table(["method", *shown.tasks], [given, *rows])
+def cost_table(results: Board, budgets: Mapping[str, float]) -> str:
+    """CPU seconds of training per method."""
+    seconds = {key: score.cpu_seconds for key, score in results.scores.items() if math.isfinite(score.cpu_seconds)}
+    methods = [method for method in results.methods if any(learned == method for _, learned in seconds)]
+    rows = [[method, *(_whole(seconds.get((task, method), math.nan)) for task in results.tasks)] for method in methods]
+    given = ["budget of d3rlpy", *(_whole(budgets[task]) for task in results.tasks)]
+    return table(["method", *results.tasks], [given, *rows])
 
 
 def _whole(value: float) -> str:
@@ -159,7 +162,7 @@ def _whole(value: float) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown."""
+    """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 

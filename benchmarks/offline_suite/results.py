@@ -1,4 +1,4 @@
-"""The two CSV files of results: one row per training, one per episode of its evaluation."""
+"""The two CSV files of results: one row per training, one row per evaluation episode."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from typing import Any
 
 from dreamset.core.files import write_text
 
-VERSIONS = ("dreamset", "torch", "numpy", "python", "cpu_capability")  # what made a row; job.versions() fills them
+VERSIONS = ("dreamset", "torch", "numpy", "python", "cpu_capability")  # filled by job.versions()
 RUN_COLUMNS = (
     *("task", "method", "group", "seed", "return_mean"),
     *("world_model_updates", "behavior_updates", "world_model_cpu_seconds", "behavior_cpu_seconds", "cpu_seconds"),
@@ -24,7 +24,7 @@ Key = tuple[str, str, str]  # task, method, seed
 
 
 class Results:
-    """``runs.csv`` and ``episodes.csv`` of a folder, sorted and whole at any time; one process writes them."""
+    """``runs.csv`` and ``episodes.csv`` of a folder; sorted and written atomically by one process."""
 
     def __init__(self, folder: Path, columns: Sequence[str] = RUN_COLUMNS) -> None:
         self.columns = columns  # of runs.csv
@@ -32,13 +32,13 @@ class Results:
         self.episodes_path = folder / "episodes.csv"
 
     def finished(self) -> dict[Key, str]:
-        """Which trainings are there, each with the digest of the settings that made it."""
+        """All finished trainings, with the digest of their settings."""
         return {_key(row): row["settings"] for row in _read(self.runs_path)}
 
     def add(self, run: Row, episodes: Sequence[tuple[float, int]]) -> None:
-        """A training with (return, length) of its episodes, in place of an earlier one under the same names.
+        """Adds a training with (return, length) of its episodes; replaces an earlier one of the same names.
 
-        The row of the training is written last: it says that everything is there.
+        The row of the training is written last, because it marks the training as finished.
         """
         names = {column: run[column] for column in ("task", "method", "seed")}
         rows = [

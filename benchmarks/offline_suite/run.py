@@ -1,11 +1,11 @@
-"""The offline suite: every method on every recorded dataset, each job a process of one thread.
+"""The offline suite: every method on every recorded dataset; each job is a process with one thread.
 
     python -m benchmarks.offline_suite.run --seeds 0 1 2 --workers 2
     python -m benchmarks.offline_suite.run --tasks pendulum_state --methods v1_reconstruction iql --seeds 0
 
-Run it from the repository's root, and again after an interruption: results that are there are kept as long as the
-suite's own settings for them stay; after an edit of a preset or of code, remove their rows from runs.csv. Peers need
-d3rlpy, installed as README.md beside this script says, some tasks the extras that their yaml names. Tables:
+Run it in the repository's root. Run it again after an interruption; existing results are kept while their settings in
+the suite stay the same. After an edit of a preset or of code, remove their rows from runs.csv. Peers need d3rlpy (see
+README.md beside this script), some tasks need the extras named in their yaml files. Tables:
 `python -m benchmarks.offline_suite.report`.
 """
 
@@ -31,21 +31,21 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs what is missing."""
+    """Runs all missing jobs."""
     command(parser().parse_args(arguments), run)
 
 
 def command(options: argparse.Namespace, run: Callable[[Any], dict[str, str]]) -> None:
-    """Calls ``run``, which returns why jobs failed, alone in its folders; status 1 if one did, with every reason."""
+    """Calls ``run`` with its folders locked; prints the reasons of failed jobs and exits with status 1 if any."""
     signal.signal(signal.SIGTERM, _interrupt)
-    os.chdir(ROOT)  # whose configs/ is composed
+    os.chdir(ROOT)  # the configuration is composed from its configs/
     try:
         with locked(options.work), locked(options.results):
             failures = run(options)
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on with what is missing", file=sys.stderr)
+        print("\ninterrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(130)
     for name, reason in failures.items():
         print(f"failed: {name}: {reason}", file=sys.stderr)
@@ -57,21 +57,21 @@ def parser() -> argparse.ArgumentParser:
     described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     described.add_argument("--tasks", nargs="+", help="names in suite.yaml (default: all)")
     described.add_argument("--methods", nargs="+", help="names in suite.yaml (default: all)")
-    described.add_argument("--suite", type=absolute, default=SUITE, help="another list of tasks and methods")
+    described.add_argument("--suite", type=absolute, default=SUITE, help="yaml file of tasks and methods")
     add_common_options(described, work=ROOT / "runs/offline_suite", results=RESULTS)
     return described
 
 
 def add_common_options(described: argparse.ArgumentParser, *, work: Path, results: Path) -> None:
-    """Seeds, workers and folders, with the folders that are meant where none are named."""
+    """Adds options for seeds, workers and folders, with default folders."""
     described.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
-    described.add_argument("--workers", type=int, default=2, help="jobs side by side (default: %(default)s)")
-    described.add_argument("--work", type=absolute, default=work, help="recordings, models, logs")
+    described.add_argument("--workers", type=int, default=2, help="parallel jobs (default: %(default)s)")
+    described.add_argument("--work", type=absolute, default=work, help="folder of recordings, models and logs")
     described.add_argument("--results", type=absolute, default=results, help="folder of the two CSV files")
 
 
 def run(options: Any) -> dict[str, str]:
-    """Prepares the datasets, then trains what is missing; returns why jobs failed, by name."""
+    """Prepares the datasets, then runs missing trainings; returns reasons of failed jobs by name."""
     suite = Suite.read(options.suite).choose(options.tasks, options.methods)
     results = Results(options.results)
     plan = Plan(suite, options.seeds, options.work)
@@ -87,31 +87,31 @@ def run(options: Any) -> dict[str, str]:
 
 
 def require_peers(suite: Suite, jobs: Sequence[Job]) -> None:
-    """Peers are nobody's dependency: whoever wants their results installs them.
+    """Checks that d3rlpy, which no package depends on, is installed if a job needs it.
 
     Raises:
-        UserError: if they are wanted and not there.
+        UserError: if it is needed and not installed.
     """
     if find_spec("d3rlpy") is None and any(job.work["kind"] == "peer" for job in jobs):
         others = [name for name, method in suite.methods.items() if not isinstance(method.kind, Peer)]
         raise UserError(
-            "d3rlpy is not installed; install it as benchmarks/offline_suite/README.md says, or leave its methods out"
+            "d3rlpy is not installed; see benchmarks/offline_suite/README.md, or exclude its methods"
             + (f": --methods {' '.join(others)}" if others else "")
         )
 
 
 def run_jobs(scheduler: Scheduler, jobs: Sequence[Job], description: str) -> None:
-    """Runs them, and says nothing where there are none."""
+    """Runs the jobs, if there are any."""
     if jobs:
         scheduler.run(jobs, description=description)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps a second run out of the folder.
+    """Locks the folder.
 
     Raises:
-        UserError: if there is one.
+        UserError: if another run has locked it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
@@ -119,13 +119,13 @@ def locked(folder: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise UserError(f"another run uses {folder}; wait for it or name another folder") from None
+        raise UserError(f"another run uses {folder}; wait for it or choose another folder") from None
     finally:
         os.close(descriptor)
 
 
 def absolute(text: str) -> Path:
-    """A path that stays the same when the working folder changes."""
+    """An absolute path, independent of later changes of the working folder."""
     return Path(text).absolute()
 
 

@@ -1,4 +1,4 @@
-"""Scores of methods on tasks, from the CSV files."""
+"""Computes scores of methods on tasks from the CSV files."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from dreamset.pipeline.evaluation.statistics import Estimate, bootstrap, interqu
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a method earns on a task, over all seeds and episodes."""
+    """The score of a method on a task, over all seeds and episodes."""
 
     task: str
     method: str
     group: str
     seeds: int
     estimate: Estimate  # of the interquartile mean of returns
-    cpu_seconds: float  # of training, mean over seeds; not a number where nothing is trained
+    cpu_seconds: float  # of training, mean over seeds; NaN without training
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def read(folder: Path, *, made_by: str = "benchmarks.offline_suite.run") -> tupl
     """``runs.csv`` and ``episodes.csv``, which the module ``made_by`` writes.
 
     Raises:
-        UserError: if there are none, or if a task's rows come from different data.
+        UserError: if a file is missing, or the rows of a task come from different datasets.
     """
     paths = folder / "runs.csv", folder / "episodes.csv"
     missing = [str(path) for path in paths if not path.exists()]
@@ -67,12 +67,12 @@ def board(
     """All scores.
 
     Args:
-        runs: as ``read`` returns them.
-        episodes: as ``read`` returns them.
-        tasks: the order of tasks; those that it does not name come last.
-        methods: the order of methods, likewise.
-        confidence: of the intervals.
-        resamples: of the bootstrap.
+        runs: see ``read``.
+        episodes: see ``read``.
+        tasks: the order of tasks; unnamed tasks come last.
+        methods: the order of methods; unnamed methods come last.
+        confidence: confidence of the intervals.
+        resamples: resamples of the bootstrap.
         on_score: called after each score.
     """
     scores = {}
@@ -97,12 +97,12 @@ def _in_order(present: Iterable[str], order: Sequence[str]) -> list[str]:
 
 
 def best(scores: Sequence[Score]) -> Score:
-    """The one with the highest estimate."""
+    """The score with the highest estimate."""
     return max(scores, key=lambda score: score.estimate.value)
 
 
 def compared(ours: Score, rivals: Sequence[Score]) -> str:
-    """How our interval lies to those of others: ``above`` all of them, ``below`` one of them, or ``overlaps``."""
+    """The position of Dreamset's interval: ``above`` all rivals, ``below`` one of them, or ``overlaps``."""
     if all(ours.estimate.low > rival.estimate.high for rival in rivals):
         return "above"
     if any(ours.estimate.high < rival.estimate.low for rival in rivals):

@@ -1,4 +1,4 @@
-"""What the suite consists of: tasks and methods, as ``suite.yaml`` lists them."""
+"""Tasks and methods of the suite, as listed in ``suite.yaml``."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,25 +21,27 @@ OBSERVATIONS = ("vectors", "images")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A recorded dataset and the environment that it comes from."""
+    """A recorded dataset and its environment."""
 
     name: str
-    overrides: tuple[str, ...]  # the dataset and what all methods share
-    budget: float  # CPU seconds that a peer may train
-    max_updates: int  # after which a peer stops earlier
-    observations: str = "vectors"  # or images: which of a method's settings hold
-    ours: tuple[str, ...] = ()  # what the task asks of Dreamset's own methods besides
-    tuned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # and of those whose names match, in this order
+    overrides: tuple[str, ...]  # the dataset and the common overrides of all methods
+    budget: float  # CPU seconds of training for d3rlpy's methods
+    max_updates: int  # maximum updates of d3rlpy's methods
+    observations: str = "vectors"  # or images: selects a method's settings
+    ours: tuple[str, ...] = ()  # further overrides of Dreamset's methods
+    tuned: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # further overrides by pattern of the method's name, in order
 
     def tuned_for(self, method: str) -> tuple[str, ...]:
-        """What the task asks of a method by its name."""
+        """The task's overrides for a method."""
         matching = (overrides for pattern, overrides in self.tuned.items() if fnmatchcase(method, pattern))
         return tuple(override for overrides in matching for override in overrides)
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A world model and a behaviour, as overrides. Equal world models are trained once."""
+    """Overrides of a world model and of a behaviour; equal world models are trained once."""
 
     world_model: tuple[str, ...]
     behavior: tuple[str, ...]
@@ -47,23 +49,23 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """One of Dreamset's methods, at the scale that vectors or images ask for; without an entry it serves none."""
+    """One of Dreamset's methods, with settings for vectors, images or both."""
 
     vectors: Parts | None = None
     images: Parts | None = None
 
     @property
     def actions(self) -> tuple[str, ...]:
-        """Kinds of actions that it serves."""
+        """Supported kinds of actions."""
         return ACTIONS
 
     @property
     def observations(self) -> tuple[str, ...]:
-        """Kinds of observations that there are settings for."""
+        """Kinds of observations with settings."""
         return tuple(kind for kind in OBSERVATIONS if getattr(self, kind) is not None)
 
     def overrides(self, task: Task) -> tuple[str, ...]:
-        """What the method asks for on such observations."""
+        """The method's overrides for the task's observations."""
         parts = self._parts(task)
         return (*parts.world_model, *parts.behavior)
 
@@ -79,14 +81,14 @@ class Ours:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Names of d3rlpy's configuration classes, by the kind of actions that they serve."""
+    """A method of d3rlpy: names of configuration classes by kind of actions."""
 
     classes: Mapping[str, str]
     observations: tuple[str, ...] = OBSERVATIONS
 
     @property
     def actions(self) -> tuple[str, ...]:
-        """Kinds of actions that there is a class for."""
+        """Kinds of actions with a class."""
         return tuple(self.classes)
 
     def settings(self, task: Task) -> list[Any]:
@@ -96,7 +98,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """Learns nothing; ``name`` is a function of ``baselines``."""
+    """A baseline without learning; ``name`` is a function of ``baselines``."""
 
     name: str
     actions: tuple[str, ...] = ACTIONS
@@ -112,28 +114,28 @@ class Method:
     """A column of the table."""
 
     name: str
-    group: str  # what the report compares: dreamset, cloning, d3rlpy, baseline
+    group: str  # compared in the report: dreamset, cloning, d3rlpy, baseline
     kind: Ours | Peer | Baseline
 
     def serves(self, task: Task, action: ActionSpec) -> bool:
-        """Whether it can learn a task with such observations and actions."""
+        """Whether the method supports the task's observations and actions."""
         actions = "discrete" if action.discrete else "continuous"
         return actions in self.kind.actions and task.observations in self.kind.observations
 
     def overrides(self, task: Task) -> tuple[str, ...]:
-        """What one of our methods, and nobody else's, asks for on such a task."""
+        """All overrides of one of Dreamset's methods on a task."""
         assert isinstance(self.kind, Ours)
         return (*self.kind.overrides(task), *task.ours, *task.tuned_for(self.name))
 
     def settings_digest(self, task: Task) -> str:
-        """Changes with the entries of the suite, so that results made with others are known."""
+        """A digest of the entries of the suite, which identifies results with other settings."""
         tuned = task.tuned_for(self.name)
         return digest(yaml.safe_dump(_plain([*self.kind.settings(task), *([tuned] if tuned else [])])))
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """Everything that there is to choose from."""
+    """All tasks and methods."""
 
     tasks: Mapping[str, Task]
     methods: Mapping[str, Method]
@@ -143,7 +145,7 @@ class Suite:
         """The suite in a yaml file.
 
         Raises:
-            UserError: for keys that nothing reads, for missing ones and for settings of methods that are not there.
+            UserError: if a key is missing or unknown, or settings name an unknown method.
         """
         value = yaml.safe_load(path.read_text())
         common, tasks = value["common"], value["tasks"]
@@ -157,15 +159,17 @@ class Suite:
         ours = [name for name, method in self.methods.items() if isinstance(method.kind, Ours)]
         for pattern in task.tuned:
             if not any(fnmatchcase(name, pattern) for name in ours):
-                raise UserError(f"{path}: task {task.name} tunes {pattern}, which none of {', '.join(ours)} matches")
+                raise UserError(
+                    f"{path}: task {task.name} tunes {pattern}, which matches none of {', '.join(ours)}; fix it"
+                )
 
     def choose(self, tasks: Sequence[str] | None, methods: Sequence[str] | None) -> "Suite":
-        """The named part; ``None`` stands for all.
+        """Selects tasks and methods by name; ``None`` selects all.
 
         Raises:
-            UserError: for a name that is not in the suite.
+            UserError: if a name is unknown.
         """
-        return Suite(chosen("tasks", self.tasks, tasks), chosen("methods", self.methods, methods))
+        return Suite(selected("tasks", self.tasks, tasks), selected("methods", self.methods, methods))
 
 
 def _built(path: Path, kind: str, entries: Mapping[str, Any], build: Callable[..., T]) -> dict[str, T]:
@@ -174,7 +178,7 @@ def _built(path: Path, kind: str, entries: Mapping[str, Any], build: Callable[..
         try:
             built[name] = build(name, **{key: _hashable(value) for key, value in entry.items()})
         except TypeError as error:
-            raise UserError(f"{path}: {kind} {name} lacks a key or has one that nothing reads ({error})") from None
+            raise UserError(f"{path}: {kind} {name} has a missing or unknown key ({error}); fix it") from None
     return built
 
 
@@ -194,25 +198,25 @@ def _hashable(value: Any) -> Any:
 
 
 def _flat(values: list[Any]) -> Iterator[Any]:
-    """A list within a list stands for its items, so that an anchored one can be taken and added to."""
+    """Flattens nested lists, so that an anchored list can be extended."""
     for value in values:
         yield from _flat(value) if isinstance(value, list) else (value,)
 
 
-def chosen(kind: str, all_: Mapping[str, Any], names: Sequence[str] | None) -> Mapping[str, Any]:
-    """The named entries, in their order; ``None`` stands for all.
+def selected(kind: str, all_: Mapping[str, Any], names: Sequence[str] | None) -> Mapping[str, Any]:
+    """The named entries, in the order of ``names``; ``None`` selects all.
 
     Raises:
-        UserError: for a name that is not there.
+        UserError: if a name is unknown.
     """
     if names is None:
         return all_
     unknown = sorted(set(names) - set(all_))
     if unknown:
-        raise UserError(f"there are no {kind} {', '.join(unknown)}; available: {', '.join(all_)}; choose of these")
+        raise UserError(f"there are no {kind} {', '.join(unknown)}; available: {', '.join(all_)}")
     return {name: all_[name] for name in names}
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, which yaml can write."""
+    """Converts tuples to lists, which yaml can write."""
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,14 +1,14 @@
-"""A store's rows as d3rlpy's episodes. Nothing here needs d3rlpy.
+"""Converts a store's rows to d3rlpy's episodes; does not import d3rlpy.
 
-Our row t holds observation t with the action and the reward that led there. In d3rlpy, index t holds observation t with
-the action taken there and the reward that this action earns, and whether an episode's last index is a transition
-depends on how the episode ended (``Episode.transition_count``):
+In a store, row t has observation t and the action and reward that led there. In d3rlpy, index t has observation t, the
+action taken there and the reward for it. Whether the last index is a transition depends on the end of the episode
+(``Episode.transition_count``):
 
-- after a true end it is one, and what follows it is never looked at: N transitions are N indices;
-- after a time limit it only says what the last transition led to: N transitions are N + 1 indices, and the last
-  action and reward are never looked at. They are zero here.
+- After a true end it is a transition, whose next observation is never read: N transitions are N indices.
+- After a time limit it is only the arrival of the last transition: N transitions are N + 1 indices. Its action and
+  reward are never read; here they are zero.
 
-So an episode of N + 1 rows is N transitions in both, none of which crosses to another episode.
+An episode of N + 1 rows therefore has N transitions in both, and no transition crosses episodes.
 """
 
 from collections.abc import Mapping
@@ -35,10 +35,10 @@ class PeerEpisode:
 
 
 def peer_episode(rows: Mapping[str, Array], spec: DataSpec) -> PeerEpisode:
-    """An episode as ``Store.read`` returns it.
+    """Converts an episode of ``Store.read``.
 
     Raises:
-        UserError: if the observations or the actions are of a kind that d3rlpy has no networks for.
+        UserError: if d3rlpy has no networks for the kind of observations or actions.
     """
     terminated = bool(rows["is_terminal"][-1])
     observations = peer_observations(rows, spec)
@@ -50,36 +50,38 @@ def peer_episode(rows: Mapping[str, Array], spec: DataSpec) -> PeerEpisode:
 
 
 def peer_observations(observations: Mapping[str, Any], spec: DataSpec) -> NDArray[Any]:
-    """All vectors in one [N, S], or the one image as [N, C, H, W].
+    """All vectors concatenated, [N, S], or the single image, [N, C, H, W].
 
     Raises:
-        UserError: if there are several images or images beside vectors.
+        UserError: if there are several images, or images and vectors.
     """
     images = [name for name, array in spec.observations.items() if array.is_image]
     if not images:
         return np.concatenate([np.asarray(observations[name], np.float32) for name in spec.observations], axis=-1)
     if len(spec.observations) > 1:
-        raise UserError(f"d3rlpy's encoders read vectors or one image, the data hold {sorted(spec.observations)}")
+        raise UserError(
+            f"d3rlpy supports vectors or a single image, the dataset has {sorted(spec.observations)}; omit the task"
+        )
     channels_first: NDArray[np.uint8] = np.ascontiguousarray(np.moveaxis(observations[images[0]], -1, -3))
     return channels_first
 
 
 def peer_actions(actions: Array, spec: ActionSpec) -> NDArray[Any]:
-    """Rescaled to [-1, 1], or the numbers [N, 1] of one-hot rows.
+    """Actions scaled to [-1, 1], or integers [N, 1] of one-hot rows.
 
     Raises:
-        UserError: for continuous actions without bounds.
+        UserError: if continuous actions have no bounds.
     """
     if spec.discrete:
         return np.argmax(actions, axis=-1).astype(np.int64)[:, None]
     if not spec.bounded:
-        raise UserError("d3rlpy's policies act within bounds, the data's actions have none")
+        raise UserError("d3rlpy needs bounded actions, the dataset's actions have no bounds; omit the task")
     normalized: NDArray[np.float32] = spec.normalize(torch.tensor(actions)).clamp(-1, 1).numpy()
     return normalized
 
 
 def own_actions(actions: NDArray[Any], spec: ActionSpec) -> NDArray[np.float32]:
-    """What a peer's policy returned as the environment takes it: the inverse of ``peer_actions``."""
+    """Actions of a d3rlpy policy in the environment's units: the inverse of ``peer_actions``."""
     if spec.discrete:
         return np.eye(spec.size, dtype=np.float32)[actions.reshape(-1)]
     units: NDArray[np.float32] = spec.denormalize(torch.as_tensor(actions, dtype=torch.float32)).numpy()
@@ -87,18 +89,18 @@ def own_actions(actions: NDArray[Any], spec: ActionSpec) -> NDArray[np.float32]:
 
 
 class RecentFrames:
-    """Observations stacked with those before, as d3rlpy's ``FrameStackTransitionPicker`` stacks recorded ones."""
+    """Stacks recent observations like d3rlpy's ``FrameStackTransitionPicker``."""
 
     def __init__(self, count: int) -> None:
         self.count = count
         self._frames: list[NDArray[Any]] = []
 
     def add(self, observations: NDArray[Any], first: NDArray[np.bool_]) -> NDArray[Any]:
-        """Oldest first, zeros before an episode's begin.
+        """Adds observations and returns the stack, oldest first, with zeros before the start of an episode.
 
         Args:
             observations: [N, C, ...], one row per environment.
-            first: [N], where an episode begins.
+            first: [N] whether an episode begins.
 
         Returns:
             [N, count * C, ...]

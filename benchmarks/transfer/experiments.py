@@ -1,4 +1,4 @@
-"""What the benchmark consists of, as ``transfer.yaml`` lists it."""
+"""The experiments of the benchmark, as listed in ``transfer.yaml``."""
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -18,19 +18,19 @@ Overrides = Sequence[str]
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where a training of a world model begins and what of it learns."""
+    """The initialisation of a world model and the parts that are trained."""
 
-    reuses: bool  # a world model of the source
+    reuses: bool  # whether it starts from a world model of the source
     overrides: Overrides
 
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A world model on a pair's new data, and a behaviour in it."""
+    """A world model trained on a pair's new data, and a behaviour learned with it."""
 
     pair: str
     start: str
-    objective: str  # of the world model, and of the one that it began as
+    objective: str  # of the world model and of its pretraining
     share: int  # percent of the new training episodes
     updates: int  # gradient steps on them
 
@@ -40,14 +40,14 @@ class Experiment:
         return f"{self.start}-{self.objective}-{self.share}-{self.updates}"
 
     def within(self, where: Mapping[str, Sequence[Any]]) -> bool:
-        """Whether every named field has one of the values given for it."""
+        """Whether every field in ``where`` has one of its values."""
         own = asdict(self)
         return all(own[name] in values for name, values in where.items())
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A part of the report: scores of a pair along one field of its experiments."""
+    """A curve of the report: scores of a pair along one field of its experiments."""
 
     pair: str
     objective: str
@@ -55,14 +55,14 @@ class Curve:
     where: Mapping[str, Sequence[Any]]
 
     def of(self, experiments: Sequence[Experiment]) -> list[Experiment]:
-        """Those that it shows."""
+        """The experiments of the curve."""
         own: dict[str, Sequence[Any]] = {"pair": [self.pair], "objective": [self.objective], **self.where}
         return [experiment for experiment in experiments if experiment.within(own)]
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """Everything in the yaml file."""
+    """The contents of the yaml file."""
 
     common: Overrides
     source: Overrides
@@ -79,37 +79,39 @@ class Benchmark:
         """The benchmark in a yaml file.
 
         Raises:
-            UserError: for keys that nothing reads, missing ones, and names that are not defined in it.
+            UserError: if a key is missing or unknown, or a name is not defined in the file.
         """
         value = yaml.safe_load(path.read_text())
         try:
             value["starts"] = {name: Start(**entry) for name, entry in value["starts"].items()}
             value["experiments"] = list(dict.fromkeys(e for entry in value["experiments"] for e in _combined(entry)))
             value["curves"] = [Curve(**entry) for entry in value["curves"]]
-            found = cls(**value)
+            benchmark = cls(**value)
         except (TypeError, KeyError) as error:
-            raise UserError(f"{path} lacks a key or has one that nothing reads ({error})") from None
-        for experiment in found.experiments:
-            found.check(experiment, path)
-        return found
+            raise UserError(f"{path} has a missing or unknown key ({error}); fix it") from None
+        for experiment in benchmark.experiments:
+            benchmark.check(experiment, path)
+        return benchmark
 
     def check(self, experiment: Experiment, path: Path) -> None:
-        """Raises a UserError for an experiment with a pair, start or share that does not exist."""
+        """Raises a ``UserError`` if the pair, start or share of an experiment is not defined."""
         known: dict[str, Container[Any]] = {"pair": self.pairs, "start": self.starts, "share": self.shares}
         wrong = [name for name, values in known.items() if getattr(experiment, name) not in values]
         if wrong:
-            raise UserError(f"{path}: the {' and '.join(wrong)} of {experiment} is not defined in it; fix the entry")
+            raise UserError(
+                f"{path}: the {' and '.join(wrong)} of {experiment} is not defined in this file; fix the entry"
+            )
 
     def on_source(self, objective: str) -> list[str]:
-        """Overrides of the world model that is reused."""
+        """Overrides of the reused world model."""
         return [*self.common, *self.source, f"objective={objective}"]
 
     def on_pair(self, pair: str) -> list[str]:
-        """Overrides that all experiments of a pair share."""
+        """Common overrides of all experiments of a pair."""
         return [*self.common, *self.pairs[pair]]
 
     def overrides(self, experiment: Experiment) -> list[str]:
-        """Those of an experiment, except for the folder of what it reuses."""
+        """Overrides of an experiment, without the folder of the reused world model."""
         return [
             *self.on_pair(experiment.pair),
             f"objective={experiment.objective}",
@@ -119,7 +121,7 @@ class Benchmark:
         ]
 
     def settings_digest(self, experiment: Experiment) -> str:
-        """Changes with everything in the yaml that the experiment's results depend on."""
+        """A digest of everything in the yaml file that the experiment depends on."""
         before = self.on_source(experiment.objective) if self.starts[experiment.start].reuses else []
         return digest(yaml.safe_dump([self.overrides(experiment), before]))
 

@@ -1,4 +1,4 @@
-"""The picture of reuse: a panel for each curve and one for the objectives."""
+"""The figure of the transfer benchmark: a panel per curve and one for the objectives."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,16 +19,16 @@ LABELS = {"updates": "gradient steps of the world model", "share": "percent of t
 GREY, DASHES = "0.45", ("--", ":", "-.")
 
 
-def draw(benchmark: Benchmark, shown: Board, path: Path) -> None:
-    """Curves with their intervals; baselines are dashed."""
+def draw(benchmark: Benchmark, board: Board, path: Path) -> None:
+    """Writes the figure: curves with intervals, baselines dashed."""
     colors = dict(zip(benchmark.starts, COLORS, strict=False))
     with mpl.rc_context(STYLE):
         panels = len(benchmark.curves) + 1
         figure = Figure(figsize=(4.2 * panels, 3.8), layout="constrained")
         *curves, last = figure.subplots(1, panels)
         for axes, curve in zip(curves, benchmark.curves, strict=True):
-            _curve(axes, curve, benchmark, shown, colors)
-        _objectives(last, benchmark, shown, colors)
+            _curve(axes, curve, benchmark, board, colors)
+        _objectives(last, benchmark, board, colors)
         handles = [
             mpl.lines.Line2D([], [], color=color, marker="o", linewidth=2, label=start)
             for start, color in colors.items()
@@ -38,22 +38,26 @@ def draw(benchmark: Benchmark, shown: Board, path: Path) -> None:
             for name, dashes in zip(benchmark.baselines, DASHES, strict=False)
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
-        # without the metadata equal figures are equal files
+        # without metadata, equal figures give equal files
         save_with(path, lambda beside: figure.savefig(beside, dpi=120, metadata={"Software": None}))
 
 
-def _curve(axes: Axes, curve: Curve, benchmark: Benchmark, shown: Board, colors: Colors) -> None:
+def _curve(axes: Axes, curve: Curve, benchmark: Benchmark, board: Board, colors: Colors) -> None:
     experiments = curve.of(benchmark.experiments)
     for start, color in colors.items():
-        points = [(getattr(e, curve.axis), _score(shown, e)) for e in experiments if e.start == start]
-        found = sorted(((x, score.estimate) for x, score in points if score is not None), key=lambda point: point[0])
-        if found:
-            places = [x for x, _ in found]
-            axes.fill_between(places, [e.low for _, e in found], [e.high for _, e in found], color=color, alpha=0.15)
-            axes.plot(places, [e.value for _, e in found], "o-", color=color, markersize=4)
+        points = [(getattr(e, curve.axis), _score(board, e)) for e in experiments if e.start == start]
+        estimates = sorted(
+            ((x, score.estimate) for x, score in points if score is not None), key=lambda point: point[0]
+        )
+        if estimates:
+            places = [x for x, _ in estimates]
+            axes.fill_between(
+                places, [e.low for _, e in estimates], [e.high for _, e in estimates], color=color, alpha=0.15
+            )
+            axes.plot(places, [e.value for _, e in estimates], "o-", color=color, markersize=4)
     for name, dashes in zip(benchmark.baselines, DASHES, strict=False):
-        if (curve.pair, name) in shown.scores:
-            value = shown.scores[curve.pair, name].estimate.value
+        if (curve.pair, name) in board.scores:
+            value = board.scores[curve.pair, name].estimate.value
             axes.axhline(value, color=GREY, linestyle=dashes, linewidth=1)
     axes.set_xscale("log")
     ticks = sorted({getattr(e, curve.axis) for e in experiments})
@@ -62,23 +66,23 @@ def _curve(axes: Axes, curve: Curve, benchmark: Benchmark, shown: Board, colors:
     axes.set(title=f"{curve.pair} ({curve.objective})", xlabel=LABELS[curve.axis], ylabel="return")
 
 
-def _objectives(axes: Axes, benchmark: Benchmark, shown: Board, colors: Colors) -> None:
-    """Objectives in rows of each pair, one interval per start."""
+def _objectives(axes: Axes, benchmark: Benchmark, board: Board, colors: Colors) -> None:
+    """One row per pair and objective, one interval per start."""
     names: list[str] = []
     for where in benchmark.objectives:
-        chosen = [e for e in benchmark.experiments if e.within(where)]
-        for pair, objective in dict.fromkeys((e.pair, e.objective) for e in chosen):
-            own = [e for e in chosen if (e.pair, e.objective) == (pair, objective)]
-            _row(axes, len(names), own, shown, colors)
+        experiments = [e for e in benchmark.experiments if e.within(where)]
+        for pair, objective in dict.fromkeys((e.pair, e.objective) for e in experiments):
+            own = [e for e in experiments if (e.pair, e.objective) == (pair, objective)]
+            _row(axes, len(names), own, board, colors)
             names.append(f"{pair}\n{objective}")
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set(title="objectives as pretraining", xlabel="return")
 
 
-def _row(axes: Axes, place: int, own: Sequence[Experiment], shown: Board, colors: Colors) -> None:
+def _row(axes: Axes, place: int, own: Sequence[Experiment], board: Board, colors: Colors) -> None:
     for number, experiment in enumerate(own):
-        score = _score(shown, experiment)
+        score = _score(board, experiment)
         if score is not None:
             height = place + 0.6 * ((number + 0.5) / len(own) - 0.5)
             estimate, color = score.estimate, colors[experiment.start]
@@ -86,5 +90,5 @@ def _row(axes: Axes, place: int, own: Sequence[Experiment], shown: Board, colors
             axes.plot(estimate.value, height, "o", color=color, markersize=4)
 
 
-def _score(shown: Board, experiment: Experiment) -> Score | None:
-    return shown.scores.get((experiment.pair, experiment.name))
+def _score(board: Board, experiment: Experiment) -> Score | None:
+    return board.scores.get((experiment.pair, experiment.name))

@@ -1,4 +1,4 @@
-"""A part of the training episodes, as if no more had been recorded."""
+"""A strategy that samples only the first training episodes, to simulate smaller datasets."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ from dreamset.datasets.strategies import Candidates, Floats, Strategy
 
 @dataclass(frozen=True)
 class FirstEpisodes(Strategy):
-    """The first ``share`` of the episodes, at least one; all their windows are equally likely, others never drawn.
+    """Samples uniformly from windows of the first ``share`` of the episodes, at least one.
 
-    The store, and with it what is held out, stays the same for every share.
+    The store, including its held-out episodes, is the same for every share.
     """
 
     share: float
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
-            raise UserError(f"the share of episodes is {self.share}; allowed: more than 0 and up to 1; fix it")
+            raise UserError(f"FirstEpisodes: share is {self.share}; allowed: above 0, up to 1")
 
     def log_weights(self, candidates: Candidates) -> Floats:
         """See ``Strategy``."""

@@ -1,6 +1,6 @@
-"""From experiments to jobs, in three rounds: datasets, what is reused, and what reuses it.
+"""Plans the jobs in three rounds: datasets, pretraining, and experiments.
 
-A configuration that reuses a world model is pinned to that very model when it is composed, so the model must be there.
+Composing a configuration that reuses a world model fixes the model by its digest, so that model must exist.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,19 +20,19 @@ from dreamset.pipeline.files import digest, read_json
 from dreamset.pipeline.progress import progress
 from dreamset.pipeline.stages import table as stages
 
-BASELINE = "baseline"  # the group of what learns nothing
+BASELINE = "baseline"  # group of baselines without learning
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to do below a working folder."""
+    """The jobs that remain to run in a working folder."""
 
     benchmark: Benchmark
     seeds: Sequence[int]
     work: Path
 
     def preparations(self) -> list[Job]:
-        """Datasets that have no store yet, the source first: another one may be made from its store."""
+        """Jobs for datasets without a store, the source first, because another dataset may derive from it."""
         jobs: list[Job] = []
         for overrides in (self.benchmark.source, *self.benchmark.pairs.values()):
             config = self._compose([*self.benchmark.common, *overrides])
@@ -42,7 +42,7 @@ class Plan:
         return jobs
 
     def pretrainings(self, finished: Mapping[Key, str]) -> list[Job]:
-        """World models that missing experiments reuse, unless they are trained."""
+        """Jobs for untrained world models that missing experiments reuse."""
         jobs: dict[str, Job] = {}
         for seed, experiment in self._missing(finished):
             if self.benchmark.starts[experiment.start].reuses:
@@ -53,9 +53,9 @@ class Plan:
         return list(jobs.values())
 
     def experiments(self, finished: Mapping[Key, str]) -> list[Job]:
-        """Jobs for all results that are missing or were made with other settings; the first seed's come first.
+        """Jobs for all results that are missing or have other settings, seed by seed.
 
-        Those whose world model could not be trained are left out.
+        Skips experiments whose reused world model failed to train.
         """
         jobs = {job.name: job for job in self._baselines(finished)}
         for seed, experiment in progress(list(self._missing(finished)), description="plan (experiments)"):
@@ -83,7 +83,7 @@ class Plan:
             "settings": self.benchmark.settings_digest(experiment),
             "overrides": " ".join(overrides),
         }
-        del row["pair"], row["updates"]  # the task and the job's own count
+        del row["pair"], row["updates"]  # duplicated by the task and by the job's count of updates
         if self.benchmark.starts[experiment.start].reuses:
             _, model = self._source(experiment, seed)
             overrides = [*overrides, f"world_model.folder={model}/model"]
@@ -94,7 +94,7 @@ class Plan:
         return suite.own_jobs(name, config, row, store=self._stores[experiment.pair], work=self.work)
 
     def _source(self, experiment: Experiment, seed: int) -> tuple[Config, Path]:
-        """Configuration and folder of the world model that is reused."""
+        """Configuration and folder of the reused world model."""
         config = {**self._compose(self.benchmark.on_source(experiment.objective)), "seed": seed}
         return config, suite.world_model_folder(config, self._source_store, self.work)
 

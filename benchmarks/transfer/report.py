@@ -1,4 +1,4 @@
-"""Tables and picture of the benchmark of reuse, from its two CSV files.
+"""Writes tables and figure of the transfer benchmark from its two CSV files.
 
     python -m benchmarks.transfer.report
 
@@ -24,14 +24,17 @@ from dreamset.core.errors import UserError
 from dreamset.core.files import write_text
 
 FOLDER = Path(__file__).parent
-TEXT, PICTURE = "README.md", "returns.png"
+TEXT, FIGURE = "README.md", "returns.png"
 BEGIN, END = "<!-- written by benchmarks.transfer.report -->", "<!-- end -->"
-REACHED = 0.95  # share of a score from which on another one counts as reaching it
-AMOUNTS: Mapping[str, Callable[[int], str]] = {"updates": "{} updates".format, "share": "{} %".format}  # of an axis
+REACHED = 0.95  # a score reaches another one from this share on
+AMOUNTS: Mapping[str, Callable[[int], str]] = {
+    "updates": "{} updates".format,
+    "share": "{} %".format,
+}  # format of the values of an axis
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes tables and picture."""
+    """Writes tables and figure."""
     options = _parser().parse_args(arguments)
     try:
         benchmark = Benchmark.read(options.benchmark)
@@ -39,35 +42,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
         insert(options.output / TEXT, results.markdown(confidence=options.confidence))
     except UserError as error:
         sys.exit(f"error: {error}")
-    figure.draw(benchmark, results.board, options.output / PICTURE)
+    figure.draw(benchmark, results.board, options.output / FIGURE)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of runs.csv and episodes.csv")
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder of README.md (default: beside this script)")
-    parser.add_argument("--benchmark", type=Path, default=BENCHMARK, help="says what belongs together")
-    parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: %(default)s)")
-    parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--benchmark", type=Path, default=BENCHMARK, help="yaml file of the benchmark")
+    parser.add_argument(
+        "--confidence", type=float, default=0.95, help="confidence of the intervals (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=10_000, help="resamples of the bootstrap (default: %(default)s)"
+    )
     return parser
 
 
 def insert(path: Path, text: str, *, begin: str = BEGIN, end: str = END) -> None:
-    """Replaces what stands between the marks.
+    """Replaces the text between the marks.
 
     Raises:
-        UserError: if the marks are not there.
+        UserError: if a mark is missing.
     """
-    before, found, rest = path.read_text().partition(begin)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
-        raise UserError(f"{path} lacks {begin} or {end} after it; put them where the tables belong")
+    before, opening, rest = path.read_text().partition(begin)
+    _, closing, after = rest.partition(end)
+    if not (opening and closing):
+        raise UserError(f"{path} lacks {begin} or {end} after it; add both where the tables belong")
     write_text(path, f"{before}{begin}\n\n{text}\n{end}{after}")
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Scores of the experiments that are there."""
+    """Scores of the finished experiments."""
 
     benchmark: Benchmark
     board: Board
@@ -75,10 +82,10 @@ class Results:
 
     @classmethod
     def read(cls, folder: Path, benchmark: Benchmark, *, resamples: int, confidence: float) -> "Results":
-        """From ``runs.csv`` and ``episodes.csv`` of a folder."""
+        """Reads ``runs.csv`` and ``episodes.csv`` of a folder."""
         runs, episodes = read(folder, made_by="benchmarks.transfer.run")
         with tqdm(total=runs.groupby(["task", "method"]).ngroups, desc="bootstrap") as bar:
-            shown = board(
+            scores = board(
                 runs,
                 episodes,
                 tasks=list(benchmark.pairs),
@@ -87,7 +94,7 @@ class Results:
                 resamples=resamples,
                 on_score=bar.update,
             )
-        return cls(benchmark, shown, runs)
+        return cls(benchmark, scores, runs)
 
     def markdown(self, *, confidence: float) -> str:
         """All tables in one text."""
@@ -100,31 +107,31 @@ class Results:
             parts += [
                 f"**{curve.pair}**, pretrained and trained with {curve.objective}, by {curve.axis}:",
                 self.curve_table(curve),
-                f"What reuse needs to earn at least {100 * REACHED:.0f} % of the return from scratch in the same row: "
-                f"the least {curve.axis}, and what part of those from scratch that is:",
+                f"The smallest budget ({curve.axis}) with which reuse reaches at least {100 * REACHED:.0f} % of the "
+                "return from scratch in the same row, also as a percentage of the budget from scratch:",
                 self.budget_table(curve),
             ]
         parts += [
-            "**Objectives** as pretraining; in each column everything else is equal, and from scratch means with the "
-            "row's objective, too:",
+            "**Objectives** of the pretraining; all else is equal within a column. Models from scratch also use the "
+            "objective of the row:",
             self.objective_table(lambda experiment: _cell(self.score(experiment))),
-            "What the world models of these columns know: R² of a linear probe of the true state on held-out episodes, "
-            "mean over seeds.",
+            "R² of a linear probe from features to the true state on held-out episodes, for the same world models, "
+            "mean over seeds:",
             self.objective_table(lambda experiment: self.mean(experiment, "probe_r2", "{:.2f}")),
-            "CPU seconds on one thread, mean over seeds: of the world model that is reused, of its training on the new "
-            "data (both with their validation) and of the behaviour.",
+            "CPU seconds on one thread, mean over seeds: pretraining, training on the new data (both with validation), "
+            "and behaviour.",
             self.cost_table(),
         ]
         return "\n\n".join(parts) + "\n"
 
     def score(self, experiment: Experiment) -> Score | None:
-        """If it has been run."""
+        """The score of an experiment; None if it has not run."""
         return self.board.scores.get((experiment.pair, experiment.name))
 
     def mean(self, experiment: Experiment, column: str, form: str) -> str:
-        """Of a column over seeds; nothing where there is no number."""
-        chosen = (self.runs["task"] == experiment.pair) & (self.runs["method"] == experiment.name)
-        value = float(self.runs.loc[chosen, column].mean())
+        """The mean of a column over seeds; empty without values."""
+        rows = (self.runs["task"] == experiment.pair) & (self.runs["method"] == experiment.name)
+        value = float(self.runs.loc[rows, column].mean())
         return "" if pd.isna(value) else form.format(value)
 
     def baseline_table(self) -> str:
@@ -135,20 +142,20 @@ class Results:
 
     def curve_table(self, curve: Curve) -> str:
         """Starts in rows, the axis in columns."""
-        shown = curve.of(self.benchmark.experiments)
-        values = sorted({getattr(experiment, curve.axis) for experiment in shown})
+        experiments = curve.of(self.benchmark.experiments)
+        values = sorted({getattr(experiment, curve.axis) for experiment in experiments})
         rows = []
-        for start, own in _grouped(shown, lambda experiment: experiment.start).items():
+        for start, own in _grouped(experiments, lambda experiment: experiment.start).items():
             at = {getattr(experiment, curve.axis): self.score(experiment) for experiment in own}
             rows.append([start, *(_cell(at.get(value)) for value in values)])
         return table(["", *(AMOUNTS[curve.axis](value) for value in values)], rows)
 
     def budget_table(self, curve: Curve) -> str:
-        """Every amount from scratch in rows, in columns how little of it each reuse needs."""
-        shown = [experiment for experiment in curve.of(self.benchmark.experiments) if self.score(experiment)]
-        reuses = _grouped([e for e in shown if self._reuses(e)], lambda experiment: experiment.start)
+        """Amounts from scratch in rows; in columns the smallest amount that each kind of reuse needs."""
+        experiments = [experiment for experiment in curve.of(self.benchmark.experiments) if self.score(experiment)]
+        reuses = _grouped([e for e in experiments if self._reuses(e)], lambda experiment: experiment.start)
         rows = []
-        for scratch in sorted((e for e in shown if not self._reuses(e)), key=lambda e: getattr(e, curve.axis)):
+        for scratch in sorted((e for e in experiments if not self._reuses(e)), key=lambda e: getattr(e, curve.axis)):
             cells = [self._least(own, scratch, curve.axis) for own in reuses.values()]
             rows.append([AMOUNTS[curve.axis](getattr(scratch, curve.axis)), _cell(self.score(scratch)), *cells])
         return table(["from scratch", "return", *reuses], rows)
@@ -168,16 +175,16 @@ class Results:
 
     def objective_table(self, cell: Callable[[Experiment], str]) -> str:
         """Objectives in rows; pairs and starts in columns."""
-        shown = objective_experiments(self.benchmark)
-        columns = list(dict.fromkeys((experiment.pair, experiment.start) for experiment in shown))
+        experiments = objective_experiments(self.benchmark)
+        columns = list(dict.fromkeys((experiment.pair, experiment.start) for experiment in experiments))
         rows = []
-        for objective, own in _grouped(shown, lambda experiment: experiment.objective).items():
+        for objective, own in _grouped(experiments, lambda experiment: experiment.objective).items():
             cells = {(experiment.pair, experiment.start): cell(experiment) for experiment in own}
             rows.append([objective, *(cells.get(column, "") for column in columns)])
         return table(["", *(f"{pair}, {start}" for pair, start in columns)], rows)
 
     def cost_table(self) -> str:
-        """Those of the curves."""
+        """CPU seconds of the experiments of all curves."""
         rows = []
         for curve in self.benchmark.curves:
             for experiment in curve.of(self.benchmark.experiments):
@@ -190,7 +197,7 @@ class Results:
 
 
 def objective_experiments(benchmark: Benchmark) -> list[Experiment]:
-    """Those in which objectives are compared, pair by pair."""
+    """The experiments that compare objectives, pair by pair."""
     return [e for where in benchmark.objectives for e in benchmark.experiments if e.within(where)]
 
 

@@ -1,9 +1,9 @@
-"""The benchmark of reuse: a world model of one task, carried to another task and to a changed world.
+"""The transfer benchmark: reuses a world model for another task and in a changed environment.
 
     python -m benchmarks.transfer.run --seeds 0 1 2 --workers 2
 
-Run it from the repository's root, and again after an interruption: results that are there are kept. Tables and
-picture: `python -m benchmarks.transfer.report`.
+Run it in the repository's root. Run it again after an interruption; existing results are kept. Tables and figure:
+`python -m benchmarks.transfer.report`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results"
 COLUMNS = (
     *("task", "method", "group", "seed", "start", "objective", "share", "return_mean"),
     *("world_model_updates", "behavior_updates", "pretraining_cpu_seconds", "world_model_cpu_seconds"),
-    *("behavior_cpu_seconds", "cpu_seconds", "parameters"),  # cpu_seconds: without the pretraining
+    *("behavior_cpu_seconds", "cpu_seconds", "parameters"),  # cpu_seconds: without pretraining
     *("reward_error_h1", "reward_error_h5", "reward_error_h15", "probe_r2", "imagined_return", "real_return"),
     *("dataset", "dataset_digest", "reused", "world_model", "settings", "overrides"),
     *VERSIONS,
@@ -29,20 +29,20 @@ COLUMNS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs what is missing."""
+    """Runs all missing jobs."""
     command(parser().parse_args(arguments), run)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    described.add_argument("--benchmark", type=absolute, default=BENCHMARK, help="another list of experiments")
+    described.add_argument("--benchmark", type=absolute, default=BENCHMARK, help="yaml file of experiments")
     add_common_options(described, work=ROOT / "runs/transfer", results=RESULTS)
     return described
 
 
 def run(options: Any) -> dict[str, str]:
-    """Datasets, then what is reused, then everything else; returns why jobs failed, by name."""
+    """Runs datasets, pretraining, then experiments; returns reasons of failed jobs by name."""
     results = Results(options.results, COLUMNS)
     plan = Plan(Benchmark.read(options.benchmark), options.seeds, options.work)
     scheduler = Scheduler(

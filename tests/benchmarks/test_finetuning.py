@@ -41,7 +41,7 @@ CURVES = {
 }
 
 
-def test_improvement_dip_and_cost_are_what_the_rows_say(tmp_path: Path) -> None:
+def test_improvement_dip_and_cost_are_computed_from_the_rows(tmp_path: Path) -> None:
     hand_made(tmp_path, CURVES)
     curves = report.Curves.read(tmp_path, resamples=200, confidence=0.95)
     assert (
@@ -54,13 +54,13 @@ def test_improvement_dip_and_cost_are_what_the_rows_say(tmp_path: Path) -> None:
     assert "| default | 10 |" in curves.cost_table()  # 10.5, to even
 
 
-def test_overlapping_intervals_are_called_so(tmp_path: Path) -> None:
+def test_overlapping_intervals_are_reported(tmp_path: Path) -> None:
     hand_made(tmp_path, {"default": {0: [50.0, 60.0], 100: [55.0, 90.0]}})
     curves = report.Curves.read(tmp_path, resamples=200, confidence=0.95)
     assert curves.improvement_table().endswith("| overlap |")
 
 
-def test_the_row_of_a_variant_s_own_name_says_that_all_its_evaluations_are_there(tmp_path: Path) -> None:
+def test_variant_row_marks_its_evaluations_as_complete(tmp_path: Path) -> None:
     hand_made(tmp_path, CURVES)
     finished = Results(tmp_path, COLUMNS).finished()
     assert {key[1] for key in finished if key[1].startswith("default")} == {
@@ -70,7 +70,7 @@ def test_the_row_of_a_variant_s_own_name_says_that_all_its_evaluations_are_there
     assert finished["pendulum_random", "default", "1"] == "s"
 
 
-def test_variants_have_names_of_their_own() -> None:
+def test_variant_names_are_unique() -> None:
     assert OFFLINE not in Benchmark.read(BENCHMARK).variants
 
 
@@ -83,12 +83,12 @@ def test_every_variant_composes(task: str, tmp_path: Path, monkeypatch: pytest.M
         assert config["finetuning"]["environment_steps"] in (6000, 20000)
 
 
-def test_an_unknown_task_is_refused_by_name() -> None:
+def test_unknown_task_is_refused_by_name() -> None:
     with pytest.raises(UserError, match="no tasks nope"):
         Benchmark.read(BENCHMARK).choose(["nope"])
 
 
-def test_text_and_picture_are_written(tmp_path: Path) -> None:
+def test_text_and_figure_are_written(tmp_path: Path) -> None:
     hand_made(tmp_path, CURVES)
     (tmp_path / report.TEXT).write_text(MARKS)
     report.main(["--results", str(tmp_path), "--output", str(tmp_path), "--resamples", "50"])
@@ -96,10 +96,10 @@ def test_text_and_picture_are_written(tmp_path: Path) -> None:
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
-    assert (tmp_path / report.PICTURE).stat().st_size > 5000
+    assert (tmp_path / report.FIGURE).stat().st_size > 5000
 
 
-def test_the_documentation_shows_the_committed_numbers() -> None:
+def test_report_shows_the_committed_numbers() -> None:
     """Every score that does not depend on the bootstrap's draws."""
     text = (report.FOLDER / report.TEXT).read_text()
     curves = report.Curves.read(RESULTS, resamples=20, confidence=0.95)

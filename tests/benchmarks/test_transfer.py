@@ -56,23 +56,23 @@ TINY = Benchmark(
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.05, 1), (0.2, 1), (0.4, 2), (0.5, 2), (1.0, 5)])
-def test_no_window_of_later_episodes_is_drawn_and_others_equally_often(share: float, count: int) -> None:
+def test_first_episodes_are_sampled_uniformly_and_later_ones_never(share: float, count: int) -> None:
     windows = np.array([3, 1, 6, 2, 8])
     logs = FirstEpisodes(share).log_weights(Candidates(windows, np.arange(5.0)))
     np.testing.assert_allclose(np.exp(logs), np.where(np.arange(5) < count, windows, 0))
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.01, float("nan")])
-def test_a_share_is_a_part(share: float) -> None:
-    with pytest.raises(UserError, match="share of episodes"):
+def test_invalid_share_is_refused(share: float) -> None:
+    with pytest.raises(UserError, match="FirstEpisodes: share"):
         FirstEpisodes(share)
 
 
-def test_the_file_lists_every_combination_once() -> None:
+def test_file_lists_every_combination_once() -> None:
     names = [(experiment.pair, experiment.name) for experiment in EVERYTHING.experiments]
     assert len(names) == len(set(names))
-    found = [e for e in EVERYTHING.experiments if (e.pair, e.start) == ("heavy", "everything")]
-    assert sorted((e.share, e.updates) for e in found) == [(5, 200), (20, 200), (100, 200)]
+    actual = [e for e in EVERYTHING.experiments if (e.pair, e.start) == ("heavy", "everything")]
+    assert sorted((e.share, e.updates) for e in actual) == [(5, 200), (20, 200), (100, 200)]
 
 
 def representatives() -> list[Experiment]:
@@ -89,7 +89,7 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("experiment", representatives(), ids=lambda experiment: experiment.name)
-def test_the_experiments_compose_and_learn_with_the_same_objective_and_data(experiment: Experiment) -> None:
+def test_experiments_compose_and_learn_with_the_same_objective_and_data(experiment: Experiment) -> None:
     config = composed(*EVERYTHING.overrides(experiment))
     scratch = composed(*EVERYTHING.on_pair("heavy"), f"objective={experiment.objective}")
     frozen = config.get("adaptation", {}).get("objective") == 0 or experiment.updates == 0
@@ -119,7 +119,7 @@ def written(folder: Path, **changes: Any) -> Path:
         ({"experiments": [{**asdict(SCRATCH), "pair": "none", "share": 7}]}, "pair and share of .* not defined"),
     ],
 )
-def test_what_nothing_reads_is_refused(tmp_path: Path, changes: Mapping[str, Any], message: str) -> None:
+def test_unknown_keys_are_refused(tmp_path: Path, changes: Mapping[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Benchmark.read(written(tmp_path, **changes))
 
@@ -147,23 +147,23 @@ def results_of(names: Iterable[str]) -> set[str]:
     return {name for name in names if not name.startswith("world_models/")}
 
 
-def test_datasets_are_prepared_after_the_one_that_they_may_be_made_from(work: Path, tmp_path: Path) -> None:
+def test_derived_datasets_are_prepared_after_their_source(work: Path, tmp_path: Path) -> None:
     source, spin = Plan(TINY, [0], tmp_path).preparations()
     assert (source.name, source.needs) == ("datasets/pendulum_state", frozenset())
     assert (spin.name, spin.needs) == ("datasets/pendulum_spin", {"datasets/pendulum_state"})
     assert Plan(TINY, [0], work).preparations() == []
 
 
-def test_a_world_model_is_trained_once_for_all_that_reuse_it(work: Path) -> None:
+def test_reused_world_model_is_trained_once(work: Path) -> None:
     stages = [job.work["stage"] for job in Plan(TINY, [0, 1], work).pretrainings({})]
-    found = [(stage["objective_name"], stage["seed"], stage["dataset"]) for stage in stages]
+    actual = [(stage["objective_name"], stage["seed"], stage["dataset"]) for stage in stages]
     missing = [("contrastive", 0), ("contrastive", 1), ("reconstruction", 1)]
-    assert sorted(found) == [(objective, seed, "pendulum_state") for objective, seed in missing]
+    assert sorted(actual) == [(objective, seed, "pendulum_state") for objective, seed in missing]
     assert {stage["training"]["updates"] for stage in stages} == {6}  # of the preset, not of the reuse
     assert {stage["start"] for stage in stages} == {None}
 
 
-def test_what_reuses_a_world_model_begins_with_it_and_waits_for_it(work: Path, jobs: dict[str, Job]) -> None:
+def test_experiments_wait_for_the_world_model_that_they_reuse(work: Path, jobs: dict[str, Job]) -> None:
     assert results_of(jobs) == {
         "spin/recorded-0",
         *(f"spin/{SCRATCH.name}-{seed}" for seed in (0, 1)),
@@ -183,14 +183,14 @@ def test_what_reuses_a_world_model_begins_with_it_and_waits_for_it(work: Path, j
     assert "reused" not in jobs[f"spin/{SCRATCH.name}-0"].work["row"]
 
 
-def test_rows_name_no_place_of_this_machine(work: Path, jobs: dict[str, Job]) -> None:
+def test_rows_contain_no_path_of_this_machine(work: Path, jobs: dict[str, Job]) -> None:
     rows = [job.work["row"] for job in jobs.values() if "row" in job.work]
     assert len(rows) == 5
     assert not [row for row in rows if str(work) in str(row)]
     assert all(row.keys() <= set(run.COLUMNS) for row in rows)
 
 
-def test_a_world_model_keeps_its_name_when_the_working_folder_moves(
+def test_world_model_keeps_its_name_when_the_working_folder_moves(
     work: Path, jobs: dict[str, Job], tmp_path: Path
 ) -> None:
     there = shutil.copytree(work, tmp_path / "there")
@@ -198,13 +198,13 @@ def test_a_world_model_keeps_its_name_when_the_working_folder_moves(
     assert {job.name for job in moved} == {f"spin/{REUSED.name}-0", *jobs[f"spin/{REUSED.name}-0"].needs}
 
 
-def test_a_part_of_the_data_is_another_world_model(jobs: dict[str, Job]) -> None:
+def test_share_of_the_data_changes_the_world_model_digest(jobs: dict[str, Job]) -> None:
     assert jobs[f"spin/{REUSED.name}-0"].needs.isdisjoint(jobs[f"spin/{HALF.name}-0"].needs)
     strategy = jobs[f"spin/{HALF.name}-0"].work["learn"]["training"]["batch"]["strategy"]
     assert strategy == {"_target_": FIRST, "share": 0.5}
 
 
-def test_what_is_done_is_left_out_until_its_settings_change(work: Path) -> None:
+def test_finished_jobs_are_skipped_until_their_settings_change(work: Path) -> None:
     done = {("spin", experiment.name, "0"): TINY.settings_digest(experiment) for experiment in TINY.experiments}
     assert Plan(replace(TINY, baselines=[]), [0], work).experiments(done) == []
     other = {**done, ("spin", SCRATCH.name, "0"): "of other settings"}
@@ -216,7 +216,7 @@ def test_what_is_done_is_left_out_until_its_settings_change(work: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_benchmark_runs_and_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_benchmark_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     value = asdict(replace(TINY, shares={100: []}))
     value["experiments"] = [asdict(SCRATCH), asdict(REUSED)]
     path = tmp_path / "benchmark.yaml"

@@ -63,7 +63,7 @@ def read(folder: Path) -> report.Results:
     return report.Results.read(folder, BENCHMARK, resamples=5, confidence=0.95)
 
 
-def test_a_curve_shows_its_experiments_and_no_others(tmp_path: Path) -> None:
+def test_curve_contains_only_its_experiments(tmp_path: Path) -> None:
     made = read(tmp_path)
     assert made.curve_table(BENCHMARK.curves[0]).splitlines() == [
         "|  | 10 updates | 20 updates | 40 updates | 80 updates |",
@@ -73,7 +73,7 @@ def test_a_curve_shows_its_experiments_and_no_others(tmp_path: Path) -> None:
     ]
 
 
-def test_what_reuse_needs_is_the_least_that_reaches_95_percent(tmp_path: Path) -> None:
+def test_budget_is_the_smallest_amount_that_reaches_95_percent(tmp_path: Path) -> None:
     made = read(tmp_path)
     *_, ten, forty, eighty = made.budget_table(BENCHMARK.curves[0]).splitlines()
     assert ten == "| 10 updates | 50.0 (50.0 to 50.0) | 10 updates, 100 % |"
@@ -81,7 +81,7 @@ def test_what_reuse_needs_is_the_least_that_reaches_95_percent(tmp_path: Path) -
     assert eighty == "| 80 updates | 100.0 (100.0 to 100.0) | not reached |"
 
 
-def test_objectives_stand_beside_each_other_with_gaps_where_nothing_was_run(tmp_path: Path) -> None:
+def test_objective_table_has_gaps_for_missing_runs(tmp_path: Path) -> None:
     made = read(tmp_path)
     table = made.objective_table(lambda experiment: made.mean(experiment, "probe_r2", "{:.2f}"))
     assert table.splitlines() == [
@@ -92,13 +92,13 @@ def test_objectives_stand_beside_each_other_with_gaps_where_nothing_was_run(tmp_
     ]
 
 
-def test_costs_are_means_over_seeds_and_only_reuse_has_a_pretraining(tmp_path: Path) -> None:
+def test_costs_are_means_over_seeds_and_only_reuse_has_pretraining(tmp_path: Path) -> None:
     rows = read(tmp_path).cost_table().splitlines()
     assert "| pair | scratch | 100 | 10 |  | 5 | 3 |" in rows
     assert "| pair | reused | 100 | 20 | 60 | 5 | 3 |" in rows
 
 
-def test_only_what_stands_between_the_marks_is_replaced(tmp_path: Path) -> None:
+def test_only_text_between_the_marks_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "text.md"
     path.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
     for text in ("new\n", "newer\n"):
@@ -109,13 +109,13 @@ def test_only_what_stands_between_the_marks_is_replaced(tmp_path: Path) -> None:
         report.insert(path, "new")
 
 
-def test_the_report_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hand_made(tmp_path)
     monkeypatch.setattr(Benchmark, "read", lambda _: BENCHMARK)
     (tmp_path / report.TEXT).write_text(f"{report.BEGIN}{report.END}")
     report.main(["--results", str(tmp_path), "--output", str(tmp_path), "--resamples", "5"])
     assert "| recorded | 7.0 (7.0 to 7.0) |" in (tmp_path / report.TEXT).read_text()
-    assert (tmp_path / report.PICTURE).read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / report.FIGURE).read_bytes().startswith(b"\x89PNG")
 
 
 def without_intervals(text: str) -> str:
@@ -123,11 +123,11 @@ def without_intervals(text: str) -> str:
     return re.sub(r" \(\S+ to \S+\)", "", text)
 
 
-def test_the_documentation_shows_the_committed_numbers() -> None:
+def test_report_shows_the_committed_numbers() -> None:
     benchmark = Benchmark.read()
     results = report.Results.read(RESULTS, benchmark, resamples=2, confidence=0.95)
-    shown = (report.FOLDER / report.TEXT).read_text().partition(report.BEGIN)[2].partition(report.END)[0]
-    assert without_intervals(shown.strip()) == without_intervals(results.markdown(confidence=0.95).strip())
+    tables = (report.FOLDER / report.TEXT).read_text().partition(report.BEGIN)[2].partition(report.END)[0]
+    assert without_intervals(tables.strip()) == without_intervals(results.markdown(confidence=0.95).strip())
     seeds = results.runs[results.runs["group"] != "baseline"].groupby(["task", "method"])["seed"].nunique()
     assert set(seeds.index) == {(experiment.pair, experiment.name) for experiment in benchmark.experiments}
     assert (seeds >= 3).all()

@@ -1,7 +1,7 @@
 from dreamset.datasets.card import summary_markdown
 
 
-def test_the_card_tells_counts_columns_source_and_checksums(make_store):
+def test_card_has_counts_columns_source_and_checksums(make_store):
     store = make_store(3, 5, 4, validation_fraction=0.34)
     card = summary_markdown(store)
     assert "3 episodes, 12 transitions, 15 rows" in card
@@ -14,7 +14,7 @@ def test_the_card_tells_counts_columns_source_and_checksums(make_store):
     assert f"| validation | 1 | return | {mean:.4g} | 0 |" in card
 
 
-def test_a_value_cannot_break_the_table(make_store):
+def test_card_escapes_values_that_would_break_the_table(make_store):
     store = make_store(3, 3)
     store.info["source"]["description"] = "a | b\nc" + "x" * 1000
     lines = summary_markdown(store).splitlines()

@@ -55,21 +55,21 @@ def store_of(counter_source, tmp_path) -> Callable[..., Store]:
     return make
 
 
-def test_a_store_as_a_source_is_the_source_that_it_was_made_from(counter_source, make_store):
+def test_store_source_equals_the_original_source(counter_source, make_store):
     original, read_back = counter_source([3, 5, 4]), StoreSource(make_store(3, 5, 4).path)
     assert read_back.episode_count == 3
     assert read_back.describe() == original.describe()
     for number in (2, 0, 1):
-        wanted, found = original.read(number), read_back.read(number)
-        assert found.terminated == wanted.terminated
+        wanted, actual = original.read(number), read_back.read(number)
+        assert actual.terminated == wanted.terminated
         for side in ("observations", "privileged"):
             for name, values in getattr(wanted, side).items():
-                np.testing.assert_array_equal(getattr(found, side)[name], values, strict=True)
-        np.testing.assert_array_equal(found.actions, wanted.actions)
-        np.testing.assert_array_equal(found.rewards, wanted.rewards)
+                np.testing.assert_array_equal(getattr(actual, side)[name], values, strict=True)
+        np.testing.assert_array_equal(actual.actions, wanted.actions)
+        np.testing.assert_array_equal(actual.rewards, wanted.rewards)
 
 
-def test_writing_a_store_again_and_again_gives_the_same_bytes(make_store, tmp_path):
+def test_rewriting_a_store_gives_equal_bytes(make_store, tmp_path):
     store = make_store(3, 5, 4, 6, shard_bytes=300)
     again = write_store(StoreSource(store.path), tmp_path / "again", shard_bytes=300)
     once_more = write_store(StoreSource(again.path), tmp_path / "once_more", shard_bytes=300)
@@ -94,7 +94,7 @@ def test_merged_episodes_keep_their_order_and_split(store_of, tmp_path):
     np.testing.assert_allclose(merged.spec.statistics["state"].mean, rows.mean(axis=0))
 
 
-def test_merging_remembers_the_origins_and_the_reference_scores_that_agree(store_of, tmp_path):
+def test_merging_records_origins_and_common_reference_scores(store_of, tmp_path):
     def scored(low: float, high: float) -> dict[str, Any]:
         return {"provenance": {"format": "counter", "ref_min_score": low, "ref_max_score": high}}
 
@@ -126,7 +126,7 @@ OTHER_COLUMNS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
 
 
 @pytest.mark.parametrize("case", OTHER_COLUMNS)
-def test_stores_of_different_columns_are_refused_naming_the_difference(store_of, counter_source, tmp_path, case):
+def test_merging_different_columns_names_the_difference(store_of, counter_source, tmp_path, case):
     changes, parts = OTHER_COLUMNS[case]
 
     def fitting(_number: int, episode: RawEpisode) -> RawEpisode:
@@ -149,14 +149,14 @@ def test_stores_of_different_columns_are_refused_naming_the_difference(store_of,
     assert sorted(item.name for item in tmp_path.iterdir()) == ["a", "b"]
 
 
-def test_an_episode_that_is_in_two_stores_is_refused_and_nothing_stays_behind(store_of, tmp_path):
+def test_merging_a_duplicate_episode_is_refused_and_leaves_no_files(store_of, tmp_path):
     a, b = store_of(0, 4, "a"), store_of(3, 4, "b")
     with pytest.raises(UserError, match=r"episode 0 of .*/b: equals episode 3 of .*/a; remove one"):
         merge([a.path, b.path], tmp_path / "merged", on_episode=nothing)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["a", "b"]
 
 
-def test_a_damaged_part_is_named_and_nothing_stays_behind(store_of, tmp_path):
+def test_damaged_part_is_named_and_leaves_no_files(store_of, tmp_path):
     a, b = store_of(0, 4, "a"), store_of(4, 4, "b")
     shard = b.path / "shard-00000.h5"
     content = bytearray(shard.read_bytes())
@@ -167,7 +167,7 @@ def test_a_damaged_part_is_named_and_nothing_stays_behind(store_of, tmp_path):
     assert sorted(item.name for item in tmp_path.iterdir()) == ["a", "b"]
 
 
-def test_one_part_may_be_replaced_by_the_whole(store_of):
+def test_merge_may_replace_one_of_its_inputs(store_of):
     a, b = store_of(0, 3, "a"), store_of(3, 3, "b")
     merged = merge([a.path, b.path], a.path, on_episode=nothing)
     assert all_numbers(merged) == list(range(6))
@@ -176,7 +176,7 @@ def test_one_part_may_be_replaced_by_the_whole(store_of):
 SHARES = {"pretrain": 0.6, "adapt": 0.3, "test": 0.1}
 
 
-def test_parts_are_disjoint_cover_everything_and_keep_their_splits(store_of, tmp_path):
+def test_split_parts_are_disjoint_complete_and_keep_their_splits(store_of, tmp_path):
     store = store_of(0, 20, "store", validation_fraction=0.4)
     heard: list[int] = []
     parts = split(store.path, SHARES, tmp_path / "parts", seed=0, on_episode=heard.append)
@@ -197,7 +197,7 @@ def test_parts_are_disjoint_cover_everything_and_keep_their_splits(store_of, tmp
         assert part.info["source"]["format"] == "counter"
 
 
-def test_a_split_is_drawn_once_per_seed(store_of, tmp_path):
+def test_split_depends_on_the_seed_only(store_of, tmp_path):
     store = store_of(0, 20, "store")
     first, again, other = (
         split(store.path, {"a": 0.5, "b": 0.5}, tmp_path / name, seed=seed, on_episode=nothing)
@@ -208,7 +208,7 @@ def test_a_split_is_drawn_once_per_seed(store_of, tmp_path):
     assert all_numbers(first["a"]) != list(range(10))
 
 
-def test_merging_the_parts_gives_the_whole_again(store_of, tmp_path):
+def test_merging_all_parts_restores_the_store(store_of, tmp_path):
     store = store_of(0, 12, "store", validation_fraction=0.3)
     parts = split(store.path, {"a": 0.25, "b": 0.75}, tmp_path / "parts", seed=2, on_episode=nothing)
     merged = merge([part.path for part in parts.values()], tmp_path / "merged", on_episode=nothing)
@@ -227,14 +227,14 @@ def test_merging_the_parts_gives_the_whole_again(store_of, tmp_path):
         ({}, "positive numbers that sum to 1"),
     ],
 )
-def test_shares_that_cannot_be_given_are_refused_and_nothing_stays_behind(store_of, tmp_path, shares, message):
+def test_invalid_shares_are_refused_and_leave_no_files(store_of, tmp_path, shares, message):
     store = store_of(0, 10, "store")
     with pytest.raises(UserError, match=message):
         split(store.path, shares, tmp_path / "parts", seed=0, on_episode=nothing)
     assert [item.name for item in tmp_path.iterdir()] == ["store"]
 
 
-def test_an_interrupted_split_leaves_nothing_behind(store_of, tmp_path):
+def test_interrupted_split_leaves_no_files(store_of, tmp_path):
     def interrupt(_: int) -> None:
         if len(list(tmp_path.glob(".parts*/*"))) > 1:
             raise KeyboardInterrupt
@@ -245,7 +245,7 @@ def test_an_interrupted_split_leaves_nothing_behind(store_of, tmp_path):
     assert [item.name for item in tmp_path.iterdir()] == ["store"]
 
 
-def test_sources_of_one_description_are_read_one_after_another(counter_source):
+def test_concatenated_sources_are_read_in_sequence(counter_source):
     from dreamset.datasets.store_source import Concatenated
 
     class Shifted(counter_source):  # type: ignore[misc, valid-type]

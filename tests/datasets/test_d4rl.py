@@ -59,13 +59,13 @@ def read(path: Path, **settings: Any) -> list[Any]:
 
 def summary(path: Path, **settings: Any) -> list[tuple[list[float], list[float], list[float], bool]]:
     """(observations, actions, rewards, terminated) of every episode, the offset of its number removed."""
-    found = []
+    actual = []
     for number, raw in enumerate(read(path, **settings)):
         state = raw.observations["state"]
         assert (state[:, 1] == -state[:, 0]).all()
         columns = (state[:, 0], raw.actions[:, 0], raw.rewards)
-        found.append((*((values - 1000 * number).tolist() for values in columns), raw.terminated))
-    return found
+        actual.append((*((values - 1000 * number).tolist() for values in columns), raw.terminated))
+    return actual
 
 
 def counted(transitions: int, *, terminated: bool) -> tuple[list[float], list[float], list[float], bool]:
@@ -78,7 +78,7 @@ def test_final_observations_come_from_the_next_observations(write):
     assert summary(write(arrays(*EPISODES))) == wanted
 
 
-def test_without_next_observations_the_last_transition_is_dropped_and_counted(write):
+def test_last_transition_is_dropped_and_counted_without_next_observations(write):
     path = write(arrays(*EPISODES), next_observations=None)
     assert summary(path) == [counted(rows - 1, terminated=False) for rows, _ in EPISODES]
     provenance = D4RLSource(path, **WIDE).describe().provenance
@@ -86,7 +86,7 @@ def test_without_next_observations_the_last_transition_is_dropped_and_counted(wr
     assert provenance["last_episode_unfinished"] is True
 
 
-def test_without_next_observations_the_last_observation_can_be_repeated(write):
+def test_last_observation_can_be_repeated_without_next_observations(write):
     path = write(arrays(*EPISODES), next_observations=None)
     wanted = [counted(rows, terminated=end == TERMINAL) for rows, end in EPISODES]
     for observations, *_ in wanted:
@@ -95,7 +95,7 @@ def test_without_next_observations_the_last_observation_can_be_repeated(write):
     assert D4RLSource(path, final_transition="repeat").describe().provenance["dropped_final_transitions"] == 0
 
 
-def test_an_episode_without_any_transition_is_left_out_and_counted(write):
+def test_episode_without_transition_is_skipped_and_counted(write):
     path = write(arrays((3, TIMEOUT), (1, TERMINAL), (3, TERMINAL)), next_observations=None)
     source = D4RLSource(path, **WIDE)
     assert [raw.observations["state"][0, 0] for raw in read_all(source)] == [0, 2000]
@@ -104,7 +104,7 @@ def test_an_episode_without_any_transition_is_left_out_and_counted(write):
     assert provenance["episodes_without_transition"] == 1
 
 
-def test_from_the_file_to_a_batch_the_count_is_kept(write, tmp_path):
+def test_alignment_is_kept_from_file_to_batch(write, tmp_path):
     path = write(arrays((6, TERMINAL), (6, TIMEOUT), (9, TERMINAL)))
     store = write_store(D4RLSource(path, **WIDE), tmp_path / "store", seed=1)
     batch = SequenceSampler(store, split="train", batch_size=64, length=4, seed=0).sample()
@@ -115,7 +115,7 @@ def test_from_the_file_to_a_batch_the_count_is_kept(write, tmp_path):
     assert (batch.reward == (count - 0.5) * ~batch.is_first).all()
 
 
-def test_columns_in_double_precision_with_an_axis_too_many_as_of_replay_buffers(write):
+def test_double_precision_columns_with_an_extra_axis_are_read(write):
     columns = {name: values.astype(np.float64) for name, values in arrays(*EPISODES).items()}
     for name in ("rewards", "terminals", "timeouts"):
         columns[name] = columns[name][:, None]
@@ -125,7 +125,7 @@ def test_columns_in_double_precision_with_an_axis_too_many_as_of_replay_buffers(
     assert first.observations["state"].dtype == first.actions.dtype == np.float32
 
 
-def test_kitchen_has_terminals_in_floats_and_no_timeouts(write):
+def test_float_terminals_without_timeouts_are_read(write):
     columns = arrays((3, TERMINAL), (4, TERMINAL))
     path = write(
         columns, terminals=columns["terminals"].astype(np.float32), timeouts=None, next_observations=None, infos=None
@@ -141,7 +141,7 @@ def endless(rows: int, *waypoints: int) -> dict[str, np.ndarray]:
     return {name: values for name, values in columns.items() if name not in ("timeouts", "next_observations")}
 
 
-def test_maze2d_goes_on_after_a_waypoint(write):
+def test_maze2d_episode_continues_after_a_waypoint(write):
     path = write(endless(700, 20, 21, 350))
     known = read(path, dataset_id="maze2d-umaze-v1")
     assert [len(raw.rewards) for raw in known] == [299, 299, 99]
@@ -153,7 +153,7 @@ def test_maze2d_goes_on_after_a_waypoint(write):
     assert (provenance["ref_min_score"], provenance["ref_max_score"]) == (23.85, 161.86)
 
 
-def test_settings_go_before_what_is_known_of_a_dataset(write):
+def test_settings_override_published_facts(write):
     path = write(endless(700, 20, 350))
     settings = {"dataset_id": "maze2d-umaze-v1", "cut_at_terminals": True, "episode_length": 200}
     starts = [raw.observations["state"][0, 0] for raw in read(path, **settings)]
@@ -162,16 +162,16 @@ def test_settings_go_before_what_is_known_of_a_dataset(write):
     assert [raw.terminated for raw in read(path, final_transition="repeat")] == [True, True, False]
 
 
-def test_a_regular_cut_keeps_the_arrival_and_only_a_marked_row_is_terminal(write):
+def test_cut_by_length_keeps_the_arrival_and_is_not_terminal(write):
     path = write(arrays((7, TERMINAL)), timeouts=None)
-    found = read(path, episode_length=3)
-    assert [raw.observations["state"][:, 0].tolist() for raw in found] == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7]]
-    assert [raw.terminated for raw in found] == [False, False, True]
+    actual = read(path, episode_length=3)
+    assert [raw.observations["state"][:, 0].tolist() for raw in actual] == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7]]
+    assert [raw.terminated for raw in actual] == [False, False, True]
     with pytest.raises(UserError, match="episode_length is 1; allowed: 2 or more"):
         D4RLSource(path, episode_length=1)
 
 
-def test_a_missing_boundary_is_found_in_its_episode_only(write):
+def test_missing_boundary_is_reported_for_its_episode_only(write):
     columns = arrays((3, TIMEOUT), (4, TIMEOUT), (3, TIMEOUT), (3, TERMINAL))
     columns["timeouts"][6] = False
     source = D4RLSource(write(columns), **WIDE)
@@ -193,7 +193,7 @@ INFOS = {  # of a file of 7 rows
 }
 
 
-def test_infos_are_columns_on_request_at_the_cost_of_every_last_transition(write):
+def test_selected_infos_drop_every_last_transition(write):
     path = write(arrays((3, TERMINAL), (4, TIMEOUT)), **INFOS)
     assert D4RLSource(path).describe().privileged == {}
     source = D4RLSource(path, **WIDE, privileged=["infos.qpos", "infos.action_log_probs"])
@@ -208,7 +208,7 @@ def test_infos_are_columns_on_request_at_the_cost_of_every_last_transition(write
         D4RLSource(path, privileged=["infos.qpos"], final_transition="repeat")
 
 
-def test_what_is_left_out_is_named_with_its_reason(write):
+def test_ignored_columns_are_listed_with_reasons(write):
     path = write(arrays((3, TERMINAL), (4, TIMEOUT)), **INFOS)
     assert D4RLSource(path, privileged=["infos.qpos"]).describe().provenance["ignored_columns"] == {
         "infos.action_log_probs": "not selected",
@@ -238,14 +238,14 @@ def test_episodes_and_bounds_can_be_set(write):
         D4RLSource(write(arrays(*EPISODES), actions=np.arange(14)))
 
 
-def test_provenance_tells_origin_but_not_the_place(write):
+def test_provenance_has_the_origin_but_no_path(write):
     provenance = D4RLSource(write(arrays(*EPISODES)), dataset_id="hopper-medium-v2").describe().provenance
     assert (provenance["ref_min_score"], provenance["ref_max_score"]) == (-20.272305, 3234.3)
     assert (provenance["file"], len(provenance["sha256"])) == ("counter.hdf5", 64)
     assert "ref_min_score" not in D4RLSource(write(arrays(*EPISODES))).describe().provenance
 
 
-def test_a_nan_stays_in_and_is_found_by_the_check(write, tmp_path):
+def test_nan_is_reported_by_the_check(write, tmp_path):
     columns = arrays(*EPISODES)
     columns["observations"][5, 1] = columns["next_observations"][4, 1] = np.nan
     source = D4RLSource(write(columns), **WIDE)
@@ -274,14 +274,14 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", DAMAGED)
-def test_a_file_that_does_not_fit_is_refused(write, case):
+def test_inconsistent_file_is_refused(write, case):
     changes, message = DAMAGED[case]
     with pytest.raises(UserError, match=message) as caught:
         read(write(arrays(*EPISODES), **changes))
     assert "counter.hdf5" in str(caught.value)
 
 
-def test_an_empty_a_missing_and_a_cut_file_are_refused(write, tmp_path):
+def test_empty_missing_and_truncated_files_are_refused(write, tmp_path):
     with pytest.raises(UserError, match=r"nowhere.hdf5: no such file"):
         D4RLSource(tmp_path / "nowhere.hdf5")
     path = write({name: values[:0] for name, values in arrays((1, TERMINAL)).items()})
@@ -293,7 +293,7 @@ def test_an_empty_a_missing_and_a_cut_file_are_refused(write, tmp_path):
         read(path)
 
 
-def test_a_link_out_of_the_file_is_refused(write):
+def test_external_link_is_refused(write):
     path = write(arrays(*EPISODES), rewards=None)
     with h5py.File(path, "a") as file:
         file["rewards"] = h5py.ExternalLink("other.hdf5", "/rewards")
@@ -301,7 +301,7 @@ def test_a_link_out_of_the_file_is_refused(write):
         D4RLSource(path)
 
 
-def test_a_published_name_is_known_and_a_wrong_one_is_answered_with_similar_ones():
+def test_unknown_dataset_id_error_lists_similar_ids():
     root = "http://rail.eecs.berkeley.edu/datasets/offline_rl/"
     assert {name: d4rl_facts.facts(name).url.removeprefix(root) for name in (
         "hopper-medium-v2", "walker2d-medium-replay-v0", "maze2d-umaze-v1", "antmaze-umaze-v2", "antmaze-large-play-v0",
@@ -336,7 +336,7 @@ def installed_d4rl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 @pytest.mark.usefixtures("installed_d4rl")
-def test_the_table_of_an_installed_d4rl_goes_before_ours():
+def test_installed_d4rl_overrides_published_facts():
     known = d4rl_facts.facts("hopper-medium-v2")
     assert (known.url, known.ref_min_score, known.ref_max_score) == ("http://other/h.hdf5", 1.0, 2.0)
     assert d4rl_facts.facts("new-v9").ref_max_score is None
@@ -364,7 +364,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pa
         http.shutdown()
 
 
-def test_a_dataset_is_downloaded_with_progress_and_then_found(write, server, tmp_path):
+def test_dataset_is_downloaded_once_with_progress(write, server, tmp_path):
     served, address = server
     content = write(arrays(*EPISODES)).read_bytes()
     (served / "x.hdf5").write_bytes(content)
@@ -380,7 +380,7 @@ def test_a_dataset_is_downloaded_with_progress_and_then_found(write, server, tmp
 
 
 @pytest.mark.parametrize("file", ["missing.hdf5", "page.hdf5", "short.hdf5"])
-def test_a_download_that_fails_leaves_nothing_and_says_what_to_do(write, server, tmp_path, file):
+def test_failed_download_leaves_no_file_and_names_the_remedy(write, server, tmp_path, file):
     served, address = server
     (served / "page.hdf5").write_text("<html>Please log in</html>")
     (served / "short.hdf5").write_bytes(write(arrays(*EPISODES)).read_bytes())
@@ -396,14 +396,14 @@ def test_a_download_that_fails_leaves_nothing_and_says_what_to_do(write, server,
 
 
 @pytest.mark.usefixtures("server")
-def test_an_address_without_a_server_or_with_another_scheme_is_refused(tmp_path):
+def test_address_without_a_server_or_with_another_scheme_is_refused(tmp_path):
     with pytest.raises(UserError, match="file:///etc/passwd: not an http or https address"):
         fetch("hopper-medium-v2", tmp_path / "x.hdf5", url="file:///etc/passwd")
     with pytest.raises(UserError, match=r"http://127.0.0.1:1/x.hdf5: the download failed"):
         fetch("hopper-medium-v2", tmp_path / "x.hdf5", url="http://127.0.0.1:1/x.hdf5")
 
 
-def test_without_a_name_the_file_has_to_be_there(write):
+def test_missing_file_without_dataset_id_is_refused(write):
     path = write(arrays(*EPISODES))
     assert fetch(None, path) == path
     with pytest.raises(UserError, match=r"nowhere.hdf5: no such file; .*path"):
@@ -411,7 +411,7 @@ def test_without_a_name_the_file_has_to_be_there(write):
 
 
 @pytest.mark.usefixtures("server")
-def test_what_the_d4rl_package_has_downloaded_is_copied(write, tmp_path):
+def test_download_of_the_d4rl_package_is_copied(write, tmp_path):
     cached = tmp_path / "cache" / "hopper_medium-v2.hdf5"
     cached.parent.mkdir()
     write(arrays(*EPISODES)).rename(cached)

@@ -72,7 +72,7 @@ def halved(columns: Columns) -> Columns:
 
 @pytest.mark.parametrize("version", [version_1, version_2, torch_version])
 @pytest.mark.parametrize("terminal", [True, False])
-def test_every_row_is_where_it_belongs(tmp_path, version, terminal):
+def test_every_row_is_aligned(tmp_path, version, terminal):
     folder = save(tmp_path / "eps", *(version(number, 3 + number, terminal=terminal) for number in range(2)))
     source = DreamerSource(folder, **WIDE)
     assert source.episode_count == 2
@@ -86,7 +86,7 @@ def test_every_row_is_where_it_belongs(tmp_path, version, terminal):
         align(raw, source.describe())
 
 
-def test_from_files_to_a_batch_the_count_is_kept(tmp_path):
+def test_alignment_is_kept_from_files_to_batch(tmp_path):
     folder = save(tmp_path / "eps", *(version_2(number, length) for number, length in enumerate((6, 6, 9))))
     source = DreamerSource(folder, observations=["position"], privileged=[], **WIDE)
     store = write_store(source, tmp_path / "store", seed=1)
@@ -118,7 +118,7 @@ def test_without_images_every_vector_is_an_input(tmp_path):
     assert description.privileged == {}
 
 
-def test_what_is_left_out_is_named(tmp_path):
+def test_ignored_columns_are_listed(tmp_path):
     names = {"word": np.array(["a"] * 4), "maker": np.float32(1), "empty": np.zeros((4, 0))}
     source = DreamerSource(
         save(tmp_path / "eps", {**version_2(0, 3), "logprob": np.zeros(4), **names}), privileged=[], **WIDE
@@ -133,7 +133,7 @@ def test_what_is_left_out_is_named(tmp_path):
     }
 
 
-def test_columns_that_differ_between_files_are_no_privileged_ones_unless_named(tmp_path):
+def test_varying_columns_are_privileged_only_if_named(tmp_path):
     first, second = ({**version_2(n, 3), "a": np.zeros(4), "b": np.zeros((4, 2))} for n in range(2))
     del second["a"]
     second.update(b=np.zeros((4, 3)), c=np.zeros(4))
@@ -160,7 +160,7 @@ def one_hot(columns: Columns) -> Columns:
     return {**columns, "action": np.eye(3, dtype=np.float32)[np.arange(rows) % 3] * (np.arange(rows) > 0)[:, None]}
 
 
-def test_one_hot_actions_are_asked_about(tmp_path):
+def test_ambiguous_one_hot_actions_are_refused(tmp_path):
     folder = save(tmp_path / "eps", one_hot(version_1(0, 4)))
     with pytest.raises(UserError, match="'action' contains only one-hot rows: set discrete to 3, or to 0"):
         DreamerSource(folder)
@@ -182,7 +182,7 @@ def test_bounds_are_one_number_or_one_per_element(tmp_path):
         DreamerSource(folder, action_low=[1, 2, 3])
 
 
-def test_an_action_outside_its_bounds_is_found(tmp_path):
+def test_action_outside_its_bounds_is_reported(tmp_path):
     source = DreamerSource(save(tmp_path / "eps", version_2(0, 3)))
     with pytest.raises(UserError, match=r"episode 0 of .*\.npz: actions is 1\.25 at step 1"):
         align(source.read(0), source.describe())
@@ -217,7 +217,7 @@ DAMAGE: dict[str, tuple[Columns, str]] = {
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_a_damaged_episode_is_named_and_the_others_stay_readable(tmp_path, case):
+def test_damaged_episode_is_named_and_others_stay_readable(tmp_path, case):
     changes, message = DAMAGE[case]
     columns = {name: values for name, values in {**version_2(1, 3), **changes}.items() if values is not None}
     for place in (0, 1):
@@ -230,7 +230,7 @@ def test_a_damaged_episode_is_named_and_the_others_stay_readable(tmp_path, case)
             align(source.read(place), source.describe())
 
 
-def test_a_truncated_file_is_named_even_if_it_is_the_first(tmp_path):
+def test_truncated_file_is_named_even_if_it_is_the_first(tmp_path):
     folder = save(tmp_path / "eps", version_2(0, 3), version_2(1, 3))
     first, second = sorted(folder.iterdir())
     first.write_bytes(first.read_bytes()[:-50])
@@ -243,7 +243,7 @@ def test_a_truncated_file_is_named_even_if_it_is_the_first(tmp_path):
         DreamerSource(folder, **WIDE)
 
 
-def test_a_wrong_folder_is_answered_with_what_is_needed(tmp_path):
+def test_wrong_folder_error_names_the_expected_files(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such folder"):
         DreamerSource(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"contains no files \*\.npz"):

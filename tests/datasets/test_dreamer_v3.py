@@ -90,7 +90,7 @@ def test_episodes_span_files_and_files_hold_several(tmp_path, borders):
     }
 
 
-def test_from_files_to_a_batch_the_count_is_kept(tmp_path):
+def test_alignment_is_kept_from_files_to_batch(tmp_path):
     write_stream(tmp_path / "replay", joined(*(steps_of(n, 7) for n in range(3))), (3, 11, 20))
     store = write_store(DreamerV3Source(tmp_path / "replay", **WIDE), tmp_path / "store", seed=1)
     batch = SequenceSampler(store, split="train", batch_size=64, length=4, seed=0).sample()
@@ -102,7 +102,7 @@ def test_from_files_to_a_batch_the_count_is_kept(tmp_path):
     assert (batch.reward == (count - 0.5) * ~batch.is_first).all()
 
 
-def test_streams_of_several_workers_are_kept_apart(tmp_path):
+def test_streams_of_several_workers_stay_separate(tmp_path):
     for worker in range(2):
         stream = joined(steps_of(2 * worker, 3), steps_of(2 * worker + 1, 3))
         write_stream(tmp_path / "replay", stream, (2, 6), worker=worker)
@@ -112,7 +112,7 @@ def test_streams_of_several_workers_are_kept_apart(tmp_path):
         require_counting(source, number, 1000 * number + np.arange(4))
 
 
-def test_an_abandoned_episode_ends_where_the_next_begins(tmp_path):
+def test_abandoned_episode_ends_where_the_next_begins(tmp_path):
     stream = joined(steps_of(0, 3, finished=False), steps_of(1, 3), steps_of(2, 3, finished=False))
     write_stream(tmp_path / "replay", stream, (6,))
     source = DreamerV3Source(tmp_path / "replay", **WIDE)
@@ -121,7 +121,7 @@ def test_an_abandoned_episode_ends_where_the_next_begins(tmp_path):
     assert source.describe().provenance["episodes_without_end"] == 2
 
 
-def test_without_a_chunk_the_parts_beside_it_are_episodes(tmp_path):
+def test_parts_beside_a_missing_chunk_are_episodes(tmp_path):
     files = write_stream(tmp_path / "replay", joined(steps_of(0, 8), steps_of(1, 3)), (3, 5))
     files[1].unlink()
     source = DreamerV3Source(tmp_path / "replay", **WIDE)
@@ -133,7 +133,7 @@ def test_without_a_chunk_the_parts_beside_it_are_episodes(tmp_path):
     assert (provenance["episodes_without_beginning"], provenance["episodes_without_end"]) == (1, 1)
 
 
-def test_single_steps_are_left_out_and_counted(tmp_path):
+def test_single_steps_are_skipped_and_counted(tmp_path):
     write_stream(tmp_path / "replay", joined(steps_of(0, 3), steps_of(1, 0, finished=False), steps_of(2, 3)))
     source = DreamerV3Source(tmp_path / "replay", **WIDE)
     assert source.episode_count == 2
@@ -141,7 +141,7 @@ def test_single_steps_are_left_out_and_counted(tmp_path):
     assert source.describe().provenance["left_out_single_rows"] == 1
 
 
-def test_chunks_in_a_circle_are_read_once(tmp_path):
+def test_cyclic_chunks_are_read_once(tmp_path):
     first, second = write_stream(tmp_path / "replay", joined(steps_of(0, 3), steps_of(1, 3)), (4,))
     second.rename(second.with_name(f"20240101T000001F000000-{identity(0, 1)}-{identity(0, 0)}-4.npz"))
     source = DreamerV3Source(tmp_path / "replay", **WIDE)
@@ -152,7 +152,7 @@ def test_chunks_in_a_circle_are_read_once(tmp_path):
 
 
 @pytest.mark.parametrize(("missing", "row"), [("is_last", 3), ("is_first", 4), ("is_terminal", 3)])
-def test_one_mark_is_enough_between_two_episodes(tmp_path, missing, row):
+def test_one_flag_separates_two_episodes(tmp_path, missing, row):
     stream = joined(steps_of(0, 3, terminal=True), steps_of(1, 3))
     stream[missing][row] = False
     write_stream(tmp_path / "replay", stream)
@@ -161,7 +161,7 @@ def test_one_mark_is_enough_between_two_episodes(tmp_path, missing, row):
     require_counting(source, 1, 1000 + np.arange(4))
 
 
-def test_a_true_end_is_an_end_without_any_other_mark(tmp_path):
+def test_is_terminal_alone_ends_an_episode(tmp_path):
     stream = joined(steps_of(0, 3, terminal=True), steps_of(1, 3))
     stream["is_last"][3] = stream["is_first"][4] = False
     write_stream(tmp_path / "replay", stream)
@@ -187,7 +187,7 @@ def test_integer_actions_need_the_number_of_choices(tmp_path):
     assert not DreamerV3Source(tmp_path / "replay", discrete=0).describe().action.discrete
 
 
-def test_one_hot_actions_are_asked_about(tmp_path):
+def test_ambiguous_one_hot_actions_are_refused(tmp_path):
     stream = joined(steps_of(0, 4))
     stream["action"] = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 0]] * ~stream["is_last"][:, None]
     write_stream(tmp_path / "replay", stream)
@@ -197,7 +197,7 @@ def test_one_hot_actions_are_asked_about(tmp_path):
     assert align(source.read(0), source.describe()).action.argmax(axis=1).tolist() == [0, 0, 1, 2, 0]
 
 
-def test_the_action_may_have_another_name(tmp_path):
+def test_action_column_can_be_renamed(tmp_path):
     stream = joined(steps_of(0, 3))
     stream["move"] = stream.pop("action")
     write_stream(tmp_path / "replay", stream)
@@ -206,7 +206,7 @@ def test_the_action_may_have_another_name(tmp_path):
         DreamerV3Source(tmp_path / "replay")
 
 
-def test_a_truncated_chunk_is_named_and_the_others_stay_readable(tmp_path):
+def test_truncated_chunk_is_named_and_the_others_stay_readable(tmp_path):
     files = write_stream(tmp_path / "replay", THREE, (2, 6))  # the first episode, the second, both are cut
     files[1].write_bytes(files[1].read_bytes()[:-30])
     source = DreamerV3Source(tmp_path / "replay", **WIDE)
@@ -238,7 +238,7 @@ DAMAGE: dict[str, tuple[Columns, str]] = {
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_a_damaged_chunk_is_named(tmp_path, case):
+def test_damaged_chunk_is_named(tmp_path, case):
     changes, message = DAMAGE[case]
     files = write_stream(tmp_path / "replay", joined(steps_of(0, 3), steps_of(1, 3), steps_of(2, 3)), (4, 8))
     columns = {name: values for name, values in {**steps_of(1, 3), **changes}.items() if values is not None}
@@ -250,7 +250,7 @@ def test_a_damaged_chunk_is_named(tmp_path, case):
         align(source.read(1), source.describe())
 
 
-def test_a_image_of_another_size_within_an_episode_is_refused(tmp_path):
+def test_images_of_different_sizes_within_an_episode_are_refused(tmp_path):
     files = write_stream(tmp_path / "replay", joined(steps_of(0, 3), steps_of(1, 3)), (2, 4))
     part = {name: values[2:] for name, values in steps_of(0, 3).items()}
     np.savez_compressed(files[1], **{**part, "image": np.zeros((2, 5, 5, 3), np.uint8)})
@@ -261,7 +261,7 @@ def test_a_image_of_another_size_within_an_episode_is_refused(tmp_path):
         source.read(0)
 
 
-def test_other_files_and_folders_are_answered_with_what_is_needed(tmp_path):
+def test_wrong_files_and_folders_error_names_the_expected_ones(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such folder"):
         DreamerV3Source(tmp_path / "nowhere")
     write_stream(tmp_path / "replay", joined(steps_of(0, 3), steps_of(1, 3)))

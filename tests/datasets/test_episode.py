@@ -86,7 +86,7 @@ BROKEN: dict[str, tuple[Callable[[RawEpisode], RawEpisode], str]] = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_episode_is_named_with_the_place(raw, fields, case):
+def test_invalid_episode_error_names_the_place(raw, fields, case):
     check(raw, fields)  # unbroken
     change, message = BROKEN[case]
     with pytest.raises(UserError, match=message) as caught:
@@ -94,7 +94,7 @@ def test_a_broken_episode_is_named_with_the_place(raw, fields, case):
     assert "\n" not in str(caught.value)
 
 
-def test_a_discrete_action_must_be_one_hot(raw, fields):
+def test_discrete_action_must_be_one_hot(raw, fields):
     discrete = replace(fields, action=ActionSpec(3, True, (0.0,) * 3, (1.0,) * 3))
     one_hot = replace(raw, actions=np.eye(3, dtype=np.float32)[[0, 2, 1, 1]])
     check(one_hot, discrete)
@@ -103,7 +103,7 @@ def test_a_discrete_action_must_be_one_hot(raw, fields):
             check(replace(one_hot, actions=edited(one_hot.actions, (1,), np.array(wrong))), discrete)
 
 
-def test_rounding_of_an_action_at_its_bound_is_no_mistake(raw, fields):
+def test_rounding_error_at_an_action_bound_is_accepted(raw, fields):
     bounded = replace(fields, action=ActionSpec(1, False, (-1.0,), (1.0,)))
     at_bound = replace(raw, actions=np.full((4, 1), np.nextafter(np.float32(1), np.float32(2))))
     check(at_bound, bounded)

@@ -28,15 +28,15 @@ def nothing() -> None:
     pass
 
 
-def assert_equal_columns(found: Store, wanted: Store) -> None:
-    assert found.lengths.tolist() == wanted.lengths.tolist()
-    assert found.spec.observations == wanted.spec.observations
-    assert found.spec.privileged == wanted.spec.privileged
+def assert_equal_columns(actual: Store, wanted: Store) -> None:
+    assert actual.lengths.tolist() == wanted.lengths.tolist()
+    assert actual.spec.observations == wanted.spec.observations
+    assert actual.spec.privileged == wanted.spec.privileged
     for episode in range(len(wanted.lengths)):
         rows = wanted.read(episode)
-        assert found.read(episode).keys() == rows.keys()
+        assert actual.read(episode).keys() == rows.keys()
         for name, values in rows.items():
-            np.testing.assert_array_equal(found.read(episode)[name], values, strict=True)
+            np.testing.assert_array_equal(actual.read(episode)[name], values, strict=True)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def minari_folder(store: Store, root: Path) -> Path:
     return root / minari_id(store)
 
 
-def test_through_minari_and_back_every_column_is_the_same(store, tmp_path):
+def test_minari_round_trip_keeps_every_column(store, tmp_path):
     export_minari(store, tmp_path / "root", nothing)
     source = MinariSource(
         minari_folder(store, tmp_path / "root"),
@@ -92,7 +92,7 @@ def test_through_minari_and_back_every_column_is_the_same(store, tmp_path):
     assert_equal_columns(write_store(source, tmp_path / "back"), store)
 
 
-def test_without_any_setting_minari_brings_the_same_columns_back(store, tmp_path):
+def test_minari_round_trip_needs_no_settings(store, tmp_path):
     export_minari(store, tmp_path / "root", nothing)
     assert_equal_columns(write_store(MinariSource(minari_folder(store, tmp_path / "root")), tmp_path / "back"), store)
 
@@ -106,7 +106,7 @@ def dreamer_source(store: Store, folder: Path) -> Source:
     return transformed(source, [RenameColumns(privileged)] if privileged else [])
 
 
-def test_through_npz_and_back_every_column_is_the_same(store, tmp_path):
+def test_npz_round_trip_keeps_every_column(store, tmp_path):
     export_npz(store, tmp_path / "npz", nothing)
     source = dreamer_source(store, tmp_path / "npz")
     assert source.describe().action == store.spec.action
@@ -135,7 +135,7 @@ def test_npz_files_are_those_of_dreamer_v2(store_of, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["file", "allow_pickle", "self"])
-def test_a_column_may_have_any_name(counter_source, tmp_path, name):
+def test_column_may_have_any_name(counter_source, tmp_path, name):
     source = RenameColumns({"state": name})(counter_source([3, 3]))
     store = write_store(source, tmp_path / "store")
     for to, export in EXPORTS.items():
@@ -147,7 +147,7 @@ def test_a_column_may_have_any_name(counter_source, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["image", "state"])
-def test_a_lone_column_of_another_kind_keeps_its_misleading_name(counter_source, tmp_path, name):
+def test_single_column_keeps_a_misleading_name(counter_source, tmp_path, name):
     other = {"image": "state", "state": "image"}[name]
     source = SelectColumns([name])(RenameColumns({"image": "state", "state": "image"})(counter_source([3, 3])))
     assert source.describe().observations[name].is_image is (other == "image")
@@ -204,18 +204,18 @@ def test_minari_itself_reads_choices_as_integers(store_of, load, tmp_path):
     ]
 
 
-def test_scores_and_origin_travel_along(store_of, load, tmp_path):
+def test_reference_scores_and_origin_are_exported(store_of, load, tmp_path):
     scores = {"algorithm_name": "counting", "ref_min_score": 1.5, "ref_max_score": 9.0}
     store = store_of("state", **scores)
     export_minari(store, tmp_path / "root", nothing)
     metadata = load(tmp_path / "root", minari_id(store)).storage.metadata
     assert {name: metadata[name] for name in scores} == scores
     assert store.digest in metadata["description"]
-    found = MinariSource(minari_folder(store, tmp_path / "root")).describe().provenance
-    assert {name: found[name] for name in scores} == scores
+    actual = MinariSource(minari_folder(store, tmp_path / "root")).describe().provenance
+    assert {name: actual[name] for name in scores} == scores
 
 
-def test_a_store_larger_than_a_chunk_is_the_same_dataset(store_of, load, tmp_path, monkeypatch):
+def test_store_larger_than_a_chunk_is_the_same_dataset(store_of, load, tmp_path, monkeypatch):
     store = store_of("state", "image")
     export_minari(store, tmp_path / "whole", nothing)
     monkeypatch.setattr(minari_export, "_CHUNK_BYTES", 1)  # every episode goes to disk alone
@@ -228,7 +228,7 @@ def test_a_store_larger_than_a_chunk_is_the_same_dataset(store_of, load, tmp_pat
         assert_equal_columns(back, store)
 
 
-def test_the_environment_variable_is_as_before(store_of, tmp_path, monkeypatch):
+def test_environment_variable_is_restored(store_of, tmp_path, monkeypatch):
     store = store_of("state")
     export_minari(store, tmp_path / "a", nothing)
     assert "MINARI_DATASETS_PATH" not in os.environ
@@ -238,7 +238,7 @@ def test_the_environment_variable_is_as_before(store_of, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("to", EXPORTS)
-def test_episodes_are_counted_and_a_failure_leaves_nothing_behind(store_of, tmp_path, to):
+def test_export_counts_episodes_and_leaves_no_files_on_failure(store_of, tmp_path, to):
     store = store_of("state")
     counted: list[int] = []
     EXPORTS[to](store, tmp_path / "good", lambda: counted.append(1))
@@ -254,7 +254,7 @@ def test_episodes_are_counted_and_a_failure_leaves_nothing_behind(store_of, tmp_
     assert sorted(item.name for item in tmp_path.iterdir()) == ["Some Store_1", "good"]
 
 
-def test_a_compressed_store_is_exported_the_same(store_of, tmp_path):
+def test_compressed_store_is_exported_the_same(store_of, tmp_path):
     store = store_of("state", "image")
     packed = write_store(StoreSource(store.path), tmp_path / "packed", compression="gzip")
     export_npz(packed, tmp_path / "npz", nothing)
@@ -264,7 +264,7 @@ def test_a_compressed_store_is_exported_the_same(store_of, tmp_path):
     assert_equal_columns(back, store)
 
 
-def test_ids_are_such_that_minari_takes_them(tmp_path, make_store):
+def test_exported_ids_are_valid_minari_ids(tmp_path, make_store):
     store = make_store(2, 2, name="Ünï_kö dé.v2--")
     assert minari_id(store) == "dreamset/n-k-d-v2-v0"
     assert minari_id(make_store(2, 2, name="__")) == "dreamset/store-v0"

@@ -12,9 +12,9 @@ def rows_of(store):
     return [store.read(episode) for episode in range(len(store.lengths))]
 
 
-def assert_equal_episodes(found, expected):
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
+def assert_equal_episodes(actual, expected):
+    assert len(actual) == len(expected)
+    for one, other in zip(actual, expected, strict=True):
         assert one.keys() == other.keys()
         for name in one:
             np.testing.assert_array_equal(one[name], other[name])
@@ -28,7 +28,7 @@ def whole(source, path):
     return write_store(source, path, splits=lambda kept: {"train": np.arange(len(kept))})
 
 
-def test_rounds_follow_each_other_as_if_written_at_once(tmp_path, counter_source):
+def test_extending_in_rounds_equals_writing_once(tmp_path, counter_source):
     path = tmp_path / "online"
     extend(path, counter_source([5, 3]), after=0)
     extend(path, counter_source([7]), after=2)
@@ -43,7 +43,7 @@ def test_rounds_follow_each_other_as_if_written_at_once(tmp_path, counter_source
     grown.verify()
 
 
-def test_statistics_are_those_of_everything_so_far(tmp_path, counter_source):
+def test_statistics_cover_all_episodes_so_far(tmp_path, counter_source):
     path = tmp_path / "online"
     extend(path, counter_source([5, 3]), after=0)
     grown = extend(path, counter_source([7]), after=2)
@@ -52,7 +52,7 @@ def test_statistics_are_those_of_everything_so_far(tmp_path, counter_source):
     np.testing.assert_allclose(grown.spec.statistics["state"].std, rows.std(axis=0))
 
 
-def test_shards_that_stay_are_not_copied(tmp_path, counter_source):
+def test_kept_shards_are_not_copied(tmp_path, counter_source):
     path = tmp_path / "online"
     extend(path, counter_source([5, 3]), after=0)
     before = (path / "shard-00000.h5").stat()
@@ -61,7 +61,7 @@ def test_shards_that_stay_are_not_copied(tmp_path, counter_source):
     assert (path / "shard-00001.h5").stat().st_ino != before.st_ino
 
 
-def test_what_was_added_after_a_point_is_forgotten_and_added_again(tmp_path, counter_source):
+def test_later_episodes_are_dropped_and_added_again(tmp_path, counter_source):
     path = tmp_path / "online"
     first = checksums(extend(path, counter_source([5, 3]), after=0))
     second = checksums(extend(path, counter_source([7]), after=2))
@@ -70,13 +70,13 @@ def test_what_was_added_after_a_point_is_forgotten_and_added_again(tmp_path, cou
     assert checksums(extend(path, counter_source([5, 3]), after=0)) == first
 
 
-def test_an_episode_may_repeat_itself(tmp_path, counter_source):
+def test_episode_may_repeat_itself(tmp_path, counter_source):
     path = tmp_path / "online"
     extend(path, counter_source([5]), after=0)
     assert len(extend(path, counter_source([5]), after=1).lengths) == 2
 
 
-def test_a_wrong_episode_leaves_the_store_as_it_was(tmp_path, counter_source, nan_in):
+def test_invalid_episode_leaves_the_store_unchanged(tmp_path, counter_source, nan_in):
     path = tmp_path / "online"
     before = extend(path, counter_source([5, 3]), after=0).digest
     with pytest.raises(UserError, match="episode_1 of counter"):
@@ -85,7 +85,7 @@ def test_a_wrong_episode_leaves_the_store_as_it_was(tmp_path, counter_source, na
     assert [entry.name for entry in tmp_path.iterdir()] == ["online"]
 
 
-def test_a_point_within_a_shard_is_refused(tmp_path, counter_source):
+def test_extending_after_the_middle_of_a_shard_is_refused(tmp_path, counter_source):
     path = tmp_path / "online"
     extend(path, counter_source([5, 3]), after=0)
     with pytest.raises(ValueError, match="after 2 episodes, not after 1"):

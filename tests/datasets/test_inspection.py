@@ -71,8 +71,8 @@ def test_hdf5_is_shown_as_a_tree(written, suffix):
 
 def test_npz_parquet_and_json_are_shown(written):
     assert describe_path(written(".npz")).splitlines()[1:] == ["  image: uint8[5, 4, 4, 3]", "  reward: float64[5]"]
-    shown = describe_path(written(".parquet")).splitlines()[1:]
-    assert shown == ["  2 rows", "  action: list<element: double>", "  episode_index: int64"]
+    listed = describe_path(written(".parquet")).splitlines()[1:]
+    assert listed == ["  2 rows", "  action: list<element: double>", "  episode_index: int64"]
     assert describe_path(written(".json")).splitlines()[1:] == ["  dict of codebase_version, fps"]
 
 
@@ -92,7 +92,7 @@ def test_npz_headers_of_every_version_are_shown_and_no_pickle_is_opened(tmp_path
     assert lines == ["  v1: float32[2, 1]", "  v2: float32[2, 2]", "  v3: float32[2, 3]", "  objects: object[1]"]
 
 
-def test_many_groups_are_counted_and_arrays_beside_them_do_not_hide_them(tmp_path):
+def test_many_groups_are_abbreviated_with_their_number(tmp_path):
     path = tmp_path / "episodes.h5"
     with h5py.File(path, "w") as file:
         for name in "abcd":
@@ -109,19 +109,19 @@ def test_many_groups_are_counted_and_arrays_beside_them_do_not_hide_them(tmp_pat
     ]
 
 
-def test_a_folder_is_shown_by_the_first_files_of_each_kind(tmp_path):
+def test_folder_is_shown_by_the_first_files_of_each_kind(tmp_path):
     for name in ("b/one.npz", "a/two.npz", "c.npz", "d.npz", "e.npz"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write_npz(tmp_path / name)
     write_json(tmp_path / "info.json")
     (tmp_path / "readme.txt").write_text("not looked at")
     lines = describe_path(tmp_path).splitlines()
-    shown = [line for line in lines if not line.startswith(" ")]
+    listed = [line for line in lines if not line.startswith(" ")]
     files = [str(tmp_path / name) for name in ("info.json", "a/two.npz", "b/one.npz", "c.npz")]
-    assert shown == [*files, "... and 2 more .npz files"]
+    assert listed == [*files, "... and 2 more .npz files"]
 
 
-def test_what_cannot_be_described_is_said(tmp_path):
+def test_undescribable_path_is_refused(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such file or folder"):
         describe_path(tmp_path / "nowhere")
     (tmp_path / "video.mp4").write_bytes(b"x")
@@ -146,7 +146,7 @@ def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path):
     assert "'secret' is an external link, which is refused" in refused(path)
 
 
-def test_groups_in_a_circle_come_to_an_end(tmp_path):
+def test_cyclic_groups_are_refused(tmp_path):
     path = tmp_path / "circle.h5"
     with h5py.File(path, "w") as file:
         group = file.create_group("a")
@@ -156,26 +156,26 @@ def test_groups_in_a_circle_come_to_an_end(tmp_path):
 
 @pytest.mark.parametrize("suffix", WRITERS)
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.7])
-def test_files_that_were_cut_short_are_named(written, suffix, kept):
+def test_truncated_files_are_named(written, suffix, kept):
     path = written(suffix)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
     assert "copy or download it again" in refused(path) or suffix in (".h5", ".hdf5")
 
 
-def test_json_that_is_nested_too_deep_is_named(tmp_path):
+def test_too_deeply_nested_json_is_named(tmp_path):
     (tmp_path / "deep.json").write_text("[" * 100_000)
     assert "unreadable or truncated" in refused(tmp_path / "deep.json")
 
 
-def test_a_member_that_is_no_array_is_named(tmp_path):
+def test_member_that_is_not_an_array_is_named(tmp_path):
     with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
         archive.writestr("note.txt", "hello")
     assert "unreadable or truncated" in refused(tmp_path / "text.npz")
 
 
 @pytest.mark.parametrize("suffix", WRITERS)
-def test_flipped_bytes_are_shown_or_refused_in_one_line_but_never_crash(written, suffix):
+def test_flipped_bytes_are_described_or_refused_but_never_crash(written, suffix):
     path = written(suffix)
     original = path.read_bytes()
     messages: list[str] = []

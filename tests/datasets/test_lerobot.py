@@ -188,7 +188,7 @@ def read(path: Path, **settings: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_count_is_kept_and_the_last_transition_dropped(write, version):
+def test_rows_are_aligned_and_the_last_transition_is_dropped(write, version):
     path = write(version, 4, 3, 5)
     for number, (length, raw) in enumerate(zip((4, 3, 5), read(path), strict=True)):
         count = 1000 * number + np.arange(length)
@@ -201,7 +201,7 @@ def test_the_count_is_kept_and_the_last_transition_dropped(write, version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_last_observation_can_be_repeated_and_success_is_terminal(write, version):
+def test_last_observation_can_be_repeated_and_success_is_terminal(write, version):
     path = write(version, 4, 3, 5)
     first, second, third = read(path, final_transition="repeat")
     assert first.observations["observation.state"][:, 0].tolist() == [0, 1, 2, 3, 3]
@@ -211,7 +211,7 @@ def test_the_last_observation_can_be_repeated_and_success_is_terminal(write, ver
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_from_the_files_to_a_batch_the_count_is_kept(write, tmp_path, version):
+def test_alignment_is_kept_from_files_to_batch(write, tmp_path, version):
     source = LeRobotSource(write(version, 7, 6, 9), **WIDE)
     store = write_store(source, tmp_path / "store", seed=1)
     batch = SequenceSampler(store, split="train", batch_size=64, length=4, seed=0).sample()
@@ -230,7 +230,7 @@ def without(*names: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_missing_rewards_are_zero_and_said_to_be_absent(write, version):
+def test_missing_rewards_are_zero_and_recorded_as_absent(write, version):
     path = write(version, 4, 3, **without("next.reward", "next.success"))
     assert [raw.rewards.tolist() for raw in read(path)] == [[0, 0, 0], [0, 0]]
     assert not any(raw.terminated for raw in read(path, final_transition="repeat"))
@@ -246,7 +246,7 @@ def shades_of(raw: Any, name: str) -> list[float]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_frames_of_a_video_belong_to_their_steps(write, version):
+def test_video_frames_are_aligned_with_their_steps(write, version):
     lengths = (4, 2, 3, 3)
     path = write(version, *lengths, camera=True)
     for image_size, wanted in ((None, SHAPE[:2]), (16, (16, 16)), ([16, 24], (16, 24))):
@@ -270,7 +270,7 @@ def test_images_in_the_table_are_exact(write, version):
     assert source.describe().provenance["lossy"] == []
 
 
-def test_shrinking_takes_the_mean_of_the_pixels_that_become_one(write):
+def test_shrinking_averages_pixels(write):
     texture = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
 
     def textured(_number: int, columns: dict[str, Any]) -> dict[str, Any]:
@@ -287,7 +287,7 @@ def test_shrinking_takes_the_mean_of_the_pixels_that_become_one(write):
 
 
 @pytest.mark.parametrize("names", [["channels", "height", "width"], None])
-def test_images_may_be_declared_with_their_channels_first(write, names):
+def test_channels_first_images_are_read(write, names):
     declared = {CAMERA: {"dtype": "video", "shape": [SHAPE[2], *SHAPE[:2]], "names": names}}
     path = write("v3.0", 4, 3, camera=True, features=declared)
     assert LeRobotSource(path).describe().observations[CAMERA].shape == SHAPE
@@ -311,7 +311,7 @@ def test_times_may_be_off_by_less_than_half_a_frame(write, version):
 
 
 @pytest.mark.parametrize("seconds", [0.06, 40.0])
-def test_a_time_without_a_frame_is_named(write, seconds):
+def test_time_without_a_frame_is_named(write, seconds):
     path = write("v2.1", 4, 3, camera=True, columns=later(seconds))
     source = LeRobotSource(path, **WIDE)
     with pytest.raises(UserError, match=r"^episode_1 of .*counter: episode_000001.mp4: has no frame (at|in)"):
@@ -319,7 +319,7 @@ def test_a_time_without_a_frame_is_named(write, seconds):
     assert len(source.read(0).rewards) == 3
 
 
-def test_columns_can_be_chosen_and_the_rest_is_named(write):
+def test_columns_can_be_selected_and_others_are_listed(write):
     path = write("v3.0", 4, 3, camera=True, photo=True)
     source = LeRobotSource(path, observations=[PHOTO], privileged=["observation.state", "task_index"], **WIDE)
     raw = source.read(1)
@@ -338,7 +338,7 @@ def test_columns_can_be_chosen_and_the_rest_is_named(write):
         LeRobotSource(path, privileged=["next.done"])
 
 
-def test_features_that_are_no_columns_are_ignored_with_the_reason(write):
+def test_unusable_features_are_ignored_with_reasons(write):
     features = {
         "observation.depth": {
             "dtype": "video",
@@ -363,7 +363,7 @@ def test_features_that_are_no_columns_are_ignored_with_the_reason(write):
     }
 
 
-def test_numbers_with_several_axes_and_actions_that_are_choices(write):
+def test_arrays_with_several_axes_and_discrete_actions_are_read(write):
     def change(number: int, columns: dict[str, Any]) -> dict[str, Any]:
         grid = (1000 * number + np.arange(12)).reshape(-1, 2, 2)[: len(columns["action"])]
         actions = np.arange(len(columns["action"])) % 2
@@ -382,7 +382,7 @@ def test_numbers_with_several_axes_and_actions_that_are_choices(write):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_episode_without_any_transition_is_left_out_and_counted(write, version):
+def test_episode_without_transition_is_skipped_and_counted(write, version):
     path = write(version, 3, 1, 4)
     assert [raw.observations["observation.state"][0, 0] for raw in read(path)] == [0, 2000]
     provenance = LeRobotSource(path).describe().provenance
@@ -390,7 +390,7 @@ def test_an_episode_without_any_transition_is_left_out_and_counted(write, versio
     assert LeRobotSource(path, episodes=1).episode_count == 1
 
 
-def test_equal_data_have_equal_provenance_wherever_they_lie(tmp_path):
+def test_provenance_does_not_depend_on_the_path(tmp_path):
     recipe = Recipe("v3.0", (4, 3), camera=True)
     first, second = (write_dataset(tmp_path / name, recipe) for name in ("here", "there"))
     (second / ".cache").mkdir()
@@ -402,7 +402,7 @@ def test_equal_data_have_equal_provenance_wherever_they_lie(tmp_path):
     assert LeRobotSource(third).describe().provenance["sha256"] != provenance["sha256"]
 
 
-def test_a_nan_stays_in_and_is_found_by_the_check(write, tmp_path):
+def test_nan_is_reported_by_the_check(write, tmp_path):
     def change(number: int, columns: dict[str, Any]) -> dict[str, Any]:
         columns["observation.state"][1][1] = float("nan") if number == 1 else 0.0
         return columns
@@ -468,7 +468,7 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", DAMAGED)
-def test_a_damaged_episode_is_named_and_the_others_are_read(write, case):
+def test_damaged_episode_is_named_and_others_are_read(write, case):
     recipe, message = DAMAGED[case]
     source = LeRobotSource(write("v2.1", 4, 3, **recipe), **WIDE)
     assert len(source.read(0).rewards) == 3
@@ -480,7 +480,7 @@ def test_a_damaged_episode_is_named_and_the_others_are_read(write, case):
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("kind", ["data", "videos"])
 @pytest.mark.parametrize("kept", [None, 0.0, 0.9])
-def test_a_file_that_is_missing_or_cut_short_costs_only_its_episodes(write, version, kind, kept):
+def test_missing_or_truncated_file_affects_only_its_episodes(write, version, kind, kept):
     path = write(version, 3, 2, 2, 2, camera=kind == "videos")
     victim = sorted((path / kind).rglob("*.*"))[-1]
     content = victim.read_bytes()
@@ -495,13 +495,13 @@ def test_a_file_that_is_missing_or_cut_short_costs_only_its_episodes(write, vers
     assert "\n" not in str(caught.value)
 
 
-def test_a_video_of_other_images_than_declared_is_refused(write):
+def test_video_with_an_undeclared_size_is_refused(write):
     path = write("v2.1", 4, camera=True, features={CAMERA: {"dtype": "video", "shape": [48, 32, 3], "names": None}})
     with pytest.raises(UserError, match=r"^episode_0 of .*mp4: has 32 x 48 pixels, info.json says 48 x 32"):
         read(path, image_size=16)
 
 
-def test_a_playlist_in_place_of_a_video_is_not_followed(write):
+def test_playlist_instead_of_a_video_is_refused(write):
     path = write("v2.1", 4, camera=True)
     (video,) = path.rglob("*.mp4")
     video.with_name("real.mp4").write_bytes(video.read_bytes())
@@ -524,7 +524,7 @@ BAD_INFO: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_INFO)
-def test_metadata_that_cannot_be_used_are_refused(write, case):
+def test_unusable_metadata_are_refused(write, case):
     info, message = BAD_INFO[case]
     with pytest.raises(UserError, match=message) as caught:
         LeRobotSource(write("v2.1", 4, 3, info=info))
@@ -532,7 +532,7 @@ def test_metadata_that_cannot_be_used_are_refused(write, case):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3"])
-def test_damaged_files_of_metadata_are_named(write, text):
+def test_damaged_metadata_files_are_named(write, text):
     path = write("v2.1", 4, 3)
     with pytest.raises(UserError, match=r"nowhere/meta/info.json: no such file"):
         LeRobotSource(path.with_name("nowhere"))
@@ -545,7 +545,7 @@ def test_damaged_files_of_metadata_are_named(write, text):
         LeRobotSource(path)
 
 
-def test_a_damaged_table_of_episodes_is_named(write):
+def test_damaged_table_of_episodes_is_named(write):
     path = write("v3.0", 4, 3)
     (table,) = path.rglob("meta/episodes/*/*.parquet")
     rows = pq.read_table(table)

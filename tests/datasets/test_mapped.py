@@ -150,7 +150,7 @@ def ways() -> list[tuple[str, Callable[..., Columns]]]:
 
 
 @pytest.mark.parametrize(("convention", "write"), ways())
-def test_every_row_is_where_it_belongs(tmp_path, convention, write):
+def test_every_row_is_aligned(tmp_path, convention, write):
     make, settings = CONVENTIONS[convention]
     layout = write(tmp_path / "data", [make(number, length) for number, length in enumerate(LENGTHS)])
     source = MappedSource(**{**ROLES, **settings, **layout})
@@ -167,7 +167,7 @@ def without_arrival(number: int, transitions: int) -> Columns:
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_a_missing_final_observation_drops_the_last_transition(tmp_path, write):
+def test_missing_final_observation_drops_the_last_transition(tmp_path, write):
     layout = write(tmp_path / "data", [without_arrival(number, length) for number, length in enumerate(LENGTHS)])
     source = MappedSource(**{**ROLES, **layout})
     for number, raw in enumerate(read_all(source)):
@@ -182,7 +182,7 @@ def test_a_missing_final_observation_drops_the_last_transition(tmp_path, write):
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_a_missing_final_observation_can_be_repeated(tmp_path, write):
+def test_missing_final_observation_can_be_repeated(tmp_path, write):
     layout = write(tmp_path / "data", [without_arrival(number, length) for number, length in enumerate(LENGTHS)])
     source = MappedSource(final_transition="repeat", privileged={"same": "proprio"}, **ROLES, **layout)
     for number, raw in enumerate(read_all(source)):
@@ -196,7 +196,7 @@ def test_a_missing_final_observation_can_be_repeated(tmp_path, write):
     assert source.describe().provenance["dropped_final_transitions"] == 0
 
 
-def test_from_files_to_a_batch_the_count_is_kept(tmp_path):
+def test_alignment_is_kept_from_files_to_batch(tmp_path):
     episodes = [stable_worldmodel(number, 6 + number) for number in range(3)]
     source = MappedSource(**{**ROLES, **CONVENTIONS["stable-worldmodel"][1], **write_npz(tmp_path / "data", episodes)})
     store = write_store(source, tmp_path / "store", seed=1)
@@ -208,7 +208,7 @@ def test_from_files_to_a_batch_the_count_is_kept(tmp_path):
     assert (batch.reward == (count - 0.5) * ~batch.is_first).all()
 
 
-def test_any_of_several_columns_ends_an_episode_and_the_last_one_needs_none(tmp_path):
+def test_any_end_column_ends_an_episode_and_the_last_needs_none(tmp_path):
     columns = joined([rlds(number, length) for number, length in enumerate(LENGTHS)])
     columns["timeout"] = columns["end"] & ~columns["done"]
     columns["timeout"][-1] = columns["done"][-1] = False
@@ -248,7 +248,7 @@ def test_integer_actions_become_one_hot(tmp_path, dtype):
         MappedSource(**{**ROLES, **fractions}, filled_last_row=True, discrete=3).read(0)
 
 
-def test_one_hot_actions_are_asked_about_even_beside_filling(tmp_path):
+def test_ambiguous_one_hot_actions_beside_padding_are_refused(tmp_path):
     columns = {**rlds(0, 3), "act": np.array([[1, 0], [0, 1], [1, 0], [NAN, NAN]])}
     layout = write_npz(tmp_path / "data", [columns])
     with pytest.raises(UserError, match="'act' contains only one-hot rows: set discrete to 2"):
@@ -267,7 +267,7 @@ def test_reward_and_terminal_may_be_absent(tmp_path):
     assert source.describe().provenance["reward"] is None
 
 
-def test_a_nan_outside_the_filling_is_found(tmp_path):
+def test_nan_outside_the_padding_is_reported(tmp_path):
     columns = rlds(0, 3)
     columns["act"][1] = NAN
     source = MappedSource(**{**ROLES, **write_npz(tmp_path / "data", [columns])}, filled_last_row=True)
@@ -275,7 +275,7 @@ def test_a_nan_outside_the_filling_is_found(tmp_path):
         align(source.read(0), source.describe())
 
 
-def test_filling_that_is_taken_for_a_transition_is_found(tmp_path):
+def test_padding_read_as_a_transition_is_reported(tmp_path):
     source = MappedSource(**{**ROLES, **write_npz(tmp_path / "data", [rlds(0, 3)])}, final_transition="repeat")
     with pytest.raises(UserError, match="actions is nan at step 3"):
         align(source.read(0), source.describe())
@@ -303,7 +303,7 @@ SETTINGS: dict[str, tuple[Columns, str]] = {
 
 
 @pytest.mark.parametrize("case", SETTINGS)
-def test_a_setting_that_cannot_be_is_answered_with_what_can(tmp_path, case):
+def test_invalid_setting_error_names_the_allowed_values(tmp_path, case):
     changes, message = SETTINGS[case]
     layout = write_npz(tmp_path / "data", [final_observation(0, 3)])
     with pytest.raises(UserError, match=message):
@@ -335,7 +335,7 @@ DAMAGE: dict[str, tuple[Columns, str]] = {
 
 @pytest.mark.parametrize("case", DAMAGE)
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_damaged_episode_is_named_and_the_others_stay_readable(tmp_path, case, place):
+def test_damaged_episode_is_named_and_others_stay_readable(tmp_path, case, place):
     changes, message = DAMAGE[case]
     damaged = {name: values for name, values in {**final_observation(0, 3), **changes}.items() if values is not None}
     episodes = [final_observation(0, 3), final_observation(0, 3)]
@@ -349,7 +349,7 @@ def test_a_damaged_episode_is_named_and_the_others_stay_readable(tmp_path, case,
 
 
 @pytest.mark.parametrize("write", [write_npz, write_hdf5_files])
-def test_a_truncated_file_is_named_and_the_others_stay_readable(tmp_path, write):
+def test_truncated_file_is_named_and_the_others_stay_readable(tmp_path, write):
     layout = write(tmp_path / "data", [final_observation(number, 3) for number in range(3)])
     damaged = next(layout["path"].glob("episode_9.*"))
     damaged.write_bytes(damaged.read_bytes()[:-50])
@@ -368,7 +368,7 @@ FLAT_DAMAGE: dict[str, tuple[Columns, str]] = {
 
 
 @pytest.mark.parametrize("case", FLAT_DAMAGE)
-def test_flat_columns_that_do_not_fit_are_refused(tmp_path, case):
+def test_inconsistent_flat_columns_are_refused(tmp_path, case):
     changes, message = FLAT_DAMAGE[case]
     columns = joined([rlds(number, length) for number, length in enumerate(LENGTHS)])
     np.savez(tmp_path / "data.npz", **{**columns, **changes})
@@ -414,7 +414,7 @@ def make_group(file: h5py.File) -> None:
         (make_group, "is a group, expected an array"),
     ],
 )
-def test_a_tampered_hdf5_file_is_refused(tmp_path, tamper, message):
+def test_tampered_hdf5_file_is_refused(tmp_path, tamper, message):
     layout = write_hdf5_files(tmp_path / "data", [final_observation(number, 3) for number in range(2)])
     with h5py.File(tmp_path / "data" / "episode_10.h5", "a") as file:
         tamper(file)
@@ -424,7 +424,7 @@ def test_a_tampered_hdf5_file_is_refused(tmp_path, tamper, message):
         source.read(1)
 
 
-def test_groups_that_are_not_there_are_named(tmp_path):
+def test_missing_groups_are_named(tmp_path):
     layout = write_groups(tmp_path / "data", [final_observation(0, 3)])
     with pytest.raises(UserError, match=r"data\.hdf5.*'demos' is missing"):
         MappedSource(**{**ROLES, **layout, "boundaries": {"groups": "demos"}})

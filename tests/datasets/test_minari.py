@@ -29,7 +29,7 @@ def images(rows: int, *shape: int) -> np.ndarray:
 
 
 @every_layout
-def test_every_row_of_an_episode_is_where_it_was_recorded(record, minari_counter, layout):
+def test_every_row_of_an_episode_is_aligned(record, minari_counter, layout):
     lengths = [4, 1, 6]
     folder = record([minari_counter(e, n) for e, n in enumerate(lengths)], ONE, ACTION, data_format=layout)
     episodes = list(read_all(MinariSource(folder)))
@@ -47,7 +47,7 @@ def test_every_row_of_an_episode_is_where_it_was_recorded(record, minari_counter
 
 
 @every_layout
-def test_from_minari_to_a_batch_the_count_is_kept(record, minari_counter, tmp_path, layout):
+def test_alignment_is_kept_from_minari_to_batch(record, minari_counter, tmp_path, layout):
     folder = record([minari_counter(e, n) for e, n in enumerate([6, 6, 9])], ONE, ACTION, data_format=layout)
     store = write_store(MinariSource(folder), tmp_path / "store", seed=1)
     batch = SequenceSampler(store, split="train", batch_size=64, length=4, seed=0).sample()
@@ -61,17 +61,17 @@ def test_from_minari_to_a_batch_the_count_is_kept(record, minari_counter, tmp_pa
 
 
 def flags_of(store: Store) -> dict[int, tuple[list[bool], list[bool]]]:
-    found = {}
+    actual = {}
     for split in ("train", "validation"):
         for episode, batch in zip(
             store.split(split), sequences(store, split=split, length=4, batch_size=1), strict=True
         ):
-            found[int(episode)] = batch.is_last[0].tolist(), batch.is_terminal[0].tolist()
-    return found
+            actual[int(episode)] = batch.is_last[0].tolist(), batch.is_terminal[0].tolist()
+    return actual
 
 
 @every_layout
-def test_a_terminated_a_truncated_and_an_unfinished_episode(record, minari_counter, tmp_path, layout):
+def test_only_a_terminated_episode_has_a_true_end(record, minari_counter, tmp_path, layout):
     terminated, truncated, unfinished = (minari_counter(number, 3) for number in range(3))
     unfinished["terminations"] = unfinished["truncations"] = [False] * 3
     folder = record([terminated, truncated, unfinished], ONE, ACTION, data_format=layout)
@@ -81,7 +81,7 @@ def test_a_terminated_a_truncated_and_an_unfinished_episode(record, minari_count
 
 
 @every_layout
-def test_a_vector_becomes_flat_float32(record, minari_counter, layout):
+def test_vector_becomes_flat_float32(record, minari_counter, layout):
     values = np.arange(4 * 2 * 3, dtype=np.int16).reshape(4, 2, 3)
     episode = {**minari_counter(0, 3), "observations": values, "actions": values[:3]}
     space = spaces.Box(-9, 99, (2, 3), np.int16)
@@ -117,7 +117,7 @@ def test_nested_observations_are_named_by_their_path(record, minari_counter, lay
     assert set(source.describe().provenance["ignored_observations"]) == {"goal"}
 
 
-def test_a_discrete_action_is_one_hot_from_its_start(record, minari_counter, tmp_path):
+def test_discrete_action_is_one_hot_from_its_start(record, minari_counter, tmp_path):
     episodes = [{**minari_counter(number, 3), "actions": np.array([5, 7, 6])} for number in range(2)]
     source = MinariSource(record(episodes, ONE, spaces.Discrete(3, start=5)))
     action = source.describe().action
@@ -127,7 +127,7 @@ def test_a_discrete_action_is_one_hot_from_its_start(record, minari_counter, tmp
 
 
 @pytest.mark.parametrize("outside", [4, 8])
-def test_a_discrete_value_outside_its_space_is_named(record, minari_counter, outside):
+def test_discrete_value_outside_its_space_is_named(record, minari_counter, outside):
     episode = {**minari_counter(0, 3), "actions": np.array([5, outside, 6])}
     source = MinariSource(record([episode], ONE, spaces.Discrete(3, start=5)))
     with pytest.raises(UserError, match=rf"episode_0 of .*'actions' is {outside} at step 1; allowed: 5 to 7"):
@@ -154,7 +154,7 @@ def test_raw_images_are_exact_and_channels_come_last(record, minari_counter, sha
 @every_layout
 @pytest.mark.parametrize("shape", [(40, 32, 3), (40, 32)])
 @pytest.mark.parametrize("equally_long", [True, False])
-def test_jpeg_images_are_close_whether_ragged_or_equally_long(record, minari_counter, shape, equally_long, layout):
+def test_jpeg_images_of_variable_or_equal_length_are_decoded(record, minari_counter, shape, equally_long, layout):
     frames = images(4, *shape)
     if equally_long:
         frames = frames[[1, 1, 1, 1]]
@@ -164,9 +164,9 @@ def test_jpeg_images_are_close_whether_ragged_or_equally_long(record, minari_cou
             assert file["episode_0/observations"].ndim == (2 if equally_long else 1)
     source = MinariSource(folder)
     (raw,) = read_all(source)
-    found = raw.observations["image"].reshape(frames.shape).astype(float)
-    assert np.abs(found - frames).mean() < 2
-    assert equally_long or np.abs(found - np.roll(frames, 1, axis=0)).mean() > 10  # a shift would show
+    actual = raw.observations["image"].reshape(frames.shape).astype(float)
+    assert np.abs(actual - frames).mean() < 2
+    assert equally_long or np.abs(actual - np.roll(frames, 1, axis=0)).mean() > 10  # a shift would show
     assert source.describe().provenance["jpeg"] is True
 
 
@@ -176,7 +176,7 @@ def dict_episode(episode: dict[str, Any]) -> tuple[dict[str, Any], gymnasium.Spa
     return {**episode, "observations": observations}, spaces.Dict(near=ONE, far=ONE)
 
 
-def test_inputs_and_privileged_columns_can_be_chosen(record, minari_counter):
+def test_inputs_and_privileged_columns_can_be_selected(record, minari_counter):
     episode, space = dict_episode({**minari_counter(0, 3), "infos": {"clock": np.arange(4)}})
     folder = record([episode], space, ACTION)
     (raw,) = read_all(MinariSource(folder, observations=["near"], privileged=["far"]))
@@ -185,7 +185,7 @@ def test_inputs_and_privileged_columns_can_be_chosen(record, minari_counter):
     assert MinariSource(folder, privileged=[]).describe().privileged == {}
 
 
-def test_an_unknown_name_is_answered_with_the_available_ones(record, minari_counter):
+def test_unknown_name_error_lists_available_names(record, minari_counter):
     episode, space = dict_episode(minari_counter(0, 3))
     folder = record([episode], space, ACTION)
     with pytest.raises(UserError, match=r"'image' of the setting 'observations' .* available: \['far', 'near'\]"):
@@ -194,7 +194,7 @@ def test_an_unknown_name_is_answered_with_the_available_ones(record, minari_coun
         MinariSource(folder, observations=[])
 
 
-def test_episodes_come_by_number_and_can_be_limited(record_counter):
+def test_episodes_are_sorted_by_number_and_can_be_limited(record_counter):
     folder = record_counter(*[2] * 12)  # by name, episode_10 would come before episode_2
     assert [raw.observations["state"][0, 0] for raw in read_all(MinariSource(folder))] == [1000 * n for n in range(12)]
     limited = MinariSource(folder / "data", episodes=3)
@@ -203,7 +203,7 @@ def test_episodes_come_by_number_and_can_be_limited(record_counter):
         MinariSource(folder, episodes=0)
 
 
-def test_the_origin_is_kept(record_counter):
+def test_origin_is_kept(record_counter):
     provenance = MinariSource(record_counter(2, 2)).describe().provenance
     assert provenance["dataset_id"] == "counter/test-v0"
     assert provenance["algorithm_name"] == "counting"
@@ -211,7 +211,7 @@ def test_the_origin_is_kept(record_counter):
 
 
 @every_layout
-def test_the_checksum_is_that_of_the_content_wherever_it_lies(record, minari_counter, tmp_path, layout):
+def test_checksum_does_not_depend_on_the_path(record, minari_counter, tmp_path, layout):
     folder = record([minari_counter(0, 2), minari_counter(1, 2)], ONE, ACTION, data_format=layout)
     provenance = MinariSource(folder).describe().provenance
     copy = shutil.copytree(folder, tmp_path / "elsewhere")
@@ -224,7 +224,7 @@ def test_the_checksum_is_that_of_the_content_wherever_it_lies(record, minari_cou
     assert MinariSource(copy, episodes=1).describe().provenance["sha256"] != provenance["sha256"]
 
 
-def test_the_environment_is_kept_if_the_metadata_name_it(record_counter):
+def test_environment_id_is_kept_if_recorded(record_counter):
     folder = record_counter(2)
     written = folder / "data" / "metadata.json"
     metadata = json.loads(written.read_text())
@@ -238,14 +238,14 @@ def test_the_environment_is_kept_if_the_metadata_name_it(record_counter):
 
 
 @every_layout
-def test_threads_read_what_one_thread_reads(record, minari_counter, layout):
+def test_threads_read_the_same_as_one_thread(record, minari_counter, layout):
     source = MinariSource(record([minari_counter(e, 3) for e in range(12)], ONE, ACTION, data_format=layout))
     with ThreadPoolExecutor(4) as pool:
         firsts = list(pool.map(lambda number: source.read(number % 12).observations["state"][0, 0], range(96)))
     assert firsts == [1000 * (number % 12) for number in range(96)]
 
 
-def test_the_file_is_opened_once_and_closed_with_its_source(record_counter, monkeypatch):
+def test_file_is_opened_once_and_closed_with_its_source(record_counter, monkeypatch):
     folder = record_counter(*[2] * 10)
     opened: list[h5py.File] = []
 

@@ -30,7 +30,7 @@ def recorded(record, minari_counter):
     return write
 
 
-def chosen(source: MinariSource) -> list[int]:
+def decoded(source: MinariSource) -> list[int]:
     rows = source.read(1).actions
     assert rows.dtype == np.float32
     assert (rows.sum(axis=1) == 1).all()
@@ -42,36 +42,36 @@ def one_hot(size: int) -> ActionSpec:
 
 
 @every_layout
-def test_many_choices_are_one_among_all_combinations_of_which_the_last_changes_fastest(recorded, layout, tmp_path):
+def test_several_choices_are_numbered_in_c_order(recorded, layout, tmp_path):
     source = recorded(np.array([[0, 2], [1, 0], [1, 2]]), spaces.MultiDiscrete([2, 3]), layout)
     assert source.describe().action == one_hot(6)
-    assert chosen(source) == [2, 3, 5]
+    assert decoded(source) == [2, 3, 5]
     assert source.describe().provenance["actions"]["parts"] == [{"name": "", "choices": [2, 3], "start": [0, 0]}]
     store = write_store(source, tmp_path / "store")
     assert store.read(0)["action"].argmax(axis=1).tolist() == [0, 2, 3, 5]
 
 
-def test_many_choices_count_from_their_own_starts_and_may_be_a_table(recorded):
+def test_several_choices_with_own_starts_and_axes_are_decoded(recorded):
     space = spaces.MultiDiscrete([[2, 3], [1, 2]], start=[[5, -1], [0, 7]])
     source = recorded(np.array([[[5, -1], [0, 7]], [[5, 0], [0, 8]], [[6, 1], [0, 8]]]), space)
     assert source.describe().action.size == 12
-    assert chosen(source) == [0, 3, 11]
+    assert decoded(source) == [0, 3, 11]
     assert source.describe().provenance["actions"]["parts"][0]["start"] == [5, -1, 0, 7]
 
 
 @every_layout
-def test_switches_are_a_binary_number(recorded, layout):
+def test_multi_binary_actions_are_binary_numbers(recorded, layout):
     source = recorded(np.array([[0, 0, 1], [1, 0, 0], [1, 1, 1]], np.int8), spaces.MultiBinary(3), layout)
     assert source.describe().action == one_hot(8)
-    assert chosen(source) == [1, 4, 7]
+    assert decoded(source) == [1, 4, 7]
 
 
 @every_layout
-def test_nested_choices_are_joined_in_the_order_of_the_space(recorded, layout):
+def test_nested_choices_are_combined_in_the_order_of_the_space(recorded, layout):
     space = spaces.Tuple((spaces.Discrete(2, start=1), spaces.Dict(b=spaces.MultiBinary(1), a=spaces.Discrete(3))))
     actions = (np.array([1, 2, 2]), {"a": np.array([2, 0, 1]), "b": np.array([[1], [0], [1]], np.int8)})
     source = recorded(actions, space, layout)
-    assert chosen(source) == [0 * 6 + 1 * 3 + 2, 1 * 6 + 0 * 3 + 0, 1 * 6 + 1 * 3 + 1]
+    assert decoded(source) == [0 * 6 + 1 * 3 + 2, 1 * 6 + 0 * 3 + 0, 1 * 6 + 1 * 3 + 1]
     assert source.describe().provenance["actions"] == {
         "kind": "one-hot among all combinations, of which the last choice changes fastest",
         "parts": [
@@ -83,7 +83,7 @@ def test_nested_choices_are_joined_in_the_order_of_the_space(recorded, layout):
 
 
 @every_layout
-def test_nested_numbers_are_put_side_by_side_in_the_order_of_the_space(recorded, layout):
+def test_nested_boxes_are_concatenated_in_the_order_of_the_space(recorded, layout):
     space = spaces.Dict(wrist=box(2, 2, high=5.0), arm=spaces.Tuple((box(1, low=-3.0), box())))
     wrist = np.arange(12, dtype=np.float32).reshape(3, 2, 2) / 4
     arm = (np.float32([[-3], [-2], [-1]]), np.float32([0.25, 0.5, 0.75]))
@@ -108,12 +108,12 @@ def test_nested_numbers_are_put_side_by_side_in_the_order_of_the_space(recorded,
         ([[0, 0], [0, 0], [-1, 0]], r"'actions' is -1 at step 2, element \[0\]; allowed: 0 to 1"),
     ],
 )
-def test_a_choice_outside_its_space_is_named(recorded, actions, message):
+def test_choice_outside_its_space_is_named(recorded, actions, message):
     with pytest.raises(UserError, match=message):
         recorded(np.array(actions), spaces.MultiDiscrete([2, 3])).read(1)
 
 
-def test_fractions_are_no_choices():
+def test_fractional_choices_are_refused():
     decoder = action_decoder({"type": "Tuple", "subspaces": [{"type": "Discrete", "n": 2}]}, "here")
     assert decoder.decode([np.array([[1], [0]])], "here").tolist() == [[0, 1], [1, 0]]
     with pytest.raises(UserError, match=r"there: 'actions/_index_0' holds float64\[\] per row, its space"):
@@ -137,11 +137,11 @@ BOX = {"type": "Box", "dtype": "float32", "shape": [1], "low": [-1.0], "high": [
         ({"type": "Box", "shape": [0], "dtype": "float32", "low": [], "high": []}, r"a Box of shape \[0\]"),
     ],
 )
-def test_a_space_that_is_no_single_vector_is_refused(space, message):
+def test_unsupported_action_space_is_refused(space, message):
     with pytest.raises(UserError, match=message):
         _ = action_decoder(space, "here").spec
 
 
-def test_as_many_combinations_as_allowed_are_accepted():
+def test_maximum_number_of_combinations_is_accepted():
     assert action_decoder({"type": "MultiBinary", "n": 12}, "here").spec.size == 4096
     assert action_decoder({"type": "Discrete", "n": 5000}, "here").spec.size == 5000

@@ -97,7 +97,7 @@ def test_one_damaged_episode_is_named_and_the_others_are_read(folder, layout, ca
     assert "\n" not in str(caught.value)
 
 
-def test_the_rewritten_file_is_read_if_nothing_is_changed(folder, layout):
+def test_unchanged_rewritten_file_is_read(folder, layout):
     """Otherwise the damage above would prove nothing."""
     path = part_of(folder, layout)
     before = MinariSource(folder).read(1)
@@ -108,7 +108,7 @@ def test_the_rewritten_file_is_read_if_nothing_is_changed(folder, layout):
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9, 0.999])
-def test_a_file_that_was_cut_short_is_named(folder, layout, kept):
+def test_truncated_file_is_named(folder, layout, kept):
     path = part_of(folder, layout)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
@@ -138,7 +138,7 @@ def test_flipped_bytes_are_read_or_refused_but_never_crash(folder, layout, tmp_p
         store.verify()
 
 
-def test_a_missing_episode_is_named_when_it_is_read(folder, layout):
+def test_missing_episode_is_named_when_it_is_read(folder, layout):
     part_of(folder, layout).unlink()
     (folder / "data" / "2" / "metadata.json").unlink()
     part_of(folder, layout, 2).unlink()
@@ -151,7 +151,7 @@ def test_a_missing_episode_is_named_when_it_is_read(folder, layout):
             source.read(number)
 
 
-def test_a_second_part_is_not_passed_over(folder, layout):
+def test_second_part_is_refused(folder, layout):
     part_of(folder, layout).with_name(f"part-1.{layout}").touch()
     with pytest.raises(UserError, match=r"episode_1 of .*: the episode has several parts"):
         MinariSource(folder).read(1)
@@ -166,12 +166,12 @@ def test_damaged_metadata_of_an_episode_are_named(folder, text):
         source.read(1)
 
 
-def test_metadata_of_an_episode_are_not_needed(folder):
+def test_episode_metadata_are_optional(folder):
     (folder / "data" / "1" / "metadata.json").unlink()
     assert MinariSource(folder).read(1).actions.tolist() == [[1000.25], [1001.25], [1002.25], [1003.25]]
 
 
-def test_an_infos_column_without_names_is_a_damage_of_its_episode(folder, layout):
+def test_unnamed_infos_column_damages_only_its_episode(folder, layout):
     path = part_of(folder, layout)
     write_table(path, replace_column("infos", numbers())(read_table(path)))
     source = MinariSource(folder)
@@ -180,14 +180,14 @@ def test_an_infos_column_without_names_is_a_damage_of_its_episode(folder, layout
         source.read(1)
 
 
-def test_no_episodes_are_named(folder):
+def test_missing_episodes_are_refused(folder):
     for number in range(3):
         (folder / "data" / str(number)).rename(folder / f"moved-{number}")
     with pytest.raises(UserError, match=r"/data: contains no episodes"):
         MinariSource(folder)
 
 
-def test_a_parquet_file_that_claims_the_impossible_is_not_unpacked(record, minari_counter, monkeypatch):
+def test_parquet_file_with_an_impossible_size_is_refused(record, minari_counter, monkeypatch):
     space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
     folder = record([minari_counter(0, 4)], space, ACTION, data_format="parquet")
     path = part_of(folder, "parquet", 0)
@@ -203,6 +203,6 @@ def test_a_parquet_file_that_claims_the_impossible_is_not_unpacked(record, minar
         MinariSource(folder).read(0)
 
 
-def test_all_of_it_is_read_when_nothing_is_wrong(folder):
+def test_valid_files_are_read_completely(folder):
     assert [len(raw.rewards) for raw in read_all(MinariSource(folder))] == [4, 4, 4]
     assert json.loads((folder / "data" / "metadata.json").read_text())["total_episodes"] == 3

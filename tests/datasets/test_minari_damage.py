@@ -24,7 +24,7 @@ def read_every_episode(folder: Path) -> None:
     list(read_all(MinariSource(folder)))
 
 
-def test_a_nan_names_file_episode_step_and_column_and_keeps_the_existing_store(folder, make_store):
+def test_nan_names_file_episode_step_and_column_and_keeps_the_existing_store(folder, make_store):
     old = make_store(3, 3)
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
         file["episode_1/observations"][2, 0] = np.nan
@@ -38,7 +38,7 @@ def test_a_nan_names_file_episode_step_and_column_and_keeps_the_existing_store(f
     assert not list(old.path.parent.glob(".*"))
 
 
-def test_a_missing_folder_file_or_metadata_is_named(folder, tmp_path):
+def test_missing_folder_file_or_metadata_is_named(folder, tmp_path):
     with pytest.raises(UserError, match="nowhere: no such folder"):
         MinariSource(tmp_path / "nowhere")
     (folder / "data" / "metadata.json").rename(tmp_path / "metadata.json")
@@ -53,7 +53,7 @@ def test_a_missing_folder_file_or_metadata_is_named(folder, tmp_path):
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.2, 0.5, 0.9, 0.999])
-def test_a_file_that_was_cut_short_is_refused(folder, kept):
+def test_truncated_file_is_refused(folder, kept):
     file = folder / "data" / "main_data.hdf5"
     content = file.read_bytes()
     file.write_bytes(content[: int(kept * len(content))])
@@ -82,33 +82,33 @@ def rewrite_metadata(folder: Path, **changes: Any) -> None:
     written.write_text(json.dumps({**json.loads(written.read_text()), **changes}))
 
 
-def test_an_unknown_layout_is_named_with_the_way_out(folder):
+def test_unknown_layout_error_names_the_remedy(folder):
     rewrite_metadata(folder, data_format="zarr")
     with pytest.raises(UserError, match=r"data format is zarr; supported: arrow, hdf5, parquet; .* data_format='hdf5'"):
         MinariSource(folder)
 
 
 @pytest.mark.parametrize("total", ["many", -1, 2.5, None])
-def test_a_damaged_number_of_episodes_is_named(folder, total):
+def test_damaged_number_of_episodes_is_named(folder, total):
     rewrite_metadata(folder, total_episodes=total)
     with pytest.raises(UserError, match=r"'total_episodes' in the metadata is .*, expected a count"):
         MinariSource(folder)
 
 
-def test_an_impossible_number_of_episodes_is_refused_before_it_is_counted(folder):
+def test_impossible_number_of_episodes_is_refused_early(folder):
     rewrite_metadata(folder, total_episodes=10**12)
     with pytest.raises(UserError, match=r"main_data\.hdf5: the metadata promise 1000000000000 episodes"):
         MinariSource(folder)
 
 
-def test_a_file_without_episodes_is_named(folder):
+def test_file_without_episodes_is_named(folder):
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
         file.clear()
     with pytest.raises(UserError, match=r"main_data\.hdf5: contains no episodes"):
         MinariSource(folder)
 
 
-def test_a_link_in_the_middle_of_a_name_is_not_followed(folder, tmp_path):
+def test_link_within_a_path_is_refused(folder, tmp_path):
     """HDF5 reads a slash in a name as a path, so a part of the name may be a link to another file."""
     with h5py.File(tmp_path / "secret.h5", "w") as other:
         other["x"] = np.zeros((5, 1))
@@ -123,7 +123,7 @@ def test_a_link_in_the_middle_of_a_name_is_not_followed(folder, tmp_path):
 
 
 @pytest.mark.parametrize("space", ["{", '{"type": "Box"}', "3", '{"shape": [1]}', '{"type": "Dict"}'])
-def test_a_damaged_space_is_named(folder, space):
+def test_damaged_space_is_named(folder, space):
     rewrite_metadata(folder, observation_space=space)
     with pytest.raises(UserError, match="'observation_space' in the metadata"):
         MinariSource(folder)
@@ -198,7 +198,7 @@ TAMPERED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
 
 
 @pytest.mark.parametrize("case", TAMPERED)
-def test_a_tampered_file_is_refused(folder, tmp_path, case):
+def test_tampered_file_is_refused(folder, tmp_path, case):
     tamper, message = TAMPERED[case]
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
         tamper(file)
@@ -210,7 +210,7 @@ def test_a_tampered_file_is_refused(folder, tmp_path, case):
     assert not (tmp_path / "store").exists()
 
 
-def test_a_size_that_cannot_be_true_is_refused_before_allocation(folder):
+def test_impossible_size_is_refused_before_allocation(folder):
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
         del file["episode_1/rewards"]
         file.create_dataset("episode_1/rewards", (1 << 50,), float, chunks=(1 << 10,))  # no chunk is ever written
@@ -219,7 +219,7 @@ def test_a_size_that_cannot_be_true_is_refused_before_allocation(folder):
 
 
 @pytest.mark.parametrize("shape", [(40, 32, 3), (32, 40, 3)])
-def test_a_image_that_is_damaged_or_of_another_size_is_named(record, minari_counter, shape):
+def test_image_that_is_damaged_or_of_another_size_is_named(record, minari_counter, shape):
     frames = np.random.default_rng(0).integers(0, 256, (4, 40, 32, 3), np.uint8)
     path = record(
         [{**minari_counter(0, 3), "observations": frames}],

@@ -49,7 +49,7 @@ def root() -> Path:
     return Path(os.environ["MINARI_DATASETS_PATH"])
 
 
-def test_a_local_dataset_is_found_by_its_id(record_counter, monkeypatch):
+def test_local_dataset_is_found_by_its_id(record_counter, monkeypatch):
     folder = record_counter(3, 3)
     monkeypatch.setattr(minari, "download_dataset", lambda *_args, **_settings: pytest.fail("nothing is missing"))
     assert fetch(ID) == folder
@@ -58,18 +58,18 @@ def test_a_local_dataset_is_found_by_its_id(record_counter, monkeypatch):
     assert by_id.read(1).rewards.tolist() == by_path.read(1).rewards.tolist()
 
 
-def test_minaris_folder_is_in_the_home_directory_unless_it_is_set(record_counter, tmp_path, monkeypatch):
+def test_default_minari_folder_is_in_the_home_directory(record_counter, tmp_path, monkeypatch):
     shutil.move(record_counter(2).parents[1], tmp_path / ".minari" / "datasets")
     monkeypatch.delenv("MINARI_DATASETS_PATH")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert fetch(ID) == tmp_path / ".minari" / "datasets" / ID
 
 
-def test_a_folder_is_taken_as_it_is(tmp_path):
+def test_given_folder_is_used_unchanged(tmp_path):
     assert fetch(path=tmp_path) == tmp_path
 
 
-def test_what_is_missing_is_downloaded_whole(remote, capsys):
+def test_missing_dataset_is_downloaded_completely(remote, capsys):
     heard: list[tuple[int, int | None]] = []
     folder = fetch(ID, on_bytes=lambda done, total: heard.append((done, total)))
     assert folder == root() / ID
@@ -84,7 +84,7 @@ def test_what_is_missing_is_downloaded_whole(remote, capsys):
 
 
 @pytest.mark.usefixtures("remote")
-def test_an_unknown_id_is_one_line_and_leaves_nothing_behind():
+def test_unknown_id_is_one_line_and_leaves_no_files():
     with pytest.raises(UserError, match=r"^counter/other-v0: Minari could not download it \(Couldn't find") as caught:
         fetch("counter/other-v0")
     assert "\n" not in str(caught.value)
@@ -95,7 +95,7 @@ def test_an_unknown_id_is_one_line_and_leaves_nothing_behind():
 @pytest.mark.parametrize(
     "error", [ConnectionError("no route\nto host"), ImportError("install minari[hf]"), Exception()], ids=repr
 )
-def test_a_failed_download_says_why_and_what_to_do(monkeypatch, error):
+def test_failed_download_names_reason_and_remedy(monkeypatch, error):
     def fail(*_args: Any, **_settings: Any) -> None:
         (root() / ID / "data").mkdir(parents=True)
         raise error
@@ -112,7 +112,7 @@ def test_a_failed_download_says_why_and_what_to_do(monkeypatch, error):
 
 
 @pytest.mark.usefixtures("remote")
-def test_a_download_of_nothing_is_named(monkeypatch):
+def test_empty_download_is_refused(monkeypatch):
     monkeypatch.setattr(minari, "download_dataset", lambda *_args, **_settings: None)
     with pytest.raises(UserError, match="Minari's download is not a dataset"):
         fetch(ID)
@@ -125,14 +125,14 @@ def test_reading_never_downloads():
 
 
 @pytest.mark.parametrize("dataset_id", ["../../etc-v0", "/etc/x-v0", "counter/test", "", "a//b-v0", "counter/te st-v0"])
-def test_what_is_no_id_is_refused(dataset_id):
+def test_invalid_id_is_refused(dataset_id):
     with pytest.raises(UserError, match="is not a Minari dataset id such as"):
         fetch(dataset_id)
     with pytest.raises(UserError, match="is not a Minari dataset id"):
         MinariSource(dataset_id=dataset_id)
 
 
-def test_a_dataset_has_one_name(tmp_path):
+def test_path_and_id_together_are_refused(tmp_path):
     for use in (MinariSource, lambda path=None, *, dataset_id=None: fetch(dataset_id, path)):
         with pytest.raises(UserError, match="named by path or by dataset_id, but both are given"):
             use(tmp_path, dataset_id=ID)
@@ -151,16 +151,16 @@ def configuration(*overrides: str) -> DictConfig:
         return compose("config", overrides=["dataset=minari", *overrides]).dataset
 
 
-def test_the_configuration_needs_an_id_and_nothing_else(record_counter):
+def test_configuration_needs_only_an_id(record_counter):
     folder = record_counter(3, 3)
     assert OmegaConf.is_missing(configuration(), "id")
-    chosen = configuration(f"dataset.id={ID}")
-    assert instantiate(chosen.fetch) == folder
-    assert instantiate(chosen.source).episode_count == 2
+    node = configuration(f"dataset.id={ID}")
+    assert instantiate(node.fetch) == folder
+    assert instantiate(node.source).episode_count == 2
 
 
-def test_the_configuration_takes_a_folder_instead_of_an_id(record_counter):
+def test_configuration_accepts_a_folder_instead_of_an_id(record_counter):
     folder = record_counter(3, 3)
-    chosen = configuration("dataset.id=null", f"dataset.source.path={folder}", "dataset.source.episodes=1")
-    assert instantiate(chosen.fetch) == folder
-    assert instantiate(chosen.source).episode_count == 1
+    node = configuration("dataset.id=null", f"dataset.source.path={folder}", "dataset.source.episodes=1")
+    assert instantiate(node.fetch) == folder
+    assert instantiate(node.source).episode_count == 1

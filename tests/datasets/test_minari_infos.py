@@ -55,7 +55,7 @@ def test_vectors_with_a_row_per_observation_are_privileged(record_infos, tmp_pat
     }
 
 
-def test_infos_with_other_rows_are_ignored(record_infos):
+def test_infos_with_other_numbers_of_rows_are_ignored(record_infos):
     source = MinariSource(record_infos({"short": np.arange(3), "single": 3.5}))
     assert source.describe().privileged == {}
     assert source.describe().provenance["ignored_infos"] == {
@@ -65,7 +65,7 @@ def test_infos_with_other_rows_are_ignored(record_infos):
 
 
 @every_layout
-def test_arrays_and_images_are_columns_if_they_are_named(record_infos, layout):
+def test_arrays_and_images_are_columns_only_if_named(record_infos, layout):
     infos = {"map": np.arange(16.0).reshape(4, 2, 2), "view": FRAMES, "clock": ROWS}
     folder = record_infos(infos, infos, layout=layout)
     assert set(MinariSource(folder).describe().privileged) == {"clock"}
@@ -78,7 +78,7 @@ def test_arrays_and_images_are_columns_if_they_are_named(record_infos, layout):
 
 
 @pytest.mark.parametrize("equally_long", [True, False])
-def test_jpeg_images_among_infos_are_a_column_if_they_are_named(record_infos, equally_long):
+def test_jpeg_infos_are_a_column_only_if_named(record_infos, equally_long):
     """Minari 0.5.3 encoded whatever looked like an image; frames of equal size are rows of one array."""
     encoded = [jpeg(frame, padding=0 if equally_long else row) for row, frame in enumerate(FRAMES)]
     longest = max(map(len, encoded))
@@ -112,7 +112,7 @@ def jpeg(frame: np.ndarray, *, padding: int) -> bytes:
     return buffer.getvalue() + bytes(padding)
 
 
-def test_what_is_no_image_is_named_when_it_is_asked_for(record_infos):
+def test_invalid_image_info_is_refused_if_named(record_infos):
     folder = record_infos({"clock": ROWS})
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
         view = file["episode_0/infos"].create_dataset("view", 4, h5py.vlen_dtype(np.uint8))
@@ -122,7 +122,7 @@ def test_what_is_no_image_is_named_when_it_is_asked_for(record_infos):
 
 
 @every_layout
-def test_infos_that_differ_between_episodes_are_ignored_unless_they_are_named(record_infos, layout):
+def test_varying_infos_are_ignored_unless_named(record_infos, layout):
     infos = [
         {"a": np.arange(4), "b": np.zeros((4, 2))},
         {"b": np.zeros((4, 3)), "c": np.arange(4)},
@@ -144,7 +144,7 @@ def test_infos_that_differ_between_episodes_are_ignored_unless_they_are_named(re
         MinariSource(folder, privileged=["b"]).read(1)
 
 
-def test_what_can_never_be_a_column_is_named_with_the_reason(record_infos):
+def test_unusable_info_error_names_the_reason(record_infos):
     folder = record_infos({"word": ["a", "b", "c", "d"], "clock": ROWS})
     with pytest.raises(
         UserError, match=r"'word' of the setting 'privileged' cannot be a column \(text, not numbers, in episode_0\)"
@@ -185,20 +185,20 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_one_damaged_episode_is_noticed_when_it_is_read_and_costs_the_others_nothing(record_infos, damage):
+def test_damaged_episode_is_reported_on_read_and_others_are_unaffected(record_infos, damage):
     folder = record_infos(*[{"clock": ROWS + 10 * number} for number in range(3)])
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
         damage(file)
     source = MinariSource(folder)
-    reasons, found = DAMAGE[damage]
+    reasons, actual = DAMAGE[damage]
     assert source.describe().provenance["episodes_with_unknown_infos"] == {"episode_1": reasons}
     assert source.episode_count == 3
     assert [source.read(n).privileged["clock"][0, 0] for n in (0, 2)] == [0, 20]
-    with pytest.raises(UserError, match=rf"^episode_1 of .*main_data\.hdf5: .*{found}"):
+    with pytest.raises(UserError, match=rf"^episode_1 of .*main_data\.hdf5: .*{actual}"):
         source.read(1)
 
 
-def test_infos_in_a_circle_cost_their_episode_nothing(record_infos):
+def test_cyclic_infos_do_not_affect_their_episode(record_infos):
     folder = record_infos(*[{"clock": ROWS}] * 2)
     with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
         circle(file)
@@ -207,7 +207,7 @@ def test_infos_in_a_circle_cost_their_episode_nothing(record_infos):
     assert source.read(1).privileged["clock"][:, 0].tolist() == ROWS.tolist()
 
 
-def test_many_damaged_episodes_are_not_named_one_by_one(record_counter):
+def test_many_damaged_episodes_are_summarised(record_counter):
     folder = record_counter(*[1] * 3)
     written = folder / "data" / "metadata.json"
     written.write_text(json.dumps({**json.loads(written.read_text()), "total_episodes": 40}))

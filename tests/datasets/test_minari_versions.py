@@ -40,7 +40,7 @@ def counts(number: int) -> np.ndarray:
     return 1000.0 * number + np.arange(STEPS + 1)
 
 
-def test_minari_0_4_kept_everything_in_one_file(tmp_path):
+def test_minari_0_4_single_file_is_read(tmp_path):
     (tmp_path / "data").mkdir()
     pair = {"type": "Tuple", "subspaces": [VECTOR, {"type": "Discrete", "dtype": "int64", "start": 0, "n": 5}]}
     space = {"type": "Dict", "subspaces": {"body": VECTOR, "pair": pair}}
@@ -147,29 +147,29 @@ def put_raw(shape: list[int]) -> Any:
     ("version", "put", "jpeg"),
     [("0.5.0", put_raw, False), ("0.5.3", put_ragged, True), ("0.5.3", put_equally_long, True)],
 )
-def test_images_are_read_however_the_version_kept_them(written, space, version, put, jpeg):
+def test_images_of_every_version_are_read(written, space, version, put, jpeg):
     source = MinariSource(written(space, version, put(space["shape"])))
-    found = source.read(0).observations["image"]
-    assert found.shape == (STEPS + 1, 32, 40, 3 if space is COLOUR else 1)
-    assert np.abs(found.astype(int).mean(axis=(1, 2, 3)) - 50 * np.arange(STEPS + 1)).max() < 1
+    actual = source.read(0).observations["image"]
+    assert actual.shape == (STEPS + 1, 32, 40, 3 if space is COLOUR else 1)
+    assert np.abs(actual.astype(int).mean(axis=(1, 2, 3)) - 50 * np.arange(STEPS + 1)).max() < 1
     assert source.describe().provenance["jpeg"] is jpeg
     assert source.describe().provenance["minari_version"] == version
 
 
-def test_a_table_of_bytes_is_a_vector(written):
+def test_small_byte_array_is_a_vector(written):
     raw = MinariSource(written(TABLE, "0.5.2", put_raw([5, 7]))).read(0)
     assert raw.observations["state"].tolist() == frames([5, 7]).reshape(STEPS + 1, 35).tolist()
 
 
 @pytest.mark.parametrize("put", [put_ragged, put_equally_long])
-def test_a_table_that_was_encoded_as_a_image_is_refused(written, put):
+def test_byte_array_encoded_as_an_image_is_refused(written, put):
     """As Minari 0.5.3 did: its numbers are lost."""
     source = MinariSource(written(TABLE, "0.5.3", put([5, 7])))
     with pytest.raises(UserError, match=r"episode_0 of .*'observations' holds .* declares numbers of shape \[5, 7\]"):
         source.read(0)
 
 
-def test_a_image_that_claims_an_enormous_size_is_refused(written):
+def test_image_with_an_enormous_declared_size_is_refused(written):
     def store(group: h5py.Group) -> None:
         put_equally_long([32, 40])(group)
         row = group["observations"][3].tobytes()
@@ -180,7 +180,7 @@ def test_a_image_that_claims_an_enormous_size_is_refused(written):
         MinariSource(written(GREY, "0.5.3", store)).read(0)
 
 
-def test_a_single_file_without_spaces_is_no_dataset(tmp_path):
+def test_single_file_without_spaces_is_refused(tmp_path):
     with h5py.File(tmp_path / "main_data.hdf5", "w") as file:
         file.attrs["dataset_id"] = "counter-test-v0"
     with pytest.raises(UserError, match="the metadata lack 'observation_space'"):

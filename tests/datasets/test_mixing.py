@@ -60,7 +60,7 @@ def test_rows_of_different_sources_have_different_numbers(sources):
 @pytest.mark.parametrize(
     ("batch_size", "shares"), [(16, (0.9, 0.1)), (4, (1, 1, 1)), (3, (0.7, 0.1, 0.2)), (1, (2, 1))]
 )
-def test_shares_that_are_no_whole_rows_are_met_on_average_and_to_a_row_in_each_batch(sources, batch_size, shares):
+def test_fractional_shares_are_exact_on_average_and_within_a_row_per_batch(sources, batch_size, shares):
     sampler = mixed((sources * 2)[: len(shares)], *shares, batch_size=batch_size)
     exact = batch_size * np.array(shares) / sum(shares)
     rows = np.array([sampler.rows(number) for number in range(10_000)])
@@ -71,13 +71,13 @@ def test_shares_that_are_no_whole_rows_are_met_on_average_and_to_a_row_in_each_b
     assert online(sampler.batch(7)).count(True) == sum(sampler.rows(7)[1::2])
 
 
-def test_whole_rows_stay_whole_in_floating_point(sources):
+def test_integer_shares_are_exact_in_floating_point(sources):
     assert (0.7 + 0.1) * 10 < 8
     sampler = mixed([*sources, sources[0]], 0.7, 0.1, 0.2, batch_size=10)
     assert {tuple(sampler.rows(number)) for number in range(10_000)} == {(7, 1, 2)}
 
 
-def test_a_batch_depends_on_its_number_alone(sources):
+def test_batch_depends_on_its_number_alone(sources):
     sampler = mixed(sources, 0.7, 0.3)
     in_order = [clocks(sampler.sample()) for _ in range(4)]
     assert len({tuple(values) for values in in_order}) == 4
@@ -94,7 +94,7 @@ def test_sources_draw_independently(sources):
     assert (clock[:10] != clock[10:] - SHIFT).any()
 
 
-def test_the_share_of_a_source_without_data_goes_to_the_others_until_it_has_some(sources):
+def test_share_of_an_empty_source_goes_to_the_others(sources):
     offline, recent = sources
     before = MixedSampler([Part(offline, 0.5), Part(None, 0.5)], batch_size=8, seed=0)
     assert online(before.sample()) == [False] * 8
@@ -107,7 +107,7 @@ def test_the_share_of_a_source_without_data_goes_to_the_others_until_it_has_some
     assert clocks(batch) == clocks(unbroken.sample())
 
 
-def test_a_source_keeps_its_draws_when_one_before_it_gets_data(sources):
+def test_draws_of_a_source_do_not_depend_on_earlier_sources(sources):
     alone = MixedSampler([Part(None, 0.5), Part(sources[1], 0.5)], batch_size=4, seed=0)
     both = MixedSampler([Part(sources[0], 0.5), Part(sources[1], 0.5)], batch_size=8, seed=0)
     assert clocks(alone.sample()) == clocks(both.sample())[4:]
@@ -137,7 +137,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_sources_of_another_kind_are_refused_by_the_first_difference(make_store, name):
+def test_different_sources_error_names_the_first_difference(make_store, name):
     first, other = make_store(9, 9, name="first"), make_store(9, 9, name="other")
     other.spec = CHANGES[name](other.spec)
     parts = [WindowSampler(store, split="train", length=5) for store in (first, other)]
@@ -145,7 +145,7 @@ def test_sources_of_another_kind_are_refused_by_the_first_difference(make_store,
         mixed(parts, 1, 1)
 
 
-def test_sources_may_have_other_statistics_but_not_other_windows(make_store):
+def test_sources_may_differ_in_statistics_but_not_in_windows(make_store):
     stores = [make_store(9, 9, name="first"), make_store(9, 30, name="other")]
     assert stores[0].spec.statistics != stores[1].spec.statistics
     first, other = (WindowSampler(store, split="train", length=5) for store in stores)
@@ -154,7 +154,7 @@ def test_sources_may_have_other_statistics_but_not_other_windows(make_store):
         mixed([first, WindowSampler(stores[1], split="train", length=4)], 1, 1)
 
 
-def test_shares_and_sources_that_make_no_mixture_are_refused(sources):
+def test_invalid_shares_and_sources_are_refused(sources):
     for shares in [(1.0, 0.0), (1.0, -1.0), (1.0, float("nan"))]:
         with pytest.raises(UserError, match=r"shares of a mixture are .*; allowed: numbers above 0"):
             mixed(sources, *shares)

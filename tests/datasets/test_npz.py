@@ -45,7 +45,7 @@ def write_zip(path: Path, name: str, content: bytes, compression: int = zipfile.
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_arrays_and_their_headers_are_those_that_were_written(tmp_path, save):
+def test_arrays_and_headers_equal_the_written_ones(tmp_path, save):
     save(tmp_path / "some.npz", **ARRAYS)
     with opened_npz(tmp_path / "some.npz", "here") as archive:
         assert set(archive.headers) == set(ARRAYS)
@@ -56,7 +56,7 @@ def test_arrays_and_their_headers_are_those_that_were_written(tmp_path, save):
             archive.read("more")
 
 
-def test_headers_need_no_more_than_the_beginning_of_an_array(tmp_path, monkeypatch):
+def test_headers_are_read_without_the_values(tmp_path, monkeypatch):
     np.savez(tmp_path / "some.npz", image=np.zeros((1000, 1000)))
     monkeypatch.setattr(np.lib.format, "read_array", lambda *_args, **_settings: pytest.fail("read the values"))
     taken = []
@@ -78,7 +78,7 @@ def test_objects_are_refused_but_other_arrays_stay_readable(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.6, 0.9, 0.999])
-def test_a_file_that_was_cut_short_is_named(file, kept):
+def test_truncated_file_is_named(file, kept):
     content = file.read_bytes()
     file.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(UserError, match=r"^episode 7 of .*some\.npz: unreadable, truncated or not npz .* copy or down"):
@@ -123,14 +123,14 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("case", HEADERS)
-def test_a_header_that_cannot_be_true_is_refused_before_allocation(tmp_path, case):
+def test_impossible_header_is_refused_before_allocation(tmp_path, case):
     header, message = HEADERS[case]
     write_zip(tmp_path / "some.npz", "reward.npy", member(header, bytes(8)))
     with pytest.raises(UserError, match=message):
         read_all(tmp_path / "some.npz")
 
 
-def test_other_versions_entries_and_packings_are_refused(tmp_path):
+def test_unknown_versions_entries_and_compressions_are_refused(tmp_path):
     path = tmp_path / "some.npz"
     header = "{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }"
     write_zip(path, "reward.npy", member(header, bytes(8), magic=b"\x93NUMPY\x03\x00"))
@@ -144,7 +144,7 @@ def test_other_versions_entries_and_packings_are_refused(tmp_path):
         read_all(path)
 
 
-def test_an_entry_that_claims_more_than_can_come_out_is_refused(tmp_path):
+def test_impossible_compression_ratio_is_refused(tmp_path):
     content = io.BytesIO()
     np.savez(content, reward=np.zeros(4))
     sizes = zipfile.ZipFile(content).infolist()[0].file_size.to_bytes(4, "little")
@@ -154,7 +154,7 @@ def test_an_entry_that_claims_more_than_can_come_out_is_refused(tmp_path):
         read_all(tmp_path / "some.npz")
 
 
-def test_chosen_rows_are_read_and_a_changed_file_is_read_again(tmp_path):
+def test_rows_are_cached_until_the_file_changes(tmp_path):
     table = NpzTable(tmp_path / "some.npz")
     np.savez(table.path, step=np.arange(6), single=3)
     assert table.read(["step"], "here", slice(2, 4))["step"].tolist() == [2, 3]
@@ -166,7 +166,7 @@ def test_chosen_rows_are_read_and_a_changed_file_is_read_again(tmp_path):
         table.read(["single"], "here")
 
 
-def test_files_come_in_the_order_of_their_numbers(tmp_path):
+def test_files_are_sorted_by_number(tmp_path):
     for name in ("10.npz", "9.npz", "b2-1.npz", "b10-0.npz", "notes.txt", ".part.npz"):
         (tmp_path / name).touch()
     assert [file.name for file in list_files(tmp_path, [".npz"])] == ["9.npz", "10.npz", "b2-1.npz", "b10-0.npz"]
@@ -178,7 +178,7 @@ def test_files_come_in_the_order_of_their_numbers(tmp_path):
         list_files(tmp_path / "nowhere", [".npz"])
 
 
-def test_the_digest_is_that_of_names_and_contents_alone(tmp_path):
+def test_digest_depends_on_names_and_contents_only(tmp_path):
     def written(folder: str, **contents: bytes) -> dict[str, object]:
         (tmp_path / folder).mkdir()
         for name, content in contents.items():

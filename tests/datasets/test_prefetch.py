@@ -87,7 +87,7 @@ def test_batches_are_those_of_the_sampler(make_store):
             assert prefetcher.state_dict() == plain.state_dict()
 
 
-def test_a_batch_is_not_written_again():
+def test_delivered_batch_is_never_overwritten():
     with Prefetcher(Numbered(), device=CPU) as prefetcher:
         batches = [prefetcher.sample() for _ in range(6)]
         assert [number_of(batch) for batch in batches] == list(range(6))
@@ -103,7 +103,7 @@ def test_no_more_than_depth_batches_are_made_in_advance():
         assert stream.made == [0, 1, 2, 3]
 
 
-def test_the_state_is_that_of_the_last_batch_consumed():
+def test_state_is_that_of_the_last_batch_consumed():
     stream = Numbered()
     with Prefetcher(stream, device=CPU, depth=4) as prefetcher:
         assert [number_of(prefetcher.sample()) for _ in range(2)] == [0, 1]
@@ -119,7 +119,7 @@ def test_the_state_is_that_of_the_last_batch_consumed():
         assert number_of(resumed.sample()) == expected[0]
 
 
-def test_a_failure_in_a_worker_is_raised_where_its_batch_is_asked_for():
+def test_worker_failure_is_raised_by_the_sample_of_its_batch():
     def fail(number: int) -> None:
         if number == 2:
             raise UserError("episode_7: damaged")
@@ -132,7 +132,7 @@ def test_a_failure_in_a_worker_is_raised_where_its_batch_is_asked_for():
         assert prefetcher.state_dict() == {"next_number": 2}
 
 
-def test_a_closed_prefetcher_has_no_thread_and_gives_no_batch():
+def test_closed_prefetcher_has_no_thread_and_no_batch():
     prefetcher = Prefetcher(Numbered(dawdle), device=CPU, depth=8, workers=3)
     prefetcher.sample()
     assert threads()
@@ -143,7 +143,7 @@ def test_a_closed_prefetcher_has_no_thread_and_gives_no_batch():
         prefetcher.sample()
 
 
-def test_the_threads_of_a_forgotten_prefetcher_end():
+def test_threads_of_a_dropped_prefetcher_end():
     prefetcher = Prefetcher(Numbered(dawdle), device=CPU, depth=8, workers=2)
     prefetcher.sample()
     assert threads()
@@ -152,7 +152,7 @@ def test_the_threads_of_a_forgotten_prefetcher_end():
 
 
 @pytest.mark.usefixtures("_interruptible")
-def test_an_interrupt_reaches_a_consumer_that_waits():
+def test_interrupt_reaches_a_waiting_consumer():
     release = threading.Event()
     consumer = threading.main_thread().ident
     with Prefetcher(Numbered(lambda _: release.wait(10)), device=CPU) as prefetcher:
@@ -175,7 +175,7 @@ os.kill(os.getpid(), signal.SIGINT)
 """
 
 
-def test_a_program_that_is_interrupted_ends(root):
+def test_interrupted_program_ends(root):
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED],
         cwd=root / "tests" / "datasets",
@@ -189,13 +189,13 @@ def test_a_program_that_is_interrupted_ends(root):
 
 
 @pytest.mark.parametrize(("depth", "workers"), [(0, 1), (1, 0)])
-def test_nothing_in_advance_or_nobody_to_make_it_is_refused(depth, workers):
+def test_depth_or_workers_below_one_are_refused(depth, workers):
     with pytest.raises(UserError, match="allowed: 1 or more each"):
         Prefetcher(Numbered(), device=CPU, depth=depth, workers=workers)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_batches_on_a_cuda_device_are_whole_while_it_computes():
+def test_cuda_batches_are_complete_while_the_device_computes():
     device = torch.device("cuda")
     with Prefetcher(Numbered(), device=device, depth=3, workers=2) as prefetcher:
         for number in range(200):

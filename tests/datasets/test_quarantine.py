@@ -77,7 +77,7 @@ def first_states(store: Store) -> list[float]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_invalid_episode_stops_the_ingest_and_the_old_store_stays(make_store, counter_source, case):
+def test_invalid_episode_stops_ingestion_and_keeps_the_old_store(make_store, counter_source, case):
     change, reason = CASES[case]
     old = make_store(4, 4)
     before = content(old.path)
@@ -92,7 +92,7 @@ def test_an_invalid_episode_stops_the_ingest_and_the_old_store_stays(make_store,
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_invalid_episode_is_left_out_with_its_reason(counter_source, tmp_path, case):
+def test_invalid_episode_is_quarantined_with_its_reason(counter_source, tmp_path, case):
     change, reason = CASES[case]
     store = write_store(counter_source([5] * 6, only(WRONG, change)), tmp_path / "store", on_invalid="quarantine")
     assert first_states(store) == [0, 1000, 2000, 4000, 5000]
@@ -105,7 +105,7 @@ def test_an_invalid_episode_is_left_out_with_its_reason(counter_source, tmp_path
     assert f"| 3 | {entry['reason']} |" in card
 
 
-def test_a_store_without_mistakes_has_nothing_in_quarantine(make_store, counter_source, tmp_path):
+def test_valid_store_has_an_empty_quarantine(make_store, counter_source, tmp_path):
     strict, lenient = make_store(5, 5, 5), write_store(counter_source([5] * 3), tmp_path / "b", on_invalid="quarantine")
     assert strict.info["quarantined"] == lenient.info["quarantined"] == []
     assert "Quarantined" not in summary_markdown(strict)
@@ -118,7 +118,7 @@ def spoil_some(number: int, episode: RawEpisode) -> RawEpisode:
     return changes[number // 3 - 1](number, episode) if number % 3 == 0 and 0 < number <= 3 * len(changes) else episode
 
 
-def test_all_kinds_at_once_are_counted_listed_in_order_and_split_among_the_kept(counter_source, tmp_path):
+def test_all_kinds_of_invalid_episodes_are_counted_and_listed_in_order(counter_source, tmp_path):
     heard: list[int] = []
     store = write_store(
         counter_source([5] * 20, spoil_some),
@@ -138,7 +138,7 @@ def test_all_kinds_at_once_are_counted_listed_in_order_and_split_among_the_kept(
     assert sorted(shares[0] + shares[1]) == list(range(14))
 
 
-def test_the_split_is_that_of_the_kept_episodes_alone(counter_source, tmp_path):
+def test_split_covers_kept_episodes_only(counter_source, tmp_path):
     """What was left out does not shift who validates: the draw is over positions among the kept."""
     store = write_store(
         counter_source([5] * 20, spoil_some), tmp_path / "store", on_invalid="quarantine", validation_fraction=0.5
@@ -147,7 +147,7 @@ def test_the_split_is_that_of_the_kept_episodes_alone(counter_source, tmp_path):
     assert store.split("train").tolist() == clean.split("train").tolist()
 
 
-def test_given_splits_hear_which_episodes_were_kept(counter_source, tmp_path):
+def test_split_function_receives_the_kept_episodes(counter_source, tmp_path):
     told: list[list[int]] = []
 
     def by_parity(kept):
@@ -165,13 +165,13 @@ def test_given_splits_hear_which_episodes_were_kept(counter_source, tmp_path):
 
 
 @pytest.mark.parametrize("positions", [[0, 1], [0, 1, 2, 2], [0, 1, 2, 3, 4]])
-def test_given_splits_must_share_out_the_kept_episodes(counter_source, tmp_path, positions):
+def test_split_function_must_assign_every_kept_episode_once(counter_source, tmp_path, positions):
     with pytest.raises(ValueError, match="each of the 3 episodes must be in exactly one split"):
         write_store(counter_source([5] * 3), tmp_path / "store", splits=lambda _: {"train": np.array(positions)})
     assert not list(tmp_path.iterdir())
 
 
-def test_when_every_episode_is_invalid_the_first_reason_is_told(make_store, counter_source):
+def test_all_invalid_episodes_error_names_the_first_reason(make_store, counter_source):
     old = make_store(4, 4)
     before = content(old.path)
     with pytest.raises(UserError, match="all 3 episodes are invalid; the first one: episode_0 of counter: obs"):
@@ -179,14 +179,14 @@ def test_when_every_episode_is_invalid_the_first_reason_is_told(make_store, coun
     assert content(old.path) == before
 
 
-def test_one_valid_episode_is_too_few(counter_source, tmp_path):
+def test_single_valid_episode_is_refused(counter_source, tmp_path):
     source = counter_source([5] * 3, lambda number, episode: with_nan(number, episode) if number else episode)
     with pytest.raises(UserError, match=r"the dataset has 1 episode\(s\), expected 2 or more"):
         write_store(source, tmp_path / "store", on_invalid="quarantine")
 
 
 @pytest.mark.parametrize("on_invalid", ["error", "quarantine"])
-def test_what_is_no_persons_mistake_is_raised_as_it_is(counter_source, tmp_path, on_invalid):
+def test_errors_other_than_user_errors_are_raised_unchanged(counter_source, tmp_path, on_invalid):
     def defect(_number: int, _episode: RawEpisode) -> RawEpisode:
         raise ZeroDivisionError("a defect in a reader")
 
@@ -195,7 +195,7 @@ def test_what_is_no_persons_mistake_is_raised_as_it_is(counter_source, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
-def test_a_wrong_setting_is_no_invalid_episode(counter_source, tmp_path):
+def test_wrong_setting_is_not_quarantined(counter_source, tmp_path):
     with pytest.raises(UserError, match=r"^compression is 'jpeg'; allowed:"):
         write_store(
             counter_source([5] * 3),
@@ -219,7 +219,7 @@ def test_bytes_do_not_depend_on_the_workers(counter_source, tmp_path, workers):
     assert content(stores[0].path) == content(stores[1].path)
 
 
-def test_equal_episodes_are_found_even_if_their_names_are_equal_too(counter_source, tmp_path):
+def test_duplicates_with_equal_names_are_detected(counter_source, tmp_path):
     def twin(_number: int, _episode: RawEpisode) -> RawEpisode:
         return replace(counter_source([5]).read(0), name="the episode")
 
@@ -228,7 +228,7 @@ def test_equal_episodes_are_found_even_if_their_names_are_equal_too(counter_sour
 
 
 @pytest.mark.parametrize("column", ["state", "image", "clock", "action", "reward", "end", "length"])
-def test_episodes_that_differ_in_anything_are_no_duplicates(counter_source, tmp_path, column):
+def test_different_episodes_are_not_duplicates(counter_source, tmp_path, column):
     """Also in one pixel of a single row where the images are small enough to be compared as a whole."""
 
     def nearly(number: int, _episode: RawEpisode) -> RawEpisode:

@@ -33,7 +33,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2, 7, 30])
 @pytest.mark.parametrize("count", [0, 1, 20])
-def test_results_come_in_order_however_many_read(workers, count):
+def test_results_are_in_order_for_any_number_of_workers(workers, count):
     delays = np.random.default_rng(0).uniform(0, 0.004, count)
 
     def read(number: int) -> int:
@@ -43,7 +43,7 @@ def test_results_come_in_order_however_many_read(workers, count):
     assert list(read_ahead(read, count, workers=workers)) == list(range(count))
 
 
-def test_as_many_threads_read_as_are_asked_for_and_one_result_is_ready_early():
+def test_number_of_reading_threads_equals_workers():
     running, most = 0, 0
     lock, both = threading.Lock(), threading.Barrier(3, timeout=10)
 
@@ -62,7 +62,7 @@ def test_as_many_threads_read_as_are_asked_for_and_one_result_is_ready_early():
     assert most == 3
 
 
-def test_no_more_than_workers_and_one_are_in_memory():
+def test_at_most_workers_plus_one_results_are_in_memory():
     alive, most = 0, 0
     lock = threading.Lock()
 
@@ -87,7 +87,7 @@ def test_no_more_than_workers_and_one_are_in_memory():
     assert most == 4
 
 
-def test_a_persons_mistake_is_a_value_and_the_others_are_still_read():
+def test_user_error_is_a_value_and_others_are_still_read():
     def read(number: int) -> int:
         if number in (0, 3):
             raise UserError(f"episode {number}")
@@ -98,7 +98,7 @@ def test_a_persons_mistake_is_a_value_and_the_others_are_still_read():
     assert [isinstance(result, UserError) for result in results] == [True, False, False, True, False]
 
 
-def test_any_other_error_is_raised_where_it_belongs():
+def test_other_error_is_raised_at_its_position():
     def read(number: int) -> int:
         if number == 2:
             raise ZeroDivisionError
@@ -110,7 +110,7 @@ def test_any_other_error_is_raised_where_it_belongs():
         next(results)
 
 
-def test_stopping_early_reads_no_further_and_leaves_no_thread():
+def test_closing_early_stops_reading_and_ends_threads():
     begun: list[int] = []
 
     def read(number: int) -> int:
@@ -125,13 +125,13 @@ def test_stopping_early_reads_no_further_and_leaves_no_thread():
 
 
 @pytest.mark.parametrize("workers", [0, -1])
-def test_no_workers_are_refused(counter_source, tmp_path, workers):
+def test_zero_workers_are_refused(counter_source, tmp_path, workers):
     with pytest.raises(UserError, match=f"workers is {workers}; allowed: 1 or more"):
         write_store(counter_source([3, 3]), tmp_path / "store", workers=workers)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failing_ingest_leaves_no_thread(counter_source, tmp_path, nan_in):
+def test_failing_ingestion_ends_its_threads(counter_source, tmp_path, nan_in):
     with pytest.raises(UserError):
         write_store(counter_source([5] * 50, nan_in(4)), tmp_path / "store", workers=4)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("read", "checksum"))]
@@ -174,7 +174,7 @@ def test_memory_is_bounded_by_a_shard_and_the_episodes_ahead(tmp_path: Path) -> 
     assert growth < 80, f"{growth} MiB"  # a shard of 12 MiB, 3 episodes of 4 MiB, libraries that load on the way
 
 
-def test_ten_thousand_tiny_episodes_are_written_opened_and_sampled(counter_source, tmp_path):
+def test_ten_thousand_short_episodes_are_written_and_sampled(counter_source, tmp_path):
     lengths = [1 + number % 3 for number in range(10_000)]
     begin = time.process_time()  # other programs may run
     write_store(counter_source(lengths), tmp_path / "store")
@@ -192,7 +192,7 @@ def test_ten_thousand_tiny_episodes_are_written_opened_and_sampled(counter_sourc
     assert len(state[:, 0].unique()) > 400
 
 
-def test_episodes_of_one_step_are_kept_and_sampled(make_store):
+def test_one_step_episodes_are_kept_and_sampled(make_store):
     store = make_store(1, 1, 1, 1)
     assert store.lengths.tolist() == [2, 2, 2, 2]
     batch = SequenceSampler(store, split="train", batch_size=8, length=2, seed=0).sample()
@@ -202,7 +202,7 @@ def test_episodes_of_one_step_are_kept_and_sampled(make_store):
         SequenceSampler(store, split="train", batch_size=8, length=3, seed=0)
 
 
-def test_a_source_without_episodes_is_refused_and_the_old_store_stays(make_store, counter_source):
+def test_empty_source_is_refused_and_keeps_the_old_store(make_store, counter_source):
     old = make_store(3, 3)
     with pytest.raises(UserError, match=r"the dataset has 0 episode\(s\), expected 2 or more"):
         write_store(counter_source([]), old.path)

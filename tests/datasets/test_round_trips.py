@@ -129,7 +129,7 @@ def nothing() -> None:
 @given(
     source=sources(), shard_bytes=st.sampled_from([1, 700, 1 << 20]), compression=st.sampled_from([None, "lzf", "gzip"])
 )
-def test_any_source_through_a_store(source, shard_bytes, compression):
+def test_any_source_round_trips_through_a_store(source, shard_bytes, compression):
     with folder() as root:
         store = write_store(source, root / "store", shard_bytes=shard_bytes, compression=compression)
         store.verify()
@@ -139,7 +139,7 @@ def test_any_source_through_a_store(source, shard_bytes, compression):
 
 @FEW
 @given(source=sources())
-def test_any_source_through_minari(source):
+def test_any_source_round_trips_through_minari(source):
     with folder() as root:
         store = write_store(source, root / "store")
         export_minari(store, root / "minari", nothing)
@@ -151,7 +151,7 @@ def test_any_source_through_minari(source):
 
 @FEW
 @given(source=sources())
-def test_any_source_through_npz(source):
+def test_any_source_round_trips_through_npz(source):
     with folder() as root:
         export_npz(write_store(source, root / "store"), root / "npz", nothing)
         action = source.describe().action
@@ -168,7 +168,7 @@ def test_any_source_through_npz(source):
     crossing=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_windows_over_any_lengths_are_rows_of_the_store(lengths, window, crossing, seed):
+def test_windows_over_any_lengths_equal_rows_of_the_store(lengths, window, crossing, seed):
     source = Episodes(tuple(lengths), ("state",), (), 0, seed)
     with folder() as root:
         store = write_store(source, root / "store", shard_bytes=400)
@@ -229,7 +229,7 @@ def test_any_changed_or_missing_byte_of_a_shard_or_the_index_is_named(pristine, 
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_changed_byte_of_dataset_json_is_refused_or_shows_in_the_digest(pristine, tmp_path, seed):
+def test_changed_byte_of_dataset_json_is_refused_or_changes_the_digest(pristine, tmp_path, seed):
     shutil.copytree(pristine, tmp_path / "store")
     digest = Store.open(tmp_path / "store").digest
     damaged = tmp_path / "store" / "dataset.json"

@@ -32,7 +32,7 @@ def assert_counts(batch: SequenceBatch) -> None:
 
 
 @pytest.mark.parametrize("shard_bytes", [1, 1 << 20])
-def test_a_window_holds_consecutive_rows_of_one_episode(make_store, shard_bytes):
+def test_window_holds_consecutive_rows_of_one_episode(make_store, shard_bytes):
     store = make_store(9, 4, 12, 7, 5, shard_bytes=shard_bytes)
     assert len(store.info["shards"]) == (5 if shard_bytes == 1 else 1)
     sampler = SequenceSampler(store, split="train", batch_size=64, length=5, seed=3)
@@ -42,7 +42,7 @@ def test_a_window_holds_consecutive_rows_of_one_episode(make_store, shard_bytes)
     assert not batch.is_last[:, :-1].any()
 
 
-def test_rows_are_numbered_through_the_whole_dataset_whatever_the_window_and_the_shard(make_store):
+def test_row_numbers_are_global_across_shards(make_store):
     store = make_store(6, 19, 3, 29, shard_bytes=1)  # transitions: one row less
     before = torch.tensor([0, 7, 27, 31])
     for crossing in (False, True):
@@ -61,7 +61,7 @@ def test_flags_mark_ends_and_only_true_ends_are_terminal(make_store):
             assert batch.is_terminal[0].tolist() == [False] * 4 + [episode % 2 == 0]
 
 
-def test_every_window_of_the_split_is_drawn_equally_often(make_store):
+def test_windows_of_a_split_are_sampled_uniformly(make_store):
     store = make_store(3, 2, 6, 4, 3, seed=1)
     draws = 20_000
     batch = SequenceSampler(store, split="train", batch_size=draws, length=3, seed=0).sample()
@@ -73,7 +73,7 @@ def test_every_window_of_the_split_is_drawn_equally_often(make_store):
     assert chi_square < windows - 1 + 4 * np.sqrt(2 * (windows - 1))  # four standard deviations
 
 
-def test_a_resumed_sampler_continues_with_the_very_next_batch(make_store):
+def test_resumed_sampler_continues_with_the_next_batch(make_store):
     store = make_store(30, 30, 30)
     settings = {"split": "train", "batch_size": 4, "length": 5, "seed": 0}
     sampler = SequenceSampler(store, **settings)
@@ -86,7 +86,7 @@ def test_a_resumed_sampler_continues_with_the_very_next_batch(make_store):
     assert [first_values(resumed.sample()) for _ in range(3)] == expected
 
 
-def test_a_batch_depends_on_its_number_and_not_on_what_was_drawn_before(make_store):
+def test_batch_depends_on_its_number_only(make_store):
     store = make_store(30, 30, 30)
     settings = {"split": "train", "batch_size": 4, "length": 5, "seed": 0}
     drawn = SequenceSampler(store, **settings)
@@ -97,7 +97,7 @@ def test_a_batch_depends_on_its_number_and_not_on_what_was_drawn_before(make_sto
     assert first_values(sampler.sample()) == in_order[0]
 
 
-def test_ranks_draw_streams_of_their_own_and_the_first_is_that_of_a_process_alone(make_store):
+def test_ranks_are_independent_and_rank_0_equals_a_single_process(make_store):
     store = make_store(*[60] * 6)
 
     def draw(**settings: int) -> list[float]:
@@ -111,7 +111,7 @@ def test_ranks_draw_streams_of_their_own_and_the_first_is_that_of_a_process_alon
     assert len(batches) == 12  # nor is one rank ahead of another
 
 
-def test_crossing_windows_join_whole_episodes_and_use_short_ones(make_store):
+def test_crossing_windows_contain_short_episodes(make_store):
     store = make_store(3, 1, 2, 9, validation_fraction=0.3)
     episodes = store.split("train")
     rows = np.concatenate([store.read(episode)["state"][:, 0] for episode in episodes])
@@ -122,15 +122,15 @@ def test_crossing_windows_join_whole_episodes_and_use_short_ones(make_store):
     sampler = SequenceSampler(store, **settings, crossing=True)
     assert (sampler.excluded, sampler.windows) == (0, len(rows) - 4)
     batch = sampler.sample()
-    found = {tuple(window) for window in batch.observations["state"][..., 0].tolist()}
-    assert found == {tuple(rows[first : first + 5].tolist()) for first in range(len(rows) - 4)}
+    actual = {tuple(window) for window in batch.observations["state"][..., 0].tolist()}
+    assert actual == {tuple(rows[first : first + 5].tolist()) for first in range(len(rows) - 4)}
     count = batch.observations["state"][..., 0]
     assert torch.equal(batch.is_first, count % 1000 == 0)
     assert batch.is_first[:, 1:].any()
     assert torch.equal(batch.reward, torch.where(batch.is_first, 0.0, count - 0.5))
 
 
-def test_the_strategy_weighs_the_episodes_of_the_split_by_their_own_returns(make_store):
+def test_strategy_weighs_the_episodes_of_the_split_by_their_own_returns(make_store):
     shares = {"train": np.array([1, 3, 4]), "validation": np.array([0, 2, 5])}
     store = make_store(9, 9, 9, 40, 9, 9, splits=lambda _: shares)
     assert np.argmax(store.returns) == 3
@@ -139,12 +139,12 @@ def test_the_strategy_weighs_the_episodes_of_the_split_by_their_own_returns(make
     assert set(first_values(sampler.sample())) == {3038.0}
 
 
-def test_a_sampler_travels_to_another_process(make_store):
+def test_sampler_can_be_pickled(make_store):
     sampler = SequenceSampler(make_store(9, 9), split="train", batch_size=4, length=5, seed=0)
     assert first_values(pickle.loads(pickle.dumps(sampler)).batch(3)) == first_values(sampler.batch(3))
 
 
-def test_the_seed_alone_decides(make_store):
+def test_batches_depend_on_the_seed_only(make_store):
     store = make_store(30, 30, 30)
 
     def draw(seed: int) -> list[float]:
@@ -154,7 +154,7 @@ def test_the_seed_alone_decides(make_store):
     assert draw(0) != draw(1)
 
 
-def test_a_batch_is_writable_memory_of_its_own(make_store):
+def test_batch_has_its_own_writable_memory(make_store):
     store = make_store(9, 9)
     before = store.read(0)["state"].copy()
     with warnings.catch_warnings():
@@ -164,7 +164,7 @@ def test_a_batch_is_writable_memory_of_its_own(make_store):
     assert np.array_equal(store.read(0)["state"], before)
 
 
-def test_a_split_is_sampled_without_the_other(make_store):
+def test_sampling_a_split_excludes_the_other_split(make_store):
     store = make_store(6, 6, 6, 6, 6, validation_fraction=0.4)
     episodes = {
         split: {
@@ -189,7 +189,7 @@ def test_evaluation_sequences_are_the_starts_of_long_enough_episodes(make_store)
     assert [value / 1000 for batch in limited for value in first_values(batch)] == long_enough[:1]
 
 
-def test_a_window_longer_than_every_episode_is_refused_at_once(make_store):
+def test_too_long_window_is_refused_immediately(make_store):
     store = make_store(5, 5)
     message = "no episode has 7 rows, the longest has 6; lower batch.length to 6"
     with pytest.raises(UserError, match=message):
@@ -198,7 +198,7 @@ def test_a_window_longer_than_every_episode_is_refused_at_once(make_store):
         sequences(store, split="train", length=7, batch_size=1)
 
 
-def test_an_unknown_split_or_an_empty_batch_is_refused(make_store):
+def test_unknown_split_or_an_empty_batch_is_refused(make_store):
     store = make_store(5, 5)
     with pytest.raises(UserError, match=r"no split named 'test'; available: \['train', 'validation'\]"):
         SequenceSampler(store, split="test", batch_size=1, length=2, seed=0)

@@ -26,7 +26,7 @@ def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> N
 
 
 @pytest.mark.parametrize("shard_bytes", [1, 400, 1 << 20])
-def test_an_episode_reads_the_same_however_it_is_sharded(make_store, shard_bytes):
+def test_episode_reads_the_same_however_it_is_sharded(make_store, shard_bytes):
     store = make_store(6, 9, 4, 7, shard_bytes=shard_bytes)
     assert store.lengths.tolist() == [7, 10, 5, 8]
     for episode in range(4):
@@ -35,7 +35,7 @@ def test_an_episode_reads_the_same_however_it_is_sharded(make_store, shard_bytes
     assert store.read(1, 2, 4)["action"][:, 0].tolist() == [1001.25, 1002.25]
 
 
-def test_h5py_reads_what_the_map_shows(shard):
+def test_h5py_and_memory_map_read_the_same(shard):
     store = Store.open(shard.parent)
     with h5py.File(shard) as file:
         assert dict(file.attrs) == {"alignment": "action_precedes_observation", "format_version": 2}
@@ -64,7 +64,7 @@ def test_rows_beyond_the_episode_are_refused(shard, start, stop):
         store.read(0, start, stop)
 
 
-def test_a_pickled_store_maps_the_same_files(shard):
+def test_pickled_store_opens_the_same_files(shard):
     store = Store.open(shard.parent)
     data = pickle.dumps(store)
     assert len(data) < 500
@@ -83,14 +83,14 @@ def test_verify_names_the_shard_with_one_flipped_byte(make_store):
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.6, 0.99])
-def test_a_shard_that_was_cut_short_is_refused(shard, kept):
+def test_truncated_shard_is_refused(shard, kept):
     content = shard.read_bytes()
     shard.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(UserError, match=r"shard-00000\.h5"):
         Store.open(shard.parent)
 
 
-def test_a_missing_shard_or_dataset_is_named(shard):
+def test_missing_shard_or_dataset_is_named(shard):
     shard.unlink()
     with pytest.raises(UserError, match=r"shard-00000\.h5: no such file"):
         Store.open(shard.parent)
@@ -145,7 +145,7 @@ TAMPERED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
 
 
 @pytest.mark.parametrize("case", TAMPERED)
-def test_a_tampered_shard_is_refused(make_store, case):
+def test_tampered_shard_is_refused(make_store, case):
     shard = make_store(6, 9, 4).path / "shard-00000.h5"
     tamper, message = TAMPERED[case]
     with h5py.File(shard, "a") as file:
@@ -156,27 +156,27 @@ def test_a_tampered_shard_is_refused(make_store, case):
         store.read(0)
 
 
-def test_an_unknown_version_is_refused(shard):
+def test_unknown_version_is_refused(shard):
     edit_manifest(shard.parent, lambda manifest: manifest.update(format_version=99))
     with pytest.raises(UserError, match=r"format version 99 .* this release reads version 2"):
         Store.open(shard.parent)
 
 
-def test_a_shard_outside_the_folder_is_refused(shard):
+def test_shard_outside_the_folder_is_refused(shard):
     edit_manifest(shard.parent, lambda manifest: manifest["shards"][0].update(file="../../shard-00000.h5"))
     with pytest.raises(UserError, match="lies outside the folder"):
         Store.open(shard.parent)
 
 
 @pytest.mark.parametrize("change", [{"splits": ["train"]}, {"shards": []}])
-def test_splits_and_shards_that_do_not_fit_the_index_are_refused(shard, change):
+def test_splits_and_shards_that_contradict_the_index_are_refused(shard, change):
     edit_manifest(shard.parent, lambda manifest: manifest.update(change))
     with pytest.raises(UserError, match="do not assign each of the 3 episodes"):
         Store.open(shard.parent)
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: b"x" + content[1:]])
-def test_a_damaged_index_is_named(shard, damage):
+def test_damaged_index_is_named(shard, damage):
     index = shard.parent / "episodes.npz"
     index.write_bytes(damage(index.read_bytes()))
     with pytest.raises(UserError, match=r"episodes\.npz: its checksum is not"):
@@ -186,14 +186,14 @@ def test_a_damaged_index_is_named(shard, damage):
         Store.open(shard.parent)
 
 
-def test_a_shard_of_other_episodes_is_refused(make_store):
+def test_shard_with_other_episodes_is_refused(make_store):
     store, other = make_store(6, 9, 4), make_store(7, 8, 4, name="other")
     (store.path / "shard-00000.h5").write_bytes((other.path / "shard-00000.h5").read_bytes())
     with pytest.raises(UserError, match=r"its episodes are not those of episodes\.npz"):
         store.read(0)
 
 
-def test_a_store_that_is_replaced_while_open_says_so(make_store):
+def test_store_replaced_while_open_is_reported(make_store):
     old = make_store(5, 5, 5, shard_bytes=1)
     old.read(0)
     make_store(6, 6, 6, shard_bytes=1)
@@ -201,7 +201,7 @@ def test_a_store_that_is_replaced_while_open_says_so(make_store):
         old.read(1)
 
 
-def test_shards_are_let_go_when_too_many_are_mapped(make_store, monkeypatch):
+def test_least_recently_used_shards_are_closed(make_store, monkeypatch):
     monkeypatch.setattr("dreamset.datasets.store._MOST_MAPPED", 2)
     store = make_store(3, 4, 5, 6, shard_bytes=1)
     for episode in (0, 1, 2, 3, 0, 2):
@@ -210,7 +210,7 @@ def test_shards_are_let_go_when_too_many_are_mapped(make_store, monkeypatch):
 
 
 @pytest.mark.parametrize("compression", ["lzf", "gzip", "lz4", "zstd"])
-def test_a_compressed_store_reads_the_same_and_is_smaller(make_store, compression):
+def test_compressed_store_reads_the_same_and_is_smaller(make_store, compression):
     if compression in ("lz4", "zstd"):
         pytest.importorskip("hdf5plugin")
     plain, packed = make_store(6000, 5000), make_store(6000, 5000, name="packed", compression=compression)
@@ -224,27 +224,27 @@ def test_a_compressed_store_reads_the_same_and_is_smaller(make_store, compressio
     assert size[packed] < 0.8 * size[plain]
 
 
-def test_an_unknown_compression_is_refused(make_store):
+def test_unknown_compression_is_refused(make_store):
     with pytest.raises(UserError, match="compression is 'jpeg'; allowed: lzf, gzip, lz4, zstd or null"):
         make_store(3, 3, compression="jpeg")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
-def test_a_damaged_dataset_json_is_named(shard, text):
+def test_damaged_dataset_json_is_named(shard, text):
     (shard.parent / "dataset.json").write_text(text)
     with pytest.raises(UserError, match=r"dataset\.json: damaged"):
         Store.open(shard.parent)
 
 
 @pytest.mark.parametrize("entry", ["spec", "splits", "shards"])
-def test_an_incomplete_dataset_json_is_named(shard, entry):
+def test_incomplete_dataset_json_is_named(shard, entry):
     edit_manifest(shard.parent, lambda manifest: manifest.pop(entry))
     with pytest.raises(UserError, match=f"dataset.json: incomplete .*{entry}"):
         Store.open(shard.parent)
 
 
 @pytest.mark.parametrize("change", [lambda m: m["shards"][0].pop("sha256"), lambda m: break_dtype(m)])
-def test_an_incomplete_entry_of_dataset_json_is_named_on_opening(shard, change):
+def test_incomplete_entry_of_dataset_json_is_named_on_opening(shard, change):
     edit_manifest(shard.parent, change)
     with pytest.raises(UserError, match=r"dataset\.json: incomplete"):
         Store.open(shard.parent)
@@ -264,7 +264,7 @@ class Advised:
         self.ranges.append((start, start + length))
 
 
-def test_reading_ahead_asks_for_exactly_the_rows_rounded_to_a_page():
+def test_read_ahead_covers_the_rows_rounded_to_pages():
     advised = Advised()
     empty = np.zeros(0)
     shard = Shard({}, advised, [(100, 5000)], empty, empty, empty)  # type: ignore[arg-type]

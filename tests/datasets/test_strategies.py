@@ -76,13 +76,13 @@ STATED = {
 
 
 @pytest.mark.parametrize("name", STATED)
-def test_windows_are_drawn_with_the_stated_probabilities(name):
+def test_windows_are_sampled_with_the_documented_probabilities(name):
     strategy, wanted = STATED[name]
     assert excess(drawn(strategy), wanted) < 4
 
 
 @pytest.mark.parametrize("name", STATED)
-def test_the_measure_tells_every_strategy_from_uniform_windows(name):
+def test_probability_test_distinguishes_strategies_from_uniform_windows(name):
     strategy, _ = STATED[name]
     counts = drawn(strategy)
     assert (name == "windows") == (excess(counts, PER_WINDOW) < 4)
@@ -93,14 +93,14 @@ def test_crossing_windows_begin_at_every_row_equally_often():
     assert excess(drawn(UniformWindows(), crossing=True), dict.fromkeys(ends, 1 / len(ends))) < 4
 
 
-def test_short_episodes_have_their_share_when_windows_cross():
+def test_short_episodes_are_sampled_by_crossing_windows():
     wanted = {
         (e, row): 0.2 / len(rows) for e, n in enumerate(LENGTHS) for rows in [range(2 * (e == 0), n)] for row in rows
     }
     assert excess(drawn(UniformEpisodes(), crossing=True), wanted) < 4
 
 
-def test_the_share_of_ends_holds_for_crossing_windows():
+def test_share_of_ends_holds_for_crossing_windows():
     counts = drawn(Ends(1.0, UniformEpisodes()), crossing=True)
     assert excess(counts, {(episode, rows - 1): 0.2 for episode, rows in enumerate(LENGTHS)}) < 4
 
@@ -109,14 +109,14 @@ def log_weights(strategy: Strategy, *returns: float) -> list[float]:
     return strategy.log_weights(Candidates(np.ones(len(returns), np.int64), np.array(returns))).tolist()
 
 
-def test_the_scale_of_returns_does_not_matter_and_equal_ones_are_equally_likely():
+def test_by_return_ignores_the_scale_and_equal_returns_are_equally_likely():
     strategy = ByReturn(temperature=0.1)
     assert log_weights(strategy, 1.0, 2.0, 3.0) == pytest.approx([0.0, 5.0, 10.0])
     assert log_weights(strategy, -1000.0, 0.0, 1000.0) == pytest.approx([0.0, 5.0, 10.0])
     assert log_weights(strategy, 7.0, 7.0) == [0.0, 0.0]
 
 
-def test_weights_beyond_the_range_of_floats_still_choose():
+def test_weights_beyond_the_range_of_floats_are_sampled():
     extreme = Product([ByReturn(temperature=1e-4), ByRecency(half_life=1e-3)])  # best but oldest against newest
     index = WindowIndex([4] * 50, window=2)
     returns = np.array([1.0] + [0.0] * 49)
@@ -125,7 +125,7 @@ def test_weights_beyond_the_range_of_floats_still_choose():
     assert not np.isnan(log_weights(extreme, *returns)).any()
 
 
-def test_an_episode_of_vanishing_weight_is_never_drawn():
+def test_episode_with_zero_weight_is_never_sampled():
     class Last(np.random.Generator):
         """Draws the numbers at the ends of the range."""
 
@@ -139,14 +139,14 @@ def test_an_episode_of_vanishing_weight_is_never_drawn():
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
-def test_a_scale_that_is_not_positive_is_refused(value):
+def test_scale_that_is_not_positive_is_refused(value):
     with pytest.raises(UserError, match=r"temperature is .*; allowed: a positive number"):
         ByReturn(temperature=value)
     with pytest.raises(UserError, match=r"half_life is .*; allowed: a positive number"):
         ByRecency(half_life=value)
 
 
-def test_shares_and_products_that_mean_nothing_are_refused():
+def test_invalid_shares_and_products_are_refused():
     with pytest.raises(UserError, match=r"Ends: share is 1\.5; allowed: 0 to 1"):
         Ends(1.5)
     with pytest.raises(UserError, match="put Ends around the product"):

@@ -121,10 +121,10 @@ def test_resize_is_the_mean_of_the_covered_area_rounded_half_up(shape, size):
     source = recorded_images(*shape)
     small = Resize(*size)(source)
     assert small.describe().observations["image"] == ArraySpec((*size, shape[2]), "uint8")
-    found = small.read(0).observations["image"]
+    actual = small.read(0).observations["image"]
     exact = area_average(source.episodes[0].observations["image"], *size)
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, np.floor(exact + 0.5 + 1e-9))
+    assert actual.dtype == np.uint8
+    np.testing.assert_array_equal(actual, np.floor(exact + 0.5 + 1e-9))
 
 
 def test_resize_by_a_whole_factor_is_the_block_mean():
@@ -137,7 +137,7 @@ def test_resize_by_a_whole_factor_is_the_block_mean():
     np.testing.assert_array_equal(Resize(3, 2)(source).read(0).observations["image"], np.floor(means + 0.5))
 
 
-def test_resize_by_shares_and_by_blocks_agree_in_the_extremes():
+def test_resize_by_weights_and_by_blocks_agree_in_the_extremes():
     white = np.full((2, 6, 6, 1), 255, np.uint8)
     assert (Resize(4, 5).frames(white) == 255).all()
     assert (Resize(3, 2).frames(white) == 255).all()
@@ -155,20 +155,20 @@ def test_resize_to_the_same_size_changes_nothing():
 
 
 @pytest.mark.parametrize("size", [(5, 4), (4, 6), (0, 2), (2, -1)])
-def test_resize_only_makes_smaller(size):
+def test_resize_only_shrinks(size):
     with pytest.raises(UserError, match=rf"Resize to {size[0]} x {size[1]}: images are 4 x 5, .* choose a smaller"):
         Resize(*size)(recorded_images(4, 5, 3))
 
 
 @pytest.mark.parametrize(("corner", "rows", "columns"), [((None, None), (1, 5), (2, 5)), ((3, 0), (3, 7), (0, 3))])
-def test_crop_takes_the_rectangle_or_the_middle(corner, rows, columns):
+def test_crop_takes_the_rectangle_or_the_centre(corner, rows, columns):
     source = recorded_images(7, 8, 3)
     frames = source.episodes[0].observations["image"]
     cut = Crop(4, 3, *corner)(source)
-    found = cut.read(0).observations["image"]
-    np.testing.assert_array_equal(found, frames[:, rows[0] : rows[1], columns[0] : columns[1]])
-    assert cut.describe().observations["image"].shape == found.shape[1:]
-    assert not np.shares_memory(found, frames)
+    actual = cut.read(0).observations["image"]
+    np.testing.assert_array_equal(actual, frames[:, rows[0] : rows[1], columns[0] : columns[1]])
+    assert cut.describe().observations["image"].shape == actual.shape[1:]
+    assert not np.shares_memory(actual, frames)
 
 
 @pytest.mark.parametrize("settings", [(8, 3), (3, 9), (4, 3, 4, 0), (4, 3, 0, -1), (0, 3)])
@@ -181,9 +181,9 @@ def test_grayscale_is_the_luma_of_bt601_rounded_half_up():
     source = recorded_images(16, 16, 3)
     frames = source.episodes[0].observations["image"].astype(np.int64)
     luma = (299 * frames[..., 0] + 587 * frames[..., 1] + 114 * frames[..., 2]) / 1000
-    found = Grayscale()(source).read(0).observations["image"]
-    assert found.shape == (4, 16, 16, 1)
-    np.testing.assert_array_equal(found[..., 0], np.floor(luma + 0.5 + 1e-9))
+    actual = Grayscale()(source).read(0).observations["image"]
+    assert actual.shape == (4, 16, 16, 1)
+    np.testing.assert_array_equal(actual[..., 0], np.floor(luma + 0.5 + 1e-9))
     named = np.array([[255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]], np.uint8)
     assert Grayscale().frames(named[None, None])[0, 0, :, 0].tolist() == [255, 76, 150, 29, 0]
 
@@ -193,7 +193,7 @@ def test_grayscale_needs_three_channels():
         Grayscale()(recorded_images(4, 4, 1))
 
 
-def test_images_on_both_sides_are_changed_unless_only_some_are_named(counter_source):
+def test_observed_and_privileged_images_are_changed_unless_only_names_some(counter_source):
     def with_view(_number: int, episode: RawEpisode) -> RawEpisode:
         return replace(episode, privileged={"view": episode.observations["image"]})
 
@@ -212,12 +212,12 @@ def test_images_on_both_sides_are_changed_unless_only_some_are_named(counter_sou
 
 
 @pytest.mark.parametrize("name", ["state", "nothing"])
-def test_what_is_no_image_cannot_be_changed_as_one(counter_source, name):
+def test_image_transform_refuses_columns_that_are_not_images(counter_source, name):
     with pytest.raises(UserError, match=rf"Crop: '{name}' in 'only' is not an image; available: \['image'\]"):
         Crop(1, 1, only=[name])(counter_source([3]))
 
 
-def test_a_image_transform_without_images_is_refused():
+def test_image_transform_without_images_is_refused():
     with pytest.raises(UserError, match=r"Resize: there is no image among \['state'\]; remove the transform"):
         Resize(1, 1)(recorded_returns(1.0))
 
@@ -233,7 +233,7 @@ def folded(transitions: int, repeat: int, combine: str, counter_source: Callable
     ("transitions", "repeat", "rows"),
     [(6, 3, [0, 3, 6]), (7, 3, [0, 3, 6, 7]), (8, 3, [0, 3, 6, 8]), (2, 5, [0, 2]), (1, 1, [0, 1]), (4, 1, range(5))],
 )
-def test_folded_episodes_keep_every_repeat_th_row_and_the_last(counter_source, transitions, repeat, rows):
+def test_fold_keeps_every_repeat_th_row_and_the_last(counter_source, transitions, repeat, rows):
     raw = folded(transitions, repeat, "first", counter_source)
     assert raw.observations["state"][:, 0].tolist() == list(rows)
     assert raw.observations["image"][:, 0, 0, 0].tolist() == list(rows)
@@ -244,7 +244,7 @@ def test_folded_episodes_keep_every_repeat_th_row_and_the_last(counter_source, t
     assert raw.terminated
 
 
-def test_folding_keeps_whether_the_episode_was_cut(counter_source):
+def test_fold_keeps_the_kind_of_end(counter_source):
     assert [FoldActions(2)(counter_source([3, 3])).read(number).terminated for number in (0, 1)] == [True, False]
 
 
@@ -256,7 +256,7 @@ def test_folding_keeps_whether_the_episode_was_cut(counter_source):
         ("concatenate", [[0.25, 1.25, 2.25], [3.25, 4.25, 5.25], [6.25, 6.25, 6.25]]),
     ],
 )
-def test_folded_actions_are_combined_as_asked(counter_source, combine, actions):
+def test_fold_combines_actions_as_set(counter_source, combine, actions):
     assert folded(7, 3, combine, counter_source).actions.tolist() == actions
 
 
@@ -279,7 +279,7 @@ def discrete_source() -> Recorded:
     return Recorded(episode, action=ActionSpec(3, discrete=True, low=(0.0,) * 3, high=(1.0,) * 3))
 
 
-def test_discrete_actions_fold_to_the_first_only():
+def test_fold_of_discrete_actions_allows_first_only():
     assert FoldActions(2)(discrete_source()).read(0).actions.argmax(axis=1).tolist() == [2, 1]
     for combine in ("mean", "concatenate"):
         with pytest.raises(
@@ -289,7 +289,7 @@ def test_discrete_actions_fold_to_the_first_only():
 
 
 @pytest.mark.parametrize("settings", [{"repeat": 0}, {"repeat": 2, "combine": "last"}])
-def test_wrong_folding_is_refused(settings):
+def test_invalid_fold_is_refused(settings):
     with pytest.raises(UserError, match=r"FoldActions: (repeat is 0|combine is 'last'); allowed"):
         FoldActions(**settings)
 
@@ -314,13 +314,13 @@ def test_numbers_become_one_hot_rows():
 
 
 @pytest.mark.parametrize("wrong", [4.0, -1.0, 0.5])
-def test_a_number_that_is_no_choice_is_named(wrong):
+def test_number_that_is_not_a_choice_is_named(wrong):
     source = OneHotActions(4)(numbered_actions(3, 0, wrong))
     with pytest.raises(UserError, match=rf"episode_7 of log\.h5: actions is {wrong:g} at step 2; allowed: .* 0 to 3"):
         source.read(0)
 
 
-def test_one_hot_needs_one_plain_number_and_some_choices():
+def test_one_hot_needs_one_number_and_a_positive_size():
     with pytest.raises(UserError, match="needs an action of one number, but the source has 3 choices already"):
         OneHotActions(3)(discrete_source())
     with pytest.raises(UserError, match="OneHotActions: size is 0; allowed: 1 or more"):
@@ -330,8 +330,8 @@ def test_one_hot_needs_one_plain_number_and_some_choices():
 def test_rewards_are_scaled_and_shifted_then_rounded_once():
     rewards = np.array([0.1, -3.0, 1e6], np.float32)
     raw = RawEpisode("e", {"state": np.zeros((4, 1), np.float32)}, np.zeros((3, 1), np.float32), rewards, False, {})
-    found = ScaleReward(3.0, -0.5)(Recorded(raw)).read(0).rewards
-    assert found.tolist() == [float(r) * 3.0 - 0.5 for r in rewards]
+    actual = ScaleReward(3.0, -0.5)(Recorded(raw)).read(0).rewards
+    assert actual.tolist() == [float(r) * 3.0 - 0.5 for r in rewards]
     assert rewards.tolist() == [np.float32(0.1), -3.0, 1e6]  # the input is as it was
 
 
@@ -343,7 +343,7 @@ def test_rewards_are_clipped():
         ClipReward(1, 1)
 
 
-def test_a_nan_reward_is_not_clipped_away(counter_source, tmp_path):
+def test_nan_reward_survives_clipping(counter_source, tmp_path):
     def spoil(_number: int, episode: RawEpisode) -> RawEpisode:
         return replace(episode, rewards=np.where(np.arange(3) == 1, np.nan, episode.rewards))
 
@@ -353,7 +353,7 @@ def test_a_nan_reward_is_not_clipped_away(counter_source, tmp_path):
 
 
 @pytest.mark.parametrize("transform", [ScaleReward(2.0), ClipReward(0, 1)])
-def test_reference_scores_of_other_rewards_are_taken_out(transform):
+def test_changed_rewards_remove_reference_scores(transform):
     episode = recorded_returns(1.0).episodes[0]
     source = Recorded(episode, ref_min_score=0.0, ref_max_score=9.0)
     assert {"ref_min_score", "ref_max_score"} <= Resize(1, 1)(_with_image(source)).describe().provenance.keys()
@@ -380,7 +380,7 @@ def rewards_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
     return write
 
 
-def test_rewards_are_computed_anew_from_everything_in_the_episode(rewards_module, counter_source):
+def test_relabelling_receives_the_whole_episode(rewards_module, counter_source):
     module = rewards_module(
         "def after(observations, privileged, actions, rewards):\n"
         "    return observations['state'][1:, 0] + 10 * actions[:, 0] + 100 * rewards + privileged['clock'][1:, 0]\n"
@@ -401,7 +401,7 @@ def test_rewards_are_computed_anew_from_everything_in_the_episode(rewards_module
         ("return observations['velocity']", r"failed with KeyError\('velocity'\); fix the function"),
     ],
 )
-def test_a_reward_function_that_fails_names_the_episode(rewards_module, counter_source, body, message):
+def test_reward_function_that_fails_names_the_episode(rewards_module, counter_source, body, message):
     module = rewards_module(f"def wrong(observations, privileged, actions, rewards):\n    {body}\n")
     source = RelabelReward(f"{module}:wrong")(counter_source([3, 3]))
     with pytest.raises(UserError, match=rf"^episode_1 of counter: the reward function my_rewards:wrong {message}"):
@@ -420,20 +420,20 @@ def test_a_reward_function_that_fails_names_the_episode(rewards_module, counter_
         ("my_rewards:CONSTANT", "is a int, not a function"),
     ],
 )
-def test_a_reward_function_that_is_not_there_is_named_at_once(rewards_module, function, message):
+def test_missing_reward_function_is_named_immediately(rewards_module, function, message):
     rewards_module("CONSTANT = 3\n")
     rewards_module("def f(:\n", name="broken")
     with pytest.raises(UserError, match=rf"reward function '{function}' .*{message}"):
         RelabelReward(function)
 
 
-def test_a_function_without_a_file_is_refused(rewards_module):
+def test_function_without_a_file_is_refused(rewards_module):
     module = rewards_module("exec('def unseen(**_): return 0')\n")
     with pytest.raises(UserError, match="is not in a file"):
         RelabelReward(f"{module}:unseen")
 
 
-def test_other_code_of_the_same_name_is_other_provenance(rewards_module):
+def test_changed_code_changes_the_provenance(rewards_module):
     code = "def zero(observations, privileged, actions, rewards):\n    return rewards * {}\n"
     notes = []
     for factor in (0, 0, 2):
@@ -443,7 +443,7 @@ def test_other_code_of_the_same_name_is_other_provenance(rewards_module):
     assert notes[0][0].keys() == {"transform", "function", "code_sha256"}
 
 
-def test_columns_are_selected_and_change_sides(counter_source):
+def test_columns_can_be_selected_and_change_roles(counter_source):
     source = SelectColumns(["clock", "state"], privileged=["image"])(counter_source([3]))
     description, raw = source.describe(), source.read(0)
     assert list(description.observations) == list(raw.observations) == ["clock", "state"]
@@ -467,12 +467,12 @@ def test_columns_are_selected_and_change_sides(counter_source):
         ),  # on the other side: statistics have names
     ],
 )
-def test_columns_that_do_not_exist_or_clash_are_named(counter_source, transform, message):
+def test_missing_or_clashing_columns_are_named(counter_source, transform, message):
     with pytest.raises(UserError, match=message):
         transform(counter_source([3]))
 
 
-def test_columns_are_renamed_on_both_sides_and_can_be_swapped(counter_source):
+def test_columns_can_be_renamed_and_swapped(counter_source):
     source = RenameColumns({"state": "image", "image": "state", "clock": "time"})(counter_source([3]))
     description, raw = source.describe(), source.read(0)
     assert description.observations["image"] == ArraySpec((2,), "float32")
@@ -487,7 +487,7 @@ def test_columns_are_renamed_on_both_sides_and_can_be_swapped(counter_source):
     ("percent", "taken"),
     [(100, [0, 1, 2, 3, 4]), (40, [1, 3]), (50, [1, 3]), (60, [1, 2, 3]), (80, [0, 1, 2, 3]), (1, [1])],
 )
-def test_the_highest_returns_are_taken_in_their_old_order_and_the_first_of_equals(percent, taken):
+def test_top_returns_keep_the_order_and_the_first_of_equals(percent, taken):
     source = TopReturns(percent)(recorded_returns(2.0, 9.0, 5.0, 9.0, 2.0))
     assert numbers_of(source) == taken
     lowest = min([2.0, 9.0, 5.0, 9.0, 2.0][number] for number in taken)
@@ -496,18 +496,18 @@ def test_the_highest_returns_are_taken_in_their_old_order_and_the_first_of_equal
     ]
 
 
-def test_of_many_equal_returns_the_first_are_taken():
+def test_first_of_equal_returns_are_kept():
     source = recorded_returns(*[1.0, 2.0] * 40)
     assert numbers_of(TopReturns(25)(source)) == list(range(1, 41, 2))
 
 
 @pytest.mark.parametrize("percent", [0, -1, 101, float("nan")])
-def test_an_impossible_share_is_refused(percent):
+def test_impossible_share_is_refused(percent):
     with pytest.raises(UserError, match=r"TopReturns: percent is .*; allowed: above 0, up to 100"):
         TopReturns(percent)
 
 
-def test_damaged_episodes_stay_for_the_ingest_to_report(counter_source, tmp_path):
+def test_top_returns_keeps_damaged_episodes_for_the_ingest_report(counter_source, tmp_path):
     def damage(number: int, episode: RawEpisode) -> RawEpisode:
         if number == 0:
             raise UserError("episode_0 of counter: unreadable")
@@ -521,7 +521,7 @@ def test_damaged_episodes_stay_for_the_ingest_to_report(counter_source, tmp_path
         write_store(source, tmp_path / "strict")
 
 
-def test_nothing_but_damaged_episodes_is_left_to_the_ingest(counter_source):
+def test_top_returns_of_damaged_episodes_only_keeps_all(counter_source):
     def damage(number: int, _episode: RawEpisode) -> RawEpisode:
         raise UserError(f"episode_{number} of counter: unreadable")
 
@@ -530,7 +530,7 @@ def test_nothing_but_damaged_episodes_is_left_to_the_ingest(counter_source):
     assert notes_of(source)[0]["lowest_return"] is None
 
 
-def test_a_subsample_is_drawn_once_per_seed_and_keeps_the_order():
+def test_subsample_depends_on_the_seed_and_keeps_the_order():
     source = recorded_returns(*range(30))
     drawn = numbers_of(Subsample(10)(source))
     assert len(set(drawn)) == 10
@@ -542,7 +542,7 @@ def test_a_subsample_is_drawn_once_per_seed_and_keeps_the_order():
             Subsample(wrong)(source)
 
 
-def test_the_order_of_transforms_matters_and_is_recorded():
+def test_order_of_transforms_matters_and_is_recorded():
     source = recorded_returns(1.0, 4.0)
     chains: list[Sequence[Transform]] = [[ScaleReward(2.0), ClipReward(0, 3)], [ClipReward(0, 3), ScaleReward(2.0)]]
     first, second = (transformed(source, chain) for chain in chains)
@@ -553,21 +553,21 @@ def test_the_order_of_transforms_matters_and_is_recorded():
     assert "transforms" not in source.describe().provenance
 
 
-def test_a_later_transform_sees_the_columns_of_the_earlier_one(counter_source):
+def test_later_transform_gets_the_columns_of_the_earlier_one(counter_source):
     source = transformed(counter_source([6]), [RenameColumns({"image": "camera"}), Crop(1, 3, only=["camera"])])
     assert source.read(0).observations["camera"].shape == (7, 1, 3, 1)
     with pytest.raises(UserError, match="Crop: 'camera' in 'only' is not an image"):
         transformed(counter_source([6]), [Crop(1, 3, only=["camera"]), RenameColumns({"image": "camera"})])
 
 
-def test_a_mistake_in_the_recording_is_told_by_its_recorded_step(counter_source, nan_in):
+def test_invalid_episode_is_reported_with_its_recorded_step(counter_source, nan_in):
     source = FoldActions(2)(counter_source([6, 6], nan_in(1)))
     assert len(source.read(0).rewards) == 3
     with pytest.raises(UserError, match=r"episode_1 of counter: observation 'state' is nan at step 3, element \[1\]"):
         source.read(1)
 
 
-def test_equal_transforms_give_equal_bytes_and_other_settings_others(counter_source, tmp_path):
+def test_equal_transforms_give_equal_bytes_and_different_ones_different_bytes(counter_source, tmp_path):
     def digest(name: str, *transforms: Transform) -> str:
         return write_store(transformed(counter_source([5, 6, 7, 8]), transforms), tmp_path / name).digest
 

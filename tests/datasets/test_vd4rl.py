@@ -86,7 +86,7 @@ def test_npz_episodes_are_read_with_the_true_state_as_privileged(tmp_path):
     assert description.provenance["cut_files"] == {}
 
 
-def test_from_files_to_a_batch_the_count_is_kept(tmp_path):
+def test_alignment_is_kept_from_files_to_batch(tmp_path):
     folder = write_npz(tmp_path / "64px", *(npz_episode(n, 7) for n in range(3)))
     store = write_store(VD4RLSource(folder), tmp_path / "store", seed=1)
     batch = SequenceSampler(store, split="train", batch_size=64, length=4, seed=0).sample()
@@ -101,7 +101,7 @@ def cut_columns(episode: Columns, rows: int, *names: str) -> Columns:
     return {name: values[:rows] if name in names else values for name, values in episode.items()}
 
 
-def test_columns_that_lack_a_row_are_cut_counted_and_named(tmp_path):
+def test_columns_with_an_extra_row_are_cut_and_listed(tmp_path):
     short = cut_columns(npz_episode(1, 5), 5, "image", "action", "reward", "height", "orientations")
     source = VD4RLSource(write_npz(tmp_path / "64px", npz_episode(0, 5), short))
     require_counting(source, 1, 1000 + np.arange(5))
@@ -113,7 +113,7 @@ def test_columns_that_lack_a_row_are_cut_counted_and_named(tmp_path):
     )
 
 
-def test_columns_that_lack_more_rows_are_refused(tmp_path):
+def test_columns_with_more_extra_rows_are_refused(tmp_path):
     source = VD4RLSource(write_npz(tmp_path / "64px", npz_episode(0, 5), cut_columns(npz_episode(1, 5), 4, "reward")))
     with pytest.raises(UserError, match=r"^episode 1 of .*\.npz: the columns have 4 rows \(reward\), 6 rows"):
         source.read(1)
@@ -121,14 +121,14 @@ def test_columns_that_lack_more_rows_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_the_discount_says_what_a_missing_flag_does_not(tmp_path, terminal):
+def test_discount_replaces_a_missing_terminal_flag(tmp_path, terminal):
     episode = {**npz_episode(0, 3), "discount": np.array([1.0, 1.0, 1.0, 1.0 - terminal])}
     del episode["is_terminal"]
     assert VD4RLSource(write_npz(tmp_path / "64px", episode)).read(0).terminated is terminal
 
 
 @pytest.mark.parametrize("borders", [(), (4,), (1,), (3, 5), (4, 8), (6,), (5, 6, 7)])
-def test_shards_are_joined_wherever_they_are_cut(tmp_path, borders):
+def test_episodes_across_shards_are_joined(tmp_path, borders):
     source = VD4RLSource(write_shards(tmp_path / "84px", flat(3, 3, 3), *borders))
     assert source.describe().observations["image"].shape == (8, 8, 3)
     assert source.episode_count == 3
@@ -140,20 +140,20 @@ def test_shards_are_joined_wherever_they_are_cut(tmp_path, borders):
     assert (provenance["files"], provenance["left_out_single_rows"]) == (len(borders) + 1, 0)
 
 
-def test_shards_follow_each_other_by_number_not_by_letter(tmp_path):
+def test_shards_are_sorted_by_number(tmp_path):
     source = VD4RLSource(write_shards(tmp_path / "84px", flat(3, 3, 3, 3), 3, 7, 11, first=8))  # 8, 9, 10, 11
     for number in range(4):
         require_counting(source, number, 1000 * number + np.arange(4))
 
 
-def test_channels_first_images_are_turned_not_reshaped(tmp_path):
+def test_channels_first_images_are_transposed(tmp_path):
     columns = flat(2)
     columns["observation"] = np.random.default_rng(0).integers(0, 256, (3, 3, 8, 7), np.uint8)
     (raw,) = read_all(VD4RLSource(write_shards(tmp_path / "84px", columns)))
     assert np.array_equal(raw.observations["image"], columns["observation"].transpose(0, 2, 3, 1))
 
 
-def test_where_a_shard_is_missing_the_parts_are_episodes(tmp_path):
+def test_parts_beside_a_missing_shard_are_episodes(tmp_path):
     folder = write_shards(tmp_path / "84px", flat(5, 5), 2, 4)  # rows 0-1 | 2-3 | 4-11
     (folder / "1.hdf5").unlink()
     source = VD4RLSource(folder)
@@ -165,7 +165,7 @@ def test_where_a_shard_is_missing_the_parts_are_episodes(tmp_path):
     assert (provenance["episodes_without_beginning"], provenance["episodes_without_end"]) == (1, 1)
 
 
-def test_a_part_of_a_single_row_is_left_out_and_counted(tmp_path):
+def test_single_row_part_is_skipped_and_counted(tmp_path):
     folder = write_shards(tmp_path / "84px", flat(3, 3), 1, 3)  # the beginning | the middle | the last row and the next
     (folder / "1.hdf5").unlink()
     source = VD4RLSource(folder)
@@ -174,7 +174,7 @@ def test_a_part_of_a_single_row_is_left_out_and_counted(tmp_path):
     assert source.describe().provenance["left_out_single_rows"] == 2
 
 
-def test_an_episode_without_its_last_row_is_no_true_end(tmp_path):
+def test_episode_without_its_last_row_has_no_true_end(tmp_path):
     columns = flat(3, 3)
     keep = np.arange(8) != 3
     source = VD4RLSource(write_shards(tmp_path / "84px", {name: values[keep] for name, values in columns.items()}))
@@ -183,7 +183,7 @@ def test_an_episode_without_its_last_row_is_no_true_end(tmp_path):
     assert source.describe().provenance["episodes_without_end"] == 1
 
 
-def test_a_discount_of_zero_is_a_true_end(tmp_path):
+def test_discount_of_zero_is_a_true_end(tmp_path):
     columns = flat(3, 3)
     columns["discount"][3] = 0
     source = VD4RLSource(write_shards(tmp_path / "84px", columns))
@@ -193,7 +193,7 @@ def test_a_discount_of_zero_is_a_true_end(tmp_path):
         VD4RLSource(write_shards(tmp_path / "84px", columns)).read(0)
 
 
-def test_a_truncated_shard_is_named_and_the_others_stay_readable(tmp_path):
+def test_truncated_shard_is_named_and_the_others_stay_readable(tmp_path):
     folder = write_shards(tmp_path / "84px", flat(3, 3, 3), 4, 8)
     damaged = folder / "1.hdf5"
     damaged.write_bytes(damaged.read_bytes()[:-2000])
@@ -231,7 +231,7 @@ DAMAGE: dict[str, tuple[Columns, str]] = {
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_a_damaged_shard_is_named(tmp_path, case):
+def test_damaged_shard_is_named(tmp_path, case):
     changes, message = DAMAGE[case]
     folder = write_shards(tmp_path / "84px", flat(3, 3), 4)
     change_shard(folder / "1.hdf5", **changes)
@@ -241,7 +241,7 @@ def test_a_damaged_shard_is_named(tmp_path, case):
         align(source.read(1), source.describe())
 
 
-def test_the_wrong_folder_is_answered_with_what_is_needed(tmp_path):
+def test_wrong_folder_error_names_the_right_one(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such folder"):
         VD4RLSource(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"contains no files \*\.npz or \*\.hdf5"):

@@ -44,7 +44,7 @@ def test_windows_are_numbered_within_their_episode_from_its_first_row():
     ]
 
 
-def test_a_crossing_window_is_cut_at_the_ends_of_episodes_and_belongs_to_the_last():
+def test_crossing_window_is_cut_at_the_ends_of_episodes_and_belongs_to_the_last():
     index = WindowIndex([3, 1, 2], window=4, crossing=True)
     assert index.counts.tolist() == [0, 1, 2]
     assert [list(index.slices(first)) for first in index.first_rows(*numbered(index)).tolist()] == [
@@ -55,7 +55,7 @@ def test_a_crossing_window_is_cut_at_the_ends_of_episodes_and_belongs_to_the_las
 
 
 @given(LENGTHS, WINDOWS)
-def test_windows_stay_inside_an_episode_and_none_is_left_out(lengths, window):
+def test_windows_stay_inside_episodes_and_are_complete(lengths, window):
     wanted = Counter(
         tuple((episode, start + step) for step in range(window))
         for episode, rows in enumerate(lengths)
@@ -72,7 +72,7 @@ def test_windows_stay_inside_an_episode_and_none_is_left_out(lengths, window):
 
 
 @given(LENGTHS, WINDOWS)
-def test_crossing_windows_begin_at_every_row_that_has_enough_behind_it(lengths, window):
+def test_crossing_windows_begin_at_every_row_with_enough_rows_after_it(lengths, window):
     rows = laid_end_to_end(lengths)
     wanted = Counter(rows[first : first + window] for first in range(len(rows) - window + 1))
     if not wanted:
@@ -85,7 +85,7 @@ def test_crossing_windows_begin_at_every_row_that_has_enough_behind_it(lengths, 
 
 
 @given(LENGTHS, WINDOWS, st.booleans())
-def test_a_window_belongs_to_the_episode_of_its_last_row_and_the_last_ends_there(lengths, window, crossing):
+def test_window_belongs_to_the_episode_of_its_last_row(lengths, window, crossing):
     try:
         index = WindowIndex(lengths, window, crossing=crossing)
     except UserError:
@@ -98,7 +98,7 @@ def test_a_window_belongs_to_the_episode_of_its_last_row_and_the_last_ends_there
 
 
 @given(LENGTHS, WINDOWS)
-def test_crossing_windows_hold_every_row_equally_often_up_to_the_ends(lengths, window):
+def test_crossing_windows_cover_inner_rows_equally_often(lengths, window):
     total = sum(lengths)
     if total < window:
         return
@@ -108,7 +108,7 @@ def test_crossing_windows_hold_every_row_equally_often_up_to_the_ends(lengths, w
 
 
 @given(LENGTHS, WINDOWS, st.booleans())
-def test_no_segment_is_empty(lengths, window, crossing):
+def test_no_slice_is_empty(lengths, window, crossing):
     try:
         index = WindowIndex(lengths, window, crossing=crossing)
     except UserError:
@@ -119,19 +119,19 @@ def test_no_segment_is_empty(lengths, window, crossing):
 
 @pytest.mark.parametrize("crossing", [False, True])
 @pytest.mark.parametrize(("episode", "number"), [(0, -1), (0, 5), (1, 0)])
-def test_a_number_that_an_episode_does_not_have_is_refused(episode, number, crossing):
+def test_unknown_window_number_is_refused(episode, number, crossing):
     index = WindowIndex([6, 0], window=2, crossing=crossing)
     with pytest.raises(IndexError, match=f"window {number} of episode {episode}, which has"):
         index.first_rows(np.array([0, episode]), np.array([0, number]))
 
 
-def test_a_window_longer_than_every_episode_says_what_to_set():
+def test_too_long_window_error_names_the_setting():
     with pytest.raises(UserError, match=r"no episode has 50 rows, the longest has 31; lower batch.length to 31"):
         WindowIndex([20, 31], window=50)
     assert WindowIndex([20, 31], window=50, crossing=True).total == 2
 
 
-def test_an_empty_window_or_no_episode_is_refused():
+def test_empty_window_or_missing_episodes_are_refused():
     with pytest.raises(UserError, match="allowed: 1 or more"):
         WindowIndex([5], window=0)
     for crossing in (False, True):

@@ -14,7 +14,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
-def test_equal_input_gives_equal_bytes_and_another_seed_does_not(make_store):
+def test_equal_input_and_seed_give_equal_bytes(make_store):
     first, second = make_store(6, 9, 4, name="a", shard_bytes=200), make_store(6, 9, 4, name="b", shard_bytes=200)
     assert len(first.info["shards"]) > 1
     assert content(first.path) == content(second.path)
@@ -27,14 +27,14 @@ def test_statistics_are_those_of_the_training_episodes(make_store):
     assert 0 < len(store.split("train")) < 4
     for name, column in {"state": "state", "clock": "privileged.clock"}.items():
         rows = np.concatenate([store.read(e)[column] for e in store.split("train")]).astype(np.float64)
-        found = store.spec.statistics[name]
-        np.testing.assert_allclose(found.mean, rows.mean(axis=0), rtol=1e-12)
-        np.testing.assert_allclose(found.std, rows.std(axis=0), rtol=1e-12)
-        assert not np.isclose(found.mean[0], np.concatenate([store.read(e)[column] for e in range(4)])[:, 0].mean())
+        actual = store.spec.statistics[name]
+        np.testing.assert_allclose(actual.mean, rows.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(actual.std, rows.std(axis=0), rtol=1e-12)
+        assert not np.isclose(actual.mean[0], np.concatenate([store.read(e)[column] for e in range(4)])[:, 0].mean())
     assert set(store.spec.statistics) == {"state", "clock"}
 
 
-def test_a_constant_element_has_standard_deviation_one(tmp_path, counter_source):
+def test_constant_element_has_standard_deviation_one(tmp_path, counter_source):
     def constant(_number, episode):
         state = np.stack([episode.observations["state"][:, 0], np.full(7, 0.1, np.float32)], axis=1)
         return replace(episode, observations={**episode.observations, "state": state})
@@ -45,7 +45,7 @@ def test_a_constant_element_has_standard_deviation_one(tmp_path, counter_source)
 
 
 @pytest.mark.parametrize(("fraction", "held_out"), [(0.01, 1), (0.3, 3), (0.99, 9)])
-def test_the_split_shares_out_whole_episodes(make_store, fraction, held_out):
+def test_split_assigns_whole_episodes(make_store, fraction, held_out):
     store = make_store(*[4] * 10, validation_fraction=fraction)
     train, validation = store.split("train").tolist(), store.split("validation").tolist()
     assert len(validation) == held_out
@@ -75,7 +75,7 @@ def test_dataset_json_is_standard_json_despite_infinite_bounds(make_store):
     assert store.info["source"] == {"format": "counter", "lengths": [3, 3]}
 
 
-def test_a_failing_source_leaves_the_old_store_and_nothing_else(make_store, counter_source, nan_in):
+def test_failing_source_keeps_only_the_old_store(make_store, counter_source, nan_in):
     old = make_store(5, 5)
     before = content(old.path.parent)
     with pytest.raises(UserError, match=r"episode_2 of counter: observation 'state' is nan at step 3, element \[1\]"):
@@ -85,7 +85,7 @@ def test_a_failing_source_leaves_the_old_store_and_nothing_else(make_store, coun
     Store.open(old.path).verify()
 
 
-def test_an_interrupt_leaves_the_old_store_and_nothing_else(make_store, counter_source):
+def test_interrupt_keeps_only_the_old_store(make_store, counter_source):
     def interrupt(done: int) -> None:
         if done == 2:
             raise KeyboardInterrupt
@@ -97,7 +97,7 @@ def test_an_interrupt_leaves_the_old_store_and_nothing_else(make_store, counter_
     assert content(old.path.parent) == before
 
 
-def test_a_failing_swap_puts_the_old_store_back(make_store, counter_source, monkeypatch):
+def test_failing_replacement_restores_the_old_store(make_store, counter_source, monkeypatch):
     old = make_store(5, 5)
     before = content(old.path.parent)
     rename = Path.rename
@@ -113,7 +113,7 @@ def test_a_failing_swap_puts_the_old_store_back(make_store, counter_source, monk
     assert content(old.path.parent) == before
 
 
-def test_a_complete_new_store_replaces_the_old_one_without_leftovers(make_store):
+def test_new_store_replaces_the_old_one_completely(make_store):
     old = make_store(5, 5, 5, shard_bytes=1)
     mapped = old.read(0)["state"].copy()
     new = make_store(6, 6)
@@ -123,7 +123,7 @@ def test_a_complete_new_store_replaces_the_old_one_without_leftovers(make_store)
     assert np.array_equal(old.read(0)["state"], mapped)  # who still reads the old one is not disturbed
 
 
-def test_a_folder_that_is_no_store_is_not_replaced(tmp_path, counter_source):
+def test_folder_that_is_not_a_store_is_not_replaced(tmp_path, counter_source):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
     with pytest.raises(UserError, match="is not a Dreamset dataset, so it is not replaced"):
@@ -131,13 +131,13 @@ def test_a_folder_that_is_no_store_is_not_replaced(tmp_path, counter_source):
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
 
 
-def test_progress_counts_the_episodes_done(tmp_path, counter_source):
+def test_progress_counts_finished_episodes(tmp_path, counter_source):
     heard: list[int] = []
     write_store(counter_source([3, 3, 3]), tmp_path / "store", on_episode=heard.append)
     assert heard == [1, 2, 3]
 
 
-def test_memory_holds_no_more_than_one_shard_and_one_episode(tmp_path, counter_source):
+def test_memory_is_bounded_by_one_shard_and_one_episode(tmp_path, counter_source):
     alive = {"now": 0, "most": 0}
 
     def forget() -> None:
@@ -158,20 +158,20 @@ def test_memory_holds_no_more_than_one_shard_and_one_episode(tmp_path, counter_s
 
 
 @pytest.mark.parametrize("lengths", [[], [4]])
-def test_a_dataset_that_cannot_be_split_is_refused(tmp_path, counter_source, lengths):
+def test_dataset_that_cannot_be_split_is_refused(tmp_path, counter_source, lengths):
     with pytest.raises(UserError, match=rf"has {len(lengths)} episode\(s\), expected 2 or more"):
         write_store(counter_source(lengths), tmp_path / "store")
     assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, float("nan")])
-def test_a_fraction_outside_is_refused(tmp_path, counter_source, fraction):
+def test_invalid_validation_fraction_is_refused(tmp_path, counter_source, fraction):
     with pytest.raises(UserError, match="validation_fraction is"):
         write_store(counter_source([3, 3]), tmp_path / "store", validation_fraction=fraction)
 
 
 @pytest.mark.parametrize("name", ["reward", "ep_len", "privileged.x", "a/b"])
-def test_an_observation_may_not_take_the_name_of_another_column(tmp_path, counter_source, name):
+def test_reserved_observation_name_is_refused(tmp_path, counter_source, name):
     class Renamed(counter_source):  # type: ignore[misc, valid-type]
         def describe(self):
             description = super().describe()

@@ -12,7 +12,7 @@ from dreamset.core.errors import UserError
 from dreamset.environments.actions import adapt_actions, choices, numbers, one_hot
 
 
-def test_a_continuous_action_is_one_float32_vector_and_arrives_in_its_own_shape(native: Callable[..., Any]) -> None:
+def test_continuous_action_is_a_float32_vector_and_gets_the_native_shape(native: Callable[..., Any]) -> None:
     inner = native(action_space=spaces.Box(np.array([[-2.0], [-3.0]]), np.array([[2.0], [np.inf]]), dtype=np.float64))
     environment = adapt_actions(inner, "Task-v0")
     assert environment.action_space == spaces.Box(np.float32([-2, -3]), np.float32([2, np.inf]), dtype=np.float32)
@@ -23,7 +23,7 @@ def test_a_continuous_action_is_one_float32_vector_and_arrives_in_its_own_shape(
     assert choices(environment) is None
 
 
-def test_a_one_hot_row_arrives_as_the_number_of_the_choice(native: Callable[..., Any]) -> None:
+def test_one_hot_row_becomes_an_integer(native: Callable[..., Any]) -> None:
     inner = native(action_space=spaces.Discrete(3, start=5))
     environment = TimeLimit(adapt_actions(inner, "Task-v0"), 10)
     assert environment.action_space == spaces.Box(0.0, 1.0, (3,), np.float32)
@@ -37,20 +37,20 @@ def test_a_one_hot_row_arrives_as_the_number_of_the_choice(native: Callable[...,
 
 
 @pytest.mark.parametrize("row", [[0.4, 0.6, 0.0], [1, 1, 0], [0, 0, 0], [0, 2, 0], [0, 1], [np.nan, 0, 1]])
-def test_a_row_that_is_not_one_hot_is_refused_with_its_values(row: list[float]) -> None:
+def test_row_that_is_not_one_hot_is_refused(row: list[float]) -> None:
     with pytest.raises(ValueError, match="one-hot row of 3 numbers") as caught:
         numbers(spaces.Discrete(3), np.array(row, np.float32))
     assert str(np.array(row, np.float32).tolist()) in str(caught.value)
 
 
-def test_rows_of_a_whole_episode_become_numbers() -> None:
+def test_one_hot_rows_of_an_episode_become_integers() -> None:
     rows = np.eye(4, dtype=np.float32)[[3, 0, 1]]
-    found = numbers(spaces.Discrete(4, start=-1), rows)
-    assert (found.dtype, found.tolist()) == (np.int64, [2, -1, 0])
+    actual = numbers(spaces.Discrete(4, start=-1), rows)
+    assert (actual.dtype, actual.tolist()) == (np.int64, [2, -1, 0])
 
 
 @pytest.mark.parametrize("space", [spaces.MultiDiscrete([2, 3]), spaces.Box(0, 9, (1,), np.int64)])
-def test_other_action_spaces_are_refused_by_name(native: Callable[..., Any], space: spaces.Space[Any]) -> None:
+def test_unsupported_action_spaces_are_refused(native: Callable[..., Any], space: spaces.Space[Any]) -> None:
     with pytest.raises(UserError, match=r"Task-v0 takes actions from") as caught:
         adapt_actions(native(action_space=space), "Task-v0")
     assert str(space) in str(caught.value)

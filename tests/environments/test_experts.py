@@ -36,20 +36,20 @@ def cheetah(angle: float, speed: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("law", LAWS)
-def test_every_law_gives_bounded_float32_actions_for_any_state(law: Law) -> None:
+def test_experts_give_bounded_float32_actions_for_any_state(law: Law) -> None:
     entries, count = LAWS[law]
     drawn = [law(state) for state in np.random.default_rng(0).normal(0, 5, (300, entries))]
     assert {(action.shape, action.dtype.name) for action in drawn} == {((count,), "float32")}
     assert np.abs(drawn).max() == 1
 
 
-def test_the_pole_is_left_alone_at_rest_on_top_and_the_point_mass_at_the_target() -> None:
+def test_experts_apply_no_force_at_the_goal() -> None:
     np.testing.assert_array_equal(swing_up(pole(0.0)), [0])
     np.testing.assert_array_equal(reach(np.zeros(4)), [0, 0])
 
 
 @pytest.mark.parametrize("side", [-1, 1])
-def test_near_the_top_the_cart_is_driven_under_the_pole(side: int) -> None:
+def test_near_the_top_the_cart_moves_under_the_pole(side: int) -> None:
     """A force to the right turns the pole to the left, so it must point to the side of the lean."""
     assert side * swing_up(pole(side * 0.05))[0] > 0.2
     assert side * swing_up(pole(0.0, turning=side * 0.3))[0] > 0.2
@@ -59,7 +59,7 @@ def test_near_the_top_the_cart_is_driven_under_the_pole(side: int) -> None:
 
 
 @pytest.mark.parametrize("turning", [-2.0, 2.0])
-def test_below_the_pole_gains_energy_if_it_lacks_some_and_loses_it_if_it_has_too_much(turning: float) -> None:
+def test_energy_shaping_adds_missing_and_removes_excess_energy(turning: float) -> None:
     def work(state: np.ndarray) -> float:
         """The power that the cart's acceleration gives the pole, up to a positive factor."""
         return float(-swing_up(state)[0] * state[1] * state[4])
@@ -70,12 +70,12 @@ def test_below_the_pole_gains_energy_if_it_lacks_some_and_loses_it_if_it_has_too
 
 
 @pytest.mark.parametrize("side", [-1, 1])
-def test_a_hanging_pole_does_not_keep_the_cart_from_the_middle(side: int) -> None:
+def test_cart_returns_to_the_centre_below_a_hanging_pole(side: int) -> None:
     assert side * swing_up(pole(np.pi, position=side * 1.0))[0] < -0.5
     assert side * swing_up(pole(np.pi, velocity=side * 1.0))[0] < -0.5
 
 
-def test_the_swing_up_is_the_same_on_both_sides() -> None:
+def test_swing_up_is_symmetric() -> None:
     generator = np.random.default_rng(0)
     for angle, position, velocity, turning in generator.uniform(-1, 1, (200, 4)) * [np.pi, 1.5, 2, 6]:
         here = swing_up(pole(angle, position=position, velocity=velocity, turning=turning))
@@ -83,14 +83,14 @@ def test_the_swing_up_is_the_same_on_both_sides() -> None:
         np.testing.assert_array_equal(here, -there)
 
 
-def test_the_point_mass_is_pushed_home_and_braked() -> None:
+def test_point_mass_is_pushed_to_the_target_and_braked() -> None:
     np.testing.assert_allclose(reach(np.array([0.01, -0.02, 0, 0])), [-0.2, 0.4], rtol=1e-6)
     np.testing.assert_allclose(reach(np.array([0, 0, 0.1, -0.1])), [-0.3, 0.3], rtol=1e-6)
     np.testing.assert_array_equal(reach(np.array([0.2, -0.2, 0, 0])), [-1, 1])
     assert reach(np.array([0.01, 0, -0.2, 0]))[0] > 0  # on its way, but too fast
 
 
-def test_the_gait_is_a_cycle_of_the_thigh_whatever_its_size() -> None:
+def test_gait_depends_on_the_phase_of_the_thigh_only() -> None:
     phases = np.linspace(-np.pi, np.pi, 24, endpoint=False)
     centre, frequency = dm_control_experts.THIGH_CENTRE, dm_control_experts.THIGH_FREQUENCY
     small, large = (
@@ -153,13 +153,13 @@ def test_experts_earn_far_more_than_random_actions(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["swing-up", "cheetah"])
-def test_experts_find_back_after_random_actions(name: str) -> None:
+def test_experts_recover_after_random_actions(name: str) -> None:
     task = TASKS[name]
     policy = partial(policies.interrupted, policy=task.expert, randomness=0.1)
     assert np.mean(returns(task, policy, episodes=2)) > 0.6 * task.least
 
 
-def test_thin_things_are_there_when_frames_are_drawn_large_and_reduced() -> None:
+def test_thin_objects_are_visible_in_frames_rendered_large_and_shrunk() -> None:
     pytest.importorskip("shimmy", reason='shimmy is not installed: pip install "dreamset[dmc]"')
     make = partial(dm_control.make, "cartpole", "swingup", image_size=32, episode_steps=1)
     below = [  # the hanging pole in the first frame
@@ -171,7 +171,7 @@ def test_thin_things_are_there_when_frames_are_drawn_large_and_reduced() -> None
     assert orange[1] >= 6
 
 
-def test_only_frames_that_are_not_plain_have_a_shadow() -> None:
+def test_plain_frames_have_no_shadow() -> None:
     pytest.importorskip("shimmy", reason='shimmy is not installed: pip install "dreamset[dmc]"')
     plain, full = (
         dm_control.make("walker", "walk", image_size=64, plain=plain).reset(seed=0)[0]["image"].astype(int)
@@ -183,10 +183,10 @@ def test_only_frames_that_are_not_plain_have_a_shadow() -> None:
 
 
 @pytest.mark.parametrize("name", ["dmc_point_mass", "dmc_cheetah_run", "dmc_cartpole_pixels"])
-def test_the_recorded_datasets_compose_and_record(name: str) -> None:
+def test_recorded_datasets_compose_and_record(name: str) -> None:
     pytest.importorskip("shimmy", reason='shimmy is not installed: pip install "dreamset[dmc]"')
-    chosen = ["preset=tiny", f"dataset={name}", "collection.episodes=2", "collection.reference_episodes=1"]
-    config = stages.collect(compose([*chosen, "dataset.environment.episode_steps=3"]))
+    overrides = ["preset=tiny", f"dataset={name}", "collection.episodes=2", "collection.reference_episodes=1"]
+    config = stages.collect(compose([*overrides, "dataset.environment.episode_steps=3"]))
     collect.run(config)
     from dreamset.datasets import MinariSource
 

@@ -33,7 +33,7 @@ def test_each_pixel_is_the_mean_of_the_area_it_covers(size: tuple[int, int]) -> 
                 assert resized[row, column, channel] == (mean + Fraction(1, 2)).__floor__()
 
 
-def test_a_frame_of_the_right_size_stays_as_it_is() -> None:
+def test_frame_of_the_target_size_is_unchanged() -> None:
     frame = np.random.default_rng(0).integers(0, 256, (8, 6, 3), np.uint8)
     np.testing.assert_array_equal(area_resize(frame, 8, 6), frame)
 
@@ -54,7 +54,7 @@ class Painter(gymnasium.Env[None, None]):
 
 
 @pytest.mark.parametrize("error", [AttributeError("no glGetError"), RuntimeError("no\nscreen"), ImportError("libEGL")])
-def test_a_machine_that_cannot_render_is_one_line_that_says_what_to_install(error: Exception) -> None:
+def test_rendering_failure_is_one_line_with_the_remedy(error: Exception) -> None:
     with pytest.raises(UserError, match="Task-v0 cannot be rendered") as caught:
         Camera(Painter(error), 4, "Task-v0")()
     message = str(caught.value)
@@ -63,12 +63,12 @@ def test_a_machine_that_cannot_render_is_one_line_that_says_what_to_install(erro
     assert "\n" not in message
 
 
-def test_an_environment_without_frames_is_named() -> None:
+def test_environment_without_frames_is_named() -> None:
     with pytest.raises(UserError, match=r"Task-v0 renders no frames.*NoneType.*image_size to null"):
         Camera(Painter(None), 4, "Task-v0")()
 
 
-def test_a_failure_after_the_first_frame_is_no_matter_of_drivers() -> None:
+def test_failure_after_the_first_frame_is_not_reported_as_a_driver_problem() -> None:
     camera = Camera(Painter(np.zeros((8, 8, 3), np.uint8), ValueError("ours")), 4, "Task-v0")
     assert camera().shape == (4, 4, 3)
     with pytest.raises(ValueError, match="ours"):

@@ -40,7 +40,7 @@ NESTED = spaces.Dict(
 NUMBERS = ["arm.joint.angle", "arm.touch", "phase", "modes"]
 
 
-def test_a_bare_vector_is_the_state_flat_in_float32_and_its_own_truth(native: Callable[..., Any]) -> None:
+def test_unnamed_vector_is_the_flat_float32_state(native: Callable[..., Any]) -> None:
     environment = adapt(native(), "Task-v0")
     assert environment.observation_space == spaces.Dict({"state": spaces.Box(-np.inf, np.inf, (2,), np.float32)})
     for observation, info in (environment.reset(seed=0), environment.step(STILL)[::4]):
@@ -67,14 +67,14 @@ def test_entries_of_a_dict_keep_their_names_and_become_columns(native: Callable[
     assert info["state"].tolist() == [1, 1, 1, 0, 1, 2, 0, 1, 0]  # all vectors, in the order of the space
 
 
-def test_the_state_joins_all_vectors_whichever_are_observed(native: Callable[..., Any]) -> None:
+def test_true_state_concatenates_all_vectors(native: Callable[..., Any]) -> None:
     environment = adapt(native(nested, NESTED), "Task-v0", observations=["phase"])
     observation, info = environment.reset(seed=0)
     assert set(observation) == {"phase"}
     assert info["state"].shape == (9,)
 
 
-def test_an_entry_that_no_row_holds_is_named_with_what_there_is_instead(native: Callable[..., Any]) -> None:
+def test_unsupported_entry_error_lists_available_entries(native: Callable[..., Any]) -> None:
     for settings in ({}, {"observations": ["mission"]}):
         with pytest.raises(UserError, match=r"Task-v0: observation 'mission' is a Text") as caught:
             adapt(native(nested, NESTED), "Task-v0", **settings)
@@ -83,7 +83,7 @@ def test_an_entry_that_no_row_holds_is_named_with_what_there_is_instead(native: 
         adapt(native(nested, NESTED), "Task-v0", observations=["missoin"])
 
 
-def test_images_are_reduced_to_the_size_that_is_asked_for(native: Callable[..., Any]) -> None:
+def test_images_are_shrunk_to_image_size(native: Callable[..., Any]) -> None:
     environment = adapt(native(nested, NESTED), "Task-v0", image_size=2, observations=["front", "depth"])
     observation, _ = environment.reset(seed=3)
     assert environment.observation_space.contains(observation)
@@ -91,16 +91,16 @@ def test_images_are_reduced_to_the_size_that_is_asked_for(native: Callable[..., 
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 6), (4, 6, 3), (40, 32)])
-def test_every_pixel_keeps_its_place(native: Callable[..., Any], shape: tuple[int, ...]) -> None:
+def test_every_pixel_keeps_its_position(native: Callable[..., Any], shape: tuple[int, ...]) -> None:
     frame = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     environment = adapt(native(lambda _: frame, spaces.Box(0, 255, shape, np.uint8)), "Task-v0")
-    shown = environment.reset(seed=0)[0]["image"]
+    image = environment.reset(seed=0)[0]["image"]
     expected = np.moveaxis(frame, 0, -1) if shape[0] == 3 else frame
-    np.testing.assert_array_equal(shown, expected.reshape(shown.shape))
-    assert shown.shape == environment.observation_space["image"].shape
+    np.testing.assert_array_equal(image, expected.reshape(image.shape))
+    assert image.shape == environment.observation_space["image"].shape
 
 
-def test_a_bare_image_is_the_image_and_nothing_is_known_of_the_state(native: Callable[..., Any]) -> None:
+def test_unnamed_image_has_no_true_state(native: Callable[..., Any]) -> None:
     def show(count: int) -> np.ndarray:
         return np.full((4, 6, 3), count % 256, np.uint8)
 
@@ -109,7 +109,7 @@ def test_a_bare_image_is_the_image_and_nothing_is_known_of_the_state(native: Cal
     assert (set(observation), observation["image"].shape, info) == ({"image"}, (4, 6, 3), {})
 
 
-def test_without_a_image_the_rendering_is_the_image_of_the_same_step(native: Callable[..., Any]) -> None:
+def test_rendered_image_is_that_of_the_same_step(native: Callable[..., Any]) -> None:
     environment = adapt(native(), "Task-v0", image_size=4)
     observation, _ = environment.reset(seed=0)
     for step in range(3):
@@ -127,7 +127,7 @@ def test_frames_and_vectors_may_be_observed_together(native: Callable[..., Any])
     assert set(observation) == {"image", "state"}
 
 
-def test_repeated_rewards_are_summed_up_to_the_end(native: Callable[..., Any]) -> None:
+def test_repeated_rewards_are_summed_until_the_end(native: Callable[..., Any]) -> None:
     environment = adapt(native(), "Task-v0", action_repeat=3)
     environment.reset(seed=0)  # seven steps with rewards 1.5, 2.5, ...
     steps = [environment.step(STILL) for _ in range(3)]
@@ -135,14 +135,14 @@ def test_repeated_rewards_are_summed_up_to_the_end(native: Callable[..., Any]) -
     assert [step[2] for step in steps] == [False, False, True]
 
 
-def test_the_time_limit_counts_agent_steps_and_truncates(native: Callable[..., Any]) -> None:
+def test_time_limit_counts_agent_steps_and_truncates(native: Callable[..., Any]) -> None:
     environment = adapt(native(), "Task-v0", action_repeat=2, episode_steps=2)
     environment.reset(seed=0)
     assert [environment.step(STILL)[2:4] for _ in range(2)] == [(False, False), (False, True)]
 
 
 @pytest.mark.parametrize(("limit", "steps"), [(None, 200), (210, 210), (10, 10)])
-def test_a_limit_of_ones_own_replaces_that_of_the_environment(limit: int | None, steps: int) -> None:
+def test_episode_steps_replaces_the_limit_of_the_environment(limit: int | None, steps: int) -> None:
     environment = gym.make("Pendulum-v1", episode_steps=limit)
     environment.reset(seed=0)
     count = 1
@@ -152,12 +152,12 @@ def test_a_limit_of_ones_own_replaces_that_of_the_environment(limit: int | None,
 
 
 @pytest.mark.parametrize("setting", ["image_size", "action_repeat", "episode_steps"])
-def test_a_number_below_one_is_refused(native: Callable[..., Any], setting: str) -> None:
+def test_number_below_one_is_refused(native: Callable[..., Any], setting: str) -> None:
     with pytest.raises(UserError, match=f"Task-v0: {setting} is 0; allowed: 1 or more"):
         adapt(native(), "Task-v0", **{setting: 0})
 
 
-def test_infos_that_are_asked_for_are_kept_and_no_others(native: Callable[..., Any]) -> None:
+def test_only_selected_infos_are_kept(native: Callable[..., Any]) -> None:
     inner = native(info=lambda count: {"speed": np.float64(count), "text": "fast", "other": 1})
     environment = adapt(inner, "Task-v0", infos=["speed"])
     assert set(environment.reset(seed=0)[1]) == {"state"}
@@ -167,7 +167,7 @@ def test_infos_that_are_asked_for_are_kept_and_no_others(native: Callable[..., A
 
 
 @pytest.mark.parametrize(("name", "expected"), [("sped", r"no info \['sped'\]; available:"), ("text", "'text' is str")])
-def test_an_info_that_is_missing_or_no_number_is_named(native: Callable[..., Any], name: str, expected: str) -> None:
+def test_missing_or_non_numeric_info_is_named(native: Callable[..., Any], name: str, expected: str) -> None:
     environment = adapt(native(info=lambda _: {"speed": 1.0, "text": "fast"}), "Task-v0", infos=[name])
     environment.reset(seed=0)
     with pytest.raises(UserError, match=expected):
@@ -182,14 +182,14 @@ def test_an_info_that_is_missing_or_no_number_is_named(native: Callable[..., Any
         ("CartPole-v1", {"sutton_bartow_reward": True}, "sutton_bartow_reward"),
     ],
 )
-def test_an_environment_that_cannot_be_made_is_one_line(id_: str, settings: dict[str, Any], expected: str) -> None:
+def test_environment_that_cannot_be_made_is_one_line(id_: str, settings: dict[str, Any], expected: str) -> None:
     with pytest.raises(UserError, match=f"cannot make '{id_}'") as caught:
         gym.make(id_, settings=settings)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_cartpole_takes_one_hot_rows_and_shows_frames() -> None:
+def test_cartpole_takes_one_hot_rows_and_renders_frames() -> None:
     environment = gym.make("CartPole-v1", image_size=32, observations=["image", "state"])
     first, _ = environment.reset(seed=0)
     for _ in range(5):
@@ -219,7 +219,7 @@ class Careless(gymnasium.Env[Any, Any]):
         return np.array([np.random.normal(), self.action_space.sample()[0]])  # noqa: NPY002
 
 
-def test_an_episode_follows_its_seed_even_where_the_environment_draws_globally() -> None:
+def test_episode_depends_on_its_seed_even_with_a_global_generator() -> None:
     def episode(environment: gymnasium.Env[Any, Any], seed: int) -> list[list[float]]:
         rows = [environment.reset(seed=seed)[0]["state"].tolist()]
         for _ in range(3):
@@ -235,7 +235,7 @@ def test_an_episode_follows_its_seed_even_where_the_environment_draws_globally()
     assert len({tuple(row) for row in first}) == 4  # it goes on drawing
 
 
-def test_the_environment_leaves_the_global_generator_alone() -> None:
+def test_environment_does_not_change_the_global_generator() -> None:
     environment = adapt(Careless(), "a")
     np.random.seed(1)  # noqa: NPY002
     expected = np.random.normal(size=2).tolist()  # noqa: NPY002

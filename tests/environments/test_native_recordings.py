@@ -120,7 +120,7 @@ def assert_aligned(batch: SequenceBatch) -> None:
         assert torch.equal(truth[..., 1:], phase.float())
 
 
-def test_every_row_of_every_kind_of_environment_keeps_its_place(store: Store) -> None:
+def test_rows_of_every_kind_of_environment_are_aligned(store: Store) -> None:
     for split in ("train", "validation"):
         for batch in sequences(store, split=split, length=ROWS[False], batch_size=EPISODES):
             assert_aligned(batch)
@@ -151,7 +151,7 @@ def test_minari_itself_reads_the_recording(
         assert episode.truncations.tolist() == ((steps == steps[-1]) & (episode.id % 2 == 1)).tolist()
 
 
-def test_an_environment_of_images_only_is_recorded_without_infos(native: Callable[..., Any], tmp_path: Path) -> None:
+def test_environment_of_images_only_is_recorded_without_infos(native: Callable[..., Any], tmp_path: Path) -> None:
     space = spaces.Box(0, 255, (3, 4, 6), np.uint8)
     environment = adapt(native(lambda count: several(count)["view"], space, CHOICES), "Counter-v0")
 
@@ -167,7 +167,7 @@ def test_an_environment_of_images_only_is_recorded_without_infos(native: Callabl
     assert (set(description.observations), dict(description.privileged)) == ({"image"}, {})
 
 
-def test_a_bad_dataset_id_is_refused_before_anything_is_recorded(native: Callable[..., Any], tmp_path: Path) -> None:
+def test_bad_dataset_id_is_refused_before_anything_is_recorded(native: Callable[..., Any], tmp_path: Path) -> None:
     def episodes() -> Iterator[Any]:
         pytest.fail("an episode was recorded")
         yield

@@ -61,7 +61,7 @@ def record_to(folder: Path, workers: int) -> Path:
         return write_minari(folder, "cartpole/test-v0", environment, episodes, **settings)
 
 
-def test_the_recording_is_the_same_to_the_byte_with_any_number_of_workers(tmp_path: Path) -> None:
+def test_recording_bytes_do_not_depend_on_the_workers(tmp_path: Path) -> None:
     one, two, many = (record_to(tmp_path / str(workers), workers) for workers in (1, 2, 9))
     content = {path.name: path.read_bytes() for path in (one / "data").iterdir()}
     assert {"main_data.hdf5", "metadata.json"} <= set(content)
@@ -71,13 +71,13 @@ def test_the_recording_is_the_same_to_the_byte_with_any_number_of_workers(tmp_pa
         assert len({file[f"episode_{number}"].attrs["seed"] for number in range(5)}) == 5
 
 
-def test_a_message_for_the_user_comes_through_with_the_episode(broken: Callable[[str], Any]) -> None:
+def test_user_error_of_a_worker_names_the_episode(broken: Callable[[str], Any]) -> None:
     make = partial(gym.make, "Pendulum-v1", episode_steps=9)
     with pytest.raises(UserError, match="worker of episode 0 failed: fix the reward"):
         list(parallel.record(make, broken("raise UserError('fix the reward')"), episodes=4, seed=0, workers=2))
 
 
-def test_any_other_failure_is_one_line_that_says_how_to_see_more(broken: Callable[[str], Any]) -> None:
+def test_other_failure_of_a_worker_is_one_line_with_a_remedy(broken: Callable[[str], Any]) -> None:
     make = partial(gym.make, "Pendulum-v1", episode_steps=9)
     with pytest.raises(UserError, match=r"KeyError: 'speed'; run with dataset\.recording\.workers=1") as caught:
         list(parallel.record(make, broken("{}['speed']"), episodes=4, seed=0, workers=2))
@@ -85,7 +85,7 @@ def test_any_other_failure_is_one_line_that_says_how_to_see_more(broken: Callabl
 
 
 @pytest.mark.parametrize("episodes", [4, 1])
-def test_a_worker_that_dies_is_one_line_with_its_exit_code(broken: Callable[[str], Any], episodes: int) -> None:
+def test_worker_that_dies_is_one_line_with_its_exit_code(broken: Callable[[str], Any], episodes: int) -> None:
     make = partial(gym.make, "Pendulum-v1", episode_steps=9)
     with pytest.raises(UserError, match="worker of episode 0 died with exit code 7") as caught:
         list(parallel.record(make, broken("os._exit(7)"), episodes=episodes, seed=0, workers=2))
@@ -101,13 +101,13 @@ def test_interrupts_do_not_reach_the_workers(broken: Callable[[str], Any]) -> No
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
-def test_an_environment_that_cannot_be_made_is_reported_from_the_worker() -> None:
+def test_environment_that_cannot_be_made_is_reported_from_the_worker() -> None:
     with pytest.raises(UserError, match="cannot make 'CartPoel-v1'"):
         list(parallel.record(partial(gym.make, "CartPoel-v1"), MIXED, episodes=4, seed=0, workers=2))
 
 
 @pytest.mark.parametrize("workers", [0, -1])
-def test_less_than_one_worker_is_refused_at_once(workers: int) -> None:
+def test_zero_workers_are_refused_immediately(workers: int) -> None:
     with pytest.raises(UserError, match=f"workers is {workers}"):
         parallel.record(CARTPOLE, MIXED, episodes=4, seed=0, workers=workers)
 
@@ -121,7 +121,7 @@ def test_closing_early_ends_the_workers_within_their_episode() -> None:
     assert multiprocessing.active_children() == []
 
 
-def test_a_worker_waits_until_its_episode_has_been_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_waits_until_its_episode_has_been_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory holds one episode per worker, however slowly the dataset is written."""
     counting = (
         "import os, numpy as np",
@@ -163,7 +163,7 @@ def group(number: int) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
-def test_workers_end_with_their_parent_and_say_nothing(tmp_path: Path, name: str) -> None:
+def test_workers_end_silently_with_their_parent(tmp_path: Path, name: str) -> None:
     """Ctrl-C reaches the whole group; a kill, such as for lack of memory, the parent alone."""
     (tmp_path / "script.py").write_text(SCRIPT)
     process = subprocess.Popen(

@@ -34,7 +34,7 @@ def test_pixel_episodes_are_a_hundred_frames_that_end_by_the_time_limit() -> Non
     assert (moved > 0).mean() > 0.9  # every step shows
 
 
-def test_the_frame_shows_the_angle_of_the_same_row() -> None:
+def test_frame_and_state_of_a_row_match() -> None:
     episode = play(pendulum.random, 3, image_size=32)
     dark = 255.0 - episode.observations["image"].astype(float).min(axis=-1)  # the pole on white
     columns, rows = np.meshgrid(np.arange(32) - 15.5, np.arange(32) - 15.5)
@@ -46,7 +46,7 @@ def test_the_frame_shows_the_angle_of_the_same_row() -> None:
     assert np.median(error) < 0.1
 
 
-def test_the_environment_keeps_its_spaces() -> None:
+def test_environment_keeps_its_spaces() -> None:
     environment = pendulum.make(image_size=None)
     assert isinstance(environment.observation_space, spaces.Dict)
     observation, info = environment.reset(seed=0)
@@ -56,7 +56,7 @@ def test_the_environment_keeps_its_spaces() -> None:
     environment.close()
 
 
-def test_the_reward_is_near_one_upright_and_near_minus_a_quarter_hanging() -> None:
+def test_reward_is_near_one_upright_and_near_minus_a_quarter_hanging() -> None:
     environment = pendulum.make(image_size=None, action_repeat=1)
     for angle, expected in ((0.0, 1.0), (np.pi, (8 - np.pi**2) / 8)):
         environment.reset(seed=0)
@@ -66,7 +66,7 @@ def test_the_reward_is_near_one_upright_and_near_minus_a_quarter_hanging() -> No
     environment.close()
 
 
-def test_the_scripted_policy_beats_random_torques() -> None:
+def test_scripted_policy_beats_random_torques() -> None:
     scripted = [play(pendulum.scripted, seed).total_reward for seed in range(3)]
     random = [play(pendulum.random, seed).total_reward for seed in range(3)]
     assert min(scripted) > max(random)
@@ -75,7 +75,7 @@ def test_the_scripted_policy_beats_random_torques() -> None:
 
 @pytest.mark.parametrize(("mass", "length"), [(1.0, 1.0), (1.3, 1.2), (2.0, 0.5)])
 @pytest.mark.parametrize(("angle", "torque"), [(np.pi, 2.0), (np.pi / 2, 0.0), (0.3, -1.0)])
-def test_the_pole_turns_as_its_mass_and_length_say(mass: float, length: float, angle: float, torque: float) -> None:
+def test_pole_dynamics_follow_mass_and_length(mass: float, length: float, angle: float, torque: float) -> None:
     environment = pendulum.make(image_size=None, action_repeat=1, mass=mass, length=length)
     environment.reset(seed=0)
     environment.unwrapped.state = np.array([angle, 0.0])
@@ -86,12 +86,12 @@ def test_the_pole_turns_as_its_mass_and_length_say(mass: float, length: float, a
     environment.close()
 
 
-def test_without_a_mass_and_a_length_it_is_the_pendulum_of_gymnasium() -> None:
+def test_default_pendulum_equals_that_of_gymnasium() -> None:
     ours, plain = pendulum.make(image_size=None).unwrapped, gymnasium.make("Pendulum-v1").unwrapped
     assert (ours.m, ours.l) == (plain.m, plain.l)
 
 
-def test_the_scripted_policy_knows_the_energy_at_the_top() -> None:
+def test_scripted_policy_reaches_the_energy_of_the_top() -> None:
     """At rest on top it is zero; a little faster at the same height is too fast, a little slower too slow."""
     angle = 2.0
     for length in (1.0, 1.2, 2.0):
@@ -102,7 +102,7 @@ def test_the_scripted_policy_knows_the_energy_at_the_top() -> None:
         assert pendulum.swing_up(slower, length=length) == 2
 
 
-def test_a_heavier_and_longer_pole_is_still_swung_up() -> None:
+def test_heavier_and_longer_pole_is_still_swung_up() -> None:
     heavy: dict[str, Any] = {"mass": 1.3, "length": 1.2}
     scripted = [play(pendulum.scripted, seed, **heavy).total_reward for seed in range(3)]
     random = [play(pendulum.random, seed, **heavy).total_reward for seed in range(3)]
@@ -111,7 +111,7 @@ def test_a_heavier_and_longer_pole_is_still_swung_up() -> None:
 
 
 @pytest.mark.parametrize("make_policy", [pendulum.scripted, pendulum.mixture])
-def test_policies_are_told_how_long_the_pole_is(make_policy: Callable) -> None:
+def test_policies_use_the_length_of_the_pole(make_policy: Callable) -> None:
     """Just fast enough for a pole of length 1 is too fast for one of length 2."""
     state = np.array([np.cos(2.0), np.sin(2.0), np.sqrt(30 * (1 - np.cos(2.0))) * 0.99])
     undisturbed = SimpleNamespace(random=lambda: 0.0, integers=lambda *_: 1)
@@ -127,7 +127,7 @@ def test_episode_steps_count_agent_steps_and_not_environment_steps() -> None:
         assert len(play(pendulum.random, 0, action_repeat=repeat, episode_steps=7).rewards) == 7
 
 
-def test_the_mixture_ranges_from_random_to_scripted() -> None:
+def test_mixture_ranges_from_random_to_scripted() -> None:
     """Interrupted all the time it never follows the script; never interrupted it always does."""
     upright = {"state": np.array([1.0, 0.0, 0.0])}  # and at rest: the script asks for no torque
     never = pendulum.NoisySwingUp(np.random.default_rng(0), randomness=0.0)

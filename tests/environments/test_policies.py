@@ -22,7 +22,7 @@ def generator(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def test_random_actions_fill_the_bounds_and_are_normal_where_there_are_none(native: Callable[..., Any]) -> None:
+def test_random_actions_are_uniform_within_bounds_and_normal_without(native: Callable[..., Any]) -> None:
     space = spaces.Box(np.array([-2.0, 0.0, -np.inf]), np.array([-1.0, 9.0, 4.0]), dtype=np.float64)
     drawn = actions(policies.random(adapt(native(action_space=space), "a"), generator()), 2000)
     assert drawn.dtype == np.float32
@@ -32,14 +32,14 @@ def test_random_actions_fill_the_bounds_and_are_normal_where_there_are_none(nati
     assert abs(drawn[:, 2].std() - 1) < 0.1
 
 
-def test_random_choices_are_one_hot_and_all_alike(native: Callable[..., Any]) -> None:
+def test_random_choices_are_one_hot_and_uniform(native: Callable[..., Any]) -> None:
     environment = adapt(native(action_space=spaces.Discrete(4, start=2)), "a")
     drawn = actions(policies.random(environment, generator()), 2000)
     assert set(map(tuple, drawn.tolist())) == set(map(tuple, np.eye(4).tolist()))
     np.testing.assert_allclose(drawn.mean(axis=0), 0.25, atol=0.04)
 
 
-def test_standing_still_is_zero_or_the_nearest_bound(native: Callable[..., Any]) -> None:
+def test_still_acts_with_zero_or_the_nearest_bound(native: Callable[..., Any]) -> None:
     space = spaces.Box(np.array([-2.0, 1.0, -np.inf, -9.0]), np.array([1.0, 9.0, np.inf, -4.0]), dtype=np.float64)
     stood = actions(policies.still(adapt(native(action_space=space), "a"), generator()), 3)
     assert stood.dtype == np.float32
@@ -52,7 +52,7 @@ def always(value: float) -> Callable[..., Policy]:
     return lambda *_: lambda *_: np.array([value], np.float32)
 
 
-def test_a_mixture_keeps_to_one_policy_drawn_by_weight(native: Callable[..., Any]) -> None:
+def test_mixture_draws_one_policy_per_episode_by_weight(native: Callable[..., Any]) -> None:
     parts = [always(0), always(1), always(2)]
     draws, one = [], generator()
     for _ in range(600):
@@ -66,13 +66,13 @@ def test_a_mixture_keeps_to_one_policy_drawn_by_weight(native: Callable[..., Any
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [0.0, 0.0]])
-def test_weights_that_do_not_fit_are_refused(native: Callable[..., Any], weights: list[float]) -> None:
+def test_invalid_weights_are_refused(native: Callable[..., Any], weights: list[float]) -> None:
     with pytest.raises(UserError, match="mixture of 2 policies"):
         policies.mixture(native(), generator(), policies=[always(0), always(1)], weights=weights)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_a_policy_is_interrupted_for_the_stated_share_by_held_actions(native: Callable[..., Any], share: float) -> None:
+def test_policy_is_interrupted_by_held_actions_in_the_given_share(native: Callable[..., Any], share: float) -> None:
     environment = adapt(native(action_space=spaces.Box(0.0, 1.0, (1,), np.float64)), "a")
     policy = policies.interrupted(environment, generator(), policy=always(7), randomness=share, longest_hold=4)
     drawn = actions(policy, 4000)[:, 0]
@@ -82,7 +82,7 @@ def test_a_policy_is_interrupted_for_the_stated_share_by_held_actions(native: Ca
         assert (held.min(), held.max()) == (1, 4)
 
 
-def test_without_a_share_every_episode_has_another(native: Callable[..., Any]) -> None:
+def test_default_share_differs_between_episodes(native: Callable[..., Any]) -> None:
     environment, one = adapt(native(action_space=spaces.Box(0.0, 1.0, (1,), np.float64)), "a"), generator()
     shares = [(actions(policies.interrupted(environment, one, policy=always(7)), 300) != 7).mean() for _ in range(100)]
     assert min(shares) < 0.15
@@ -92,7 +92,7 @@ def test_without_a_share_every_episode_has_another(native: Callable[..., Any]) -
         policies.interrupted(environment, one, policy=always(7), randomness=1.5)
 
 
-def test_the_cartpole_controller_holds_the_pole_to_the_end() -> None:
+def test_cartpole_controller_balances_until_the_end() -> None:
     environment = gym.make("CartPole-v1")
     balanced = [episode.total_reward for episode in record_episodes(environment, policies.balance, episodes=5, seed=0)]
     fallen = [episode.total_reward for episode in record_episodes(environment, policies.random, episodes=5, seed=0)]
@@ -100,7 +100,7 @@ def test_the_cartpole_controller_holds_the_pole_to_the_end() -> None:
     assert max(fallen) < 200
 
 
-def test_policies_repeat_with_their_generator(native: Callable[..., Any]) -> None:
+def test_policies_depend_on_their_generator_only(native: Callable[..., Any]) -> None:
     environment = adapt(native(), "a")
     for make in (policies.random, lambda e, g: policies.interrupted(e, g, policy=policies.random)):
         first, again, other = (actions(make(environment, generator(seed)), 30) for seed in (1, 1, 2))

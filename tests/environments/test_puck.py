@@ -25,11 +25,11 @@ def play(make_policy: PolicyFactory, seed: int) -> RecordedEpisode:
 
 
 @pytest.mark.parametrize("image_size", [None, 32])
-def test_it_is_an_environment_as_gymnasium_wants_it(image_size: int | None) -> None:
+def test_puck_passes_the_gymnasium_checks(image_size: int | None) -> None:
     check_env(puck.make(image_size=image_size).unwrapped, skip_render_check=True)
 
 
-def test_steady_thrust_approaches_the_speed_at_which_drag_equals_it() -> None:
+def test_constant_thrust_approaches_terminal_speed() -> None:
     environment = table((-1.0, 0.5))
     for steps in range(1, 8):
         state = environment.step(RIGHT)[4]["state"]
@@ -37,12 +37,12 @@ def test_steady_thrust_approaches_the_speed_at_which_drag_equals_it() -> None:
         assert state == pytest.approx([-1 + puck.STEP * speeds.sum(), 0.5, speeds[-1], 0, 0, 0], abs=1e-6)
 
 
-def test_more_than_full_thrust_is_full_thrust() -> None:
+def test_thrust_is_clipped() -> None:
     once, more = table((0.0, 0.0)), table((0.0, 0.0))
     np.testing.assert_array_equal(once.step(RIGHT)[4]["state"], more.step(3 * RIGHT)[4]["state"])
 
 
-def test_a_wall_stops_the_puck_and_gives_half_of_its_speed_back() -> None:
+def test_wall_reflects_half_of_the_speed() -> None:
     environment = table((0.95, 0.0))
     environment.velocity = np.array([2.0, 0.4])
     x, y, vx, vy = environment.step(np.zeros(2, np.float32))[4]["state"][:4]
@@ -52,16 +52,16 @@ def test_a_wall_stops_the_puck_and_gives_half_of_its_speed_back() -> None:
 
 
 @pytest.mark.parametrize(("distance", "reward"), [(0.0, 1.0), (0.3, 0.5), (0.6, 0.2), (0.9, 0.1)])
-def test_the_reward_falls_with_the_distance_on_arrival(distance: float, reward: float) -> None:
+def test_reward_falls_with_the_distance_on_arrival(distance: float, reward: float) -> None:
     environment = table((0.6 * distance, -0.8 * distance))
     assert environment.step(np.zeros(2, np.float32))[1] == pytest.approx(reward)
 
 
-def centre(shown: NDArray[np.floating]) -> tuple[float, float]:
+def centre(image: NDArray[np.floating]) -> tuple[float, float]:
     """Of mass, in the table's coordinates."""
-    rows, columns = np.indices(shown.shape)
-    pixels = [(shown * axis).sum() / shown.sum() for axis in (columns, rows)]
-    x, y = ((pixel + 0.5) * 2 * puck.VIEW / len(shown) - puck.VIEW for pixel in pixels)
+    rows, columns = np.indices(image.shape)
+    pixels = [(image * axis).sum() / image.sum() for axis in (columns, rows)]
+    x, y = ((pixel + 0.5) * 2 * puck.VIEW / len(image) - puck.VIEW for pixel in pixels)
     return x, -y
 
 
@@ -79,7 +79,7 @@ def test_frames_show_where_puck_and_goal_are(position: tuple[float, float], goal
     assert centre(orange * (orange > 8)) == pytest.approx(goal, abs=0.02)
 
 
-def test_the_puck_lies_on_the_goal_and_discs_have_their_areas() -> None:
+def test_puck_covers_the_goal_and_discs_have_the_right_areas() -> None:
     alone = 255.0 - puck.drawn(np.array([0.1, 0.1]), np.array([9.0, 9.0]), size=64).astype(float)
     pixels = alone[..., 0].sum() / (255 * 0.87)
     assert pixels * (2 * puck.VIEW / 64) ** 2 == pytest.approx(np.pi * 0.35**2, rel=0.01)
@@ -87,25 +87,25 @@ def test_the_puck_lies_on_the_goal_and_discs_have_their_areas() -> None:
     np.testing.assert_array_equal(both[16, 16], [33, 87, 173])
 
 
-def test_a_goal_that_is_given_stays() -> None:
+def test_given_goal_is_fixed() -> None:
     environment = puck.make(image_size=None, goal=(0.5, -0.25))
     goals = [environment.reset(seed=seed)[1]["state"][4:] for seed in (0, 1)]
     np.testing.assert_array_equal(goals, [[0.5, -0.25]] * 2)
 
 
 @pytest.mark.parametrize("goal", [(0.5,), (0.2, -1.1), (0.1, 0.2, 0.3)])
-def test_a_goal_beside_the_table_is_refused_by_key(goal: tuple[float, ...]) -> None:
+def test_goal_off_the_table_error_names_the_key(goal: tuple[float, ...]) -> None:
     with pytest.raises(UserError, match=r"dataset\.environment\.goal"):
         puck.make(image_size=None, goal=goal)
 
 
-def test_seeds_give_goals_and_starts_that_differ_and_repeat() -> None:
+def test_goals_and_starts_depend_on_the_seed() -> None:
     states = [puck.make(image_size=None).reset(seed=seed)[1]["state"] for seed in (0, 1, 0)]
     assert not np.isclose(states[0], states[1]).any(where=np.array([True, True, False, False, True, True]))
     np.testing.assert_array_equal(states[0], states[2])
 
 
-def test_the_scripted_policy_does_not_overshoot_a_goal_nearby() -> None:
+def test_scripted_policy_does_not_overshoot_a_goal_nearby() -> None:
     environment = table((0.3, -0.1), goal=(0.1, 0.0))
     state = environment.step(np.zeros(2, np.float32))[4]["state"]
     for _ in range(40):
@@ -115,7 +115,7 @@ def test_the_scripted_policy_does_not_overshoot_a_goal_nearby() -> None:
     assert state[:4] == pytest.approx([0.1, 0.0, 0.0, 0.0], abs=0.01)
 
 
-def test_the_scripted_policy_rests_on_the_goal_and_beats_random_thrust() -> None:
+def test_scripted_policy_stops_at_the_goal_and_beats_random_thrust() -> None:
     scripted = [play(puck.scripted, seed) for seed in range(5)]
     random = [play(policies.random, seed).total_reward for seed in range(5)]
     assert min(episode.total_reward for episode in scripted) > 70 > max(random)

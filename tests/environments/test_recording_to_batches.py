@@ -63,7 +63,7 @@ def assert_aligned(batch: SequenceBatch) -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_every_sampled_window_keeps_each_number_at_its_row(store: Store, split: str) -> None:
+def test_sampled_windows_are_aligned(store: Store, split: str) -> None:
     sampler = SequenceSampler(store, split=split, batch_size=32, length=4, seed=0)
     starts = set()
     for _ in range(4):
@@ -98,7 +98,7 @@ def test_chunks_join_into_one_dataset(
     assert firsts == [1000 * episode for episode in range(10)]
 
 
-def test_frames_are_stored_as_they_are_and_the_reference_scores_beside_them(recording: Path) -> None:
+def test_frames_are_stored_exactly_with_reference_scores(recording: Path) -> None:
     with h5py.File(recording / "data" / "main_data.hdf5") as file:
         image = file["episode_1/observations/image"][:]
     np.testing.assert_array_equal(image[:, 0, 0, 0], 1000 % 256 + np.arange(TRUNCATED_ROWS))
@@ -107,7 +107,7 @@ def test_frames_are_stored_as_they_are_and_the_reference_scores_beside_them(reco
     assert metadata["algorithm_name"] == "chase"
 
 
-def test_a_single_observation_is_stored_bare_under_the_name_of_its_kind(tmp_path: Path) -> None:
+def test_single_observation_is_stored_without_a_dictionary(tmp_path: Path) -> None:
     environment = pendulum.make(image_size=None, episode_steps=5)
     episodes = record_episodes(environment, pendulum.mixture, episodes=2, seed=0)
     folder = write(tmp_path, environment, episodes)
@@ -120,7 +120,7 @@ def test_a_single_observation_is_stored_bare_under_the_name_of_its_kind(tmp_path
 
 
 @pytest.mark.parametrize("before", [None, "/somewhere/else"])
-def test_minaris_environment_variable_is_put_back(
+def test_minari_environment_variable_is_restored(
     tmp_path: Path,
     counter: Callable[..., gymnasium.Env[Any, Any]],
     monkeypatch: pytest.MonkeyPatch,

@@ -22,7 +22,7 @@ def everything(
     return before + 1e4 * after + 1e-2 * privileged["state"][1:, 0] + 1e8 * actions[:, 0] + 1e-3 * rewards
 
 
-def test_the_function_sees_the_rows_before_and_after_each_step() -> None:
+def test_reward_function_gets_the_rows_before_and_after_each_step() -> None:
     environment = RelabelledReward(Counter(), everything)
     for episode in range(2):
         environment.reset()
@@ -37,7 +37,7 @@ def test_the_function_sees_the_rows_before_and_after_each_step() -> None:
             np.testing.assert_allclose(reward, expected, rtol=1e-12)
 
 
-def test_an_episode_earns_what_its_recording_is_relabelled_with() -> None:
+def test_rewards_equal_those_of_the_relabelled_recording() -> None:
     environment = make(environment=lambda: pendulum.make(image_size=None, episode_steps=30), reward=pendulum.spinning)
     episode = record_episode(environment, pendulum.random, generator=np.random.default_rng(0), seed=0)
     environment.close()
@@ -47,7 +47,7 @@ def test_an_episode_earns_what_its_recording_is_relabelled_with() -> None:
     assert 0 <= relabelled.min() < relabelled.max() <= 1
 
 
-def test_what_is_there_only_after_a_step_is_zero_before_the_first() -> None:
+def test_info_missing_at_reset_is_zero_in_the_first_row() -> None:
     class Late(Counter):
         def reset(self, **settings: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             return super().reset(**settings)[0], {}

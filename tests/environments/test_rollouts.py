@@ -26,7 +26,7 @@ def play(environment: gymnasium.Env[Any, Any], make_policy: PolicyFactory, *, se
     return record_episode(environment, make_policy, generator=np.random.default_rng(0), seed=seed)
 
 
-def test_the_action_follows_the_observation_of_its_row_and_earns_the_reward_of_its_row(
+def test_recorded_rows_are_aligned(
     counter: Callable[..., gymnasium.Env[Any, Any]],
 ) -> None:
     seen: list[tuple[float, float]] = []
@@ -47,7 +47,7 @@ def test_the_action_follows_the_observation_of_its_row_and_earns_the_reward_of_i
     assert not play(counter(by_seed=True), lambda *_: act, seed=3).terminated
 
 
-def test_a_policy_is_made_for_each_episode_once_the_environment_has_been_reset(
+def test_policy_is_made_per_episode_after_the_reset(
     counter: Callable[..., gymnasium.Env[Any, Any]],
 ) -> None:
     begun: list[float] = []
@@ -71,7 +71,7 @@ class LateInfo(gymnasium.Wrapper[Any, Any, Any, Any]):
         return observation, reward, terminated, truncated, {"earned": np.array([reward])}
 
 
-def test_an_info_that_comes_with_a_step_only_is_zero_at_the_first_row(
+def test_info_missing_at_reset_is_zero_in_the_first_row(
     counter: Callable[..., gymnasium.Env[Any, Any]],
 ) -> None:
     episode = play(LateInfo(counter(by_seed=True)), lambda *_: lambda o, _: o["count"], seed=2)
@@ -83,7 +83,7 @@ def follow_the_count(observations: dict[str, np.ndarray], is_first: np.ndarray) 
     return observations["count"] + np.float32(0.25)
 
 
-def test_side_by_side_equals_each_seed_alone_though_episodes_end_at_different_times(
+def test_lockstep_rollouts_equal_single_rollouts(
     counter: Callable[..., gymnasium.Env[Any, Any]],
 ) -> None:
     seeds = [4, 1, 2]
@@ -96,7 +96,7 @@ def test_side_by_side_equals_each_seed_alone_though_episodes_end_at_different_ti
         np.testing.assert_array_equal(episode.actions, episode.observations["count"][:-1] + 0.25)
 
 
-def test_side_by_side_on_the_pendulum_equals_each_seed_alone() -> None:
+def test_lockstep_pendulum_rollouts_equal_single_rollouts() -> None:
     def swing_up(observations: dict[str, np.ndarray], is_first: np.ndarray) -> np.ndarray:  # noqa: ARG001
         return np.stack([pendulum.swing_up(state) for state in observations["state"]])
 
@@ -110,7 +110,7 @@ def test_side_by_side_on_the_pendulum_equals_each_seed_alone() -> None:
     assert not np.array_equal(together[0].infos["state"], together[1].infos["state"])
 
 
-def test_the_policy_learns_once_that_all_episodes_begin(counter: Callable[..., gymnasium.Env[Any, Any]]) -> None:
+def test_is_first_is_set_only_at_the_first_step(counter: Callable[..., gymnasium.Env[Any, Any]]) -> None:
     firsts: list[list[bool]] = []
     steps: list[int] = []
 
@@ -124,7 +124,7 @@ def test_the_policy_learns_once_that_all_episodes_begin(counter: Callable[..., g
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_environments_are_closed_even_when_the_policy_fails(
+def test_environments_are_closed_if_the_policy_fails(
     counter: Callable[..., gymnasium.Env[Any, Any]], fails: bool
 ) -> None:
     made: list[Any] = []
@@ -151,7 +151,7 @@ def swing() -> gymnasium.Env[Any, Any]:
     return pendulum.make(image_size=None, episode_steps=15)
 
 
-def test_recordings_repeat_with_their_seed(swing: gymnasium.Env[Any, Any]) -> None:
+def test_recordings_depend_on_their_seed_only(swing: gymnasium.Env[Any, Any]) -> None:
     first = list(record_episodes(swing, pendulum.mixture, episodes=3, seed=5))
     again = list(record_episodes(swing, pendulum.mixture, episodes=3, seed=5))
     other = list(record_episodes(swing, pendulum.mixture, episodes=3, seed=6))
@@ -160,7 +160,7 @@ def test_recordings_repeat_with_their_seed(swing: gymnasium.Env[Any, Any]) -> No
     assert not same(first[0], first[1])
 
 
-def test_an_episode_does_not_depend_on_the_episodes_before_it(swing: gymnasium.Env[Any, Any]) -> None:
+def test_episode_does_not_depend_on_the_episodes_before_it(swing: gymnasium.Env[Any, Any]) -> None:
     calls = 0
 
     def other_policy_at_first(environment: Any, generator: np.random.Generator) -> Policy:
@@ -176,7 +176,7 @@ def test_an_episode_does_not_depend_on_the_episodes_before_it(swing: gymnasium.E
     assert same(next(record_episodes(swing, pendulum.mixture, episodes=1, seed=5)), plain[0])
 
 
-def test_recording_seeds_stay_below_those_of_the_evaluation(counter: Callable[..., gymnasium.Env[Any, Any]]) -> None:
+def test_recording_seeds_are_below_evaluation_seeds(counter: Callable[..., gymnasium.Env[Any, Any]]) -> None:
     episodes = record_episodes(counter(), lambda *_: lambda observation, _: observation["count"], episodes=200, seed=0)
     seeds = [episode.seed for episode in episodes]
     assert len(set(seeds)) > 190

@@ -51,7 +51,7 @@ def suite(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("name", sorted(EXTRAS))
-def test_a_missing_package_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_missing_package_error_names_the_extra(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     package, make = EXTRAS[name]
     if name == "dmc":
         package = "dm_control"  # the first that it needs
@@ -61,7 +61,7 @@ def test_a_missing_package_is_named_with_what_installs_it(monkeypatch: pytest.Mo
     assert str(caught.value) == f'{package} is not installed; run: pip install "dreamset[{name}]"'
 
 
-def test_a_package_that_cannot_be_loaded_here_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_failure_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken_suite.py").write_text("raise AttributeError('no attribute\\n glGetError')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(
@@ -83,7 +83,7 @@ def assert_same(left: RecordedEpisode, right: RecordedEpisode) -> None:
 
 
 @pytest.mark.parametrize("image_size", [None, 32])
-def test_an_episode_depends_on_its_number_and_not_on_those_before_it(suite: str, image_size: int | None) -> None:
+def test_episode_depends_on_its_number_only(suite: str, image_size: int | None) -> None:
     settings = IMAGES.get(suite, {}) if image_size else {}
     make = partial(EXTRAS[suite][1], image_size=image_size, episode_steps=6, **settings)
     one, other = make(), make()
@@ -97,7 +97,7 @@ def test_an_episode_depends_on_its_number_and_not_on_those_before_it(suite: str,
     other.close()
 
 
-def test_frames_show_what_happens(suite: str) -> None:
+def test_frames_change_with_the_state(suite: str) -> None:
     environment = EXTRAS[suite][1](image_size=32, episode_steps=6, **IMAGES.get(suite, {}))
     frames = play(environment, suite, 0).observations["image"]
     assert frames.shape[1:] == (32, 32, 3)
@@ -106,7 +106,7 @@ def test_frames_show_what_happens(suite: str) -> None:
     environment.close()
 
 
-def test_a_recording_reads_back_as_it_was_played(suite: str, tmp_path: Path) -> None:
+def test_recording_round_trips(suite: str, tmp_path: Path) -> None:
     from dreamset.datasets import MinariSource
 
     environment = EXTRAS[suite][1](episode_steps=6)
@@ -124,7 +124,7 @@ def test_a_recording_reads_back_as_it_was_played(suite: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("make", [partial(mujoco.make, "HalfCheetah-v5"), CUBE, EXTRAS["ogbench"][1]])
-def test_frames_are_drawn_without_shadows_reflections_and_multisampling(make: Callable[..., Any]) -> None:
+def test_frames_are_rendered_without_shadows_reflections_and_multisampling(make: Callable[..., Any]) -> None:
     """The flags hang on private names of the suites, which may go with any release."""
     library = pytest.importorskip("mujoco", reason='mujoco is not installed: pip install "dreamset[mujoco]"')
     if make.func is ogbench.make:
@@ -140,7 +140,7 @@ def test_frames_are_drawn_without_shadows_reflections_and_multisampling(make: Ca
     environment.close()
 
 
-def test_a_machine_without_a_driver_can_still_record_states(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_without_a_driver_can_still_record_states(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mujoco", reason='mujoco is not installed: pip install "dreamset[mujoco]"')
     monkeypatch.setenv("MUJOCO_GL", "glfw")  # needs a display
     monkeypatch.delenv("DISPLAY", raising=False)
@@ -158,7 +158,7 @@ def test_a_machine_without_a_driver_can_still_record_states(monkeypatch: pytest.
         ("minigrid", EXTRAS["minigrid"][1], partial(minigrid.bot, randomness=0.2)),
     ],
 )
-def test_the_experts_of_the_suites_reach_their_goal(suite: str, make: Callable[..., Any], expert: Any) -> None:
+def test_experts_of_the_suites_reach_their_goal(suite: str, make: Callable[..., Any], expert: Any) -> None:
     pytest.importorskip(suite, reason=f'{suite} is not installed: pip install "dreamset[{suite}]"')
     environment = make()
     state = np.random.get_state(legacy=False)["state"]["key"].copy()  # noqa: NPY002
@@ -170,7 +170,7 @@ def test_the_experts_of_the_suites_reach_their_goal(suite: str, make: Callable[.
     environment.close()
 
 
-def test_two_agent_steps_of_a_dm_control_task_are_four_of_its_own() -> None:
+def test_two_agent_steps_are_four_dm_control_steps() -> None:
     pytest.importorskip("shimmy", reason='shimmy is not installed: pip install "dreamset[dmc]"')
     episode = record_numbered(
         dm_control.make("cartpole", "swingup", action_repeat=4), policies.random, seed=0, number=0
@@ -192,11 +192,11 @@ def test_two_agent_steps_of_a_dm_control_task_are_four_of_its_own() -> None:
         ("minigrid_red_ball", "minigrid"),
     ],
 )
-def test_the_datasets_that_are_recorded_here_become_stores(name: str, package: str) -> None:
+def test_recorded_datasets_become_stores(name: str, package: str) -> None:
     pytest.importorskip(package, reason=f"{package} is not installed")
     steps = "dataset.environment.episode_steps=20"
-    chosen = ["preset=tiny", f"dataset={name}", "collection.episodes=3", "collection.reference_episodes=1"]
-    config = compose([*chosen, steps])
+    overrides = ["preset=tiny", f"dataset={name}", "collection.episodes=3", "collection.reference_episodes=1"]
+    config = compose([*overrides, steps])
     collect.run(stages.collect(config))
     ingest.run(stages.ingest(config))
     from dreamset.datasets import Store

@@ -34,7 +34,7 @@ class Steps(gymnasium.Env[np.ndarray, np.ndarray]):
         return np.full((8, 8, 3), len(self.actions), np.uint8)
 
 
-def test_action_repeat_takes_the_action_several_times_and_means_the_rewards() -> None:
+def test_action_repeat_repeats_the_action_and_averages_rewards() -> None:
     base = Steps(end=7)
     environment = ActionRepeat(base, 3)
     environment.reset()
@@ -58,19 +58,19 @@ def test_action_repeat_of_less_than_one_is_refused(repeat: int) -> None:
         ActionRepeat(Steps(), repeat)
 
 
-def test_rescaled_rewards_run_from_zero_at_low_to_one_at_high() -> None:
+def test_rescaled_rewards_map_low_to_zero_and_high_to_one() -> None:
     environment = RescaleReward(Steps(), low=-8.0, high=2.0)
     assert [environment.reward(value) for value in (-8.0, 2.0, -3.0, 12.0)] == [0.0, 1.0, 0.5, 2.0]
     environment.reset()
     assert environment.step(np.zeros(1, np.float32))[1] == pytest.approx(0.9)
 
 
-def test_a_reward_scale_without_extent_is_refused() -> None:
+def test_empty_reward_range_is_refused() -> None:
     with pytest.raises(ValueError, match=r"1\.0 and 1\.0"):
         RescaleReward(Steps(), low=1.0, high=1.0)
 
 
-def test_the_state_is_named_and_its_truth_is_the_only_info() -> None:
+def test_state_is_named_and_is_the_only_info() -> None:
     environment = NamedState(Steps())
     observation, info = environment.reset()
     assert {**observation} == {"state": np.zeros(1)}
@@ -81,7 +81,7 @@ def test_the_state_is_named_and_its_truth_is_the_only_info() -> None:
     assert environment.observation_space["state"].contains(observation["state"])
 
 
-def test_a_frame_environment_shows_the_image_of_the_same_step_and_hides_the_state() -> None:
+def test_frame_environment_shows_the_image_of_the_same_step_and_hides_the_state() -> None:
     environment = CentralFrame(Steps(), size=4)
     observation, info = environment.reset()
     assert set(observation) == {"image"}
@@ -93,7 +93,7 @@ def test_a_frame_environment_shows_the_image_of_the_same_step_and_hides_the_stat
     assert environment.observation_space.contains(observation)
 
 
-def test_central_frame_is_the_mean_of_each_block_of_the_middle() -> None:
+def test_central_frame_is_the_mean_of_central_blocks() -> None:
     frame = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     got = central_frame(frame, 4)  # the middle is rows and columns 4 to 12, in blocks of 2 x 2
     for row in range(4):
@@ -108,7 +108,7 @@ def test_central_frame_does_not_overflow_on_white() -> None:
 
 
 @pytest.mark.parametrize(("shape", "size"), [((16, 8, 3), 4), ((20, 20, 3), 4), ((4, 4, 3), 4)])
-def test_a_frame_that_does_not_divide_is_refused_with_the_size_that_would(shape: tuple[int, ...], size: int) -> None:
+def test_indivisible_frame_error_names_a_valid_size(shape: tuple[int, ...], size: int) -> None:
     with pytest.raises(ValueError, match="render 32 x 32") as caught:
         central_frame(np.zeros(shape, np.uint8), size)
     assert str(shape) in str(caught.value)

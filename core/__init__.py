@@ -1,1 +1,4 @@
-"""Frozen records, specifications and protocols that the parts exchange. Imports torch only."""
+"""The records, specifications and protocols that all other folders share, file helpers and ``UserError``.
+
+Imports no other folder of the project, and torch only.
+"""

@@ -1,22 +1,22 @@
-"""What a part may ask of a world model, of a controller and of a reward: protocols, each as small as its users allow.
+"""Capabilities: small protocols that say what a world model or a controller can do.
 
-A world model offers some of these capabilities. Its state ``S`` is opaque: only the model itself knows what is in it,
-and everybody else handles it with ``core.states``. A learner, an objective or a reward names what it needs, and
-``require`` refuses a model that does not offer it in one line.
+A world model implements some of these protocols. Its state ``S`` is opaque: only the model reads its fields, and all
+other code uses the functions of ``core.states``. A learner, an objective or a reward function names the capabilities
+that it needs. ``require`` refuses a model that lacks one, in one line.
 
 ============== ============================================== ===========================================
-capability     lets one                                       needed by
+capability     the model can                                  needed by
 ============== ============================================== ===========================================
-Representation observe, filter, read features                 cloning, probes, Q-learning on features
-Dynamics       step from a state under an action; ends        imagination, planning
-RewardModel    ask what a trajectory pays                     the task's reward in imagination
-Uncertain      ask an ensemble what it predicts               pessimism, exploration
-Trainable      compute losses and figures, name the parts     the stage ``train_world_model``
-Prunable       drop what acting does not need                 export
+Representation observe, filter, compute features              cloning, probes, Q-learning on features
+Dynamics       predict the next state and the continuation    imagination, planning
+RewardModel    predict the rewards of a trajectory            the task's reward in imagination
+Uncertain      predict with every member of an ensemble       pessimism, exploration
+Trainable      compute losses and figures, name its parts     the stage ``train_world_model``
+Prunable       leave out the weights that acting ignores      export
 ============== ============================================== ===========================================
 
-Actions in these protocols are in [-1, 1] or one-hot (``ActionSpec.normalize``), except where it says "in the
-environment's units".
+Actions are in [-1, 1] or one-hot (``ActionSpec.normalize``), except where a docstring says "in the environment's
+units".
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,7 @@ FeaturePolicy = Callable[[Tensor], Tensor]  # features [N, F] -> action [N, A] i
 
 @runtime_checkable
 class Representation(Protocol[S]):
-    """Turns what was observed into states."""
+    """Turns observations into states."""
 
     spec: DataSpec
 
@@ -47,37 +47,37 @@ class Representation(Protocol[S]):
 
     @property
     def embedding_size(self) -> int:
-        """E, the length of ``Rollout.embedding``; 0 where observations have none."""
+        """E, the length of ``Rollout.embedding``; 0 if the model has no embedding."""
 
     @property
     def noise_distribution(self) -> str:
-        """What ``noise`` draws: ``normal``, ``gumbel`` or ``none``."""
+        """The distribution that ``noise`` samples: ``normal``, ``gumbel`` or ``none``."""
 
     def initial(self, count: int) -> S:
         """The state before any observation, [N, ...]."""
 
     def noise(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
-        """The randomness of as many steps as ``shape`` says, [*shape, ...]; [*shape, 0] where nothing is drawn."""
+        """Random numbers for a batch of steps of this shape, [*shape, ...]; [*shape, 0] if steps are deterministic."""
 
     def features(self, state: S) -> Tensor:
-        """What heads, probes and behaviours read: [..., F]."""
+        """The vector that heads, probes and behaviours read: [..., F]."""
 
     def observe(self, batch: SequenceBatch, generator: torch.Generator, start: S | None = None) -> Rollout[S]:
-        """States of recorded sequences; ``start`` is the state before row 0, ``initial`` unless given."""
+        """States of recorded sequences; ``start`` is the state before row 0, by default ``initial``."""
 
     def filter(
         self, state: S, action: Tensor, observations: Mapping[str, Tensor], is_first: Tensor, noise: Tensor
     ) -> S:
-        """The state of one more row.
+        """The state after one more row.
 
-        Free of loops over data and of branches on values, so that it can be traced.
+        It has no loop over data and no branch on a value, so that it can be traced.
 
         Args:
-            state: of the row before, [N, ...].
-            action: [N, A] that led here, in the environment's units.
+            state: the state of the previous row, [N, ...].
+            action: the action that led to this row, [N, A], in the environment's units.
             observations: [N, ...] by name.
-            is_first: [N] bool; action and state are forgotten there, whatever they hold.
-            noise: [N, ...] as ``noise`` draws it.
+            is_first: [N] bool; where it is true, ``action`` and ``state`` are ignored.
+            noise: [N, ...], drawn by the method ``noise``.
         """
 
 
@@ -87,46 +87,46 @@ class Dynamics(Representation[S], Protocol[S]):
 
     @property
     def predicts_ends(self) -> bool:
-        """Whether ``continuation`` is learned; otherwise it is one everywhere."""
+        """Whether the model learns ``continuation``; otherwise it is one everywhere."""
 
     def step(self, state: S, action: Tensor, noise: Tensor) -> S:
-        """A state [N, ...] that follows ``state`` under ``action`` [N, A]."""
+        """A sample of the next state [N, ...], given ``state`` and ``action`` [N, A]."""
 
     def continuation(self, trajectory: ImaginedTrajectory[S]) -> Tensor:
-        """Probability that the episode goes on after arriving at every row, [H + 1, N]."""
+        """Probability that the episode continues after the arrival at each row, [H + 1, N]."""
 
 
 @runtime_checkable
 class RewardModel(Protocol[S]):
-    """Knows what trajectories pay."""
+    """Predicts the reward of every row of a trajectory."""
 
     def reward(self, trajectory: ImaginedTrajectory[S]) -> Tensor:
-        """Expected reward on arrival at every row, [H + 1, N].
+        """Expected reward on arrival at each row, [H + 1, N].
 
-        A model whose reward looks at a state and the action taken there gives it to the row that the action leads to,
-        and zero to row 0.
+        A model whose reward depends on a state and the action taken there assigns it to the row that the action
+        leads to. Row 0 is then zero.
         """
 
 
 class MemberPredictions(Protocol):
-    """What the K members of an ensemble predict, and what the model itself drew; computed when asked for."""
+    """The predictions of an ensemble's K members for the states that the model sampled; computed on demand."""
 
     def mean(self) -> Tensor:
-        """Each member's expectation, [K, ..., Z]."""
+        """Each member's predicted mean, [K, ..., Z]."""
 
     def variance(self) -> Tensor:
-        """Each member's own variance of every element, [K, ..., Z]."""
+        """Each member's predicted variance of every element, [K, ..., Z]."""
 
     def log_prob(self) -> Tensor:
-        """ln p_k of what was drawn, in nats, [K, ...]."""
+        """ln p_k of the sampled state, in nats, [K, ...]."""
 
 
 @runtime_checkable
 class Uncertain(Protocol[S]):
-    """Has an ensemble whose members disagree where the data do not say what happens next."""
+    """Has an ensemble whose members disagree where the data do not determine the next state."""
 
     def members(self, trajectory: ImaginedTrajectory[S]) -> MemberPredictions:
-        """The ensemble's view of every row, [K, H + 1, N, ...].
+        """The members' predictions of every row, [K, H + 1, N, ...].
 
         Raises:
             UserError: if this model was trained without an ensemble.
@@ -137,56 +137,56 @@ class Uncertain(Protocol[S]):
 class Trainable(Representation[S], Protocol[S]):
     """Can be trained by the stage ``train_world_model``."""
 
-    headline: str  # the figure that stands for the others beside a progress bar
+    headline: str  # the one figure that the progress bar shows
 
     def parts(self) -> Mapping[str, nn.Module | None]:
-        """The networks by name, for learning rates and freezing; None where an optional one is left out."""
+        """The networks by name, for learning rates and freezing; None if an optional network is left out."""
 
     def watchers(self) -> Sequence[str]:
-        """Parts that learn from the others' states and never change them; their gradients are clipped apart."""
+        """Names of parts that learn from the states and never change them; their gradients are clipped separately."""
 
     def losses(self, rollout: Rollout[S], batch: SequenceBatch) -> dict[str, Loss]:
-        """What all objectives share: [B, T] each."""
+        """The losses that all objectives share, [B, T] each."""
 
     def figures(self, rollout: Rollout[S], batch: SequenceBatch) -> dict[str, Tensor]:
         """The model's own held-out figures: scalars by name."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Every weight by name, as of any ``nn.Module``."""
+        """Every weight by name, as in ``nn.Module``."""
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> object:
-        """The inverse of ``state_dict``."""
+        """Sets every weight: the inverse of ``state_dict``."""
 
     def warnings(self, figures: Mapping[str, float]) -> list[str]:
-        """What these figures say that a person should know before using the model: a line each."""
+        """Problems that these figures reveal and that a user should know of: one line each."""
 
 
 @runtime_checkable
 class Prunable(Protocol):
-    """Can leave out what acting does not need."""
+    """Can leave out the weights that acting does not need."""
 
     def for_acting(self) -> nn.Module:
-        """A copy that can ``filter`` and read ``features``, with no other weights."""
+        """A copy with only the weights that ``filter`` and ``features`` need."""
 
 
 @runtime_checkable
 class Controller(Protocol[M]):
-    """How something acts: an actor, a planner, a queue of planned actions. Its memory is handed in and out."""
+    """Chooses actions: an actor, a planner, a queue of planned actions. The caller keeps its memory between rows."""
 
-    spec: DataSpec  # what it observes and how it acts
+    spec: DataSpec  # its observations and actions
 
     def initial(self, count: int) -> M:
-        """The memory before any observation, for ``count`` episodes side by side."""
+        """The memory before any observation, for ``count`` parallel episodes."""
 
     def act(
         self, observations: Mapping[str, Tensor], is_first: Tensor, memory: M, generator: torch.Generator
     ) -> tuple[Tensor, M]:
-        """What to do in this row, [N, A] in the environment's units, and the memory for the next.
+        """The action in this row, [N, A] in the environment's units, and the memory for the next row.
 
         Args:
             observations: [N, ...] by name.
-            is_first: [N] bool; memory of what came before is dropped there.
-            memory: of the row before, [N, ...].
+            is_first: [N] bool; where it is true, ``memory`` is ignored.
+            memory: the memory from the previous row, [N, ...].
             generator: source of every random number.
         """
 
@@ -197,25 +197,25 @@ class Exportable(Controller[M], Protocol[M]):
 
     @property
     def noise_distribution(self) -> str:
-        """What ``noise`` draws: ``normal``, ``gumbel`` or ``none``."""
+        """The distribution that ``noise`` samples: ``normal``, ``gumbel`` or ``none``."""
 
     def noise(self, count: int, generator: torch.Generator) -> Tensor:
-        """The randomness of one row of ``count`` episodes, [N, ...]."""
+        """Random numbers for one row of ``count`` episodes, [N, ...]."""
 
     def step(self, observations: Mapping[str, Tensor], is_first: Tensor, memory: M, noise: Tensor) -> tuple[Tensor, M]:
-        """``act`` with its randomness handed in."""
+        """``act`` with its random numbers as an argument."""
 
 
 def require(model: object, *capabilities: type, by: str) -> None:
-    """Whether ``model`` offers what ``by`` needs.
+    """Checks that ``model`` has the capabilities that ``by`` needs.
 
     Raises:
-        UserError: naming what is missing.
+        UserError: if a capability is missing; the message names every missing one.
     """
     missing = [capability for capability in capabilities if not isinstance(model, capability)]
     if missing:
-        said = "; ".join(f"{capability.__name__}: {_first_line(capability)}" for capability in missing)
-        raise UserError(f"{by} needs a world model that offers more than {type(model).__name__} does ({said})")
+        listed = "; ".join(f"{capability.__name__}: {_first_line(capability)}" for capability in missing)
+        raise UserError(f"{by} needs a world model with capabilities that {type(model).__name__} lacks ({listed})")
 
 
 def _first_line(capability: Any) -> str:

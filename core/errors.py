@@ -1,9 +1,9 @@
-"""The one error that a person should see without a traceback."""
+"""The one exception that the command line prints without a traceback."""
 
 
 class UserError(ValueError):
-    """Something the user can mend: says what was found, where, what is allowed and what to do.
+    """A problem that the user can fix; its message says what is wrong, where, what is allowed and what to do.
 
-    The command line prints its message on one line and exits with status 2; anything else is our own mistake and
-    keeps its traceback.
+    The command line prints the message on one line and exits with status 2. Any other exception is a bug in this
+    package and keeps its traceback.
     """

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there: written beside, synced, renamed."""
+"""Atomic writes: files and folders are written to a temporary path, synced, then renamed."""
 
 import hashlib
 import os
@@ -11,8 +11,8 @@ from pathlib import Path
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """A reader sees the old file or the new one, never half of it."""
-    save_with(path, lambda beside: beside.write_bytes(content))
+    """Writes a file atomically: a reader sees the old file or the new one, never a part."""
+    save_with(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_text(path: Path, content: str) -> None:
@@ -21,42 +21,42 @@ def write_text(path: Path, content: str) -> None:
 
 
 def save_with(path: Path, save: Callable[[Path], object]) -> None:
-    """Lets a library write to a path of its own choice of ending, then puts the result in place at once."""
+    """Lets ``save`` write to a temporary path with the same file name, then renames the result to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving.") as folder:
-        beside = Path(folder) / path.name
-        save(beside)
-        _sync(beside)
-        beside.replace(path)
+        temporary = Path(folder) / path.name
+        save(temporary)
+        _sync(temporary)
+        temporary.replace(path)
 
 
 @contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
-    """An empty folder beside ``path`` that takes its place when the block ends.
+    """An empty folder next to ``path`` that replaces it when the block ends.
 
-    If the block raises, the new folder is removed and whatever stood at ``path`` is as before.
+    If the block raises, the new folder is removed and ``path`` stays unchanged.
     """
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = _sibling(path, "new")
-    fresh.mkdir()
+    new = _sibling(path, "new")
+    new.mkdir()
     try:
-        yield fresh
-        _flush(fresh)
-        _put_in_place(fresh, path)
-    except BaseException:  # also an interrupt: nothing half-written stays behind
-        shutil.rmtree(fresh, ignore_errors=True)
+        yield new
+        _flush(new)
+        _put_in_place(new, path)
+    except BaseException:  # KeyboardInterrupt too: no partial folder may remain
+        shutil.rmtree(new, ignore_errors=True)
         raise
 
 
-def _put_in_place(fresh: Path, path: Path) -> None:
+def _put_in_place(new: Path, path: Path) -> None:
     if not os.path.lexists(path):
-        fresh.rename(path)
+        new.rename(path)
     else:
         old = _sibling(path, "old")
         path.rename(old)
         try:
-            fresh.rename(path)
+            new.rename(path)
         except BaseException:
             old.rename(path)
             raise
@@ -76,7 +76,7 @@ def _remove(path: Path) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """Bytes first, names second: after a power cut the folder is whole or absent."""
+    """Syncs files before the folder: after a power failure the folder is complete or absent."""
     for item in (*folder.rglob("*"), folder):
         _sync(item)
 

@@ -1,4 +1,4 @@
-"""The records that the parts exchange, the time rule and the shape legend.
+"""The records that the folders exchange, the time rule and the shape legend.
 
 Shape legend, used in every comment of the project::
 
@@ -12,7 +12,7 @@ p(r_t | s_t)::
     row              0           1           2
     observation     o_0         o_1         o_2
     action           0          a_0         a_1      the action that LED TO the observation of the same row
-    reward           0          r_1         r_2      received on arriving there
+    reward           0          r_1         r_2      received on arrival at that row
     is_first        True       False       False
 """
 
@@ -25,15 +25,15 @@ from torch import Tensor
 
 from dreamset.core.states import stack_states
 
-S = TypeVar("S")  # a state of some world model: its own frozen dataclass of tensors
+S = TypeVar("S")  # a world model's state: the model's own frozen dataclass of tensors
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceBatch:
     """A batch of recorded windows, aligned by the time rule.
 
-    Image observations stay ``uint8`` until a model reads them. ``privileged`` holds what the dataset knows about the
-    true state; it serves probes and is never an input of a model.
+    Image observations stay ``uint8`` until a model reads them. ``privileged`` holds the dataset's ground truth about
+    the state; only probes use it, and it is never an input of a model.
     """
 
     observations: Mapping[str, Tensor]  # name -> [B, T, ...]
@@ -43,7 +43,7 @@ class SequenceBatch:
     is_last: Tensor  # [B, T] bool
     is_terminal: Tensor  # [B, T] bool: a true end, never a time limit
     privileged: Mapping[str, Tensor]  # name -> [B, T, ...]
-    row: Tensor  # [B, T] int64: which row of the dataset it is, the same whenever it is drawn
+    row: Tensor  # [B, T] int64: the row's number in the dataset, the same each time the row is sampled
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "SequenceBatch":
         """A batch with ``function`` applied to every tensor."""
@@ -69,19 +69,19 @@ class SequenceBatch:
 
 @dataclass(frozen=True)
 class Rollout(Generic[S]):
-    """What a world model made of a ``SequenceBatch``."""
+    """The states that a world model computed from a ``SequenceBatch``."""
 
-    states: S  # [B, T, ...] after the observation of the row
+    states: S  # [B, T, ...] after the row's observation
     features: Tensor  # [B, T, F] of the states
-    embedding: Tensor  # [B, T, E] of the observations; E is 0 where there is none
-    details: object = None  # what else the model's own losses and figures need
+    embedding: Tensor  # [B, T, E] of the observations; E is 0 if the model has no embedding
+    details: object = None  # further values that only the model's own losses and figures read
 
 
 @dataclass(frozen=True)
 class ImaginedTrajectory(Generic[S]):
-    """States that the model imagines; row 0 is the start, row ``h + 1`` follows ``action[h]``.
+    """Imagined states; row 0 is the start, and ``action[h]`` leads to row ``h + 1``.
 
-    Recorded rows make one, too: their states in order, and the actions between them.
+    Recorded rows take this form too: their states in order and the actions between them.
     """
 
     rows: Sequence[S]  # H + 1 states [N, ...]
@@ -90,24 +90,24 @@ class ImaginedTrajectory(Generic[S]):
 
     @property
     def states(self) -> S:
-        """All rows in one state, [H + 1, N, ...]; a copy."""
+        """All rows stacked into one state, [H + 1, N, ...]; a copy."""
         return stack_states(self.rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A loss with its own weight, so that no global table of scales exists."""
+    """A loss with its own weight, so that no global table of weights is needed."""
 
     value: Tensor  # [B, T] unweighted
     weight: float = 1.0
 
     def weighted(self, weight: float) -> "Loss":
-        """The same values under another weight."""
+        """The same values with another weight."""
         return replace(self, weight=weight)
 
 
 def total_loss(losses: Mapping[str, Loss]) -> Tensor:
-    """The scalar that is minimised: the weighted sum of every loss's mean.
+    """The scalar to minimise: the weighted sum of the means of all losses.
 
     Raises:
         ValueError: if a loss is not shaped [B, T] like the others.

@@ -1,11 +1,11 @@
-"""What a dataset or an environment offers, as plain values that travel in json."""
+"""Specifications of observations and actions: plain values that can be written to json."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # reading a dataset's description does not need PyTorch
+if TYPE_CHECKING:  # reading a dataset's description must not need PyTorch
     from torch import Tensor
 
 
@@ -18,7 +18,7 @@ class ArraySpec:
 
     @property
     def is_image(self) -> bool:
-        """Images are ``uint8`` and shaped [height, width, channels]."""
+        """Whether this is an image: ``uint8``, shaped [height, width, channels]."""
         return self.dtype == "uint8" and len(self.shape) == 3
 
     @property
@@ -29,7 +29,7 @@ class ArraySpec:
 
 @dataclass(frozen=True, slots=True)
 class ActionSpec:
-    """A continuous action of ``size`` numbers between ``low`` and ``high``, or a one-hot choice among ``size``."""
+    """A continuous action of ``size`` numbers between ``low`` and ``high``, or a one-hot choice of ``size`` actions."""
 
     size: int
     discrete: bool
@@ -46,7 +46,7 @@ class ActionSpec:
         return not self.discrete and all(map(math.isfinite, self.low + self.high))
 
     def normalize(self, action: "Tensor") -> "Tensor":
-        """From the environment's units to [-1, 1]; unbounded and one-hot actions stay as they are."""
+        """From the environment's units to [-1, 1]; unbounded and one-hot actions are returned unchanged."""
         if not self.bounded:
             return action
         low, high = self._bounds(action)
@@ -73,7 +73,7 @@ class VectorStatistics:
 
 @dataclass(frozen=True, slots=True)
 class DataSpec:
-    """Everything a model needs to know of the data that it will read."""
+    """Everything that a model must know about its data before it is built."""
 
     observations: Mapping[str, ArraySpec]
     action: ActionSpec

@@ -1,7 +1,7 @@
-"""Operations on states that nobody looks into: frozen dataclasses of tensors, nested or not.
+"""Operations on opaque states: frozen dataclasses of tensors, possibly nested.
 
-A state belongs to the model that made it, a memory to its controller. What others may do with one is in this module:
-apply a function to all tensors, stack, flatten by name.
+Only the model reads a state's fields, and only the controller reads its memory's. All other code uses this module:
+apply a function to every tensor, stack states, list the tensors by name.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,12 +15,12 @@ S = TypeVar("S")
 
 
 def map_state(function: Callable[..., Tensor], *states: S) -> S:
-    """``function`` applied to each tensor; of several states to the tensors that correspond."""
-    changed = {
+    """Applies ``function`` to every tensor; with several states, to the corresponding tensors of all of them."""
+    values = {
         field.name: _mapped(function, [getattr(state, field.name) for state in states]) for field in _fields(states[0])
     }
-    made: S = replace(states[0], **changed)  # type: ignore[type-var]
-    return made
+    result: S = replace(states[0], **values)  # type: ignore[type-var]
+    return result
 
 
 def _mapped(function: Callable[..., Tensor], values: Sequence[Any]) -> Any:
@@ -29,22 +29,22 @@ def _mapped(function: Callable[..., Tensor], values: Sequence[Any]) -> Any:
 
 def _fields(state: object) -> Any:
     if not is_dataclass(state):
-        raise TypeError(f"a state is a dataclass of tensors, got {type(state).__name__}")
+        raise TypeError(f"a state must be a dataclass of tensors, got {type(state).__name__}")
     return fields(state)
 
 
 def stack_states(states: Sequence[S], dim: int = 0) -> S:
-    """One state with a new axis ``dim``."""
+    """Stacks states into one state with a new axis ``dim``."""
     return map_state(lambda *tensors: torch.stack(tensors, dim=dim), *states)
 
 
 def state_count(state: object) -> int:
-    """N of a state [N, ...]."""
+    """N, the length of the first axis of a state [N, ...]."""
     return int(next(iter(named_tensors(state).values())).shape[0])
 
 
 def named_tensors(state: object) -> dict[str, Tensor]:
-    """Every tensor by the name of its field; nested fields by their own names.
+    """Every tensor by the name of its field; a nested tensor has its own field's name, without a prefix.
 
     Raises:
         ValueError: if two fields share a name.
@@ -66,12 +66,12 @@ def _leaves(state: object) -> Iterator[tuple[str, Tensor]]:
 
 
 def with_tensors(state: S, named: Mapping[str, Tensor]) -> S:
-    """A state like ``state`` that holds the tensors of ``named``: the inverse of ``named_tensors``."""
-    changed = {
+    """A copy of ``state`` with the tensors of ``named`` in its fields: the inverse of ``named_tensors``."""
+    values = {
         field.name: named[field.name]
         if isinstance(value := getattr(state, field.name), Tensor)
         else with_tensors(value, named)
         for field in _fields(state)
     }
-    made: S = replace(state, **changed)  # type: ignore[type-var]
-    return made
+    result: S = replace(state, **values)  # type: ignore[type-var]
+    return result

@@ -1,4 +1,4 @@
-"""Environment variables, for libraries that cannot be told otherwise."""
+"""Environment variables, for libraries that offer no other setting."""
 
 import os
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def environment_variable(name: str, value: str) -> Iterator[None]:
-    """Sets a variable within the block and puts back what was there before."""
+    """Sets a variable within the block, then restores its previous value."""
     before = os.environ.get(name)
     os.environ[name] = value
     try:

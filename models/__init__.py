@@ -1,1 +1,4 @@
-"""The world model and its parts: encoders, decoders, cells, latents, heads and the RSSM that joins them."""
+"""World models and their networks: encoders, decoders, heads, layers and, in ``recurrent/``, the RSSM.
+
+``imagination`` rolls any world model out without observations; ``probes`` measure what its states encode.
+"""

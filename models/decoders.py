@@ -1,4 +1,4 @@
-"""Decoders: features to distributions over named observations."""
+"""Decoders map features to distributions over named observations."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,16 +14,16 @@ from dreamset.models.distributions import Distribution, SquaredError, SymlogSqua
 from dreamset.models.encoders import SMALLEST, Standardize, pyramid_widths
 from dreamset.models.layers import ELU, RELU, SILU_RMS_NORM, BlockLinear, Style, images_to_planes, mlp
 
-# Kernels of the published decoder (64 pixels) and of its shorter relatives; stride 2 throughout.
+# Kernels by frame size: the published decoder (64 pixels) and its shorter variants; all strides are 2.
 KERNELS = {64: (5, 5, 6, 6), 32: (5, 6, 6), 16: (6, 6)}
 
 
 class TransposedConvolution(nn.Module):
     """A transposed convolution of stride 2 without padding, computed as a convolution and a pixel shuffle.
 
-    Each of the 2 x 2 output phases of the transposed kernel is an ordinary kernel of half the size, so all four are
-    channels of one convolution. The result is the same; a CPU is 1.1 to 2.3 times as fast, most on small frames. A
-    frame of one pixel needs a matrix product only. ``benchmarks/transposed_convolution.py`` measures both.
+    Each of the 2 x 2 output phases of the transposed kernel is an ordinary kernel of half the size. All four are
+    channels of one convolution. The result is the same; on a CPU it is 1.1 to 2.3 times as fast, most on small
+    frames. A frame of one pixel needs only a matrix product. ``benchmarks/transposed_convolution.py`` measures both.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, style: Style = RELU) -> None:
@@ -47,11 +47,11 @@ class TransposedConvolution(nn.Module):
 
 
 class UpsampledConvolution(nn.Module):
-    """Every pixel repeated 2 x 2 times, then a convolution of kernel 5 that keeps the size (Dreamer v3's decoder).
+    """Repeats every pixel 2 x 2 times, then convolves with kernel 5 and keeps the size (Dreamer v3's decoder).
 
-    Each of the 2 x 2 output phases sees 3 x 3 different pixels, repeated: adding up the kernel's taps that meet the
-    same pixel gives four kernels of 3 x 3 on the small planes, the channels of one convolution. The result is the
-    same with 9 products per output instead of 25.
+    Each of the 2 x 2 output phases reads 3 x 3 different pixels, some of them repeated. The kernel's taps on the same
+    pixel add up, which gives four 3 x 3 kernels on the small planes: the channels of one convolution. The result is
+    the same with 9 products per output instead of 25.
     """
 
     taps: Tensor
@@ -61,7 +61,7 @@ class UpsampledConvolution(nn.Module):
         self.weight = nn.Parameter(torch.empty(outputs, inputs, 5, 5))
         self.bias = nn.Parameter(torch.zeros(outputs))
         style.initialize(self.weight)
-        taps = torch.tensor(  # [phase, tap of 5, pixel of 3]: tap k at phase p meets pixel floor((p + k - 2) / 2) + 1
+        taps = torch.tensor(  # [phase, tap of 5, pixel of 3]: tap k at phase p reads pixel floor((p + k - 2) / 2) + 1
             [
                 [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1]],
                 [[1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]],
@@ -84,11 +84,11 @@ class ObservationDecoder(nn.Module, ABC):
 
     @abstractmethod
     def target(self, observation: Tensor) -> Tensor:
-        """The recorded observation in the distribution's own units and order."""
+        """The recorded observation in the distribution's units and axis order."""
 
 
 class _PlanesTarget(ObservationDecoder):
-    """Images are explained as planes [..., C, H, W] in [-0.5, 0.5]."""
+    """The target of an image decoder: planes [..., C, H, W] in [-0.5, 0.5]."""
 
     def target(self, observation: Tensor) -> Tensor:
         """The recorded image [..., H, W, C] as planes."""
@@ -97,13 +97,15 @@ class _PlanesTarget(ObservationDecoder):
 
 
 class ImageDecoder(_PlanesTarget):
-    """A dense layer, then transposed convolutions of stride 2; ReLU in Dreamer v1 (appendix A), ELU in v2."""
+    """A dense layer, then transposed convolutions of stride 2: ReLU in Dreamer v1 (appendix A), ELU in v2."""
 
     def __init__(self, features: int, spec: ArraySpec, *, depth: int, style: Style = RELU) -> None:
         super().__init__()
         edge, channels = spec.shape[0], spec.shape[2]
         if spec.shape[0] != spec.shape[1] or edge not in KERNELS:
-            raise UserError(f"the convolutional decoder makes frames of {sorted(KERNELS)} pixels, got {spec.shape}")
+            raise UserError(
+                f"the convolutional decoder supports square frames of {sorted(KERNELS)} pixels, got {spec.shape}"
+            )
         *kernels, last = KERNELS[edge]
         widths = [depth * 2**power for power in reversed(range(len(kernels)))]  # published: 128, 64, 32
         self.inputs = 8 * widths[0]
@@ -120,19 +122,19 @@ class ImageDecoder(_PlanesTarget):
 
 
 class PyramidImageDecoder(_PlanesTarget):
-    """4 x 4 positions, doubled with a convolution of kernel 5 at every level: Dreamer v3, the mirrored encoder.
+    """Upsamples 4 x 4 positions with a convolution of kernel 5 at every level: Dreamer v3, the mirrored encoder.
 
-    The deterministic state enters block by block, which keeps the first layer small where the state is large; the
-    stochastic state enters through a hidden layer.
+    A block-diagonal layer reads the deterministic state, which keeps this layer small even if the state is large. A
+    hidden layer reads the stochastic state.
 
     Args:
         features: F.
-        spec: the image's.
+        spec: the image's specification.
         depth: channels are depth * 2, 3, 4, 4 as in the encoder.
-        deterministic: how many of the features are the deterministic state.
+        deterministic: D, the number of features that are the deterministic state.
         hidden: half the width of the stochastic state's hidden layer.
-        blocks: of the deterministic state.
-        style: activation, norm and first kernels.
+        blocks: number of blocks of the deterministic state.
+        style: activation, norm and initialisation.
     """
 
     def __init__(
@@ -196,13 +198,13 @@ class VectorDecoder(ObservationDecoder):
 
 
 class SymlogVectorDecoder(ObservationDecoder):
-    """A dense network that predicts symlog(x): Dreamer v3."""
+    """A dense network that predicts symlog(x) (Dreamer v3)."""
 
     def __init__(
         self,
         features: int,
         spec: ArraySpec,
-        statistics: VectorStatistics,  # noqa: ARG002 - other decoders of vectors use them
+        statistics: VectorStatistics,  # noqa: ARG002 - other vector decoders use them
         *,
         hidden: int,
         layers: int,
@@ -216,28 +218,28 @@ class SymlogVectorDecoder(ObservationDecoder):
         return SymlogSquaredError(self.layers(features))
 
     def target(self, observation: Tensor) -> Tensor:
-        """The recorded vector as it is."""
+        """The recorded vector, unchanged."""
         return observation
 
 
 class MakesImageDecoder(Protocol):
-    """The class of a decoder of images, or a partial of it."""
+    """Constructs an image decoder: its class, or a partial of it."""
 
     def __call__(self, features: int, spec: ArraySpec, *, depth: int) -> ObservationDecoder:
-        """A decoder from F ``features`` to images like ``spec``."""
+        """A decoder from F ``features`` to images of ``spec``."""
 
 
 class MakesVectorDecoder(Protocol):
-    """The class of a decoder of vectors, or a partial of it."""
+    """Constructs a vector decoder: its class, or a partial of it."""
 
     def __call__(
         self, features: int, spec: ArraySpec, statistics: VectorStatistics, *, hidden: int, layers: int
     ) -> ObservationDecoder:
-        """A decoder from F ``features`` to vectors like ``spec``."""
+        """A decoder from F ``features`` to vectors of ``spec``."""
 
 
 class Decoder(nn.Module):
-    """One decoder per observation, by kind."""
+    """One decoder for each observation: an image decoder or a vector decoder."""
 
     def __init__(
         self,
@@ -262,11 +264,11 @@ class Decoder(nn.Module):
             )
 
     def forward(self, features: Tensor) -> dict[str, Distribution]:
-        """Features [..., F] to a distribution per observation name."""
+        """Features [..., F] to one distribution per observation name."""
         return {name: decode(features) for name, decode in self._by_name()}
 
     def targets(self, observations: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The recorded observations in the distributions' own units."""
+        """The recorded observations in the distributions' units."""
         return {name: decode.target(observations[name]) for name, decode in self._by_name()}
 
     def log_prob(self, features: Tensor, observations: Mapping[str, Tensor]) -> dict[str, Tensor]:

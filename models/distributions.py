@@ -1,4 +1,4 @@
-"""Distributions with one interface: a prediction, a log-probability of a target and the loss that follows from it."""
+"""Distributions with one interface: a mean and the log-probability of a target."""
 
 import math
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from dreamset.models.symlog import symexp, symlog
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
-_WEIGHTS = _WEIGHTS / math.sqrt(2 * math.pi)  # of the expectation under N(0, 1)
+_WEIGHTS = _WEIGHTS / math.sqrt(2 * math.pi)  # weights of the expectation under N(0, 1)
 
 
 class Distribution(Protocol):
-    """What a head returns; event axes are already summed."""
+    """The output of a head or decoder; log-probabilities are summed over the event axes."""
 
     @property
     def mean(self) -> Tensor:
@@ -44,15 +44,15 @@ class UnitNormal:
 class SquaredError:
     """-sum (x - mean)^2 over the last ``event_axes`` axes: the images of Dreamer v3.
 
-    Published without the 1/2 and the constant of a unit normal, so its gradient is twice that of ``UnitNormal``: up
-    to a constant it is ln N(x; mean, I / 2).
+    The published loss omits the 1/2 and the constant of a unit normal, so its gradient is twice that of
+    ``UnitNormal``. Up to a constant it is ln N(x; mean, I / 2).
     """
 
     mean: Tensor
     event_axes: int = 0
 
     def log_prob(self, target: Tensor) -> Tensor:
-        """The negative squared error, summed over the event axes; no normalised density."""
+        """The negative squared error, summed over the event axes; not a normalised density."""
         value = -(target - self.mean).square()
         return value.flatten(value.ndim - self.event_axes).sum(-1) if self.event_axes else value
 
@@ -61,7 +61,7 @@ class SquaredError:
 class SymlogSquaredError:
     """-sum (symlog(x) - location)^2 over the last axis: the vectors of Dreamer v3.
 
-    As published in code, without the paper's 1/2 (its section "Robust predictions").
+    This follows the published code, which omits the 1/2 of the paper's section "Robust predictions".
     """
 
     location: Tensor  # [..., O] in symlog units
@@ -72,23 +72,23 @@ class SymlogSquaredError:
         return symexp(self.location)
 
     def log_prob(self, target: Tensor) -> Tensor:
-        """The negative squared error of ``target`` [..., O] in symlog units; no normalised density."""
+        """The negative squared error of ``target`` [..., O] in symlog units; not a normalised density."""
         return -(symlog(target) - self.location).square().sum(-1)
 
 
 @dataclass(frozen=True, slots=True)
 class SymexpTwoHot:
-    """A categorical distribution over fixed numbers: rewards and values of Dreamer v3, "Robust predictions"."""
+    """A categorical distribution over fixed bins: rewards and values of Dreamer v3, "Robust predictions"."""
 
     logits: Tensor  # [..., K]
-    bins: Tensor  # [K] ascending and antisymmetric: ``symexp_bins``
+    bins: Tensor  # [K] ascending and antisymmetric, from ``symexp_bins``
 
     @property
     def mean(self) -> Tensor:
         """softmax(logits)^T bins, [...].
 
-        Opposite bins are added first: equal probabilities then give exactly zero, not the rounding error of summing
-        numbers up to 5e8 from left to right.
+        Opposite bins are added first. Equal probabilities then give exactly zero; a sum from left to right would
+        accumulate the rounding errors of numbers up to 5e8.
         """
         middle = self.bins.shape[0] // 2
         values = torch.softmax(self.logits, dim=-1) * self.bins  # [..., K]; the middle bin is zero
@@ -97,14 +97,14 @@ class SymexpTwoHot:
     def log_prob(self, target: Tensor) -> Tensor:
         """sum_k w_k ln p_k, [...]: minus the cross-entropy with the two-hot ``target``.
 
-        The two bins around the target share the weight, the nearer one takes more:
-        w_k = |b_{k+1} - y| / |b_{k+1} - b_k| and w_{k+1} = |b_k - y| / |b_{k+1} - b_k|. Targets beyond the last bins
-        count as the last bins.
+        The two bins around the target share the weight, and the nearer bin gets more:
+        w_k = |b_{k+1} - y| / |b_{k+1} - b_k| and w_{k+1} = |b_k - y| / |b_{k+1} - b_k|. Targets outside the range are
+        clamped to the outermost bins.
         """
         target = target.clamp(self.bins[0], self.bins[-1])
-        above = torch.searchsorted(self.bins, target.contiguous()).clamp_min(1)  # of bins[0] itself it would be 0
+        above = torch.searchsorted(self.bins, target.contiguous()).clamp_min(1)  # for bins[0] itself it would be 0
         low, high = self.bins[above - 1], self.bins[above]
-        share = (target - low) / (high - low)  # of the bin above
+        share = (target - low) / (high - low)  # weight of the upper bin
         log_probs = torch.log_softmax(self.logits, dim=-1)
         pair = log_probs.gather(-1, torch.stack([above - 1, above], dim=-1))  # [..., 2]
         return (1 - share) * pair[..., 0] + share * pair[..., 1]
@@ -114,7 +114,7 @@ def symexp_bins(count: int, *, limit: float = 20.0) -> Tensor:
     """symexp of ``count`` evenly spaced numbers from -limit to limit, exactly antisymmetric: [count].
 
     Raises:
-        ValueError: if ``count`` is even, as zero would not be among them.
+        ValueError: if ``count`` is even, because zero would not be a bin.
     """
     if count % 2 == 0:
         raise ValueError(f"the number of bins must be odd, so that zero is one of them, got {count}")
@@ -124,13 +124,13 @@ def symexp_bins(count: int, *, limit: float = 20.0) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Bernoulli:
-    """A yes-or-no event given its logit: the continuation of an episode."""
+    """A binary event given its logit, such as the continuation of an episode."""
 
     logit: Tensor
 
     @property
     def mean(self) -> Tensor:
-        """Probability of yes."""
+        """Probability of the event."""
         return torch.sigmoid(self.logit)
 
     def log_prob(self, target: Tensor) -> Tensor:
@@ -140,18 +140,18 @@ class Bernoulli:
 
 @dataclass(frozen=True, slots=True)
 class TanhNormal:
-    """a = tanh(u), u ~ N(location, scale): the policy of Dreamer v1 (its section 3 and appendix A)."""
+    """a = tanh(u), u ~ N(location, scale): the policy of Dreamer v1 (section 3 and appendix A)."""
 
     location: Tensor  # [..., A]
     scale: Tensor  # [..., A]
 
     @property
     def mode(self) -> Tensor:
-        """The action of the most likely u. Not the density's maximum in [-1, 1]: that one sticks to the bounds."""
+        """The action of the most likely u; the density's maximum in [-1, 1] would often lie at a bound."""
         return torch.tanh(self.location)
 
     def noise(self, generator: torch.Generator) -> Tensor:
-        """The standard normal randomness that ``sample`` needs, [..., A]."""
+        """Standard normal noise for ``sample``, [..., A]."""
         like = self.location
         return torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
 
@@ -160,7 +160,7 @@ class TanhNormal:
         return torch.tanh(self.location + self.scale * noise)
 
     def log_prob(self, action: Tensor) -> Tensor:
-        """ln p(action), summed over the action: the normal's density corrected by tanh's slope.
+        """ln p(action), summed over the action's elements: the normal density corrected by the slope of tanh.
 
         With u = atanh(a), ln p(a) = ln N(u; location, scale) - ln(1 - a^2).
         """
@@ -172,8 +172,8 @@ class TanhNormal:
     def entropy(self) -> Tensor:
         """Entropy in nats, summed over the action: ln(scale) + (1 + ln 2 pi) / 2 + E[ln(1 - tanh(u)^2)].
 
-        The expectation has no closed form; Gauss-Hermite quadrature is off by less than 2e-4 nats up to a scale of 2
-        and by less than 0.03 up to 5, where the entropy is about -7.
+        The expectation has no closed form. The error of Gauss-Hermite quadrature is below 2e-4 nats up to a scale of
+        2 and below 0.03 nats up to a scale of 5, where the entropy is about -7.
         """
         nodes, weights = self.location.new_tensor(_NODES), self.location.new_tensor(_WEIGHTS)
         u = self.location[..., None] + self.scale[..., None] * nodes  # [..., A, nodes]
@@ -182,16 +182,16 @@ class TanhNormal:
 
 
 def log_tanh_slope(u: Tensor) -> Tensor:
-    """ln(1 - tanh(u)^2) = 2 (ln 2 - u - softplus(-2u)): keeps its precision where tanh(u) is near 1."""
+    """ln(1 - tanh(u)^2) = 2 (ln 2 - u - softplus(-2u)): the right side stays precise where tanh(u) is near 1."""
     return 2 * (math.log(2) - u - F.softplus(-2 * u))
 
 
 @dataclass(frozen=True, slots=True)
 class OneHotCategorical:
-    """A choice among C classes as a one-hot vector, with straight-through gradients: discrete latents and actions.
+    """One-hot vectors of C classes with straight-through gradients, for discrete latents and actions.
 
-    With ``unimix`` u the probabilities are (1 - u) softmax(logits) + u / C everywhere: in samples, densities, entropy
-    and KL (Dreamer v3, section "World model learning"). Every class then keeps a probability and no KL is infinite.
+    With ``unimix`` u the probabilities are (1 - u) softmax(logits) + u / C in samples, log-probabilities, entropy and
+    KL (Dreamer v3, section "World model learning"). No class then has probability zero, and every KL is finite.
     """
 
     logits: Tensor  # [..., C]
@@ -199,13 +199,13 @@ class OneHotCategorical:
 
     @property
     def probs(self) -> Tensor:
-        """Probabilities [..., C], the mix included."""
+        """Probabilities [..., C], including the uniform mix."""
         probs = torch.softmax(self.logits, dim=-1)
         return (1 - self.unimix) * probs + self.unimix / self.logits.shape[-1] if self.unimix else probs
 
     @property
     def log_probs(self) -> Tensor:
-        """Their logarithms [..., C], finite in float32 whatever the logits."""
+        """Log-probabilities [..., C], finite in float32 for all logits."""
         return self.probs.log() if self.unimix else torch.log_softmax(self.logits, dim=-1)
 
     @property
@@ -214,17 +214,17 @@ class OneHotCategorical:
         return self._one_hot(self.logits)
 
     def noise(self, generator: torch.Generator) -> Tensor:
-        """The Gumbel randomness that ``sample`` needs, [..., C]."""
+        """Gumbel noise for ``sample``, [..., C]."""
         return gumbel(self.logits.shape, generator, dtype=self.logits.dtype)
 
     def sample(self, noise: Tensor) -> Tensor:
-        """A one-hot draw [..., C] whose gradient is that of the probabilities (Dreamer v2, algorithm 1).
+        """A one-hot sample [..., C] with the straight-through gradient of the probabilities (Dreamer v2, algorithm 1).
 
-        argmax(ln p + noise) is distributed as p if ``noise`` is standard Gumbel: all that is random is drawn outside.
+        argmax(ln p + noise) is distributed as p if ``noise`` is standard Gumbel, so this function draws nothing.
         """
         probs = self.probs
-        drawn = self._one_hot(probs.detach().log() + noise)
-        return drawn + (probs - probs.detach())  # the bracket first: its value is exactly zero
+        one_hot = self._one_hot(probs.detach().log() + noise)
+        return one_hot + (probs - probs.detach())  # the parentheses keep the added value exactly zero
 
     def log_prob(self, value: Tensor) -> Tensor:
         """ln p of the one-hot ``value`` [..., C], [...]."""
@@ -246,7 +246,7 @@ class OneHotCategorical:
 def gumbel(shape: Sequence[int], generator: torch.Generator, *, dtype: torch.dtype = torch.float32) -> Tensor:
     """Standard Gumbel noise, -ln(-ln u) for uniform u; ``exponential_`` takes three times as long on a CPU.
 
-    u is below one, and a zero among billions of draws is moved away from ln 0, so that all noise is finite.
+    u is below one, and the clamp replaces a rare zero, so that all noise is finite.
     """
-    draws = torch.rand(tuple(shape), generator=generator, device=generator.device, dtype=dtype)
-    return draws.clamp_min_(torch.finfo(dtype).tiny).log_().neg_().log_().neg_()
+    uniform = torch.rand(tuple(shape), generator=generator, device=generator.device, dtype=dtype)
+    return uniform.clamp_min_(torch.finfo(dtype).tiny).log_().neg_().log_().neg_()

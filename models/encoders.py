@@ -1,4 +1,4 @@
-"""Encoders: named observations to one embedding."""
+"""Encoders map named observations to one embedding."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -19,8 +19,8 @@ from dreamset.models.layers import (
 )
 from dreamset.models.symlog import symlog
 
-SMALLEST = 4  # edge of the planes at which the pyramid of Dreamer v3 ends
-MULTIPLES = (2, 3, 4, 4)  # its channels at every level, in multiples of the depth; the last one goes on for ever
+SMALLEST = 4  # edge of the smallest planes in Dreamer v3's image networks
+MULTIPLES = (2, 3, 4, 4)  # their channels at each level, in multiples of the depth; deeper levels repeat the last one
 
 
 class ObservationEncoder(nn.Module):
@@ -32,15 +32,15 @@ class ObservationEncoder(nn.Module):
 class ImageEncoder(ObservationEncoder):
     """Strided convolutions: four kernels of 4, stride 2, widths depth * 1, 2, 4, 8 for 64 pixels.
 
-    With ReLU this is the encoder of Dreamer v1 (appendix A; from World Models), with ELU that of v2. Layers are added
-    until at most 3 x 3 positions are left, so that smaller frames work too.
+    With ReLU this is the encoder of Dreamer v1 (appendix A; from World Models), with ELU that of v2. The number of
+    layers follows the frame size: the last layer has at most 3 x 3 positions.
     """
 
     def __init__(self, spec: ArraySpec, *, depth: int, style: Style = RELU) -> None:
         super().__init__()
         edge = spec.shape[0]
         if spec.shape[0] != spec.shape[1] or edge < 8:
-            raise UserError(f"the convolutional encoder takes square frames of at least 8 pixels, got {spec.shape}")
+            raise UserError(f"the convolutional encoder supports square frames of at least 8 pixels, got {spec.shape}")
         channels, width = spec.shape[2], depth
         layers: list[nn.Module] = []
         while edge > 3:
@@ -57,9 +57,9 @@ class ImageEncoder(ObservationEncoder):
 
 
 class PooledImageEncoder(ObservationEncoder):
-    """Convolutions with kernels of 5, each followed by the maximum of 2 x 2 positions: Dreamer v3.
+    """Convolutions with kernels of 5, each followed by 2 x 2 max pooling (Dreamer v3).
 
-    Frames are halved until 4 x 4 positions are left; four levels of depth * 2, 3, 4, 4 channels for 64 pixels.
+    Every level halves the frame, down to 4 x 4 positions; 64 pixels need four levels of depth * 2, 3, 4, 4 channels.
     """
 
     def __init__(self, spec: ArraySpec, *, depth: int, style: Style = SILU_RMS_NORM) -> None:
@@ -81,15 +81,15 @@ class PooledImageEncoder(ObservationEncoder):
 
 
 def pyramid_widths(spec: ArraySpec, depth: int) -> Sequence[int]:
-    """Channels of the levels between the frame and 4 x 4 positions, the widest frames first.
+    """Channels of each level between the frame and 4 x 4 positions, the largest planes first.
 
     Raises:
-        UserError: if repeated halving does not lead there.
+        UserError: if the frame is not square, or repeated halving does not give 4 x 4 positions.
     """
     edge = spec.shape[0]
     if spec.shape[0] != spec.shape[1] or edge < 4 * SMALLEST or edge & (edge - 1):
         raise UserError(
-            f"Dreamer v3's encoder and decoder take square frames of 16, 32, 64, ... pixels, got {spec.shape}"
+            f"Dreamer v3's encoder and decoder support square frames of 16, 32, 64, ... pixels, got {spec.shape}"
         )
     levels = (edge // SMALLEST).bit_length() - 1
     return [depth * MULTIPLES[min(level, len(MULTIPLES) - 1)] for level in range(levels)]
@@ -113,12 +113,12 @@ class VectorEncoder(ObservationEncoder):
 
 
 class SymlogVectorEncoder(ObservationEncoder):
-    """Hidden layers on symlog(x), which needs no statistics of the dataset: Dreamer v3."""
+    """Hidden layers on symlog(x), which needs no dataset statistics (Dreamer v3)."""
 
     def __init__(
         self,
         spec: ArraySpec,
-        statistics: VectorStatistics,  # noqa: ARG002 - other encoders of vectors use them
+        statistics: VectorStatistics,  # noqa: ARG002 - other vector encoders use them
         *,
         hidden: int,
         layers: int,
@@ -135,7 +135,7 @@ class SymlogVectorEncoder(ObservationEncoder):
 
 
 class Standardize(nn.Module):
-    """(x - mean) / std with the training episodes' statistics, kept in the state dict."""
+    """(x - mean) / std with the statistics of the training episodes, which the state dict holds."""
 
     mean: Tensor
     std: Tensor
@@ -151,23 +151,23 @@ class Standardize(nn.Module):
 
 
 class MakesImageEncoder(Protocol):
-    """The class of an encoder of images, or a partial of it."""
+    """Constructs an image encoder: its class, or a partial of it."""
 
     def __call__(self, spec: ArraySpec, *, depth: int) -> ObservationEncoder:
-        """An encoder of images like ``spec``."""
+        """An encoder of images of ``spec``."""
 
 
 class MakesVectorEncoder(Protocol):
-    """The class of an encoder of vectors, or a partial of it."""
+    """Constructs a vector encoder: its class, or a partial of it."""
 
     def __call__(
         self, spec: ArraySpec, statistics: VectorStatistics, *, hidden: int, layers: int
     ) -> ObservationEncoder:
-        """An encoder of vectors like ``spec``."""
+        """An encoder of vectors of ``spec``."""
 
 
 class Encoder(nn.Module):
-    """One encoder per observation, by kind; embeddings are concatenated in the order of the names."""
+    """One image or vector encoder for each observation; embeddings are concatenated in the order of the names."""
 
     def __init__(
         self,

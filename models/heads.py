@@ -1,4 +1,4 @@
-"""Heads: features to a distribution over a scalar."""
+"""Heads map features to a distribution over a scalar."""
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ class NormalHead(nn.Module):
 
 
 class BernoulliHead(nn.Module):
-    """Whether the episode goes on: the optional discount model of Dreamer v1 and the continue predictor of v2, v3."""
+    """Whether the episode continues: the optional discount model of Dreamer v1, the continue head of v2 and v3."""
 
     def __init__(self, features: int, *, hidden: int, layers: int, style: Style = ELU) -> None:
         super().__init__()
@@ -34,8 +34,8 @@ class BernoulliHead(nn.Module):
 class SymexpTwoHotHead(nn.Module):
     """A softmax over symexp-spaced bins: the reward and value models of Dreamer v3.
 
-    The last layer starts at zero, so that the first prediction is exactly zero: random ones would be large numbers,
-    as the outer bins are, and delay learning.
+    The last layer starts at zero, so that the first prediction is exactly zero. Random weights would predict large
+    numbers, because the outer bins are large, and delay learning.
     """
 
     bins: Tensor
@@ -45,7 +45,7 @@ class SymexpTwoHotHead(nn.Module):
     ) -> None:
         super().__init__()
         self.layers = mlp(features, bins, hidden=hidden, layers=layers, style=style)
-        self.register_buffer("bins", symexp_bins(bins), persistent=False)  # follows from its number
+        self.register_buffer("bins", symexp_bins(bins), persistent=False)  # a function of the number of bins
         last = self.layers[-1]
         assert isinstance(last, nn.Linear)
         torch.nn.init.zeros_(last.weight)

@@ -1,4 +1,4 @@
-"""Moving forward without observations: written once for every world model."""
+"""Rollouts without observations, written once for every world model."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from dreamset.core.states import state_count
 def imagine(
     model: Dynamics[S], start: S, policy: FeaturePolicy, *, horizon: int, generator: torch.Generator
 ) -> ImaginedTrajectory[S]:
-    """``horizon`` steps under ``policy`` from ``start`` [N, ...]; gradients flow through every step."""
+    """Imagines ``horizon`` steps under ``policy`` from ``start`` [N, ...]; gradients flow through every step."""
     noise = model.noise((horizon, state_count(start)), generator)  # [H, N, ...]
     rows, features, actions = [start], [model.features(start)], []
     for h in range(horizon):
@@ -22,6 +22,6 @@ def imagine(
 
 
 def predict(model: Dynamics[S], start: S, action: Tensor, generator: torch.Generator) -> ImaginedTrajectory[S]:
-    """What follows ``start`` [N, ...] under given actions [N, K, A] in [-1, 1]; row k + 1 follows ``action[:, k]``."""
-    given = iter(action.unbind(dim=1))
-    return imagine(model, start, lambda _: next(given), horizon=action.shape[1], generator=generator)
+    """Imagines K steps from ``start`` [N, ...] under given actions [N, K, A]; ``action[:, k]`` leads to row k + 1."""
+    actions = iter(action.unbind(dim=1))
+    return imagine(model, start, lambda _: next(actions), horizon=action.shape[1], generator=generator)

@@ -1,4 +1,4 @@
-"""Small building blocks that every network of the project shares, and the styles that set the generations apart."""
+"""Layers that all networks share, and the styles (activation, norm, initialisation) of the Dreamer generations."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -14,14 +14,14 @@ Initializer = Callable[[Tensor], Tensor]  # fills a kernel in place
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How the layers of a network look: a kernel, then ``norm`` unless there is none, then ``activation``."""
+    """The layers of a network: a kernel, then ``norm`` if there is one, then ``activation``."""
 
     activation: Callable[[], nn.Module]
-    norm: Callable[[int], nn.Module] | None = None  # of a number of units, over the last axis
-    initialize: Initializer = nn.init.xavier_uniform_  # of kernels; biases start at zero
+    norm: Callable[[int], nn.Module] | None = None  # constructs a norm over the last axis from the number of units
+    initialize: Initializer = nn.init.xavier_uniform_  # initialises kernels; biases start at zero
 
     def linear(self, inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
-        """A linear layer with the style's first kernel and a zero bias."""
+        """A linear layer with the style's initial kernel and a zero bias."""
         layer = nn.Linear(inputs, outputs, bias=bias)
         self.initialize(layer.weight)
         if bias:
@@ -29,11 +29,11 @@ class Style:
         return layer
 
     def after(self, units: int) -> nn.Sequential:
-        """What follows the kernel of a hidden layer: [..., units] to the same shape."""
+        """The norm and activation after the kernel of a hidden layer: [..., units] to the same shape."""
         return nn.Sequential(*self._after(units))
 
     def after_planes(self, channels: int) -> nn.Sequential:
-        """What follows a hidden convolution: [N, channels, H, W] to the same shape, every position by itself."""
+        """The norm and activation after a convolution, at each position: [N, channels, H, W] to the same shape."""
         if self.norm is None:
             return nn.Sequential(self.activation())
         return nn.Sequential(ChannelNorm(self.norm(channels)), self.activation())
@@ -50,12 +50,12 @@ class Style:
 
 
 def truncated_normal_(kernel: Tensor, *, fan_in: int | None = None) -> Tensor:
-    """Normal with variance 1 / fan_in, cut at two standard deviations before it is scaled to that variance.
+    """A normal truncated at two standard deviations, then scaled to variance 1 / fan_in.
 
-    The first kernels of Dreamer v3's published implementation.
+    Dreamer v3's published implementation initialises its kernels this way.
     """
     fan = math.prod(kernel.shape[1:]) if fan_in is None else fan_in
-    scale = 1.1368 / math.sqrt(fan)  # a normal cut at two has a standard deviation of 1 / 1.1368
+    scale = 1.1368 / math.sqrt(fan)  # a unit normal truncated at two has a standard deviation of 1 / 1.1368
     return nn.init.trunc_normal_(kernel, std=scale, a=-2 * scale, b=2 * scale)
 
 
@@ -78,7 +78,7 @@ def elu() -> Style:
 
 
 def elu_layer_norm() -> Style:
-    """Dreamer v2 with its optional layer norm, which the published settings use for Crafter."""
+    """All networks of Dreamer v2 with the optional layer norm, which its published settings use for Crafter."""
     return Style(nn.ELU, norm=_layer_norm)
 
 
@@ -96,20 +96,20 @@ def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
 
 
 def mlp(inputs: int, outputs: int, *, hidden: int, layers: int, style: Style = ELU) -> nn.Sequential:
-    """``layers`` hidden layers and a linear output; of ELU units, as all dense networks of Dreamer v1, by default."""
+    """``layers`` hidden layers and a linear output; by default with ELU, as in the dense networks of Dreamer v1."""
     return nn.Sequential(
         *style.trunk(inputs, hidden=hidden, layers=layers), style.linear(hidden if layers else inputs, outputs)
     )
 
 
 def side_by_side(networks: Iterable[nn.Sequential], inputs: Tensor) -> Tensor:
-    """What networks alike in all but their parameters make of the same inputs: [K, ..., O] from [..., I].
+    """The outputs of K networks of the same architecture for the same inputs: [K, ..., O] from [..., I].
 
-    A layer is one batched operation over all of them. They stay networks of their own for optimisers, clipping and
-    files; stacking their parameters here costs next to nothing.
+    Each layer is one batched operation over all K networks. The networks stay separate modules for optimisers,
+    gradient clipping and saved files; stacking their parameters here costs little.
 
     Args:
-        networks: K of them, as ``mlp`` makes them.
+        networks: K networks from ``mlp``.
         inputs: [..., I].
     """
     members = tuple(networks)
@@ -120,17 +120,17 @@ def side_by_side(networks: Iterable[nn.Sequential], inputs: Tensor) -> Tensor:
 
 
 def _layers_side_by_side(layers: Sequence[nn.Module], inputs: Tensor) -> Tensor:
-    """Layer k applied to ``inputs[k]``: [K, N, O] from [K, N, I]."""
+    """Applies layer k to ``inputs[k]``: [K, N, O] from [K, N, I]."""
     layer = layers[0]
     stacked = {name: torch.stack([one.get_parameter(name) for one in layers]) for name, _ in layer.named_parameters()}
-    if isinstance(layer, nn.Linear):  # vmap takes half as long again to do the same
+    if isinstance(layer, nn.Linear):  # vmap computes the same but takes 1.5 times as long
         return torch.baddbmm(stacked["bias"].unsqueeze(1), inputs, stacked["weight"].mT)
     outputs: Tensor = vmap(partial(functional_call, layer))(stacked, inputs) if stacked else layer(inputs)
     return outputs
 
 
 class ChannelNorm(nn.Module):
-    """A norm over the channels of every position; in channels-last memory the axes move for free."""
+    """A norm over the channels at each position; channels-last memory needs no copy to move the axes."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
@@ -143,9 +143,9 @@ class ChannelNorm(nn.Module):
 
 
 class BlockLinear(nn.Module):
-    """A linear layer whose kernel is block-diagonal: output block k sees input block k alone (Dreamer v3).
+    """A linear layer with a block-diagonal kernel: output block k depends on input block k alone (Dreamer v3).
 
-    The kernel starts as the published one does: with the fan of all blocks together, not of one.
+    The initial kernel follows the published one: its fan-in counts all blocks together, not one block.
     """
 
     def __init__(self, inputs: int, outputs: int, *, blocks: int, bias: bool = True, fan_in: int | None = None) -> None:
@@ -158,7 +158,7 @@ class BlockLinear(nn.Module):
         truncated_normal_(self.weight, fan_in=inputs if fan_in is None else fan_in)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[N, inputs] to [N, blocks, outputs / blocks]: one batched matrix product, seen through a transposed view."""
+        """[N, inputs] to [N, blocks, outputs / blocks]: a transposed view of one batched matrix product."""
         grouped = inputs.unflatten(-1, (self.blocks, -1)).transpose(0, 1)  # [blocks, N, inputs / blocks]
         if self.bias is None:
             return torch.bmm(grouped, self.weight).transpose(0, 1)
@@ -166,7 +166,7 @@ class BlockLinear(nn.Module):
 
 
 def initialize_convolutions(module: nn.Module, initialize: Initializer = nn.init.xavier_uniform_) -> None:
-    """First kernels and zero biases for every (transposed) convolution in ``module``; Glorot uniform by default."""
+    """Initialises every (transposed) convolution in ``module``, by default Glorot uniform; biases become zero."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             initialize(layer.weight)
@@ -177,8 +177,8 @@ def initialize_convolutions(module: nn.Module, initialize: Initializer = nn.init
 def images_to_planes(image: Tensor) -> Tensor:
     """``uint8`` images [..., H, W, C] as floats in [-0.5, 0.5], shaped [-1, C, H, W] in channels-last memory.
 
-    The layout change is only a view: the bytes stay where the store put them.
+    The channel axis moves in a view only; the memory order stays that of the store.
     """
     flat = image.reshape(-1, *image.shape[-3:])
-    assert flat.dtype == torch.uint8, f"images are uint8, got {flat.dtype}"  # also: the copy below may be written to
+    assert flat.dtype == torch.uint8, f"images are uint8, got {flat.dtype}"  # ``to`` then copies: in-place is safe
     return flat.to(torch.get_default_dtype()).div_(255).sub_(0.5).permute(0, 3, 1, 2)

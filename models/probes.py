@@ -1,4 +1,4 @@
-"""Probes: what a trained state knows, measured the same way for every objective. They never train the model."""
+"""Probes measure what a trained state encodes, in the same way for every objective. They never train the model."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from dreamset.models.imagination import predict
 
 @dataclass(frozen=True, slots=True)
 class LinearProbe:
-    """A ridge regression from features to a known vector."""
+    """A ridge regression from features to a ground-truth vector."""
 
     mean: Tensor  # [F]
     std: Tensor  # [F]
@@ -36,14 +36,14 @@ class LinearProbe:
 
 
 def r_squared(prediction: Tensor, target: Tensor) -> Tensor:
-    """1 - residual / variance per element, [O] from [M, O]; elements that never vary count as nan."""
+    """1 - residual / variance per element, [O] from [M, O]; constant elements give nan."""
     target = target.double()
     variance = (target - target.mean(0)).square().sum(0)
     return 1 - (prediction - target).square().sum(0) / variance.where(variance > 0, torch.nan)
 
 
 def open_loop_starts(length: int, *, context: int, horizon: int, starts: int) -> list[int]:
-    """Rows, evenly spread, at which the model stops looking: ``context`` rows before, ``horizon`` rows after.
+    """Evenly spaced rows at which open-loop prediction starts, after ``context`` rows and with ``horizon`` rows left.
 
     Raises:
         ValueError: if the sequences are too short.
@@ -64,14 +64,14 @@ def open_loop(
     horizon: int,
     generator: torch.Generator,
 ) -> ImaginedTrajectory[S]:
-    """What follows row ``start`` under the recorded actions, unseen: rows ``start`` to ``start + horizon``."""
-    begin = map_state(lambda value: value[:, start], rollout.states)
+    """Open-loop prediction under the recorded actions: rows ``start`` to ``start + horizon``."""
+    state = map_state(lambda value: value[:, start], rollout.states)
     action = model.spec.action.normalize(batch.action[:, start + 1 : start + 1 + horizon])
-    return predict(model, begin, action, generator)
+    return predict(model, state, action, generator)
 
 
 def recorded_trajectory(model: Representation[S], rollout: Rollout[S], batch: SequenceBatch) -> ImaginedTrajectory[S]:
-    """The states of recorded rows and the actions between them, in the form in which reward models are asked."""
+    """The states of recorded rows and the actions between them, in the form that a ``RewardModel`` reads."""
     rows = [map_state(lambda value, t=t: value[:, t], rollout.states) for t in range(rollout.features.shape[1])]
     action = model.spec.action.normalize(batch.action)[:, 1:]
     return ImaginedTrajectory(rows, rollout.features.transpose(0, 1), action.transpose(0, 1))

@@ -1,4 +1,4 @@
-"""The symmetric logarithm of Dreamer v3: large and small magnitudes on one scale, the sign kept."""
+"""The symmetric logarithm of Dreamer v3, which compresses large magnitudes and keeps the sign."""
 
 import torch
 from torch import Tensor

@@ -1,1 +1,4 @@
-"""Representation objectives: what makes the latent state meaningful. One file each, found by being there."""
+"""Representation objectives: the losses that shape the world model's state, one file for each.
+
+A new class needs no registration: a yaml file in ``configs/objective`` names it.
+"""

@@ -1,4 +1,4 @@
-"""What a representation objective is."""
+"""The base class of representation objectives."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -10,20 +10,20 @@ from dreamset.core.records import Loss, Rollout, SequenceBatch
 
 
 class Objective(nn.Module, ABC):
-    """One term that the world model's training adds to reward, continuation and KL.
+    """A term that the world model's training adds to the reward, continuation and KL losses.
 
-    Networks that only the objective needs are its own sub-modules: they are trained and saved with it. A subclass is
-    built with the world model as its first argument and must say at once, by a ``UserError`` that names the
-    fields, if it cannot serve the dataset described by ``model.spec``.
+    Networks that only the objective needs are its sub-modules; they are trained and saved with it. The constructor's
+    first argument is the world model. If the objective does not support the dataset of ``model.spec``, the
+    constructor raises a ``UserError`` that names the fields.
     """
 
     def view(self, batch: SequenceBatch) -> SequenceBatch:
-        """What the world model sees of the batch, for objectives that augment or mask; the batch itself by default."""
+        """The batch that the world model reads, for objectives that augment or mask; by default unchanged."""
         return batch
 
     @abstractmethod
     def forward(self, rollout: Rollout[Any], batch: SequenceBatch, model: Representation[Any]) -> dict[str, Loss]:
-        """The objective's losses by name, each [B, T] and to be minimised."""
+        """The losses to minimise by name, [B, T] each."""
 
     def after_update(self, model: Representation[Any]) -> None:
         """Called after every optimiser step, for target networks and schedules."""

@@ -1,4 +1,4 @@
-"""Contrastive: the observation must tell which state it belongs to."""
+"""The contrastive objective: an observation must identify its own state among the states of the batch."""
 
 from typing import Any
 
@@ -16,9 +16,9 @@ from dreamset.objectives.base import Objective
 class Contrastive(Objective):
     """J_S = ln q(s_t | o_t) - ln sum_{o'} q(s_t | o') (Dreamer v1, equation 12; noise contrastive estimation).
 
-    q(s | o) is a diagonal Gaussian on the features, its mean and std given by a dense network on the embedding.
-    The o' are all observations of the batch, over both axes, the right one included. The loss -J_S is at least
-    zero; it is ln(B T) when observations tell nothing about states.
+    q(s | o) is a diagonal Gaussian over the features; a dense network on the embedding gives its mean and std. The o'
+    are all observations of the batch, over both axes, including o_t. The loss -J_S is at least zero. It is ln(B T)
+    if observations carry no information about states.
     """
 
     def __init__(self, model: Representation[Any], *, weight: float, hidden: int, layers: int, min_std: float) -> None:
@@ -43,7 +43,7 @@ class Contrastive(Objective):
 def pairwise_log_prob(states: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """ln N(states[i]; mean[j], std[j]) for all pairs, up to one constant: [M, M].
 
-    The square is expanded so that all pairs cost three matrix products instead of an [M, M, F] tensor.
+    The expanded square needs three matrix products for all pairs instead of an [M, M, F] tensor.
     """
     precision = std.pow(-2)
     cross = states.square() @ precision.t() - 2 * states @ (mean * precision).t()  # [M, M]

@@ -1,4 +1,4 @@
-"""Reconstruction: the state must explain the observations."""
+"""The reconstruction objective: decoders predict the observations from the state."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,8 +17,8 @@ class Reconstruction(Objective):
         model: the world model whose features are decoded.
         weight: factor on the log-likelihood, 1 as published.
         depth, hidden, layers: sizes of the decoders.
-        names: observations to reconstruct; all unless given.
-        decoder: makes p(o | s), each generation its own; N(mean, I) of Dreamer v1 unless given.
+        names: observations to reconstruct; by default all.
+        decoder: constructs p(o | s), which differs by generation; by default N(mean, I) of Dreamer v1.
     """
 
     def __init__(
@@ -36,13 +36,13 @@ class Reconstruction(Objective):
         unknown = set(names or ()) - set(model.spec.observations)
         if unknown:
             raise UserError(
-                f"objective.names asks to reconstruct {sorted(unknown)}, "
-                f"but the dataset has the observations {sorted(model.spec.observations)}"
+                f"objective.names lists unknown observations {sorted(unknown)}; "
+                f"choose from the dataset's observations {sorted(model.spec.observations)}"
             )
         self.weight = weight
         self.decoder = decoder(model.feature_size, model.spec, depth=depth, hidden=hidden, layers=layers, names=names)
 
     def forward(self, rollout: Rollout[Any], batch: SequenceBatch, model: Representation[Any]) -> dict[str, Loss]:  # noqa: ARG002
-        """-ln p(o_t | s_t) per observation name."""
+        """-ln p(o_t | s_t) for each observation name."""
         log_prob = self.decoder.log_prob(rollout.features, batch.observations)
         return {f"reconstruction.{name}": Loss(-value, self.weight) for name, value in log_prob.items()}

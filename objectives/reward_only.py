@@ -1,4 +1,4 @@
-"""Reward-only: no representation term at all."""
+"""The reward-only objective: no representation loss."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from dreamset.objectives.base import Objective
 
 
 class RewardOnly(Objective):
-    """The state is shaped by reward, continuation and KL alone (Dreamer v1, section 4, "Reward prediction")."""
+    """Only the reward, continuation and KL losses shape the state (Dreamer v1, section 4, "Reward prediction")."""
 
-    def __init__(self, model: Representation[Any]) -> None:  # noqa: ARG002 - every objective is built with the model
+    def __init__(self, model: Representation[Any]) -> None:  # noqa: ARG002 - every objective's first argument is the model
         super().__init__()
 
     def forward(self, rollout: Rollout[Any], batch: SequenceBatch, model: Representation[Any]) -> dict[str, Loss]:  # noqa: ARG002

@@ -1,4 +1,4 @@
-"""Several objectives at once."""
+"""The sum of several objectives."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ class Sum(Objective):
 
     Args:
         model: the world model.
-        terms: what makes each term from the model, by a name of its own.
+        terms: a constructor for each term by name; it gets the model.
     """
 
     def __init__(
@@ -24,36 +24,36 @@ class Sum(Objective):
     ) -> None:
         super().__init__()
         if not terms:
-            raise UserError("objective.terms is empty, so there is nothing to add up; choose at least one objective")
+            raise UserError("objective.terms is empty; name at least one objective in it")
         self.terms = nn.ModuleDict({name: make(model) for name, make in terms.items()})
 
     def view(self, batch: SequenceBatch) -> SequenceBatch:
-        """Every term changes what the one before it made of the batch."""
+        """Applies every term's view in order, each to the result of the previous one."""
         for term in self._objectives():
             batch = term.view(batch)
         return batch
 
     def forward(self, rollout: Rollout[Any], batch: SequenceBatch, model: Representation[Any]) -> dict[str, Loss]:
-        """All losses.
+        """The losses of all terms.
 
         Raises:
             ValueError: if two terms have a loss of the same name.
         """
         losses: dict[str, Loss] = {}
         for term in self._objectives():
-            added = term(rollout, batch, model)
-            clash = sorted(losses.keys() & added.keys())
-            if clash:
-                raise ValueError(f"two objectives have losses of the same name: {clash}; rename those of one")
-            losses |= added
+            term_losses = term(rollout, batch, model)
+            duplicates = sorted(losses.keys() & term_losses.keys())
+            if duplicates:
+                raise ValueError(f"two objectives have losses of the same name: {duplicates}; rename those of one")
+            losses |= term_losses
         return losses
 
     def after_update(self, model: Representation[Any]) -> None:
-        """Every term's own."""
+        """Calls ``after_update`` of every term."""
         for term in self._objectives():
             term.after_update(model)
 
     def _objectives(self) -> list[Objective]:
         terms = list(self.terms.values())
         assert all(isinstance(term, Objective) for term in terms)
-        return terms  # type: ignore[return-value]  # a ModuleDict only knows that they are modules
+        return terms  # type: ignore[return-value]  # a ModuleDict's items have the type nn.Module

@@ -1,4 +1,4 @@
-"""Tiny data, specifications and models that several folders of tests share; import them as ``tests.builders``."""
+"""Tiny data, specifications and models for the tests of several folders; import them from ``tests.builders``."""
 
 from functools import cache
 from typing import Any
@@ -15,7 +15,7 @@ LOW, HIGH = (-2.0, 1.0), (2.0, 5.0)
 
 
 def tiny_spec() -> DataSpec:
-    """A vector of three, a 16 x 16 picture and two actions whose bounds are not -1 and 1."""
+    """A vector of three numbers, a 16 x 16 image and two actions whose bounds are not -1 and 1."""
     return DataSpec(
         observations={"state": ArraySpec((3,), "float32"), "image": ArraySpec((16, 16, 3), "uint8")},
         action=ActionSpec(2, discrete=False, low=LOW, high=HIGH),
@@ -28,7 +28,7 @@ def tiny_spec() -> DataSpec:
 
 
 def tiny_batch(size: int = 3, length: int = 6, *, seed: int = 0) -> SequenceBatch:
-    """Smooth sequences with something to learn: picture, reward and truth all follow from the state."""
+    """Smooth sequences that a model can learn: image, reward and ground truth are functions of the state."""
     generator = torch.Generator().manual_seed(seed)
     spec = tiny_spec()
     walk = torch.randn(size, length, 3, generator=generator).cumsum(dim=1) * 0.5  # [B, T, 3]
@@ -58,7 +58,7 @@ def tiny_config(*overrides: str) -> dict[str, Any]:
 
 
 def tiny_model(*overrides: str, spec: DataSpec | None = None, seed: int = 0) -> WorldModel:
-    """The configured world model at the smallest sizes, every bias and weight drawn so that none is zero."""
+    """The configured world model at the smallest sizes, with no parameter left at a constant."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: WorldModel = build_part(tiny_config(*overrides)["world_model"], spec or tiny_spec())
@@ -67,7 +67,7 @@ def tiny_model(*overrides: str, spec: DataSpec | None = None, seed: int = 0) -> 
 
 
 def without_zeros(module: torch.nn.Module) -> None:
-    """Draws what starts at a constant, so that no bias hides by being zero and no last layer stops gradients."""
+    """Redraws constant parameters at random: a zero bias would hide errors, a zero kernel would stop gradients."""
     for parameter in module.parameters():
         if parameter.ndim == 1 or not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)

@@ -1,1 +1,1 @@
-"""The recurrent state-space model: cells, latents, divergences, RSSM, world model, ensemble of priors."""
+"""The recurrent world model of PlaNet and Dreamer: cells, latents, KL rules, the RSSM and an ensemble of priors."""

@@ -1,4 +1,4 @@
-"""Recurrent cells: the deterministic half of the state."""
+"""Recurrent cells, which compute the deterministic state."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,14 @@ from dreamset.models.layers import SILU_RMS_NORM, BlockLinear, Style, linear, tr
 class GRU(nn.Module):
     """The gated recurrent unit of Dreamer v1.
 
-    Input and recurrent kernels start as Glorot uniform and orthogonal, as in the published implementation.
+    Input kernels start Glorot uniform and recurrent kernels orthogonal, as in the published implementation.
     """
 
     def __init__(self, inputs: int, *, size: int) -> None:
         super().__init__()
         self.size = size
         self.cell = nn.GRUCell(inputs, size)
-        for gate in range(3):  # each gate has kernels of its own
+        for gate in range(3):  # each gate has its own kernels
             rows = slice(gate * size, (gate + 1) * size)
             nn.init.xavier_uniform_(self.cell.weight_ih.data[rows])
             nn.init.orthogonal_(self.cell.weight_hh.data[rows])
@@ -36,7 +36,7 @@ class LayerNormGRU(nn.Module):
     """The cell of Dreamer v2: one kernel on [x, h] and one layer norm over all gates.
 
     r, c, u = LN(W [x, h] + b); h' = u tanh(r c) + (1 - u) h with r = sigmoid(r) and u = sigmoid(u + update_bias). The
-    reset gate acts on the whole candidate, inputs included. The negative bias makes the state change slowly at first.
+    reset gate multiplies the whole candidate, inputs included. The negative bias makes the initial updates small.
     """
 
     def __init__(self, inputs: int, *, size: int, update_bias: float = -1.0) -> None:
@@ -53,14 +53,14 @@ class LayerNormGRU(nn.Module):
 
 
 class BlockGRU(nn.Module):
-    """The cell of Dreamer v3: recurrent kernels are block-diagonal, what blocks share passes through a narrow layer.
+    """The cell of Dreamer v3: recurrent kernels are block-diagonal, and blocks exchange a narrow summary of the state.
 
-    m = act(norm(W_m h)) is a summary of the whole state. Block k of the hidden layer sees its own part of the state
-    and all of m and the inputs: y = act(norm(blocks(h) + W_x [m, x])). The gates r, c, u of block k come from block k
-    of y, and h' = u tanh(r c) + (1 - u) h as in ``LayerNormGRU``, without a norm on the gates.
+    m = act(norm(W_m h)) is a summary of the whole state. Block k of the hidden layer reads its own part of the state
+    and all of m and x: y = act(norm(blocks(h) + W_x [m, x])). The gates r, c, u of block k come from block k of y, and
+    h' = u tanh(r c) + (1 - u) h as in ``LayerNormGRU``, without a norm on the gates.
 
-    Published as one block-diagonal kernel on [h_k, m, x] repeated for every block k. The rows that belong to m and x
-    form a dense kernel when all blocks stand side by side, so nothing has to be repeated.
+    The published cell has one block-diagonal kernel and repeats m and x as inputs [h_k, m, x] of every block k. The
+    rows for m and x of all blocks form one dense kernel, so this implementation repeats nothing.
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class BlockGRU(nn.Module):
         super().__init__()
         if size % blocks:
             raise UserError(
-                f"a state of {size} units cannot be cut into {blocks} equal blocks; set network.deterministic to a "
-                f"multiple of {blocks} or change world_model.dynamics.cell.blocks"
+                f"a state of {size} units cannot be divided into {blocks} equal blocks; set network.deterministic to "
+                f"a multiple of {blocks} or change world_model.dynamics.cell.blocks"
             )
         self.size = size
         self.update_bias = update_bias
         self.summary = style.trunk(size, hidden=hidden, layers=1)
-        fan_in = size + blocks * (hidden + inputs)  # of the published kernel, which repeats m and x
+        fan_in = size + blocks * (hidden + inputs)  # fan-in of the published kernel, which repeats m and x
         self.from_blocks = BlockLinear(size, size, blocks=blocks, bias=False, fan_in=fan_in)
         self.from_shared = nn.Linear(hidden + inputs, size)
         truncated_normal_(self.from_shared.weight, fan_in=fan_in)
@@ -99,7 +99,7 @@ class BlockGRU(nn.Module):
 
 
 def gated(gates: Sequence[Tensor], state: Tensor, update_bias: float) -> Tensor:
-    """h' = u tanh(r c) + (1 - u) h from reset, candidate and update gate before their nonlinearities, [B, D] each."""
+    """h' = u tanh(r c) + (1 - u) h; ``gates`` are r, c and u before their nonlinearities, [B, D] each."""
     reset, candidate, update = gates
     new = torch.tanh(torch.sigmoid(reset) * candidate)
     return torch.lerp(state, new, torch.sigmoid(update + update_bias))

@@ -1,4 +1,4 @@
-"""An ensemble of priors: where its members disagree, the data do not say what happens next."""
+"""An ensemble of priors, whose members disagree where the data do not determine the next state."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,53 +16,53 @@ _BITS_32 = 0xFFFFFFFF
 
 
 class PriorEnsemble(nn.Module):
-    """K further priors p_k(z_t | h_t), built as the dynamics' own and each trained on data of its own.
+    """K further priors p_k(z_t | h_t) with the main prior's architecture, each trained on its own bootstrap sample.
 
-    Every member minimises KL(sg q(z_t) || p_k(z_t | sg h_t)) on its bootstrap sample of the rows; nothing else of the
-    world model feels it, so a model starts and learns the same with an ensemble as without.
+    Every member minimises KL(sg q(z_t) || p_k(z_t | sg h_t)) on its sample of the rows. The rest of the world model
+    receives no gradient from it, so a model starts and learns the same with an ensemble as without.
 
-    Offline DreamerV2 (Lu et al. 2023, section 4) lets the members be the only prior and trains a random one per update.
-    Here imagination follows the prior that saw all data, and the members only judge where it led.
+    In Offline DreamerV2 (Lu et al. 2023, section 4) the members are the only prior, and each update trains a random
+    one. Here imagination uses the main prior, trained on all data, and the members only measure its uncertainty.
 
     Args:
-        dynamics: whose prior the members resemble.
+        dynamics: the RSSM whose prior gives the members' architecture.
         members: K.
-        share: of the blocks of rows that each member sees; 1 - 1/e, as many different ones as in a bootstrap sample.
-        block: neighbouring rows that a member sees all or none of; about as many as look alike.
+        share: fraction of the blocks that each member trains on; 1 - 1/e, the distinct share of a bootstrap sample.
+        block: number of neighbouring rows that a member trains on together or not at all; such rows look alike.
     """
 
     def __init__(self, dynamics: RSSM, *, members: int = 7, share: float = 0.632, block: int = 50) -> None:
         super().__init__()
-        with torch.random.fork_rng(devices=[]):  # what is built afterwards starts as it would without an ensemble
+        with torch.random.fork_rng(devices=[]):  # the ensemble must not change the initialisation of later networks
             self.members = nn.ModuleList(dynamics.new_prior() for _ in range(members))
         self.share = share
         self.block = block
 
     def forward(self, deterministic: Tensor) -> Tensor:
-        """Parameters of every member's prediction: [K, ..., P] from [..., D]."""
-        members = cast("Iterable[nn.Sequential]", self.members)  # a ModuleList only knows that they are modules
+        """The parameters of each member's prior: [K, ..., P] from [..., D]."""
+        members = cast("Iterable[nn.Sequential]", self.members)  # the type of a ModuleList's items is only nn.Module
         return side_by_side(members, deterministic)
 
     def loss(self, latent: Latent, state: RecurrentState, posterior: Tensor, row: Tensor) -> Loss:
-        """Mean over members of KL(sg q || p_k) on the rows that each sees, relative to their share: [B, T].
+        """Mean over members of KL(sg q || p_k) on each member's rows, divided by ``share``: [B, T].
 
         Args:
             latent: the family of z.
-            state: [B, T, ...] of the batch's rows.
+            state: the states of the batch's rows, [B, T, ...].
             posterior: [B, T, P] parameters of q.
             row: [B, T] numbers of the batch's rows in the dataset.
         """
-        members = self(state.deterministic.detach())  # stop: the ensemble watches the state, as it is
+        members = self(state.deterministic.detach())  # stop: the ensemble must not change the state
         kl = latent.kl(posterior.detach(), members)  # [K, B, T]; stop: the same
-        seen = bootstrap_mask(row // self.block, members=len(self.members), share=self.share)
-        return Loss((kl * seen).mean(0) / self.share)
+        mask = bootstrap_mask(row // self.block, members=len(self.members), share=self.share)
+        return Loss((kl * mask).mean(0) / self.share)
 
 
 def bootstrap_mask(block: Tensor, *, members: int, share: float) -> Tensor:
-    """Which members see which blocks: [K, ...] bool from the blocks' numbers [...].
+    """Whether each member trains on each block: [K, ...] bool from the blocks' numbers [...].
 
-    A fixed function of block and member, so that no list of the dataset's length is needed: a hash of both, evenly
-    spread over 32 bits, lies below ``share`` of its range.
+    The mask is a fixed function of block and member, so that it needs no list of the dataset's length. A member
+    trains on a block if a 32-bit hash of both lies below ``share`` of its range.
     """
     member = torch.arange(members, device=block.device).view(-1, *(1 for _ in block.shape))
     mixed = _mixed(_mixed(block ^ (block >> 32)) + member)  # [K, ...]
@@ -70,16 +70,18 @@ def bootstrap_mask(block: Tensor, *, members: int, share: float) -> Tensor:
 
 
 def _mixed(number: Tensor) -> Tensor:
-    """A one-to-one map of 32-bit numbers in which every bit of the input moves every bit of the output."""
+    """A one-to-one map of 32-bit numbers in which every input bit affects every output bit."""
     number = number & _BITS_32
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        number = ((number ^ (number >> shift)) * factor) & _BITS_32  # products wrap at 64 bits, the lowest 32 are right
+        number = (
+            (number ^ (number >> shift)) * factor
+        ) & _BITS_32  # products wrap at 64 bits; the lowest 32 stay exact
     return number ^ (number >> 16)
 
 
 @dataclass(frozen=True, slots=True)
 class PriorPredictions:
-    """What the members predict of z, and the z that was drawn."""
+    """The members' predictions of z, and the sampled z."""
 
     latent: Latent
     parameters: Tensor  # [K, ..., P]

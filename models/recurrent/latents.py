@@ -1,4 +1,4 @@
-"""Stochastic states: one object owns the sampling, the KL divergence and the entropy of a family."""
+"""Latents, the distributions of the stochastic state; one object defines sampling, KL divergence and entropy."""
 
 import math
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from dreamset.models.distributions import OneHotCategorical, gumbel
 
 
 class Latent(Protocol):
-    """A family of distributions over z, given by a vector of ``parameter_size`` raw network outputs."""
+    """A family of distributions over z, parametrised by ``parameter_size`` raw network outputs."""
 
     size: int  # Z
     parameter_size: int  # P
-    noise_distribution: str  # what ``noise`` draws: "normal" or "gumbel", as an exported policy names it
+    noise_distribution: str  # the distribution that ``noise`` samples, as an exported policy names it: normal or gumbel
 
     def noise(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
-        """The randomness that ``sample`` needs for a batch of ``shape``."""
+        """Random numbers for ``sample``, for a batch of ``shape``."""
 
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
-        """A differentiable draw z [..., Z]."""
+        """A differentiable sample z [..., Z]."""
 
     def mode(self, parameters: Tensor) -> Tensor:
         """The most likely z [..., Z]."""
@@ -31,10 +31,10 @@ class Latent(Protocol):
         """E[z], [..., Z]."""
 
     def variance(self, parameters: Tensor) -> Tensor:
-        """Var[z] of every element by itself, [..., Z]."""
+        """Var[z] of each element, [..., Z]."""
 
     def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
-        """ln p(value) of a draw [..., Z] in nats, [...]."""
+        """ln p(value) of a sample [..., Z] in nats, [...]."""
 
     def kl(self, left: Tensor, right: Tensor) -> Tensor:
         """KL(left || right) in nats, [...]."""
@@ -67,7 +67,7 @@ class GaussianLatent:
         return parameters[..., : self.size]
 
     def mean(self, parameters: Tensor) -> Tensor:
-        """As the mode."""
+        """The mean, which is also the mode."""
         return self.mode(parameters)
 
     def variance(self, parameters: Tensor) -> Tensor:
@@ -100,8 +100,8 @@ class GaussianLatent:
 class CategoricalLatent:
     """A vector of one-hot variables with straight-through gradients (Dreamer v2, section 2.1; Dreamer v3).
 
-    The parameters are the logits of all variables one after the other, and so is z: [..., variables * classes]. With
-    ``unimix``, sampling, KL and entropy use the same mix with the uniform distribution.
+    The parameters are the concatenated logits of all variables: [..., variables * classes]. z has the same layout.
+    With ``unimix``, sampling, KL and entropy use the same mix with the uniform distribution.
     """
 
     noise_distribution = "gumbel"
@@ -117,11 +117,11 @@ class CategoricalLatent:
         return gumbel((*shape, self.size), generator)
 
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
-        """One-hot draws whose gradient is that of the probabilities."""
+        """One-hot samples with the straight-through gradient of the probabilities."""
         return self.distribution(parameters).sample(self._variables(noise)).flatten(-2)
 
     def mode(self, parameters: Tensor) -> Tensor:
-        """The most likely class of every variable, one-hot."""
+        """The most likely class of each variable, one-hot."""
         return self.distribution(parameters).mode.flatten(-2)
 
     def mean(self, parameters: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class CategoricalLatent:
         return probability * (1 - probability)
 
     def log_prob(self, parameters: Tensor, value: Tensor) -> Tensor:
-        """sum over variables of ln p of the class that was drawn."""
+        """sum over variables of ln p of the sampled class."""
         return self.distribution(parameters).log_prob(self._variables(value)).sum(-1)
 
     def kl(self, left: Tensor, right: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class CategoricalLatent:
         return self.distribution(parameters).entropy().sum(-1)
 
     def distribution(self, parameters: Tensor) -> OneHotCategorical:
-        """All variables side by side, [..., variables, classes]."""
+        """The distribution of all variables, [..., variables, classes]."""
         return OneHotCategorical(self._variables(parameters), self.unimix)
 
     def _variables(self, flat: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ Time diagram of ``observe``; row ``t`` is arrival at time ``t``::
     h_{t-1} ------^        |
                            +----------> prior p(z_t | h_t)
 
-``step`` is the same with the prior's draw instead of the posterior's.
+``step`` is the same with z sampled from the prior instead of the posterior.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,20 +26,20 @@ from dreamset.models.recurrent.latents import Latent
 
 @dataclass(frozen=True, slots=True)
 class RecurrentState:
-    """The whole state s_t of the model: what the recurrent cell remembers and what was drawn."""
+    """The model's state s_t: the memory of the recurrent cell and the sampled latent."""
 
     deterministic: Tensor  # [..., D]
     stochastic: Tensor  # [..., Z]
 
     @property
     def features(self) -> Tensor:
-        """Both side by side, [..., F]."""
+        """Both concatenated, [..., F]."""
         return torch.cat([self.deterministic, self.stochastic], dim=-1)
 
 
 @dataclass(frozen=True, slots=True)
 class Distributions:
-    """Parameters of the posterior of every row and of the prior that predicted it."""
+    """The parameters of the posterior and the prior of each row."""
 
     posterior: Tensor  # [B, T, P]
     prior: Tensor  # [B, T, P]
@@ -55,20 +55,20 @@ class Cell(Protocol):
 
 
 class Inputs(Protocol):
-    """How z_{t-1} and a_{t-1} meet before the cell."""
+    """Combines z_{t-1} and a_{t-1} into the cell's input."""
 
-    size: int  # of the cell's input
-    stochastic_bias: bool  # whether the projection of z has a bias of its own
+    size: int  # length of the cell's input
+    stochastic_bias: bool  # whether the projection of z has its own bias
 
     def prepare(self, action: Tensor) -> Tensor:
-        """What can be done with the projected actions [..., hidden] of all rows at once."""
+        """The part of the computation that needs only the projected actions [..., hidden], for all rows at once."""
 
     def __call__(self, stochastic: Tensor, prepared: Tensor) -> Tensor:
-        """The cell's input [B, size] from the projection of z [B, hidden] and what ``prepare`` made of the action."""
+        """The cell's input [B, size] from the projection of z [B, hidden] and the output of ``prepare``."""
 
 
 class JointInputs(nn.Module):
-    """x = act(norm(W_z z + W_a a + b)): one hidden layer that sees both (Dreamer v1 and v2)."""
+    """x = act(norm(W_z z + W_a a + b)): one hidden layer for both (Dreamer v1 and v2)."""
 
     stochastic_bias = False
 
@@ -78,7 +78,7 @@ class JointInputs(nn.Module):
         self.after = style.after(hidden)
 
     def prepare(self, action: Tensor) -> Tensor:
-        """Nothing: the nonlinearity needs z."""
+        """``action`` unchanged, because the nonlinearity needs z."""
         return action
 
     def forward(self, stochastic: Tensor, prepared: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class SeparateInputs(nn.Module):
         self.after_action = style.after(hidden)
 
     def prepare(self, action: Tensor) -> Tensor:
-        """The whole hidden layer of the actions, [..., hidden]."""
+        """The hidden layer of the actions, [..., hidden]."""
         prepared: Tensor = self.after_action(action)
         return prepared
 
@@ -111,18 +111,18 @@ class SeparateInputs(nn.Module):
 class RSSM(nn.Module):
     """Deterministic and stochastic state, prior and posterior.
 
-    Only what is truly recurrent stays inside the loop over time: the embedding's and the action's projections and the
-    whole prior are single matrix products over all rows.
+    The loop over time computes only what is recurrent. The projections of embeddings and actions and the whole prior
+    are matrix products over all rows at once.
 
     Args:
         embedding_size: E.
         action_size: A.
         latent: the family of z.
-        cell: makes the recurrent cell for inputs of a given size.
+        cell: constructs the recurrent cell from the size of its input.
         hidden: units of the hidden layers around the cell.
-        inputs: makes the layer in front of the cell from ``hidden`` and ``style``.
+        inputs: constructs the layer before the cell from ``hidden`` and ``style``.
         prior_layers: hidden layers of the prior; the posterior has one.
-        style: activation, norm and first kernels of all these layers.
+        style: activation, norm and initialisation of all these layers.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class RSSM(nn.Module):
         self.from_action = style.linear(action_size, hidden)
         self.new_prior = partial(
             mlp, deterministic, latent.parameter_size, hidden=hidden, layers=prior_layers, style=style
-        )  # makes a fresh network like the prior's
+        )  # constructs a new network with the prior's architecture
         self.prior_head = self.new_prior()
         self.from_deterministic = style.linear(deterministic, hidden, bias=False)
         self.from_embedding = style.linear(embedding_size, hidden)
@@ -160,15 +160,15 @@ class RSSM(nn.Module):
         return RecurrentState(weight.new_zeros(count, self.cell.size), weight.new_zeros(count, self.latent.size))
 
     def noise(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
-        """The randomness of as many draws of z, [*shape, Z]."""
+        """Random numbers for a batch of z of this shape, [*shape, Z]."""
         return self.latent.noise(shape, generator)
 
     def features(self, state: RecurrentState) -> Tensor:
-        """What heads, probes and behaviours read: [..., F]."""
+        """The vector that heads, probes and behaviours read: [..., F]."""
         return state.features
 
     def state_of(self, features: Tensor) -> RecurrentState:
-        """The state whose features these are, [..., F]."""
+        """The inverse of ``features``: the state of these features, [..., F]."""
         return RecurrentState(*features.split([self.cell.size, self.latent.size], dim=-1))
 
     def observe(
@@ -184,9 +184,9 @@ class RSSM(nn.Module):
         Args:
             embedding: [B, T, E].
             action: [B, T, A] in [-1, 1]; ``action[:, t]`` led to ``embedding[:, t]``.
-            is_first: [B, T]; the state and the action are forgotten there, so episodes may follow one another.
+            is_first: [B, T]; where it is true, previous state and action are ignored: a sequence may span episodes.
             generator: source of the posterior's samples.
-            start: state before row 0; zeros unless given.
+            start: state before row 0; zeros by default.
         """
         batch, time = is_first.shape
         state = self.initial(batch) if start is None else start
@@ -209,21 +209,21 @@ class RSSM(nn.Module):
         return Rollout(states, states.features, embedding, details)
 
     def filter(self, state: RecurrentState, action: Tensor, embedding: Tensor, noise: Tensor) -> RecurrentState:
-        """One row of ``observe``: the posterior's draw after ``action`` [N, A] and ``embedding`` [N, E]."""
-        prepared, embedded = self.inputs.prepare(self.from_action(action)), self.from_embedding(embedding)
-        h, z, _ = self._filter(state.deterministic, state.stochastic, prepared, embedded, noise)
+        """One row of ``observe``: a sample of the posterior after ``action`` [N, A] and ``embedding`` [N, E]."""
+        prepared, projected = self.inputs.prepare(self.from_action(action)), self.from_embedding(embedding)
+        h, z, _ = self._filter(state.deterministic, state.stochastic, prepared, projected, noise)
         return RecurrentState(h, z)
 
     def _filter(
         self, h: Tensor, z: Tensor, action: Tensor, embedding: Tensor, noise: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """h_t, z_t and the posterior's parameters from h and z of the row before and what was projected already."""
+        """h_t, z_t and the posterior's parameters from the previous h and z, the prepared action, the projected e_t."""
         h = self.cell(self.inputs(self.from_stochastic(z), action), h)
         posterior: Tensor = self.posterior_out(self.after_observation(embedding + self.from_deterministic(h)))
         return h, self.latent.sample(posterior, noise), posterior
 
     def step(self, state: RecurrentState, action: Tensor, noise: Tensor) -> RecurrentState:
-        """One imagined step: the prior's draw after ``action`` [N, A]."""
+        """One imagined step: a sample of the prior after ``action`` [N, A]."""
         inputs = self.inputs(self.from_stochastic(state.stochastic), self.inputs.prepare(self.from_action(action)))
         deterministic = self.cell(inputs, state.deterministic)
         return RecurrentState(deterministic, self.latent.sample(self.prior_head(deterministic), noise))

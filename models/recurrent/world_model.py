@@ -1,4 +1,4 @@
-"""The recurrent world model: encoder, RSSM and the heads that every objective trains alike."""
+"""The recurrent world model: encoder, RSSM and the heads that every objective trains in the same way."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -16,28 +16,28 @@ from dreamset.models.recurrent.divergences import Divergence
 from dreamset.models.recurrent.ensemble import PriorEnsemble, PriorPredictions
 from dreamset.models.recurrent.rssm import RSSM, Distributions, RecurrentState
 
-COLLAPSED = 0.01  # nats per step that observations add; ten times more stay where a model learned next to nothing
+COLLAPSED = 0.01  # nats per step, KL(posterior || prior); ten times more remain in a model that learned almost nothing
 
 Head = Callable[[Tensor], Distribution]
 
 
 class WorldModel(nn.Module):
-    """p(s_t | s_{t-1}, a_{t-1}), p(r_t | s_t) and, if asked for, the probability that the episode goes on.
+    """p(s_t | s_{t-1}, a_{t-1}), p(r_t | s_t) and, with a continue head, the probability that the episode continues.
 
-    What makes the state meaningful besides these is the representation objective's business, outside this class.
+    The representation objective, which also shapes the state, is outside this class.
 
     Args:
-        spec: what the data offer.
-        encoder: makes the encoder of the observations.
-        dynamics: makes the recurrent state-space model from E and A.
-        reward_head: makes p(r | s) from F.
-        continue_head: makes p(c | s) from F; None where episodes never end before their time.
-        divergence: what pulls posterior and prior together.
-        reward_weight: factor of the reward's loss.
-        continue_weight: factor of the continuation's loss.
-        ensemble: makes further priors that tell how certain the model is; none unless given.
-        continue_discount: gamma if the head is to predict gamma (1 - terminal) as a soft target, as Dreamer v2 and v3
-            do, instead of 1 - terminal; ``continuation`` divides by it again.
+        spec: the data's specification.
+        encoder: constructs the encoder of the observations.
+        dynamics: constructs the RSSM from E and A.
+        reward_head: constructs p(r | s) from F.
+        continue_head: constructs p(c | s) from F; None if episodes end only by a time limit.
+        divergence: the KL loss between posterior and prior.
+        reward_weight: weight of the reward loss.
+        continue_weight: weight of the continuation loss.
+        ensemble: constructs an ensemble of priors that measures the model's uncertainty; by default there is none.
+        continue_discount: gamma; the head's soft target is gamma (1 - terminal), as in Dreamer v2 and v3, and
+            ``continuation`` divides by gamma again. With 1 the target is 1 - terminal.
     """
 
     headline = "kl"
@@ -70,7 +70,7 @@ class WorldModel(nn.Module):
 
     @property
     def feature_size(self) -> int:
-        """F, the length of the features that heads and behaviours read."""
+        """F, the length of the features."""
         return self.dynamics.feature_size
 
     @property
@@ -80,12 +80,12 @@ class WorldModel(nn.Module):
 
     @property
     def predicts_ends(self) -> bool:
-        """Whether there is a head for the continuation."""
+        """Whether the model has a continue head."""
         return self.continue_head is not None
 
     @property
     def noise_distribution(self) -> str:
-        """What the draws of z are made of."""
+        """The distribution that ``noise`` samples: that of the latent."""
         return self.dynamics.latent.noise_distribution
 
     def initial(self, count: int) -> RecurrentState:
@@ -93,11 +93,11 @@ class WorldModel(nn.Module):
         return self.dynamics.initial(count)
 
     def noise(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
-        """The randomness of as many draws of z, [*shape, Z]."""
+        """Random numbers for a batch of z of this shape, [*shape, Z]."""
         return self.dynamics.noise(shape, generator)
 
     def features(self, state: RecurrentState) -> Tensor:
-        """What heads, probes and behaviours read: [..., F]."""
+        """The vector that heads, probes and behaviours read: [..., F]."""
         return self.dynamics.features(state)
 
     def observe(
@@ -115,14 +115,14 @@ class WorldModel(nn.Module):
         is_first: Tensor,
         noise: Tensor,
     ) -> RecurrentState:
-        """The posterior's draw of one more row; ``action`` is in the environment's units."""
-        forget = is_first[:, None]
-        action = self.spec.action.normalize(action).masked_fill(forget, 0)
-        before = map_state(lambda value: value.masked_fill(forget, 0), state)
-        return self.dynamics.filter(before, action, self.encoder(observations), noise)
+        """A sample of the posterior of one more row; ``action`` is in the environment's units."""
+        reset = is_first[:, None]
+        action = self.spec.action.normalize(action).masked_fill(reset, 0)
+        state = map_state(lambda value: value.masked_fill(reset, 0), state)
+        return self.dynamics.filter(state, action, self.encoder(observations), noise)
 
     def step(self, state: RecurrentState, action: Tensor, noise: Tensor) -> RecurrentState:
-        """The prior's draw after ``action`` [N, A] in [-1, 1]."""
+        """A sample of the prior after ``action`` [N, A] in [-1, 1]."""
         return self.dynamics.step(state, action, noise)
 
     def reward(self, trajectory: ImaginedTrajectory[RecurrentState]) -> Tensor:
@@ -130,30 +130,30 @@ class WorldModel(nn.Module):
         return self.reward_head(trajectory.features).mean
 
     def continuation(self, trajectory: ImaginedTrajectory[RecurrentState]) -> Tensor:
-        """Probability that the episode goes on, [H + 1, N]; one where no head was asked for.
+        """Probability that the episode continues, [H + 1, N]; one without a continue head.
 
-        A behaviour whose own discount is ``continue_discount`` multiplies both to exactly what the head predicts.
+        If a behaviour's discount equals ``continue_discount``, their product is exactly the head's prediction.
         """
         if self.continue_head is None:
             return torch.ones_like(trajectory.features[..., 0])
         return self.continue_head(trajectory.features).mean / self.continue_discount
 
     def members(self, trajectory: ImaginedTrajectory[RecurrentState]) -> PriorPredictions:
-        """What the ensemble's priors predict of every row's z.
+        """The predictions of z in each row by the ensemble's priors.
 
         Raises:
-            UserError: if there is no ensemble.
+            UserError: if the model has no ensemble.
         """
         if self.ensemble is None:
             raise UserError(
-                "the world model was trained without an ensemble, so nothing says how certain it is; add "
-                "world_model/ensemble=priors and train it again, or take reward=predicted"
+                "the world model was trained without an ensemble, so its uncertainty is unknown; add "
+                "world_model/ensemble=priors and train it again, or use reward=predicted"
             )
         state = self.dynamics.state_of(trajectory.features)
         return PriorPredictions(self.dynamics.latent, self.ensemble(state.deterministic), state.stochastic)
 
     def parts(self) -> Mapping[str, nn.Module | None]:
-        """What learns at a rate of its own."""
+        """The networks by name; each can have its own learning rate."""
         assert isinstance(self.reward_head, nn.Module)
         assert self.continue_head is None or isinstance(self.continue_head, nn.Module)
         return {
@@ -165,54 +165,54 @@ class WorldModel(nn.Module):
         }
 
     def watchers(self) -> Sequence[str]:
-        """The ensemble: a model is the same with it as without."""
+        """The ensemble: the other parts learn the same with it as without."""
         return ("ensemble",)
 
     def losses(self, rollout: Rollout[RecurrentState], batch: SequenceBatch) -> dict[str, Loss]:
-        """-ln p(r_t | s_t), -ln p(c_t | s_t) where there is a head, and the KL terms: what all objectives share.
+        """The losses that all objectives share: -ln p(r_t | s_t), -ln p(c_t | s_t) with a continue head, and the KL.
 
-        An ensemble adds its own, which moves nothing but its members.
+        An ensemble adds its own loss, which trains only its members.
         """
-        found = distributions(rollout)
-        result = self.divergence(self.dynamics.latent, found.posterior, found.prior)
+        details = distributions(rollout)
+        result = self.divergence(self.dynamics.latent, details.posterior, details.prior)
         result["reward"] = Loss(-self.reward_head(rollout.features).log_prob(batch.reward), self.reward_weight)
         if self.continue_head is not None:
             target = self.continue_discount * (~batch.is_terminal)
             result["continue"] = Loss(-self.continue_head(rollout.features).log_prob(target), self.continue_weight)
         if self.ensemble is not None:
             latent = self.dynamics.latent
-            result["ensemble"] = self.ensemble.loss(latent, rollout.states, found.posterior, batch.row)
+            result["ensemble"] = self.ensemble.loss(latent, rollout.states, details.posterior, batch.row)
         return result
 
     def figures(
         self,
         rollout: Rollout[RecurrentState],
-        batch: SequenceBatch,  # noqa: ARG002 - other models' figures look at it
+        batch: SequenceBatch,  # noqa: ARG002 - the figures of other models read it
     ) -> dict[str, Tensor]:
-        """``kl``: KL(posterior || prior) in nats per step, what observations add to the prior."""
-        found = distributions(rollout)
-        return {"kl": self.dynamics.latent.kl(found.posterior, found.prior).mean()}
+        """``kl``: KL(posterior || prior), the information that observations add to the prior, in nats per step."""
+        details = distributions(rollout)
+        return {"kl": self.dynamics.latent.kl(details.posterior, details.prior).mean()}
 
     def warnings(self, figures: Mapping[str, float]) -> list[str]:
-        """Posterior collapse, which no later stage would explain."""
+        """A line on posterior collapse, which later stages would not reveal."""
         if figures["kl"] >= COLLAPSED:
             return []
         return [
             f"posterior collapse: observations add only {figures['kl']:.1e} nats per step to the prior "
-            "(validation/kl); unless the data hold no surprises, the state ignores them: train again with a lower "
+            "(validation/kl); unless the data are fully predictable, the state ignores them: train again with a lower "
             "world_model_training.optimizer.lr, or a smaller weight of the divergence (world_model.divergence)"
         ]
 
     def for_acting(self) -> "WorldModel":
-        """A copy without prior, heads and ensemble: what ``filter`` and ``features`` need."""
+        """A copy without prior, heads and ensemble, which ``filter`` and ``features`` do not need."""
         pruned = copy.deepcopy(self)
         pruned.dynamics.prior_head = nn.Sequential()
-        pruned.reward_head = nn.Sequential()  # nobody asks it
+        pruned.reward_head = nn.Sequential()  # acting needs no reward
         pruned.continue_head = pruned.ensemble = None
         return pruned
 
 
 def distributions(rollout: Rollout[RecurrentState]) -> Distributions:
-    """The details of this model's own rollouts."""
+    """The details of a rollout of this model."""
     assert isinstance(rollout.details, Distributions)
     return rollout.details

@@ -1,4 +1,4 @@
-"""Records: what the parts exchange."""
+"""The records that the folders exchange."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from dreamset.core.records import Loss, SequenceBatch, total_loss
 
 
 def counting_batch() -> SequenceBatch:
-    """Every value is 10 * sequence + row, so that a wrong slice shows."""
+    """Every value is 10 * sequence + row, so that a wrong slice has wrong values."""
     count = torch.arange(2)[:, None] * 10 + torch.arange(5)
     return SequenceBatch(
         observations={"state": count[..., None].float()},
@@ -25,21 +25,21 @@ def test_total_loss_is_the_weighted_sum_of_the_means() -> None:
     losses = {
         "a": Loss(torch.tensor([[1.0, 3.0]]), 0.5),  # mean 2
         "b": Loss(torch.tensor([[-4.0, 10.0]]), 2.0),  # mean 3
-        "c": Loss(torch.tensor([[7.0, 7.0]])),  # weight 1 unless given
+        "c": Loss(torch.tensor([[7.0, 7.0]])),  # the default weight is 1
     }
     assert total_loss(losses).item() == pytest.approx(0.5 * 2 + 2 * 3 + 7)
     assert total_loss({"b": losses["b"].weighted(-1.0)}).item() == pytest.approx(-3)
 
 
 @pytest.mark.parametrize("shapes", [[(2, 3), (2, 4)], [(2,), (2,)], [(2, 3, 1), (2, 3, 1)], [(2, 3), ()]])
-def test_total_loss_refuses_losses_that_are_not_batch_by_time_alike(shapes: list[tuple[int, ...]]) -> None:
+def test_total_loss_refuses_losses_of_other_shapes_than_batch_by_time(shapes: list[tuple[int, ...]]) -> None:
     losses = {f"loss_{index}": Loss(torch.zeros(shape)) for index, shape in enumerate(shapes)}
-    with pytest.raises(ValueError, match="loss_1") as caught:
+    with pytest.raises(ValueError, match="loss_1") as error:
         total_loss(losses)
-    assert str(shapes[1]) in str(caught.value)
+    assert str(shapes[1]) in str(error.value)
 
 
-def test_slice_time_keeps_the_same_rows_of_every_column() -> None:
+def test_slice_time_selects_the_same_rows_of_every_column() -> None:
     part = counting_batch().slice_time(1, 3)
     rows = torch.tensor([[1.0, 2.0], [11.0, 12.0]])
     assert torch.equal(part.observations["state"][..., 0], rows)

@@ -1,4 +1,4 @@
-"""Specifications: plain values about the data."""
+"""Specifications of observations and actions."""
 
 import json
 
@@ -34,13 +34,13 @@ def test_denormalize_is_the_inverse_of_normalize() -> None:
     ],
     ids=["unbounded", "one_hot"],
 )
-def test_actions_that_cannot_be_rescaled_stay_as_they_are(spec: ActionSpec) -> None:
+def test_normalize_leaves_unbounded_and_one_hot_actions_unchanged(spec: ActionSpec) -> None:
     action = torch.tensor([[0.25, 1.0]])
     assert torch.equal(spec.normalize(action), action)
     assert torch.equal(spec.denormalize(action), action)
 
 
-def test_an_action_needs_as_many_bounds_as_numbers() -> None:
+def test_action_spec_refuses_a_wrong_number_of_bounds() -> None:
     with pytest.raises(ValueError, match="size 2"):
         ActionSpec(2, discrete=False, low=(0.0,), high=(1.0, 1.0))
 
@@ -58,7 +58,7 @@ def test_an_action_needs_as_many_bounds_as_numbers() -> None:
     ],
     ids=["bounded", "unbounded"],
 )
-def test_data_spec_survives_json_text(spec: DataSpec) -> None:
+def test_data_spec_survives_a_json_round_trip(spec: DataSpec) -> None:
     again = DataSpec.from_json(json.loads(json.dumps(spec.to_json())))
     assert again == spec
     assert hash(again.action) == hash(spec.action)  # tuples again, not lists
@@ -68,5 +68,5 @@ def test_data_spec_survives_json_text(spec: DataSpec) -> None:
     ("shape", "dtype", "image"),
     [((8, 8, 3), "uint8", True), ((8, 8, 3), "float32", False), ((8, 8), "uint8", False), ((3,), "float32", False)],
 )
-def test_an_image_is_three_axes_of_bytes(shape: tuple[int, ...], dtype: str, image: bool) -> None:
+def test_is_image_requires_three_axes_of_bytes(shape: tuple[int, ...], dtype: str, image: bool) -> None:
     assert ArraySpec(shape, dtype).is_image is image

@@ -1,4 +1,4 @@
-"""States are opaque: what others may do with one keeps its structure."""
+"""Operations on opaque states keep the structure of the state."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class Outer:
 
 
 @dataclass(frozen=True)
-class Twice:
+class RepeatedName:
     depth: Tensor
     inner: Inner
 
@@ -30,25 +30,25 @@ def state(value: float, count: int = 2) -> Outer:
     return Outer(torch.full((count, 3), value), Inner(torch.full((count,), -value)))
 
 
-def test_a_function_reaches_every_tensor_nested_ones_too() -> None:
+def test_map_state_applies_the_function_to_nested_tensors_too() -> None:
     doubled = map_state(lambda tensor: 2 * tensor, state(1.5))
     assert doubled.width.tolist() == [[3.0] * 3] * 2
     assert doubled.inner.depth.tolist() == [-3.0, -3.0]
 
 
-def test_a_function_of_several_states_gets_the_tensors_that_correspond() -> None:
+def test_map_state_passes_corresponding_tensors_of_several_states() -> None:
     difference = map_state(lambda one, other: one - other, state(5.0), state(2.0))
     assert difference.width.unique().tolist() == [3.0]
     assert difference.inner.depth.unique().tolist() == [-3.0]
 
 
-def test_stacking_adds_an_axis_where_it_is_asked_for() -> None:
+def test_stack_states_adds_the_requested_axis() -> None:
     states = [state(float(number)) for number in range(4)]
     assert stack_states(states).width.shape == (4, 2, 3)
     assert stack_states(states, dim=1).inner.depth.tolist() == [[0.0, -1.0, -2.0, -3.0]] * 2
 
 
-def test_tensors_by_name_and_back() -> None:
+def test_with_tensors_is_the_inverse_of_named_tensors() -> None:
     named = named_tensors(state(4.0))
     assert list(named) == ["width", "depth"]
     back = with_tensors(state(0.0), {name: value + 1 for name, value in named.items()})
@@ -57,11 +57,11 @@ def test_tensors_by_name_and_back() -> None:
     assert state_count(state(0.0, count=7)) == 7
 
 
-def test_two_tensors_of_one_name_are_refused() -> None:
-    with pytest.raises(ValueError, match="Twice has two tensors of one name"):
-        named_tensors(Twice(torch.zeros(1), Inner(torch.zeros(1))))
+def test_named_tensors_refuses_two_tensors_of_one_name() -> None:
+    with pytest.raises(ValueError, match="RepeatedName has two tensors of one name"):
+        named_tensors(RepeatedName(torch.zeros(1), Inner(torch.zeros(1))))
 
 
-def test_what_is_no_dataclass_is_no_state() -> None:
+def test_named_tensors_refuses_a_state_that_is_no_dataclass() -> None:
     with pytest.raises(TypeError, match="got dict"):
         named_tensors({"width": torch.zeros(1)})

@@ -6,7 +6,7 @@ from dreamset.core.variables import environment_variable
 
 
 @pytest.mark.parametrize("before", [None, "old"])
-def test_a_variable_is_put_back_whatever_happens(monkeypatch, before):
+def test_environment_variable_is_restored_even_after_an_exception(monkeypatch, before):
     monkeypatch.delenv("DREAMSET_TEST", raising=False)
     if before is not None:
         monkeypatch.setenv("DREAMSET_TEST", before)

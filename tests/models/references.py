@@ -1,4 +1,4 @@
-"""Independent float64 NumPy forms of what several tests compare with; one row at a time, weights by their names."""
+"""Independent float64 NumPy references that several tests share: one row at a time, weights by name."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ def weights_of(module: nn.Module) -> dict[str, Array]:
 
 
 def below(weights: Weights, prefix: str) -> dict[str, Array]:
-    """The weights of one sub-module, under their names there."""
+    """The weights of one sub-module, with the prefix removed."""
     return {name.removeprefix(f"{prefix}."): value for name, value in weights.items() if name.startswith(f"{prefix}.")}
 
 
@@ -48,12 +48,12 @@ def layer_norm_gru(w: Weights, x: Array, h: Array) -> Array:
 
 
 def block_gru(w: Weights, x: Array, h: Array) -> Array:
-    """As published: every block gets its own slice of the state and a copy of everything that is shared."""
+    """As published: each block reads its own slice of the state and a copy of all shared inputs."""
     blocks = len(w["gates.weight"])
     summary = silu(rms_norm(w["summary.0.weight"] @ h + w["summary.0.bias"], w["summary.1.weight"]))
     shared = np.concatenate([summary, x])
     own = np.split(h, blocks)
-    kernels = np.split(w["from_shared.weight"], blocks)  # the rows of the dense kernel that make block k
+    kernels = np.split(w["from_shared.weight"], blocks)  # the rows of the dense kernel that compute block k
     hidden = np.concatenate(
         [
             np.concatenate([own[k], shared]) @ np.concatenate([w["from_blocks.weight"][k], kernels[k].T])

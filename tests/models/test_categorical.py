@@ -1,4 +1,4 @@
-"""One-hot variables: the distribution and the latent made of it, against NumPy and against their own samples."""
+"""The one-hot categorical distribution and latent, compared with NumPy and with their own samples."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def numpy_kl(left: Array, right: Array, unimix: float) -> Array:
 
 
 @every_mix
-def test_log_probability_and_entropy_of_the_mixed_distribution(unimix: float) -> None:
+def test_log_probability_and_entropy_of_the_mixture_match_numpy(unimix: float) -> None:
     logits = draw(5, CLASSES)
     distribution = OneHotCategorical(torch.from_numpy(logits), unimix)
     probs = numpy_probs(logits, unimix)
@@ -42,16 +42,16 @@ def test_log_probability_and_entropy_of_the_mixed_distribution(unimix: float) ->
 
 
 @every_mix
-def test_moments_and_density_of_the_latent(unimix: float) -> None:
+def test_moments_and_density_of_the_latent_match_numpy(unimix: float) -> None:
     logits = draw(5, VARIABLES * CLASSES)
     latent = CategoricalLatent(VARIABLES, CLASSES, unimix=unimix)
     probs = numpy_probs(logits.reshape(5, VARIABLES, CLASSES), unimix)
-    chosen = np.eye(CLASSES)[np.random.default_rng(1).integers(CLASSES, size=(5, VARIABLES))]
+    one_hot = np.eye(CLASSES)[np.random.default_rng(1).integers(CLASSES, size=(5, VARIABLES))]
     raw = torch.from_numpy(logits)
     np.testing.assert_allclose(latent.mean(raw).numpy(), probs.reshape(5, -1), rtol=1e-12)
     np.testing.assert_allclose(latent.variance(raw).numpy(), (probs - probs**2).reshape(5, -1), rtol=1e-9)
-    got = latent.log_prob(raw, torch.from_numpy(chosen.reshape(5, -1)))
-    np.testing.assert_allclose(got.numpy(), np.log((probs * chosen).sum(-1)).sum(-1), rtol=1e-12)
+    got = latent.log_prob(raw, torch.from_numpy(one_hot.reshape(5, -1)))
+    np.testing.assert_allclose(got.numpy(), np.log((probs * one_hot).sum(-1)).sum(-1), rtol=1e-12)
 
 
 @every_mix
@@ -66,13 +66,13 @@ def test_samples_are_one_hot_and_follow_the_probabilities(unimix: float) -> None
 
 
 @every_mix
-def test_the_gradient_of_a_sample_is_that_of_the_probabilities(unimix: float) -> None:
-    logits, seen = torch.from_numpy(draw(6, CLASSES)), torch.from_numpy(draw(6, CLASSES, seed=1))
+def test_samples_have_the_straight_through_gradient_of_the_probabilities(unimix: float) -> None:
+    logits, weight = torch.from_numpy(draw(6, CLASSES)), torch.from_numpy(draw(6, CLASSES, seed=1))
     straight, soft = (logits.clone().requires_grad_() for _ in range(2))
     noise = gumbel((6, CLASSES), seeded(), dtype=torch.float64)
     sample = OneHotCategorical(straight, unimix).sample(noise)
-    (sample * seen).sum().backward()
-    (((1 - unimix) * torch.softmax(soft, -1) + unimix / CLASSES) * seen).sum().backward()
+    (sample * weight).sum().backward()
+    (((1 - unimix) * torch.softmax(soft, -1) + unimix / CLASSES) * weight).sum().backward()
     torch.testing.assert_close(straight.grad, soft.grad, rtol=1e-12, atol=1e-14)
     assert straight.grad.abs().max() > 0.01
     assert set(sample.detach().unique().tolist()) == {0.0, 1.0}
@@ -84,7 +84,7 @@ def test_mode_is_the_most_likely_class() -> None:
 
 
 @pytest.mark.parametrize("unimix", [0.0, 0.01])
-def test_logits_of_any_size_stay_finite_in_single_precision(unimix: float) -> None:
+def test_large_logits_give_finite_values_and_gradients_in_single_precision(unimix: float) -> None:
     left = torch.tensor([300.0, -300.0, 0.0], requires_grad=True)
     right = torch.tensor([-300.0, 300.0, 0.0], requires_grad=True)
     p, q = OneHotCategorical(left, unimix), OneHotCategorical(right, unimix)
@@ -116,15 +116,15 @@ def test_entropy_of_the_latent_sums_over_its_variables(unimix: float) -> None:
     np.testing.assert_allclose(got.numpy(), -(probs * np.log(probs)).sum((-2, -1)), rtol=1e-12)
 
 
-def test_a_mixed_latent_is_never_infinitely_surprised() -> None:
-    sure = torch.tensor([[1000.0, 0, 0, 0] * VARIABLES])
+def test_uniform_mix_bounds_the_kl_of_certain_latents() -> None:
+    certain = torch.tensor([[1000.0, 0, 0, 0] * VARIABLES])
     other = torch.tensor([[0, 1000.0, 0, 0] * VARIABLES])
     bound = VARIABLES * np.log((1 - 0.01 + 0.01 / CLASSES) / (0.01 / CLASSES))
-    assert float(CategoricalLatent(VARIABLES, CLASSES, unimix=0.01).kl(sure, other)) < bound
-    assert float(CategoricalLatent(VARIABLES, CLASSES).kl(sure, other)) == pytest.approx(3000.0)
+    assert float(CategoricalLatent(VARIABLES, CLASSES, unimix=0.01).kl(certain, other)) < bound
+    assert float(CategoricalLatent(VARIABLES, CLASSES).kl(certain, other)) == pytest.approx(3000.0)
 
 
-def test_a_draw_of_the_latent_is_one_class_of_every_variable_by_its_own_noise() -> None:
+def test_latent_samples_one_class_per_variable_with_independent_noise() -> None:
     latent = CategoricalLatent(VARIABLES, CLASSES)
     raw = draw(7, VARIABLES * CLASSES)
     noise = latent.noise((7,), seeded())

@@ -1,4 +1,4 @@
-"""The cells of v2 and v3, step by step against NumPy in their published form."""
+"""The cells of v2 and v3, compared step by step with NumPy references in their published form."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ BATCH, INPUTS, SIZE, HIDDEN, BLOCKS, STEPS = 3, 5, 12, 7, 4, 4
 
 
 def drawn(cell: nn.Module) -> nn.Module:
-    """In float64, every parameter drawn, so that no bias hides by being zero and no scale by being one."""
+    """``cell`` in float64 with random parameters, because a zero bias or a unit scale would hide errors."""
     generator = seeded()
     for parameter in cell.double().parameters():
         parameter.data = torch.randn(parameter.shape, dtype=torch.float64, generator=generator) * 0.5
@@ -45,7 +45,7 @@ def block_gru(size: int = SIZE) -> BlockGRU:
 @pytest.mark.parametrize(
     ("make", "reference"), [(layer_norm_gru, references.layer_norm_gru), (block_gru, references.block_gru)]
 )
-def test_a_cell_follows_its_published_formula_step_by_step(
+def test_cell_follows_its_published_formula_step_by_step(
     make: Callable[[], nn.Module], reference: Callable[..., references.Array]
 ) -> None:
     cell = drawn(make())
@@ -70,32 +70,32 @@ def test_gradients_reach_every_weight_the_inputs_and_the_state(make: Callable[[]
 
 
 @pytest.mark.parametrize("make", [layer_norm_gru, block_gru])
-def test_the_negative_bias_makes_the_state_change_slowly_at_first(make: Callable[..., nn.Module]) -> None:
+def test_negative_update_bias_makes_the_initial_state_changes_small(make: Callable[..., nn.Module]) -> None:
     with torch.no_grad():
         kept = make(400)(torch.zeros(1, INPUTS), torch.ones(1, 400)).mean()
-    # Candidates are spread around zero, so what is left of one is the share that was kept: 1 - sigmoid(-1) = 0.73.
+    # The mean candidate is near zero, so the result is the share of the old state: 1 - sigmoid(-1) = 0.73.
     assert 0.6 < float(kept) < 0.9
 
 
-def test_blocks_of_the_recurrent_kernel_do_not_see_each_other_but_through_the_summary() -> None:
+def test_blocks_of_the_state_interact_only_through_the_summary() -> None:
     cell = drawn(block_gru())
     x, state = inputs()
     changed = state.clone()
-    changed[:, : SIZE // BLOCKS] += 1  # the first block's own part
+    changed[:, : SIZE // BLOCKS] += 1  # the first block's part of the state
     with torch.no_grad():
         cell.summary[0].weight.zero_()
-        cell.after[0] = nn.Identity()  # the norm looks at all units
+        cell.after[0] = nn.Identity()  # the norm depends on all units
         difference = (cell(x[0], changed) - cell(x[0], state)).abs().reshape(BATCH, BLOCKS, -1).amax(-1)
     assert (difference[:, 0] > 1e-6).all()
     assert (difference[:, 1:] == 0).all()
 
 
-def test_a_size_that_the_blocks_do_not_divide_is_refused_by_key() -> None:
+def test_indivisible_state_size_error_names_the_configuration_key() -> None:
     with pytest.raises(UserError, match=r"network\.deterministic.*multiple of 4"):
         block_gru(size=10)
 
 
-def test_a_block_linear_layer_is_a_linear_layer_with_a_block_diagonal_kernel() -> None:
+def test_block_linear_equals_a_linear_layer_with_block_diagonal_kernel() -> None:
     layer = drawn(BlockLinear(6, 4, blocks=2))
     x = torch.randn(5, 6, dtype=torch.float64, generator=seeded(2))
     dense = torch.block_diag(*layer.weight)  # [6, 4]
@@ -104,7 +104,7 @@ def test_a_block_linear_layer_is_a_linear_layer_with_a_block_diagonal_kernel() -
         BlockLinear(6, 8, blocks=4)
 
 
-def test_block_kernels_start_with_the_fan_of_all_blocks_together() -> None:
+def test_block_kernels_start_with_the_fan_in_of_all_blocks() -> None:
     torch.manual_seed(0)
     layer = BlockLinear(512, 1024, blocks=8)
     weight = layer.weight.detach()

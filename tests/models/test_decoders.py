@@ -1,4 +1,4 @@
-"""Decoders: the transposed convolution against torch's own, and log-probabilities against NumPy."""
+"""Decoders: the transposed convolution compared with PyTorch's, log-probabilities compared with NumPy."""
 
 from dataclasses import replace
 
@@ -15,18 +15,18 @@ from tests.builders import tiny_batch, tiny_spec
 
 @pytest.mark.parametrize("kernel", [2, 3, 4, 5, 6])
 @pytest.mark.parametrize("size", [(1, 1), (1, 3), (2, 2), (5, 4)])
-def test_transposed_convolution_equals_torch_in_values_and_gradients(kernel: int, size: tuple[int, int]) -> None:
+def test_transposed_convolution_equals_pytorch_in_values_and_gradients(kernel: int, size: tuple[int, int]) -> None:
     layer = TransposedConvolution(3, 2, kernel).double()
     torch.nn.init.normal_(layer.bias)
     planes = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
     got = layer(planes)
     expected = F.conv_transpose2d(planes, layer.weight, layer.bias, stride=2)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
-    seen = torch.randn_like(expected)
+    weight = torch.randn_like(expected)
     leaves = (planes, layer.weight, layer.bias)
     for ours, theirs in zip(
-        torch.autograd.grad((got * seen).sum(), leaves),
-        torch.autograd.grad((expected * seen).sum(), leaves),
+        torch.autograd.grad((got * weight).sum(), leaves),
+        torch.autograd.grad((expected * weight).sum(), leaves),
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
@@ -34,7 +34,7 @@ def test_transposed_convolution_equals_torch_in_values_and_gradients(kernel: int
 
 @pytest.mark.parametrize("edge", [16, 32, 64])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_image_decoder_explains_every_pixel_of_the_recorded_frame(edge: int, channels: int) -> None:
+def test_image_decoder_log_probability_sums_over_every_recorded_pixel(edge: int, channels: int) -> None:
     torch.manual_seed(0)
     decoder = ImageDecoder(5, ArraySpec((edge, edge, channels), "uint8"), depth=8)
     features = torch.randn(2, 3, 5)
@@ -45,18 +45,18 @@ def test_the_image_decoder_explains_every_pixel_of_the_recorded_frame(edge: int,
     density = -0.5 * (target - mean) ** 2 - 0.5 * np.log(2 * np.pi)
     got = prediction.log_prob(decoder.target(image)).detach().numpy()
     np.testing.assert_allclose(got, density.sum(axis=(2, 3, 4)), rtol=1e-5)
-    assert (prediction.mean[0, 0] != prediction.mean[0, 1]).all()  # no pixel stands still
+    assert (prediction.mean[0, 0] != prediction.mean[0, 1]).all()  # every pixel depends on the features
 
 
 @pytest.mark.parametrize("shape", [(48, 48, 3), (64, 32, 3), (8, 8, 3)])
-def test_the_image_decoder_names_the_shape_that_it_refuses(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UserError) as caught:
+def test_image_decoder_error_names_the_refused_and_supported_shapes(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError) as error:
         ImageDecoder(5, ArraySpec(shape, "uint8"), depth=2)
-    assert str(shape) in str(caught.value)
-    assert "[16, 32, 64]" in str(caught.value)
+    assert str(shape) in str(error.value)
+    assert "[16, 32, 64]" in str(error.value)
 
 
-def test_vectors_are_explained_in_standardised_units() -> None:
+def test_vector_log_probabilities_are_in_standardised_units() -> None:
     spec, batch = tiny_spec(), tiny_batch()
     decoder = Decoder(5, spec, depth=2, hidden=8, layers=1, names=["state"])
     features = torch.randn(*batch.reward.shape, 5, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""Distributions against densities written in NumPy."""
+"""Distributions, compared with densities written in NumPy."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_unit_normal_sums_the_normal_density_over_its_event_axes(event_axes: int
     np.testing.assert_allclose(got.numpy(), expected, rtol=1e-13)
 
 
-def test_bernoulli_log_probability_of_hard_and_soft_targets() -> None:
+def test_bernoulli_log_probability_accepts_hard_and_soft_targets() -> None:
     logit = np.array([-40.0, -2.0, 0.0, 3.0, 40.0])
     log_yes, log_no = -np.logaddexp(0, -logit), -np.logaddexp(0, logit)
     for target in (0.0, 0.25, 1.0):
@@ -42,7 +42,7 @@ def test_bernoulli_log_probability_of_hard_and_soft_targets() -> None:
     np.testing.assert_allclose(Bernoulli(torch.from_numpy(logit)).mean.numpy(), np.exp(log_yes), rtol=1e-12, atol=1e-15)
 
 
-def test_tanh_normal_log_probability_is_the_change_of_variables() -> None:
+def test_tanh_normal_log_probability_follows_the_change_of_variables() -> None:
     random = np.random.default_rng(0)
     location, scale = random.normal(size=(50, 3)), random.uniform(0.1, 3, size=(50, 3))
     action = np.tanh(random.normal(size=(50, 3)) * 2)
@@ -62,7 +62,7 @@ def test_tanh_normal_density_integrates_to_one(location: float, scale: float) ->
 
 @pytest.mark.parametrize("gap", [2.0**-6, 2.0**-12, 2.0**-18, 2.0**-22])
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
-def test_tanh_normal_keeps_single_precision_near_the_bounds(gap: float, sign: float) -> None:
+def test_tanh_normal_log_probability_stays_precise_near_the_bounds(gap: float, sign: float) -> None:
     action = np.array([sign * (1 - gap)])  # exact in float32
     expected = tanh_normal_log_density(action, np.array([0.5]), np.array([2.0]))
     distribution = TanhNormal(torch.tensor([0.5]), torch.tensor([2.0]))
@@ -71,16 +71,16 @@ def test_tanh_normal_keeps_single_precision_near_the_bounds(gap: float, sign: fl
 
 
 @pytest.mark.parametrize("bound", [-1.0, 1.0])
-def test_tanh_normal_is_finite_on_the_bounds_themselves(bound: float) -> None:
+def test_tanh_normal_log_probability_is_finite_at_the_bounds(bound: float) -> None:
     location, scale = torch.zeros(1, requires_grad=True), torch.ones(1, requires_grad=True)
     value = TanhNormal(location, scale).log_prob(torch.tensor([bound]))
     value.backward()
     assert torch.isfinite(value)
     assert torch.isfinite(location.grad).all()
-    assert torch.sign(location.grad).item() == bound  # moving towards the action makes it likelier
+    assert torch.sign(location.grad).item() == bound  # a location nearer to the action makes it more likely
 
 
-def test_tanh_normal_sample_carries_the_pathwise_derivative() -> None:
+def test_tanh_normal_sample_has_the_pathwise_gradient() -> None:
     location = torch.tensor([0.3, -1.2], dtype=torch.float64, requires_grad=True)
     scale = torch.tensor([0.5, 2.0], dtype=torch.float64, requires_grad=True)
     noise = torch.tensor([1.5, -0.4], dtype=torch.float64)

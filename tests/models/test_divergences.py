@@ -1,4 +1,4 @@
-"""Free nats: a threshold on the mean KL."""
+"""Free nats are a threshold on the mean KL."""
 
 import math
 
@@ -13,7 +13,7 @@ UNIT_STD = math.log(math.e - 1)  # softplus of this is 1
 
 
 def pair(*kls: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Posteriors [1, T, 2] whose KL to N(0, 1) is as given: KL = mean^2 / 2."""
+    """Posteriors [1, T, 2] with the given KLs to N(0, 1): KL = mean^2 / 2."""
     means = torch.tensor([[math.sqrt(2 * kl) for kl in kls]], dtype=torch.float64)
     posterior = torch.stack([means, torch.full_like(means, UNIT_STD)], dim=-1)
     prior = torch.stack([torch.zeros_like(means), torch.full_like(means, UNIT_STD)], dim=-1)
@@ -24,7 +24,7 @@ def values(posterior: torch.Tensor, prior: torch.Tensor, *, free_nats: float) ->
     return FreeNatsKL(free_nats=free_nats)(LATENT, posterior, prior)["kl"].value
 
 
-def test_below_the_threshold_the_loss_is_the_threshold_without_gradient() -> None:
+def test_kl_below_free_nats_is_constant_without_gradient() -> None:
     posterior, prior = pair(0.5, 2.0, 3.0)
     value = values(posterior, prior, free_nats=3.0)
     assert value.tolist() == [[3.0, 3.0, 3.0]]
@@ -33,7 +33,7 @@ def test_below_the_threshold_the_loss_is_the_threshold_without_gradient() -> Non
     assert torch.count_nonzero(prior.grad) == 0
 
 
-def test_above_the_threshold_the_loss_is_the_kl_with_its_gradient() -> None:
+def test_kl_above_free_nats_is_unchanged_with_its_gradient() -> None:
     posterior, prior = pair(4.0, 2.0, 6.0)
     value = values(posterior, prior, free_nats=3.0)
     torch.testing.assert_close(value, torch.tensor([[4.0, 2.0, 6.0]], dtype=torch.float64))
@@ -43,19 +43,19 @@ def test_above_the_threshold_the_loss_is_the_kl_with_its_gradient() -> None:
     torch.testing.assert_close(prior.grad[..., 0], -mean)
 
 
-def test_the_threshold_acts_on_the_mean_and_not_on_each_element() -> None:
-    above = values(*pair(10.0, 0.0), free_nats=3.0)  # mean 5: the zero is not lifted to 3
+def test_free_nats_apply_to_the_mean_not_to_each_element() -> None:
+    above = values(*pair(10.0, 0.0), free_nats=3.0)  # mean 5: the zero is not raised to 3
     torch.testing.assert_close(above, torch.tensor([[10.0, 0.0]], dtype=torch.float64))
     below = values(*pair(5.0, 0.0), free_nats=3.0)  # mean 2.5: the five is not kept
     assert below.tolist() == [[3.0, 3.0]]
 
 
-def test_zero_free_nats_leave_the_kl_alone() -> None:
+def test_zero_free_nats_leave_the_kl_unchanged() -> None:
     value = values(*pair(0.01, 0.02), free_nats=0.0)
     torch.testing.assert_close(value, torch.tensor([[0.01, 0.02]], dtype=torch.float64))
 
 
-def test_the_weight_travels_beside_the_values() -> None:
+def test_kl_loss_keeps_its_weight_separate_from_the_values() -> None:
     loss = FreeNatsKL(weight=0.25, free_nats=0.0)(LATENT, *pair(2.0))["kl"]
     assert loss.weight == 0.25
     assert loss.value.item() == pytest.approx(2.0)

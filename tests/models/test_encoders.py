@@ -1,4 +1,4 @@
-"""Encoders: what of an observation reaches the embedding."""
+"""Encoders: how embeddings depend on observations."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ def frames(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
-def test_bytes_become_half_centred_floats_with_channels_first() -> None:
+def test_images_to_planes_gives_centred_floats_with_channels_first() -> None:
     image = frames(2, 3, 4, 5, 3)
     before = image.clone()
     planes = images_to_planes(image)
@@ -29,7 +29,7 @@ def test_bytes_become_half_centred_floats_with_channels_first() -> None:
 
 
 @pytest.mark.parametrize(("edge", "positions", "widths"), [(16, 4, 2), (32, 4, 4), (64, 4, 8)])
-def test_an_image_is_halved_until_two_positions_are_left(edge: int, positions: int, widths: int) -> None:
+def test_image_encoder_halves_frames_to_two_by_two_positions(edge: int, positions: int, widths: int) -> None:
     encoder = ImageEncoder(ArraySpec((edge, edge, 3), "uint8"), depth=4)
     assert encoder.embedding_size == positions * widths * 4
     image = frames(2, 3, edge, edge, 3)
@@ -40,12 +40,12 @@ def test_an_image_is_halved_until_two_positions_are_left(edge: int, positions: i
     assert not torch.allclose(embedding[1, 2], embedding[1, 1])
 
 
-def test_the_published_encoder_has_1024_outputs() -> None:
+def test_published_image_encoder_has_1024_outputs() -> None:
     assert ImageEncoder(ArraySpec((64, 64, 3), "uint8"), depth=32).embedding_size == 1024
 
 
 @pytest.mark.parametrize("position", [(0, 0), (8, 8), (3, 12)])
-def test_the_embedding_depends_on_pixels_everywhere_in_the_frame(position: tuple[int, int]) -> None:
+def test_embedding_depends_on_pixels_everywhere_in_the_frame(position: tuple[int, int]) -> None:
     torch.manual_seed(0)
     encoder = ImageEncoder(ArraySpec((16, 16, 3), "uint8"), depth=8)
     image = frames(16, 16, 3)
@@ -55,10 +55,10 @@ def test_the_embedding_depends_on_pixels_everywhere_in_the_frame(position: tuple
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 3), (64, 32, 3)])
-def test_the_image_encoder_names_the_shape_that_it_refuses(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UserError) as caught:
+def test_image_encoder_error_names_the_refused_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError) as error:
         ImageEncoder(ArraySpec(shape, "uint8"), depth=2)
-    assert str(shape) in str(caught.value)
+    assert str(shape) in str(error.value)
 
 
 def test_vectors_are_standardised_with_the_statistics_of_the_dataset() -> None:
@@ -81,7 +81,7 @@ def test_statistics_are_saved_with_the_weights() -> None:
     assert torch.equal(copy(vector), source(vector))
 
 
-def test_embeddings_of_several_observations_are_joined_in_the_order_of_their_names() -> None:
+def test_embeddings_are_concatenated_in_the_order_of_observation_names() -> None:
     spec, batch = tiny_spec(), tiny_batch()
     encoder = Encoder(spec, depth=2, hidden=8, layers=1)
     embedding = encoder(batch.observations)
@@ -92,7 +92,7 @@ def test_embeddings_of_several_observations_are_joined_in_the_order_of_their_nam
     torch.testing.assert_close(embedding[..., size:], vector(batch.observations["state"]))
 
 
-def test_names_with_dots_find_their_observation() -> None:
+def test_encoder_accepts_observation_names_with_dots() -> None:
     spec = tiny_spec()
     dotted = replace(
         spec,
@@ -105,6 +105,6 @@ def test_names_with_dots_find_their_observation() -> None:
     torch.testing.assert_close(encoder({"robot.state": vector}), only(vector))
 
 
-def test_a_dataset_without_observations_is_refused() -> None:
-    with pytest.raises(UserError, match=r"dataset\.observations"):
+def test_encoder_refuses_a_dataset_without_observations() -> None:
+    with pytest.raises(UserError, match=r"dataset\.source\.observations"):
         Encoder(replace(tiny_spec(), observations={}), depth=2, hidden=8, layers=1)

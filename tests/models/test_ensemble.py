@@ -1,4 +1,4 @@
-"""The ensemble of priors: who sees which rows, what it learns and how its disagreement is measured."""
+"""The ensemble of priors: its bootstrap samples, its training and the measures of its disagreement."""
 
 import numpy as np
 import pytest
@@ -18,33 +18,33 @@ CATEGORICAL = CategoricalLatent(SIZE // CLASSES, CLASSES, unimix=UNIMIX)
 UNMIXED = CategoricalLatent(SIZE // CLASSES, CLASSES)
 
 
-# ---- who sees what
+# ---- bootstrap samples
 
 
-def test_every_member_sees_its_share_of_the_blocks_whatever_the_others_see() -> None:
+def test_members_train_on_independent_samples_of_the_given_share() -> None:
     blocks = torch.arange(200_000)
     mask = bootstrap_mask(blocks, members=4, share=0.632).double()  # [4, 200000]
     np.testing.assert_allclose(mask.mean(1), 0.632, atol=0.005)
     np.testing.assert_allclose(torch.corrcoef(mask).numpy(), np.eye(4), atol=0.01)
-    for lag in (1, 2, 7):  # neither do neighbouring blocks tell of each other
+    for lag in (1, 2, 7):  # neighbouring blocks are uncorrelated too
         np.testing.assert_allclose(torch.corrcoef(torch.stack([mask[0, lag:], mask[0, :-lag]]))[0, 1], 0, atol=0.01)
 
 
-def test_a_block_is_seen_by_the_same_members_whenever_it_comes() -> None:
+def test_bootstrap_mask_of_a_block_is_always_the_same() -> None:
     far = 3 * 2**40 + torch.arange(7)
     whole = bootstrap_mask(torch.cat([torch.arange(50), far]), members=3, share=0.5)
     assert torch.equal(
         bootstrap_mask(torch.arange(20, 30).view(2, 5), members=3, share=0.5), whole[:, 20:30].view(3, 2, 5)
     )
     assert torch.equal(bootstrap_mask(far, members=3, share=0.5), whole[:, 50:])
-    assert not torch.equal(whole[:, :7], whole[:, 50:])  # rows of another source are other rows
+    assert not torch.equal(whole[:, :7], whole[:, 50:])  # rows with other numbers get another mask
 
 
-def test_a_share_of_one_leaves_nothing_out() -> None:
+def test_share_of_one_selects_every_block() -> None:
     assert bootstrap_mask(torch.arange(1000), members=2, share=1.0).all()
 
 
-# ---- what the members predict, all at once
+# ---- batched predictions of all members
 
 
 def elu_by_hand(x: Array) -> Array:
@@ -68,7 +68,7 @@ STYLES = {  # style, its norm, its activation
 
 @pytest.mark.parametrize("layers", [0, 1, 3])
 @pytest.mark.parametrize("name", STYLES)
-def test_each_network_makes_of_the_inputs_what_its_own_layers_say(name: str, layers: int) -> None:
+def test_side_by_side_equals_each_network_computed_by_hand(name: str, layers: int) -> None:
     style, norm, activation = STYLES[name]
     networks = [mlp(5, 4, hidden=6, layers=layers, style=style).double() for _ in range(3)]
     for network in networks:
@@ -89,18 +89,18 @@ def test_each_network_makes_of_the_inputs_what_its_own_layers_say(name: str, lay
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_each_network_learns_as_it_would_alone(name: str) -> None:
+def test_side_by_side_gives_each_network_its_own_gradients(name: str) -> None:
     networks = [mlp(5, 4, hidden=6, layers=2, style=STYLES[name][0]).double() for _ in range(3)]
     inputs = torch.randn(7, 5, generator=seeded(), dtype=torch.float64, requires_grad=True)
-    learners = [inputs, *(parameter for network in networks for parameter in network.parameters())]
-    pull = torch.randn(3, 7, 4, generator=seeded(1), dtype=torch.float64)  # another one on every network
-    got = torch.autograd.grad((side_by_side(networks, inputs) * pull).sum(), learners)
-    alone = sum((network(inputs) * weight).sum() for network, weight in zip(networks, pull, strict=True))
-    for one, other in zip(got, torch.autograd.grad(alone, learners), strict=True):
+    leaves = [inputs, *(parameter for network in networks for parameter in network.parameters())]
+    weights = torch.randn(3, 7, 4, generator=seeded(1), dtype=torch.float64)  # different for each network
+    got = torch.autograd.grad((side_by_side(networks, inputs) * weights).sum(), leaves)
+    alone = sum((network(inputs) * weight).sum() for network, weight in zip(networks, weights, strict=True))
+    for one, other in zip(got, torch.autograd.grad(alone, leaves), strict=True):
         np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-10, atol=1e-12)
 
 
-def test_members_start_as_priors_that_are_made_one_after_the_other() -> None:
+def test_members_are_initialised_like_priors_constructed_one_by_one() -> None:
     dynamics = tiny_model("world_model=dreamer_v3").dynamics
     torch.manual_seed(3)
     ensemble = PriorEnsemble(dynamics, members=4)
@@ -113,7 +113,7 @@ def test_members_start_as_priors_that_are_made_one_after_the_other() -> None:
     assert not torch.equal(first, second)
 
 
-def test_every_member_is_saved_under_its_number_like_the_prior_beside_it() -> None:
+def test_state_dict_has_one_prior_per_member_number() -> None:
     model = tiny_model("world_model=dreamer_v3", "world_model/ensemble=priors")
     prior = model.dynamics.prior_head.state_dict()
     shapes = {f"members.{k}.{name}": value.shape for k in range(7) for name, value in prior.items()}
@@ -126,11 +126,11 @@ def test_every_member_is_saved_under_its_number_like_the_prior_beside_it() -> No
     np.testing.assert_allclose(ensemble(h).detach().numpy(), expected.detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
-# ---- what it learns
+# ---- training
 
 
 @pytest.mark.parametrize("generation", ["dreamer_v1", "dreamer_v2", "dreamer_v3"])
-def test_each_member_minimises_its_divergence_from_the_posterior_on_the_rows_it_sees(generation: str) -> None:
+def test_members_minimise_their_kl_on_their_own_bootstrap_rows(generation: str) -> None:
     model, batch = tiny_model(f"world_model={generation}", "world_model/ensemble=priors"), tiny_batch()
     ensemble = model.ensemble
     assert ensemble is not None
@@ -140,13 +140,13 @@ def test_each_member_minimises_its_divergence_from_the_posterior_on_the_rows_it_
     expected = np.zeros(batch.row.shape)
     for number, member in enumerate(ensemble.members):
         kl = model.dynamics.latent.kl(rollout.details.posterior, member(rollout.states.deterministic))
-        seen = bootstrap_mask(batch.row // 2, members=len(ensemble.members), share=0.632)[number]
-        expected += np.where(seen.numpy(), kl.detach().numpy(), 0.0) / (7 * 0.632)
+        mask = bootstrap_mask(batch.row // 2, members=len(ensemble.members), share=0.632)[number]
+        expected += np.where(mask.numpy(), kl.detach().numpy(), 0.0) / (7 * 0.632)
     np.testing.assert_allclose(got.value.detach().numpy(), expected, rtol=1e-4, atol=1e-6)
     assert (expected > 0).any()
 
 
-def test_nothing_but_the_members_learns_from_the_ensemble() -> None:
+def test_ensemble_loss_trains_only_the_ensemble_members() -> None:
     plain, model = tiny_model(), tiny_model("world_model/ensemble=priors")
     assert model.ensemble is not None
     model.load_state_dict(plain.state_dict(), strict=False)
@@ -155,11 +155,11 @@ def test_nothing_but_the_members_learns_from_the_ensemble() -> None:
     for name, loss in losses[0].items():
         assert torch.equal(loss.value, losses[1][name].value)
     losses[1]["ensemble"].value.mean().backward()
-    moved = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
-    assert moved == {f"ensemble.{name}" for name, _ in model.ensemble.named_parameters()}
+    with_gradient = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert with_gradient == {f"ensemble.{name}" for name, _ in model.ensemble.named_parameters()}
 
 
-def test_members_agree_more_on_what_the_data_showed_than_on_what_they_did_not() -> None:
+def test_trained_members_disagree_less_on_the_data_than_off_it() -> None:
     torch.manual_seed(0)
     model, batch = tiny_model("world_model/ensemble=priors"), tiny_batch(8, 12)
     ensemble, latent = model.ensemble, model.dynamics.latent
@@ -175,14 +175,14 @@ def test_members_agree_more_on_what_the_data_showed_than_on_what_they_did_not() 
     state = rollout.states
     far = 3 * torch.randn(state.deterministic.shape, generator=seeded())
     for spread in (MeanDisagreement(), LogProbabilitySpread(), MixtureSpread()):
-        known, unknown = (
+        on_data, off_data = (
             spread(PriorPredictions(latent, ensemble(h), state.stochastic)).mean().item()
             for h in (state.deterministic, far)
         )
-        assert known < 0.7 * unknown
+        assert on_data < 0.7 * off_data
 
 
-# ---- how disagreement is measured
+# ---- measures of disagreement
 
 
 def members(seed: int, latent: GaussianLatent | CategoricalLatent) -> Array:
@@ -197,7 +197,7 @@ def draws(latent: GaussianLatent | CategoricalLatent) -> Array:
 
 
 def moments(raw: Array, latent: GaussianLatent | CategoricalLatent) -> tuple[Array, Array]:
-    """Mean and variance of every element of z, by hand."""
+    """Mean and variance of every element of z, computed by hand."""
     if latent is GAUSSIAN:
         return raw[..., :SIZE], (np.logaddexp(0, raw[..., SIZE:]) + MIN_STD) ** 2
     power = np.exp(raw.reshape(*raw.shape[:-1], -1, CLASSES))
@@ -226,14 +226,14 @@ def test_mean_disagreement_is_the_mean_distance_from_the_members_mean(latent) ->
 
 
 @pytest.mark.parametrize("latent", [GAUSSIAN, CATEGORICAL], ids=["gaussian", "categorical"])
-def test_log_probability_spread_is_the_deviation_of_the_draws_log_densities(latent) -> None:
+def test_log_probability_spread_is_the_deviation_of_log_densities(latent) -> None:
     raw = members(1, latent)
     expected = log_density(raw, draws(latent), latent).std(0)
     np.testing.assert_allclose(measured(LogProbabilitySpread(), latent, raw), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("latent", [GAUSSIAN, CATEGORICAL], ids=["gaussian", "categorical"])
-def test_mixture_spread_is_the_deviation_of_draws_from_a_random_member(latent) -> None:
+def test_mixture_spread_is_the_deviation_of_the_mixture(latent) -> None:
     raw = members(2, latent)
     mean, variance = moments(raw, latent)
     second = (variance + mean**2).mean(0)  # E[z^2] of the mixture
@@ -243,11 +243,11 @@ def test_mixture_spread_is_the_deviation_of_draws_from_a_random_member(latent) -
 
 @pytest.mark.parametrize("spread", [MeanDisagreement(), LogProbabilitySpread(), MixtureSpread()])
 @pytest.mark.parametrize("latent", [GAUSSIAN, CATEGORICAL, UNMIXED], ids=["gaussian", "categorical", "unmixed"])
-def test_members_that_agree_have_a_finite_gradient(spread: Spread, latent) -> None:
-    one = torch.from_numpy(members(3, latent)[:1]) * 300  # categoricals as sure as float64 can be
-    all_alike = one.expand(K, -1, -1, -1).clone().requires_grad_()
-    value = spread(PriorPredictions(latent, all_alike, torch.from_numpy(draws(latent))))
+def test_spread_of_identical_members_has_a_finite_gradient(spread: Spread, latent) -> None:
+    one = torch.from_numpy(members(3, latent)[:1]) * 300  # categoricals as certain as float64 allows
+    identical = one.expand(K, -1, -1, -1).clone().requires_grad_()
+    value = spread(PriorPredictions(latent, identical, torch.from_numpy(draws(latent))))
     if not isinstance(spread, MixtureSpread):
         np.testing.assert_allclose(value.detach().numpy(), 0, atol=1e-9)
     value.sum().backward()
-    assert torch.isfinite(all_alike.grad).all()
+    assert torch.isfinite(identical.grad).all()

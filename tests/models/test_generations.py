@@ -1,4 +1,4 @@
-"""The presets of v1, v2 and v3: published numbers, published sizes, and any image that both networks can take."""
+"""The presets of v1, v2 and v3: published numbers, published sizes and the supported image sizes."""
 
 import re
 from dataclasses import replace
@@ -24,7 +24,7 @@ every_generation = pytest.mark.parametrize("name", GENERATIONS)
 
 
 def build(*overrides: str, spec: DataSpec = FRAMES, device: str = "meta") -> tuple[WorldModel, Reconstruction]:
-    """Without memory for the weights on the device ``meta``."""
+    """The configured model and objective; the device ``meta`` allocates no memory for weights."""
     config = compose(["preset=paper", *overrides])
     with torch.device(device):
         model: WorldModel = build_part(config["world_model"], spec)
@@ -36,21 +36,21 @@ def parameters(*modules: torch.nn.Module) -> int:
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 
-def test_the_generations_are_found() -> None:
+def test_configs_contain_all_generations_and_sizes() -> None:
     assert set(GENERATIONS) >= {"dreamer_v1", "dreamer_v1_continue", "dreamer_v2", "dreamer_v2_atari", "dreamer_v3"}
     assert {f"dreamer_v3_{size}m" for size in (1, 12, 25, 50, 100, 200, 400)} <= set(SIZES)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_size_has_the_number_of_parameters_that_its_file_states(size: str) -> None:
+def test_model_size_matches_the_parameter_count_in_its_file(size: str) -> None:
     generation = size if size in GENERATIONS else re.sub(r"_\d+m$", "", size)
     stated = re.search(r"([\d,]+) parameters", (CONFIGS / "size" / f"{size}.yaml").read_text())
     assert stated is not None
     assert parameters(*build(f"world_model={generation}", f"size={size}")) == int(stated[1].replace(",", ""))
 
 
-def test_the_dynamics_of_v3_have_the_kernels_of_the_published_ones() -> None:
-    """Counted by hand from the published layers for 12M: deter 2048, hidden 256, 32 x 16 classes, 8 blocks."""
+def test_v3_dynamics_have_the_published_number_of_parameters() -> None:
+    """The count by hand from the published layers for 12M: deter 2048, hidden 256, 32 x 16 classes, 8 blocks."""
     model, _ = build("world_model=dreamer_v3", "size=dreamer_v3_12m")
     deter, hidden, stoch, action, blocks, embedding = 2048, 256, 32 * 16, 6, 8, 4 * 4 * 4 * 16
 
@@ -73,7 +73,7 @@ def test_the_dynamics_of_v3_have_the_kernels_of_the_published_ones() -> None:
     assert model.embedding_size == embedding
 
 
-def test_v2_has_its_published_numbers() -> None:
+def test_v2_presets_have_the_published_settings() -> None:
     control, _ = build("world_model=dreamer_v2", "size=dreamer_v2")
     atari, _ = build("world_model=dreamer_v2_atari", "size=dreamer_v2_atari")
     assert (control.dynamics.cell.size, atari.dynamics.cell.size) == (200, 600)
@@ -89,7 +89,7 @@ def test_v2_has_its_published_numbers() -> None:
     assert {type(layer) for layer in control.encoder.encoders["image"].layers} == {torch.nn.Conv2d, torch.nn.ELU}
 
 
-def test_v3_has_its_published_numbers() -> None:
+def test_v3_preset_has_the_published_settings() -> None:
     model, objective = build("world_model=dreamer_v3", "size=dreamer_v3_12m")
     divergence, latent = model.divergence, model.dynamics.latent
     assert (divergence.dyn, divergence.rep, divergence.free_bits) == (1.0, 0.1, 1.0)
@@ -105,7 +105,7 @@ def test_v3_has_its_published_numbers() -> None:
 
 @every_generation
 @pytest.mark.parametrize("edge", [16, 32, 64])
-def test_a_generation_takes_and_explains_frames_of_every_usual_size(name: str, edge: int) -> None:
+def test_every_generation_encodes_and_reconstructs_frames_of_usual_sizes(name: str, edge: int) -> None:
     spec = replace(FRAMES, observations={"image": ArraySpec((edge, edge, 3), "uint8")})
     model = tiny_model(f"world_model={name}", spec=spec)
     objective = build_part(tiny_config(f"world_model={name}")["objective"], model)
@@ -118,7 +118,7 @@ def test_a_generation_takes_and_explains_frames_of_every_usual_size(name: str, e
 
 
 @every_generation
-def test_the_state_dict_holds_all_that_a_generation_depends_on(name: str) -> None:
+def test_state_dict_restores_every_output_of_a_generation(name: str) -> None:
     source, target, batch = tiny_model(f"world_model={name}", seed=1), tiny_model(f"world_model={name}"), tiny_batch()
 
     def figures(model: WorldModel) -> dict[str, torch.Tensor]:
@@ -131,7 +131,7 @@ def test_the_state_dict_holds_all_that_a_generation_depends_on(name: str) -> Non
     assert all(torch.equal(value, expected[key]) for key, value in figures(target).items())
 
 
-def test_a_part_of_another_generation_replaces_the_preset_s_own() -> None:
+def test_a_part_of_another_generation_replaces_the_preset_part() -> None:
     model = tiny_model("world_model=dreamer_v1", "world_model/dynamics/latent=categorical")
     assert isinstance(model.dynamics.latent, CategoricalLatent)
     config = compose(["world_model=dreamer_v3", "decoder=dreamer_v1"])

@@ -1,4 +1,4 @@
-"""The Gaussian latent against closed forms in NumPy and against its own samples."""
+"""The Gaussian latent, compared with closed forms in NumPy and with its own samples."""
 
 import numpy as np
 import pytest
@@ -16,8 +16,8 @@ def parameters(seed: int, *shape: int, size: int = 3) -> Array:
 
 
 def mean_and_std(raw: Array) -> tuple[Array, Array]:
-    mean, before = np.split(raw, 2, axis=-1)
-    return mean, np.logaddexp(0, before) + MIN_STD
+    mean, raw_std = np.split(raw, 2, axis=-1)
+    return mean, np.logaddexp(0, raw_std) + MIN_STD
 
 
 def numpy_kl(left: Array, right: Array) -> Array:
@@ -74,7 +74,7 @@ def test_moments_and_density_equal_the_closed_forms() -> None:
     np.testing.assert_allclose(got.numpy(), expected, rtol=1e-9)
 
 
-def test_sample_is_mean_plus_std_times_noise_and_differentiable_in_both() -> None:
+def test_sample_is_mean_plus_std_times_noise_with_gradients() -> None:
     raw = parameters(0, 6)
     mean, std = mean_and_std(raw)
     noise = np.random.default_rng(1).normal(size=(6, 3))
@@ -88,7 +88,7 @@ def test_sample_is_mean_plus_std_times_noise_and_differentiable_in_both() -> Non
     np.testing.assert_allclose(leaf.grad.numpy(), np.concatenate([np.ones((6, 3)), slope * noise], axis=1), rtol=1e-12)
 
 
-def test_the_std_never_falls_below_its_minimum() -> None:
+def test_std_is_never_below_its_minimum() -> None:
     raw = torch.full((2,), -200.0, dtype=torch.float64)
     _, std = GaussianLatent(1, min_std=0.25).mean_and_std(raw)
     assert float(std) == pytest.approx(0.25, rel=1e-12)

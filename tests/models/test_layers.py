@@ -1,4 +1,4 @@
-"""Styles: the order of norm and activation, first kernels, and that v1's default is what it was."""
+"""Styles: the order of norm and activation, initial kernels and the default style of v1."""
 
 import numpy as np
 import pytest
@@ -16,14 +16,14 @@ def randomized(module: nn.Module) -> nn.Module:
     return module
 
 
-def test_a_network_without_norm_is_elu_and_a_linear_output() -> None:
+def test_default_mlp_has_elu_layers_and_a_linear_output() -> None:
     network = mlp(3, 2, hidden=5, layers=2)
     assert [type(layer) for layer in network] == [nn.Linear, nn.ELU, nn.Linear, nn.ELU, nn.Linear]
     assert [type(layer) for layer in mlp(3, 2, hidden=5, layers=0)] == [nn.Linear]
 
 
 @pytest.mark.parametrize(("style", "norm"), [(silu_rms_norm, rms_norm), (elu_layer_norm, layer_norm)])
-def test_the_norm_stands_between_kernel_and_activation(style: object, norm: object) -> None:
+def test_norm_is_applied_between_kernel_and_activation(style: object, norm: object) -> None:
     network = randomized(mlp(3, 2, hidden=5, layers=1, style=style()))
     first, normed, _, last = network
     x = np.random.default_rng(0).normal(size=(4, 3))
@@ -34,7 +34,7 @@ def test_the_norm_stands_between_kernel_and_activation(style: object, norm: obje
     np.testing.assert_allclose(network(torch.from_numpy(x)).detach().numpy(), expected, rtol=1e-10)
 
 
-def test_a_channel_norm_treats_every_position_by_itself() -> None:
+def test_channel_norm_normalises_each_position_separately() -> None:
     layer = randomized(ChannelNorm(nn.RMSNorm(6, eps=1e-4)))
     planes = torch.randn(2, 6, 3, 4, dtype=torch.float64, generator=seeded())
     expected = np.moveaxis(rms_norm(np.moveaxis(planes.numpy(), 1, -1), layer.norm.weight.detach().numpy()), -1, 1)
@@ -43,7 +43,7 @@ def test_a_channel_norm_treats_every_position_by_itself() -> None:
     assert [type(layer) for layer in silu_rms_norm().after_planes(6)] == [ChannelNorm, nn.SiLU]
 
 
-def test_first_kernels_of_v3_are_cut_normals_of_variance_one_over_fan_in() -> None:
+def test_v3_kernels_start_truncated_normal_with_variance_one_over_fan_in() -> None:
     torch.manual_seed(0)
     kernel = truncated_normal_(torch.empty(400, 30, 5, 5))
     assert float(kernel.std()) == pytest.approx(750**-0.5, rel=0.01)
@@ -53,7 +53,7 @@ def test_first_kernels_of_v3_are_cut_normals_of_variance_one_over_fan_in() -> No
     assert float(half.std()) == pytest.approx(1 / 40, rel=0.01)
 
 
-def test_first_kernels_of_v1_and_v2_are_glorot_uniform() -> None:
+def test_kernels_of_v1_and_v2_start_glorot_uniform() -> None:
     torch.manual_seed(0)
     layer = elu().linear(300, 100)
     assert float(layer.weight.detach().abs().max()) == pytest.approx((6 / 400) ** 0.5, rel=0.01)

@@ -1,4 +1,4 @@
-"""Probes against least squares in NumPy, and the rows of open-loop prediction."""
+"""Probes, compared with least squares in NumPy, and the rows of open-loop prediction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,39 +19,39 @@ TARGET = FEATURES @ RANDOM.normal(size=(4, 2)) + 7 + RANDOM.normal(size=(60, 2))
 
 
 @pytest.mark.parametrize("ridge", [0.0, 1.0, 50.0])
-def test_the_linear_probe_is_a_ridge_regression_on_standardised_features(ridge: float) -> None:
+def test_linear_probe_is_a_ridge_regression_on_standardised_features(ridge: float) -> None:
     x = (FEATURES - FEATURES.mean(0)) / FEATURES.std(0, ddof=1)
-    rows = np.concatenate([x, np.sqrt(ridge) * np.eye(4)])  # ridge as four more observations of zero
+    rows = np.concatenate([x, np.sqrt(ridge) * np.eye(4)])  # ridge is equivalent to four more observations of zero
     values = np.concatenate([TARGET - TARGET.mean(0), np.zeros((4, 2))])
     weight, *_ = np.linalg.lstsq(rows, values)
     probe = LinearProbe.fit(torch.from_numpy(FEATURES), torch.from_numpy(TARGET), ridge=ridge)
     np.testing.assert_allclose(probe(torch.from_numpy(FEATURES)).numpy(), x @ weight + TARGET.mean(0), rtol=1e-9)
 
 
-def test_without_a_penalty_the_linear_probe_is_ordinary_least_squares() -> None:
+def test_linear_probe_without_ridge_is_ordinary_least_squares() -> None:
     design = np.concatenate([FEATURES, np.ones((60, 1))], axis=1)
-    fresh = RANDOM.normal(size=(10, 4))
+    held_out = RANDOM.normal(size=(10, 4))
     weight, *_ = np.linalg.lstsq(design, TARGET)
     probe = LinearProbe.fit(torch.from_numpy(FEATURES), torch.from_numpy(TARGET), ridge=0)
-    expected = np.concatenate([fresh, np.ones((10, 1))], axis=1) @ weight
-    np.testing.assert_allclose(probe(torch.from_numpy(fresh)).numpy(), expected, rtol=1e-7)
+    expected = np.concatenate([held_out, np.ones((10, 1))], axis=1) @ weight
+    np.testing.assert_allclose(probe(torch.from_numpy(held_out)).numpy(), expected, rtol=1e-7)
 
 
-def test_a_feature_that_never_varies_does_not_break_the_probe() -> None:
+def test_constant_feature_does_not_change_the_linear_probe() -> None:
     features = torch.from_numpy(np.concatenate([FEATURES, np.full((60, 1), 3.0)], axis=1))
     with_constant = LinearProbe.fit(features, torch.from_numpy(TARGET))(features)
     without = LinearProbe.fit(features[:, :4], torch.from_numpy(TARGET))(features[:, :4])
     torch.testing.assert_close(with_constant, without)
 
 
-def test_r_squared_of_the_truth_is_one_and_of_its_mean_zero() -> None:
+def test_r_squared_is_one_for_ground_truth_and_zero_for_its_mean() -> None:
     target = torch.from_numpy(TARGET)
     torch.testing.assert_close(r_squared(target, target), torch.ones(2).double())
     torch.testing.assert_close(r_squared(target.mean(0).expand(60, 2), target), torch.zeros(2).double())
     assert (r_squared(-target, target) < 0).all()
 
 
-def test_r_squared_by_hand_for_each_element() -> None:
+def test_r_squared_of_each_element_matches_hand_computation() -> None:
     target = torch.tensor([[0.0, 5.0], [2.0, 5.0]])  # residual 0.5^2 + 0.5^2 of variance 2; the second never varies
     score = r_squared(torch.tensor([[0.5, 5.0], [1.5, 5.0]]), target)
     assert score[0].item() == pytest.approx(0.75)
@@ -71,7 +71,7 @@ class Counted:
 
 
 class Counter:
-    """A world model in which every step appends the action as one more digit."""
+    """A world model whose steps append the action as one more digit."""
 
     spec = DataSpec({}, ActionSpec(1, discrete=False, low=(-2.0,), high=(2.0,)), {}, {})
 
@@ -85,7 +85,7 @@ class Counter:
         return Counted(state.count * 10 + action)
 
 
-def test_open_loop_row_k_follows_the_action_of_row_k_and_begins_at_the_posterior_of_start() -> None:
+def test_open_loop_starts_at_the_posterior_and_follows_recorded_actions() -> None:
     rows = torch.arange(10.0).expand(2, 10)
     batch = tiny_batch(2, 10)
     counting = SequenceBatch(
@@ -109,7 +109,7 @@ def test_open_loop_row_k_follows_the_action_of_row_k_and_begins_at_the_posterior
     assert ahead.action.squeeze(-1).t().tolist() == [halved] * 2
 
 
-def test_a_recorded_trajectory_has_the_action_that_led_to_each_row_before_it() -> None:
+def test_recorded_trajectory_puts_each_action_before_its_arrival_row() -> None:
     model, batch = tiny_model(), tiny_batch()
     rollout = model.observe(batch, seeded())
     trajectory = recorded_trajectory(model, rollout, batch)

@@ -1,4 +1,4 @@
-"""The image networks of v3, its vectors, and the upsampling against its plain form."""
+"""The image and vector networks of v3, and the upsampled convolution compared with its direct form."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def frames(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 4)])
-def test_an_upsampled_convolution_equals_repeating_pixels_and_convolving(size: tuple[int, int]) -> None:
+def test_upsampled_convolution_equals_repeated_pixels_and_a_convolution(size: tuple[int, int]) -> None:
     layer = UpsampledConvolution(3, 2, silu_rms_norm()).double()
     torch.nn.init.normal_(layer.bias)
     planes = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
@@ -30,32 +30,32 @@ def test_an_upsampled_convolution_equals_repeating_pixels_and_convolving(size: t
     repeated = planes.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     expected = F.conv2d(repeated, layer.weight, layer.bias, padding=2)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
-    seen = torch.randn_like(expected)
+    weight = torch.randn_like(expected)
     leaves = (planes, layer.weight, layer.bias)
-    ours, theirs = (torch.autograd.grad((value * seen).sum(), leaves) for value in (got, expected))
+    ours, theirs = (torch.autograd.grad((value * weight).sum(), leaves) for value in (got, expected))
     torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize(
     ("edge", "multiples"), [(16, [2, 3]), (32, [2, 3, 4]), (64, [2, 3, 4, 4]), (128, [2, 3, 4, 4, 4])]
 )
-def test_a_frame_is_halved_to_four_by_four_positions(edge: int, multiples: list[int]) -> None:
+def test_pyramid_widths_halve_a_frame_to_four_by_four_positions(edge: int, multiples: list[int]) -> None:
     assert pyramid_widths(ArraySpec((edge, edge, 3), "uint8"), 8) == [8 * multiple for multiple in multiples]
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 3), (48, 48, 3), (64, 32, 3)])
-def test_frames_that_cannot_be_halved_so_are_refused_by_shape(shape: tuple[int, ...]) -> None:
+def test_error_for_unsupported_frames_names_their_shape(shape: tuple[int, ...]) -> None:
     for make in (
         lambda: PooledImageEncoder(ArraySpec(shape, "uint8"), depth=2),
         lambda: PyramidImageDecoder(20, ArraySpec(shape, "uint8"), depth=2, deterministic=16, hidden=4),
     ):
-        with pytest.raises(UserError) as caught:
+        with pytest.raises(UserError) as error:
             make()
-        assert str(shape) in str(caught.value)
+        assert str(shape) in str(error.value)
 
 
 @pytest.mark.parametrize("edge", [16, 32, 64])
-def test_the_encoder_convolves_pools_normalises_and_activates_at_every_level(edge: int) -> None:
+def test_pooled_encoder_convolves_pools_normalises_and_activates_at_each_level(edge: int) -> None:
     torch.manual_seed(0)
     encoder = PooledImageEncoder(ArraySpec((edge, edge, 3), "uint8"), depth=2).double()
     for parameter in encoder.parameters():
@@ -82,7 +82,7 @@ def test_the_encoder_convolves_pools_normalises_and_activates_at_every_level(edg
 
 @pytest.mark.parametrize("edge", [16, 32, 64])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_decoder_explains_every_pixel_by_its_squared_error(edge: int, channels: int) -> None:
+def test_pyramid_decoder_log_probability_is_the_summed_squared_error(edge: int, channels: int) -> None:
     torch.manual_seed(0)
     spec = ArraySpec((edge, edge, channels), "uint8")
     decoder = PyramidImageDecoder(24, spec, depth=2, deterministic=16, hidden=6)
@@ -93,10 +93,10 @@ def test_the_decoder_explains_every_pixel_by_its_squared_error(edge: int, channe
     expected = -((image.numpy() / 255 - 0.5 - mean) ** 2).sum(axis=(2, 3, 4))
     got = prediction.log_prob(decoder.target(image)).detach().numpy()
     np.testing.assert_allclose(got, expected, rtol=1e-4)
-    assert (prediction.mean[0, 0] != prediction.mean[0, 1]).all()  # no pixel stands still
+    assert (prediction.mean[0, 0] != prediction.mean[0, 1]).all()  # every pixel depends on the features
 
 
-def test_both_parts_of_the_state_reach_every_pixel() -> None:
+def test_every_pixel_depends_on_deterministic_and_stochastic_state() -> None:
     torch.manual_seed(0)
     decoder = PyramidImageDecoder(24, ArraySpec((32, 32, 3), "uint8"), depth=4, deterministic=16, hidden=6)
     features = torch.randn(24)
@@ -106,7 +106,7 @@ def test_both_parts_of_the_state_reach_every_pixel() -> None:
         assert (decoder(features).mean != decoder(other).mean).all()
 
 
-def test_squared_errors_have_no_half_and_no_constant() -> None:
+def test_squared_error_distributions_omit_half_and_constant() -> None:
     mean, target = np.random.default_rng(0).normal(size=(2, 2, 3, 4, 5))
     for axes in (0, 1, 3):
         got = SquaredError(torch.from_numpy(mean), event_axes=axes).log_prob(torch.from_numpy(target))
@@ -119,14 +119,14 @@ def test_squared_errors_have_no_half_and_no_constant() -> None:
     np.testing.assert_allclose(distribution.mean.numpy(), [[np.expm1(0.5), -np.expm1(2.0)]], rtol=1e-12)
 
 
-def test_the_vectors_of_v3_are_squashed_and_know_no_statistics() -> None:
+def test_v3_vector_networks_use_symlog_and_no_statistics() -> None:
     torch.manual_seed(0)
     encoder = SymlogVectorEncoder(ArraySpec((2,), "float32"), STATISTICS, hidden=8, layers=2)
     vector = torch.tensor([[7.0, -200.0]])
     squashed = torch.tensor([[np.log(8.0), -np.log(201.0)]], dtype=torch.float32)
     torch.testing.assert_close(encoder(vector), encoder.layers(squashed))
     assert not torch.allclose(encoder(vector), encoder.layers(vector))
-    assert isinstance(encoder.layers[-1], torch.nn.SiLU)  # published without a linear output
+    assert isinstance(encoder.layers[-1], torch.nn.SiLU)  # the published encoder has no linear output
     decoder = SymlogVectorDecoder(5, ArraySpec((2,), "float32"), STATISTICS, hidden=8, layers=2)
     features = torch.randn(1, 5)
     expected = -(squashed - decoder.layers(features)).square().sum(-1)

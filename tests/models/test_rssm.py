@@ -1,4 +1,4 @@
-"""The RSSM against a loop over time in NumPy, and the laws of its time axis."""
+"""The RSSM, compared with a loop over time in NumPy, and the laws of its time axis."""
 
 from collections.abc import Callable, Sequence
 
@@ -21,7 +21,7 @@ BATCH, TIME, EMBEDDING, ACTION, SIZE, HIDDEN, LATENT, MIN_STD = 3, 6, 5, 2, 7, 8
 
 @pytest.fixture
 def rssm() -> RSSM:
-    """In float64, every parameter drawn, so that no bias hides by being zero."""
+    """In float64 with random parameters, because a zero bias would hide errors."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = RSSM(
@@ -38,7 +38,7 @@ def rssm() -> RSSM:
 
 @pytest.fixture
 def fix_noise(rssm: RSSM, monkeypatch: pytest.MonkeyPatch) -> Callable[[Tensor], None]:
-    """Makes the latent use the given noise [T, B, Z] instead of drawing it."""
+    """Makes the latent return the given noise [T, B, Z] instead of random numbers."""
 
     def fix(noise: Tensor) -> None:
         def given(shape: Sequence[int], generator: torch.Generator) -> Tensor:  # noqa: ARG001
@@ -151,9 +151,7 @@ def test_observe_equals_a_loop_over_rows_and_sequences(
     assert torch.equal(rollout.embedding, embedding)
 
 
-def test_an_episode_that_starts_in_the_middle_knows_nothing_of_the_rows_before(
-    rssm: RSSM, fix_noise: Callable[[Tensor], None]
-) -> None:
+def test_observe_ignores_rows_before_an_episode_start(rssm: RSSM, fix_noise: Callable[[Tensor], None]) -> None:
     embedding, action, noise = (
         draw(BATCH, TIME, EMBEDDING),
         draw(BATCH, TIME, ACTION, seed=1),
@@ -165,14 +163,14 @@ def test_an_episode_that_starts_in_the_middle_knows_nothing_of_the_rows_before(
     without = rssm.observe(embedding, action, firsts(), seeded(), state())
     fix_noise(noise[row:])
     rest = firsts(*((b, row) for b in range(BATCH)))[:, row:]
-    fresh = rssm.observe(embedding[:, row:], action[:, row:], rest, seeded())
-    torch.testing.assert_close(joined.features[:, row:], fresh.features, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(joined.details.prior[:, row:], fresh.details.prior, rtol=1e-12, atol=1e-12)
+    alone = rssm.observe(embedding[:, row:], action[:, row:], rest, seeded())
+    torch.testing.assert_close(joined.features[:, row:], alone.features, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(joined.details.prior[:, row:], alone.details.prior, rtol=1e-12, atol=1e-12)
     assert not torch.allclose(joined.features[:, row:], without.features[:, row:])
     torch.testing.assert_close(joined.features[:, :row], without.features[:, :row], rtol=1e-12, atol=1e-12)
 
 
-def test_the_first_row_ignores_the_action_that_is_recorded_there(rssm: RSSM) -> None:
+def test_observe_ignores_the_recorded_action_of_a_first_row(rssm: RSSM) -> None:
     embedding, action = draw(BATCH, TIME, EMBEDDING), draw(BATCH, TIME, ACTION, seed=1)
     is_first = firsts(*((b, 0) for b in range(BATCH)))
     changed = action.clone()
@@ -182,7 +180,7 @@ def test_the_first_row_ignores_the_action_that_is_recorded_there(rssm: RSSM) -> 
     )
 
 
-def test_a_reset_of_one_sequence_leaves_the_others_alone(rssm: RSSM) -> None:
+def test_reset_of_one_sequence_leaves_the_others_unchanged(rssm: RSSM) -> None:
     embedding, action = draw(BATCH, TIME, EMBEDDING), draw(BATCH, TIME, ACTION, seed=1)
     plain = rssm.observe(embedding, action, firsts(), seeded())
     reset = rssm.observe(embedding, action, firsts((1, 2)), seeded())
@@ -196,7 +194,7 @@ def first_changed_row(left: Tensor, right: Tensor) -> int:
 
 
 @pytest.mark.parametrize("row", [0, 2, TIME - 1])
-def test_the_action_of_a_row_changes_that_row_and_none_before(rssm: RSSM, row: int) -> None:
+def test_the_action_of_a_row_changes_no_earlier_row(rssm: RSSM, row: int) -> None:
     embedding, action = draw(BATCH, TIME, EMBEDDING), draw(BATCH, TIME, ACTION, seed=1)
     changed = action.clone()
     changed[:, row] += 1
@@ -207,7 +205,7 @@ def test_the_action_of_a_row_changes_that_row_and_none_before(rssm: RSSM, row: i
 
 
 @pytest.mark.parametrize("row", [0, 2, TIME - 2])
-def test_the_prior_of_a_row_has_not_seen_its_observation_but_the_posterior_has(rssm: RSSM, row: int) -> None:
+def test_posterior_depends_on_the_observation_of_its_row_prior_does_not(rssm: RSSM, row: int) -> None:
     embedding, action = draw(BATCH, TIME, EMBEDDING), draw(BATCH, TIME, ACTION, seed=1)
     changed = embedding.clone()
     changed[:, row] += 1
@@ -218,7 +216,7 @@ def test_the_prior_of_a_row_has_not_seen_its_observation_but_the_posterior_has(r
     assert first_changed_row(before.states.deterministic, after.states.deterministic) == row + 1
 
 
-def test_step_is_the_cell_and_a_draw_of_the_prior(rssm: RSSM) -> None:
+def test_step_applies_the_cell_and_samples_the_prior(rssm: RSSM) -> None:
     before, action, noise = state(), draw(BATCH, ACTION, seed=1), draw(BATCH, LATENT, seed=2)
     after = rssm.step(before, action, noise)
     reference = NumpyRSSM(rssm)
@@ -228,7 +226,7 @@ def test_step_is_the_cell_and_a_draw_of_the_prior(rssm: RSSM) -> None:
         np.testing.assert_allclose(after.features[b].detach().numpy(), np.concatenate([h, z]), rtol=1e-10, atol=1e-12)
 
 
-def test_predict_steps_through_the_recorded_actions(rssm: RSSM, fix_noise: Callable[[Tensor], None]) -> None:
+def test_predict_steps_through_the_given_actions(rssm: RSSM, fix_noise: Callable[[Tensor], None]) -> None:
     action, noise = draw(BATCH, TIME, ACTION, seed=1), draw(TIME, BATCH, LATENT)
     fix_noise(noise)
     predicted = predict(rssm, state(), action, seeded())
@@ -281,6 +279,6 @@ def test_imagination_repeats_with_the_seed_of_its_generator(rssm: RSSM) -> None:
     assert not torch.equal(imagined(1)[1], imagined(2)[1])
 
 
-def test_features_are_the_deterministic_half_before_the_stochastic_half() -> None:
+def test_features_are_the_deterministic_then_the_stochastic_state() -> None:
     halves = RecurrentState(torch.tensor([1.0, 2.0]), torch.tensor([3.0]))
     assert halves.features.tolist() == [1.0, 2.0, 3.0]

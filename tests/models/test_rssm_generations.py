@@ -1,4 +1,4 @@
-"""The RSSM of v2 and v3 against a loop over rows and sequences in NumPy. Laws of the time axis: ``test_rssm.py``."""
+"""The RSSM of v2 and v3, compared with NumPy loops; ``test_rssm.py`` tests the laws of the time axis."""
 
 from collections.abc import Callable, Sequence
 
@@ -56,7 +56,7 @@ def v3() -> RSSM:
 
 
 class Reference:
-    """One row of one sequence with the weights of a model. Subclasses say how the layers look."""
+    """One row of one sequence with the weights of a model. Subclasses define the layers."""
 
     unimix = 0.0
 
@@ -166,7 +166,7 @@ def test_observe_equals_a_loop_over_rows_and_sequences(
 
 
 @every_generation
-def test_step_is_the_cell_and_a_draw_of_the_prior(make: Callable[[], RSSM], reference: type[Reference]) -> None:
+def test_step_applies_the_cell_and_samples_the_prior(make: Callable[[], RSSM], reference: type[Reference]) -> None:
     model = make()
     before = RecurrentState(draw(BATCH, SIZE, seed=2), draw(BATCH, LATENT, seed=3))
     action, noise = draw(BATCH, ACTION, seed=4), draw(BATCH, LATENT, seed=5)
@@ -179,11 +179,11 @@ def test_step_is_the_cell_and_a_draw_of_the_prior(make: Callable[[], RSSM], refe
 
 
 @every_generation
-def test_the_future_teaches_the_past_through_one_hot_draws(
+def test_gradients_flow_to_earlier_rows_through_one_hot_samples(
     make: Callable[[], RSSM],
     reference: type[Reference],  # noqa: ARG001
 ) -> None:
-    """Straight-through: only z carries the first embedding, and still the last posterior has a gradient to it."""
+    """Only z depends on the first embedding; the last posterior has a straight-through gradient to it."""
     model = make()
     embedding = draw(1, TIME, EMBEDDING).requires_grad_()
     is_first = torch.tensor([[True, False, False, False]])

@@ -1,4 +1,4 @@
-"""The symexp two-hot distribution and its head against the published formulas in NumPy."""
+"""The symexp two-hot distribution and its head, compared with the published formulas in NumPy."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def numpy_bins(count: int = COUNT, limit: float = 20.0) -> Array:
 
 
 def two_hot(target: float, bins: Array) -> Array:
-    """Weights by hand: on a bin all of it, between two bins the nearer one more, outside the last bin."""
+    """Weights by hand: all on the target's bin, more on the nearer of two bins, or all on the outermost bin."""
     weights = np.zeros(len(bins))
     if target <= bins[0] or target >= bins[-1]:
         weights[0 if target <= bins[0] else -1] = 1
@@ -45,13 +45,13 @@ def log_softmax(raw: Array) -> Array:
 
 def test_bins_are_symexp_spaced_and_exactly_antisymmetric() -> None:
     bins = symexp_bins(COUNT)
-    np.testing.assert_allclose(bins.numpy(), numpy_bins(), rtol=2e-5)  # symexp(20) magnifies the last bit of 20
+    np.testing.assert_allclose(bins.numpy(), numpy_bins(), rtol=2e-5)  # symexp(20) amplifies the rounding error of 20
     assert torch.equal(bins, -bins.flip(0))
     assert bins[COUNT // 2] == 0
     assert (bins.diff() > 0).all()
 
 
-def test_an_even_number_of_bins_is_refused() -> None:
+def test_symexp_bins_refuses_an_even_number() -> None:
     with pytest.raises(ValueError, match="odd"):
         symexp_bins(4)
 
@@ -69,14 +69,14 @@ def test_log_probability_is_minus_the_cross_entropy_with_the_two_hot_target(targ
     np.testing.assert_allclose(got.numpy(), expected, rtol=1e-10)
 
 
-def test_two_hot_targets_mean_the_target() -> None:
-    """The weights are those whose mean is the value itself, so that the best prediction is the mean of the targets."""
+def test_two_hot_weights_have_the_target_as_mean() -> None:
+    """The weighted mean of the bins is the target, so that the best prediction is the mean of the targets."""
     for target in BETWEEN:
         assert two_hot(target, numpy_bins()) @ numpy_bins() == pytest.approx(target, rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize("target", [0.4, -2.5, 33.0])
-def test_the_gradient_of_the_logits_is_target_minus_probability(target: float) -> None:
+def test_gradient_of_the_logits_is_target_minus_probability(target: float) -> None:
     raw = logits(1)
     leaf = torch.from_numpy(raw).requires_grad_()
     SymexpTwoHot(leaf, torch.from_numpy(numpy_bins())).log_prob(torch.tensor([target], dtype=torch.float64)).backward()
@@ -97,12 +97,12 @@ def test_equal_probabilities_give_exactly_zero_in_single_precision() -> None:
     assert abs(naive) > 0.1
 
 
-def test_the_shape_of_targets_is_kept() -> None:
+def test_log_probability_keeps_the_shape_of_the_targets() -> None:
     got = distribution(logits(2, 3)).log_prob(torch.zeros(3, 2, dtype=torch.float64).t())
     assert got.shape == (2, 3)
 
 
-def test_the_head_starts_at_zero_with_the_loss_of_equal_probabilities_and_learns() -> None:
+def test_two_hot_head_starts_at_zero_and_learns() -> None:
     torch.manual_seed(0)
     head = SymexpTwoHotHead(5, hidden=16, layers=1)
     features, target = torch.randn(8, 5), torch.linspace(-3, 40, 8)

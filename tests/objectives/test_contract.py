@@ -1,6 +1,6 @@
-"""What every objective in ``configs/objective`` promises, and every part of a world model beside every other.
+"""The contract of every objective in ``configs/objective``, and all combinations of a world model's parts.
 
-A new yaml file is tested without a line here.
+These tests find a new yaml file by themselves.
 """
 
 import copy
@@ -39,41 +39,41 @@ def build(name: str, *overrides: str, seed: int = 0) -> tuple[WorldModel, Object
 def evaluate(
     model: WorldModel, objective: Objective, batch: SequenceBatch, *, seed: int = 0
 ) -> tuple[dict[str, Loss], Rollout, SequenceBatch]:
-    seen = objective.view(batch)
-    rollout = model.observe(seen, seeded(seed))
+    view = objective.view(batch)
+    rollout = model.observe(view, seeded(seed))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return objective(rollout, seen, model), rollout, seen
+        return objective(rollout, view, model), rollout, view
 
 
 def total(losses: Mapping[str, Loss]) -> Tensor:
     return torch.stack([loss.weight * loss.value.mean() for loss in losses.values()]).sum()
 
 
-def test_the_folder_of_objectives_is_found() -> None:
+def test_configs_contain_the_published_objectives() -> None:
     assert {"reconstruction", "contrastive", "reward_only"} <= set(NAMES)
 
 
 @every_objective
-def test_losses_are_finite_numbers_for_every_row_of_the_batch(name: str) -> None:
+def test_losses_are_finite_for_every_row_of_the_batch(name: str) -> None:
     model, objective = build(name)
-    losses, _, seen = evaluate(model, objective, tiny_batch())
+    losses, _, view = evaluate(model, objective, tiny_batch())
     assert (losses == {}) == (name in WITHOUT_LOSS)
     for key, loss in losses.items():
-        assert loss.value.shape == seen.reward.shape, key
+        assert loss.value.shape == view.reward.shape, key
         assert torch.isfinite(loss.value).all(), key
-        assert loss.value.std() > 0, key  # rows differ, so their losses do
+        assert loss.value.std() > 0, key  # different rows have different losses
 
 
 @every_objective
-def test_names_do_not_clash_with_those_of_the_world_model(name: str) -> None:
+def test_loss_names_differ_from_those_of_the_world_model(name: str) -> None:
     model, objective = build(name, "world_model=dreamer_v1_continue")
-    losses, rollout, seen = evaluate(model, objective, tiny_batch())
-    assert not losses.keys() & model.losses(rollout, seen).keys()
+    losses, rollout, view = evaluate(model, objective, tiny_batch())
+    assert not losses.keys() & model.losses(rollout, view).keys()
 
 
 @every_objective_with_a_loss
-def test_the_gradient_reaches_every_weight_of_the_encoder_and_of_the_objective(name: str) -> None:
+def test_gradient_reaches_every_weight_of_encoder_and_objective(name: str) -> None:
     model, objective = build(name)
     losses, _, _ = evaluate(model, objective, tiny_batch())
     total(losses).backward()
@@ -81,12 +81,12 @@ def test_the_gradient_reaches_every_weight_of_the_encoder_and_of_the_objective(n
         **{f"encoder.{key}": value for key, value in model.encoder.named_parameters()},
         **{f"objective.{key}": value for key, value in objective.named_parameters() if value.requires_grad},
     }
-    unreached = [key for key, value in trained.items() if value.grad is None or not value.grad.any()]
-    assert unreached == []
+    without_gradient = [key for key, value in trained.items() if value.grad is None or not value.grad.any()]
+    assert without_gradient == []
 
 
 @every_objective
-def test_the_batch_and_the_rollout_are_left_as_they_were(name: str) -> None:
+def test_objective_changes_neither_batch_nor_rollout(name: str) -> None:
     model, objective = build(name)
     batch = tiny_batch()
     before = batch.map(torch.clone)
@@ -98,7 +98,7 @@ def test_the_batch_and_the_rollout_are_left_as_they_were(name: str) -> None:
 
 
 @every_objective
-def test_the_state_dict_holds_all_that_the_losses_depend_on(name: str) -> None:
+def test_state_dict_restores_the_losses_exactly(name: str) -> None:
     model, source = build(name, seed=1)
     _, target = build(name, seed=2)
     expected, _, _ = evaluate(model, source, tiny_batch())
@@ -116,12 +116,12 @@ def test_training_on_one_batch_lowers_its_losses(name: str) -> None:
     model, objective = build(name)
     batch = tiny_batch(4, 8)
 
-    def measured() -> list[float]:
-        """The objective's losses under several draws of the posterior; all losses where it has none of its own."""
+    def measure() -> list[float]:
+        """The objective's losses for several posterior samples; the model's losses if the objective has none."""
         results = []
         for seed in range(4):
-            losses, rollout, seen = evaluate(model, objective, batch, seed=seed)
-            results.append(total(losses or model.losses(rollout, seen)).item())
+            losses, rollout, view = evaluate(model, objective, batch, seed=seed)
+            results.append(total(losses or model.losses(rollout, view)).item())
         return results
 
     def learn() -> None:
@@ -137,27 +137,27 @@ def test_training_on_one_batch_lowers_its_losses(name: str) -> None:
             for _ in range(60):
                 trainer.step(batch)
 
-    before = measured()
+    before = measure()
     learn()
-    after = measured()
-    spread = max(max(values) - min(values) for values in (before, after))  # what the draws alone make of it
+    after = measure()
+    spread = max(max(values) - min(values) for values in (before, after))  # variation between posterior samples
     assert min(before) - max(after) > spread
 
 
 def choices(group: str) -> list[str]:
-    """Every choice of a group, found by being there."""
+    """Every choice of a configuration group: its yaml files."""
     return sorted(path.stem for path in (FOLDER.parent / group).glob("*.yaml"))
 
 
-GENERATIONS = [name for name in choices("world_model") if name != "from_registry"]  # which has no architecture
+GENERATIONS = [name for name in choices("world_model") if name != "from_registry"]  # from_registry has no architecture
 LATENT, CELL = "world_model/dynamics/latent", "world_model/dynamics/cell"
 DIVERGENCE, REWARD_HEAD = "world_model/divergence", "world_model/reward_head"
-WIDE = "network.depth=8"  # so many channels that not all units of a layer are dead at the start
+WIDE = "network.depth=8"  # enough channels that no layer starts with only dead units
 PRODUCT = list(itertools.product(*map(choices, (LATENT, CELL, DIVERGENCE, REWARD_HEAD)), NAMES))
 
 
 def part(group: str, name: str) -> dict[str, Any]:
-    """One part's node as Hydra composes it. Free nats are taken away, as they would stop gradients."""
+    """One part's node as Hydra composes it, without free nats, because they would stop gradients."""
     node: Any = tiny_config(WIDE, f"{group}={name}")
     for key in group.split("/"):
         node = node[key]
@@ -165,7 +165,7 @@ def part(group: str, name: str) -> dict[str, Any]:
 
 
 def assemble(latent: str, cell: str, divergence: str, reward_head: str, objective: str) -> tuple[WorldModel, Objective]:
-    """Dreamer v1 with a discount model and four parts chosen freely."""
+    """Dreamer v1 with a discount model and the four given parts."""
     config = tiny_config(WIDE, "world_model=dreamer_v1_continue")["world_model"]
     dynamics = config["dynamics"] | {"latent": part(LATENT, latent), "cell": part(CELL, cell)}
     parts = {"divergence": part(DIVERGENCE, divergence), "reward_head": part(REWARD_HEAD, reward_head)}
@@ -178,45 +178,45 @@ def assemble(latent: str, cell: str, divergence: str, reward_head: str, objectiv
 
 
 def train_once(model: WorldModel, objective: Objective) -> tuple[dict[str, Loss], SequenceBatch]:
-    """All losses of one batch and the gradients of their sum."""
-    losses, rollout, seen = evaluate(model, objective, tiny_batch(3, 4))
-    losses = model.losses(rollout, seen) | losses
+    """All losses of one batch; computes the gradients of their sum."""
+    losses, rollout, view = evaluate(model, objective, tiny_batch(3, 4))
+    losses = model.losses(rollout, view) | losses
     total(losses).backward()
-    return losses, seen
+    return losses, view
 
 
-def unreached(*modules: torch.nn.Module) -> list[str]:
-    """Trained parameters without a gradient."""
+def without_gradient(*modules: torch.nn.Module) -> list[str]:
+    """Names of trained parameters without a gradient."""
     named = [item for module in modules for item in module.named_parameters()]
     return [name for name, value in named if value.requires_grad and (value.grad is None or not value.grad.any())]
 
 
 @pytest.mark.parametrize(("latent", "cell", "divergence", "reward_head", "objective"), PRODUCT)
-def test_every_part_works_with_every_other(
+def test_every_part_works_with_every_other_part(
     latent: str, cell: str, divergence: str, reward_head: str, objective: str
 ) -> None:
     model, built = assemble(latent, cell, divergence, reward_head, objective)
-    losses, seen = train_once(model, built)
+    losses, view = train_once(model, built)
     for name, loss in losses.items():
-        assert loss.value.shape == seen.reward.shape, name
+        assert loss.value.shape == view.reward.shape, name
         assert torch.isfinite(loss.value).all(), name
-    assert unreached(model, built) == []
+    assert without_gradient(model, built) == []
 
 
 @every_objective
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_every_generation_serves_every_objective(generation: str, name: str) -> None:
+def test_every_generation_supports_every_objective(generation: str, name: str) -> None:
     model, objective = build(name, WIDE, f"world_model={generation}")
     model.divergence = build_part(part(DIVERGENCE, "free_nats"))  # without free nats
     if model.ensemble is not None:
-        model.ensemble.share = 1.0  # of so few rows a bootstrap sample may be empty
-    losses, seen = train_once(model, objective)
-    assert all(loss.value.shape == seen.reward.shape and torch.isfinite(loss.value).all() for loss in losses.values())
-    assert unreached(model, objective) == []
+        model.ensemble.share = 1.0  # a bootstrap sample of so few rows may be empty
+    losses, view = train_once(model, objective)
+    assert all(loss.value.shape == view.reward.shape and torch.isfinite(loss.value).all() for loss in losses.values())
+    assert without_gradient(model, objective) == []
 
 
-def test_a_parameter_that_nothing_trains_would_be_found() -> None:
+def test_without_gradient_lists_a_parameter_that_nothing_trains() -> None:
     model, objective = build("reward_only")
     model.idle = torch.nn.Linear(1, 1)
     train_once(model, objective)
-    assert "idle.weight" in unreached(model, objective)
+    assert "idle.weight" in without_gradient(model, objective)

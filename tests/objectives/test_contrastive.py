@@ -1,4 +1,4 @@
-"""The contrastive objective against equation 12 written out in NumPy."""
+"""The contrastive objective, compared with equation 12 in NumPy."""
 
 import math
 from dataclasses import replace
@@ -16,7 +16,7 @@ PAIRS, SIZE = 7, 3
 
 
 def log_density_of_pairs(states: Array, mean: Array, std: Array) -> Array:
-    """ln N(states[i]; mean[j], std[j]) through the whole [M, M, F] array."""
+    """ln N(states[i]; mean[j], std[j]), computed with the whole [M, M, F] array."""
     difference = states[:, None] - mean[None]
     return (-0.5 * (difference / std[None]) ** 2 - np.log(std[None]) - 0.5 * np.log(2 * np.pi)).sum(axis=-1)
 
@@ -32,25 +32,25 @@ def gaussians(seed: int = 0) -> tuple[Array, Array, Array]:
     return states, mean, random.uniform(0.2, 2, size=(PAIRS, SIZE))
 
 
-def test_pairwise_log_prob_is_the_density_of_every_pair_up_to_one_constant() -> None:
+def test_pairwise_log_prob_is_the_log_density_up_to_a_constant() -> None:
     states, mean, std = gaussians()
     got = pairwise_log_prob(*(torch.from_numpy(array) for array in (states, mean, std))).numpy()
     difference = got - log_density_of_pairs(states, mean, std)
     np.testing.assert_allclose(difference, difference[0, 0], rtol=1e-11)
 
 
-def test_info_nce_is_the_log_share_of_the_right_observation() -> None:
+def test_info_nce_is_the_negative_log_share_of_the_matching_observation() -> None:
     log_prob = log_density_of_pairs(*gaussians())
     np.testing.assert_allclose(info_nce(torch.from_numpy(log_prob)).numpy(), minus_j_s(log_prob), rtol=1e-12)
-    assert not np.allclose(minus_j_s(log_prob), minus_j_s(log_prob.T))  # the sum goes over observations, not states
+    assert not np.allclose(minus_j_s(log_prob), minus_j_s(log_prob.T))  # the sum is over observations, not states
 
 
-def test_a_constant_added_to_every_pair_changes_nothing() -> None:
+def test_info_nce_ignores_a_constant_added_to_every_pair() -> None:
     log_prob = torch.from_numpy(log_density_of_pairs(*gaussians()))
     torch.testing.assert_close(info_nce(log_prob + 123.0), info_nce(log_prob))
 
 
-def test_observations_that_point_at_their_states_come_down_to_zero() -> None:
+def test_info_nce_approaches_zero_for_observations_that_identify_states() -> None:
     states, _, _ = gaussians()
     tight = [
         info_nce(torch.from_numpy(log_density_of_pairs(states, states, np.full_like(states, std)))).mean().item()
@@ -60,7 +60,7 @@ def test_observations_that_point_at_their_states_come_down_to_zero() -> None:
     assert tight[2] == pytest.approx(0, abs=1e-6)
 
 
-def test_observations_that_tell_nothing_cost_the_logarithm_of_their_number() -> None:
+def test_info_nce_of_uninformative_observations_is_the_logarithm_of_their_number() -> None:
     states, mean, std = gaussians()
     mean[:], std[:] = mean[0], std[0]
     same = log_density_of_pairs(states, mean, std)
@@ -68,7 +68,7 @@ def test_observations_that_tell_nothing_cost_the_logarithm_of_their_number() -> 
     torch.testing.assert_close(info_nce(torch.from_numpy(same)), expected)
 
 
-def test_shuffled_pairs_are_worse_than_matching_ones() -> None:
+def test_info_nce_of_shuffled_pairs_exceeds_that_of_matching_pairs() -> None:
     states, _, _ = gaussians()
     std = np.full_like(states, 0.5)
     matching = log_density_of_pairs(states, states, std)
@@ -83,7 +83,7 @@ def objective() -> tuple[Contrastive, torch.nn.Module]:
         return Contrastive(model, weight=0.5, hidden=8, layers=1, min_std=0.1), model
 
 
-def test_the_loss_of_a_batch_compares_every_state_with_all_observations_of_the_batch() -> None:
+def test_contrastive_loss_compares_each_state_with_all_observations() -> None:
     contrastive, model = objective()
     batch = tiny_batch()
     rollout = model.observe(batch, seeded())
@@ -98,7 +98,7 @@ def test_the_loss_of_a_batch_compares_every_state_with_all_observations_of_the_b
     assert loss.weight == 0.5
 
 
-def test_gradients_reach_the_dynamics_the_encoder_and_the_state_model() -> None:
+def test_contrastive_gradients_reach_dynamics_encoder_and_state_model() -> None:
     contrastive, model = objective()
     batch = tiny_batch()
     contrastive(model.observe(batch, seeded()), batch, model)["contrastive"].value.mean().backward()
@@ -108,8 +108,8 @@ def test_gradients_reach_the_dynamics_the_encoder_and_the_state_model() -> None:
 
 
 @pytest.mark.parametrize("side", ["features", "embedding"])
-def test_the_encoder_learns_from_both_sides_of_a_pair(side: str) -> None:
-    """The state must fit the observation and the observation the state: either path alone trains the encoder."""
+def test_each_side_of_a_pair_alone_trains_the_encoder(side: str) -> None:
+    """The encoder receives gradients through the state and through the embedding; each path alone trains it."""
     contrastive, model = objective()
     batch = tiny_batch()
     rollout = model.observe(batch, seeded())

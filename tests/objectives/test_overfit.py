@@ -1,4 +1,4 @@
-"""Every generation can learn one tiny batch by heart: each loss comes down to a floor that is known beforehand."""
+"""Every generation can overfit one tiny batch: each loss approaches its known lower bound."""
 
 import math
 
@@ -14,13 +14,13 @@ from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_spec
 
 UPDATES = 200
-LEFT = 0.15  # of the way from the first loss to the floor
+LEFT = 0.15  # allowed remaining fraction of the distance between the first loss and its lower bound
 SIZES = ("network.hidden=32", "network.deterministic=32", "network.depth=4", "weights.reward=1.0", "weights.kl=1.0")
 UNIT_NORMAL = 0.5 * math.log(2 * math.pi)  # -ln N(x; x, 1)
 
 
 def two_hot_floor(batch: SequenceBatch) -> float:
-    """The entropy of the targets: the cross-entropy of the best prediction, which is the target itself."""
+    """The entropy of the targets, which is the lowest possible cross-entropy."""
     even = np.linspace(-20, 20, 255)
     bins, reward = np.sign(even) * np.expm1(np.abs(even)), batch.reward.double().numpy()
     below = np.searchsorted(bins, reward) - 1
@@ -35,7 +35,7 @@ def continue_floor(batch: SequenceBatch, discount: float) -> float:
 
 
 def floors(generation: str, batch: SequenceBatch) -> dict[str, float]:
-    """What each loss would be if the model knew the batch; for the KL terms, their free nats."""
+    """Each loss of a perfect model of the batch; for the KL terms, their free nats."""
     if generation == "dreamer_v3":
         return {
             "dynamics": 1.0,
@@ -71,7 +71,7 @@ def trainer(*overrides: str) -> WorldModelTrainer:
 
 
 def learn(learner: WorldModelTrainer, batch: SequenceBatch) -> tuple[dict[str, float], dict[str, float]]:
-    """Every loss before and after; the latter averaged over some updates, as draws differ."""
+    """Every loss before and after; the latter is an average over updates, because samples differ."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         history: list[dict[str, Tensor]] = [learner.step(batch) for _ in range(UPDATES)]
@@ -84,20 +84,20 @@ def learn(learner: WorldModelTrainer, batch: SequenceBatch) -> tuple[dict[str, f
 
 
 @pytest.mark.parametrize("generation", ["dreamer_v1_continue", "dreamer_v2", "dreamer_v3"])
-def test_every_loss_comes_down_to_its_floor_and_not_below(generation: str) -> None:
+def test_every_loss_approaches_its_lower_bound(generation: str) -> None:
     batch = tiny_batch(2, 5)
     before, after = learn(trainer(f"world_model={generation}"), batch)
     expected = floors(generation, batch)
     assert after.keys() == expected.keys()
     for name, floor in expected.items():
         assert after[name] > floor - 1e-3, name
-        if name not in ("kl", "dynamics", "representation"):  # these begin near their floor and rise on the way
+        if name not in ("kl", "dynamics", "representation"):  # these start near their lower bound and may rise
             assert after[name] - floor < LEFT * (before[name] - floor), name
     for name in expected.keys() & {"kl", "dynamics", "representation"}:
         assert after[name] < expected[name] + 0.5, name
 
 
 @pytest.mark.parametrize("generation", ["dreamer_v1_continue", "dreamer_v2"])
-def test_contrastive_comes_down_to_zero(generation: str) -> None:
+def test_contrastive_loss_approaches_zero(generation: str) -> None:
     before, after = learn(trainer(f"world_model={generation}", "objective=contrastive"), tiny_batch(2, 5))
     assert 0 <= after["contrastive"] < LEFT * before["contrastive"]

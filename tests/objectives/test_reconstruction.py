@@ -1,4 +1,4 @@
-"""Reconstruction: which observations, with which weight."""
+"""Reconstruction: which observations it predicts, and with which weight."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tests.builders import seeded, tiny_batch, tiny_model
 SIZES = {"depth": 2, "hidden": 8, "layers": 1}
 
 
-def test_each_observation_has_a_loss_that_is_its_negative_log_likelihood() -> None:
+def test_reconstruction_losses_are_negative_log_likelihoods() -> None:
     model, batch = tiny_model(), tiny_batch()
     objective = Reconstruction(model, weight=0.5, **SIZES)
     rollout = model.observe(batch, seeded())
@@ -24,7 +24,7 @@ def test_each_observation_has_a_loss_that_is_its_negative_log_likelihood() -> No
     assert {loss.weight for loss in losses.values()} == {0.5}
 
 
-def test_only_the_named_observations_are_reconstructed() -> None:
+def test_only_named_observations_are_reconstructed() -> None:
     model, batch = tiny_model(), tiny_batch()
     everything = Reconstruction(model, weight=1.0, **SIZES)
     only = Reconstruction(model, weight=1.0, names=["state"], **SIZES)
@@ -33,9 +33,9 @@ def test_only_the_named_observations_are_reconstructed() -> None:
     assert sum(p.numel() for p in only.parameters()) < sum(p.numel() for p in everything.parameters())
 
 
-def test_an_unknown_name_is_refused_with_the_names_that_exist() -> None:
-    with pytest.raises(UserError) as caught:
+def test_unknown_observation_error_lists_the_available_observations() -> None:
+    with pytest.raises(UserError) as error:
         Reconstruction(tiny_model(), weight=1.0, names=["state", "depth_map"], **SIZES)
     for text in ("depth_map", "image", "state", "objective.names"):
-        assert text in str(caught.value)
-    assert "'state', 'depth_map'" not in str(caught.value)  # the known one is not blamed
+        assert text in str(error.value)
+    assert "'state', 'depth_map'" not in str(error.value)  # the valid name is not listed as unknown

@@ -1,4 +1,4 @@
-"""A sum of objectives: every term's losses, views and updates."""
+"""The sum of objectives: the losses, views and updates of its terms."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ from tests.builders import seeded, tiny_batch, tiny_config, tiny_model
 
 
 class Scaled(Objective):
-    """Sees rewards times a factor, and says what it saw."""
+    """Scales rewards in its view and returns the rewards of the batch as its loss."""
 
     def __init__(self, model: Any, *, name: str, factor: float) -> None:  # noqa: ARG002
         super().__init__()
@@ -35,7 +35,7 @@ def scaled(name: str, factor: float) -> Any:
     return lambda model: Scaled(model, name=name, factor=factor)
 
 
-def test_the_losses_of_all_terms_stand_side_by_side_with_their_own_weights() -> None:
+def test_sum_returns_the_losses_of_all_terms_with_their_weights() -> None:
     model, batch = tiny_model(), tiny_batch()
     config = tiny_config("objective=reconstruction_and_contrastive")["objective"]
     with torch.random.fork_rng(devices=[]):
@@ -50,25 +50,25 @@ def test_the_losses_of_all_terms_stand_side_by_side_with_their_own_weights() -> 
             assert losses[key].weight == alone.weight
 
 
-def test_every_term_changes_what_the_one_before_it_made_of_the_batch() -> None:
+def test_sum_applies_the_views_of_all_terms_in_order() -> None:
     both = Sum(tiny_model(), terms={"a": scaled("a", 2.0), "b": scaled("b", 5.0)})
     batch = tiny_batch()
     torch.testing.assert_close(both.view(batch).reward, 10 * batch.reward)
 
 
-def test_every_term_is_told_of_an_update() -> None:
+def test_sum_calls_after_update_of_every_term() -> None:
     both = Sum(tiny_model(), terms={"a": scaled("a", 2.0), "b": scaled("b", 5.0)})
     both.after_update(tiny_model())
     assert [term.updates for term in both.terms.values()] == [1, 1]
 
 
-def test_two_losses_of_one_name_are_refused() -> None:
+def test_sum_refuses_two_losses_of_one_name() -> None:
     model, batch = tiny_model(), tiny_batch()
     both = Sum(model, terms={"a": scaled("same", 2.0), "b": scaled("same", 5.0)})
     with pytest.raises(ValueError, match=r"losses of the same name: \['same'\]"):
         both(model.observe(batch, seeded()), batch, model)
 
 
-def test_nothing_to_add_up_is_refused() -> None:
+def test_sum_refuses_an_empty_list_of_terms() -> None:
     with pytest.raises(UserError, match=r"objective\.terms is empty"):
         Sum(tiny_model(), terms={})

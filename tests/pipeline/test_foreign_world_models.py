@@ -65,7 +65,7 @@ def test_what_the_models_offer() -> None:
     for model in (recurrent, latent, tokens):
         require(model, Representation, Dynamics, Trainable, by="this test")
     require(latent, RewardModel, by="this test")
-    with pytest.raises(UserError, match=r"this test needs .* than TokenModel does \(RewardModel: Knows what traj"):
+    with pytest.raises(UserError, match=r"this test needs .* TokenModel lacks \(RewardModel: Predicts the reward"):
         require(tokens, RewardModel, by="this test")
     with pytest.raises(UserError, match="Uncertain"):
         require(latent, Uncertain, by="this test")

@@ -64,7 +64,7 @@ class Counting:
 
 
 def counted(spec: ArraySpec, count: NDArray[Any], episode: int) -> NDArray[Any]:
-    """Vectors hold the count; every byte of a frame is another one."""
+    """Vectors hold the count; all bytes of a frame differ."""
     rows = count.reshape(-1, *[1] * len(spec.shape))
     if not spec.is_image:
         return np.broadcast_to(rows, (len(count), *spec.shape)).astype(spec.dtype)
@@ -79,7 +79,7 @@ def counting_store(
 
 
 def as_transitions(episode: transitions.PeerEpisode) -> Iterator[tuple[Any, ...]]:
-    """What d3rlpy's pickers and ``Episode.transition_count`` make of an episode."""
+    """The transitions of an episode by d3rlpy's pickers and ``Episode.transition_count``."""
     size = len(episode.actions)
     for index in range(size if episode.terminated else size - 1):
         end = episode.terminated and index == size - 1
@@ -219,7 +219,7 @@ OURS = {name: method for name, method in SUITE.methods.items() if isinstance(met
 
 
 def pairs() -> list[tuple[str, str]]:
-    """Every task with one of our methods; every method with one task for each kind of observations that it serves."""
+    """Composes every task with a Dreamset method, and every method with a task per kind of observations."""
     by_task = {task.name: [m for m in OURS if task.observations in OURS[m].kind.observations] for task in TASKS}
     first_of_kind = {task.observations: task.name for task in reversed(TASKS)}
     return sorted(
@@ -364,7 +364,7 @@ def test_task_gets_methods_that_support_its_observations(tmp_path: Path) -> None
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, scripts: Mapping[str, str]) -> None:
-    """Lets a job be a line of Python instead, run in its folder."""
+    """Replaces jobs by a line of Python, run in their folder."""
 
     def process(self: Scheduler, job: Job) -> "subprocess.Popen[bytes]":
         folder = self.folder / job.name

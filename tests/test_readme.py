@@ -147,6 +147,30 @@ def test_pictures_in_the_readme_exist_and_are_pictures(root: Path) -> None:
         assert (root / name).read_bytes().startswith(b"\x89PNG"), name
 
 
+def test_the_comparison_is_within_the_first_screen(root: Path) -> None:
+    first_screen = (root / "README.md").read_text().splitlines()[:40]
+    assert any("(docs/comparison.png)" in line for line in first_screen)
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of the headings of a page, as GitHub derives them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_relative_links_of_all_pages_lead_to_files_and_headings(root: Path) -> None:
+    pages = [*root.glob("*.md"), *root.glob("docs/*.md"), *root.glob("benchmarks/*/*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())]
+    broken = []
+    for page, link in links:
+        path, _, anchor = link.partition("#")
+        target = page if not path else page.parent / path
+        if "://" not in link and not (target.exists() and (not anchor or anchor in anchors(target))):
+            broken.append(f"{page.relative_to(root)}: {link}")
+    assert len(links) > 30
+    assert broken == []
+
+
 def test_numbers_are_finite_in_the_committed_results(root: Path) -> None:
     table = pd.read_csv(root / "benchmarks/offline_suite/objectives/pendulum_pixels.csv")
     assert np.isfinite(table["return_iqm"]).all()

@@ -1,4 +1,4 @@
-"""The benchmark of going online: its plan and its tables."""
+"""The fine-tuning benchmark: plan and tables."""
 
 import re
 import sys
@@ -100,7 +100,7 @@ def test_text_and_figure_are_written(tmp_path: Path) -> None:
 
 
 def test_report_shows_the_committed_numbers() -> None:
-    """Every score that does not depend on the bootstrap's draws."""
+    """Compares every score that does not depend on the bootstrap's random draws."""
     text = (report.FOLDER / report.TEXT).read_text()
     curves = report.Curves.read(RESULTS, resamples=20, confidence=0.95)
     for table in (curves.dip_table(), curves.cost_table()):

@@ -1,4 +1,4 @@
-"""The benchmark of reuse in ``benchmarks/transfer``: its list of experiments, planning, and a small run."""
+"""The transfer benchmark: experiments, planning and a small run."""
 
 import shutil
 import sys
@@ -126,7 +126,7 @@ def test_unknown_keys_are_refused(tmp_path: Path, changes: Mapping[str, Any], me
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stores, and a world model to be reused with the first seed and the first objective alone."""
+    """Stores, and a reusable world model for the first seed and objective only."""
     folder = tmp_path_factory.mktemp("work")
     for name in ("pendulum_state", "pendulum_spin"):
         counting_store(folder / "stores" / name)
@@ -139,7 +139,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def jobs(work: Path) -> dict[str, Job]:
-    """Of the seeds 0 and 1, with nothing finished."""
+    """The plan for seeds 0 and 1, with nothing finished."""
     return {job.name: job for job in Plan(TINY, [0, 1], work).experiments({})}
 
 

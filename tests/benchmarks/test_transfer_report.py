@@ -1,4 +1,4 @@
-"""Tables and picture of the benchmark of reuse."""
+"""Tables and figure of the transfer benchmark."""
 
 import re
 import sys
@@ -119,7 +119,7 @@ def test_report_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def without_intervals(text: str) -> str:
-    """They would need as many resamples as were drawn for the document."""
+    """Removes intervals, which would need the resamples of the committed report."""
     return re.sub(r" \(\S+ to \S+\)", "", text)
 
 

@@ -1,4 +1,4 @@
-"""Counting episodes: every value says which episode and step it belongs to, so any shift or mix-up shows.
+"""Counting episodes: every value encodes its episode and step, so that any misalignment shows.
 
 In episode e, observation t is 1000 e + t, the action taken there is that + 0.25 and the reward that it earns + 0.5.
 """
@@ -37,7 +37,7 @@ def counting_episode(number: int, transitions: int, *, terminated: bool = True) 
 
 @dataclass(frozen=True)
 class CounterSource:
-    """A source in memory; ``change`` edits an episode on its way out."""
+    """A source in memory; ``change`` edits episodes on read."""
 
     lengths: Sequence[int]  # in transitions
     change: Callable[[int, RawEpisode], RawEpisode] = field(default=lambda _number, episode: episode)
@@ -138,7 +138,7 @@ def record_counter(record: Callable[..., Path]) -> Callable[..., Path]:
 
 
 def minari_episode(number: int, transitions: int) -> dict[str, Any]:
-    """Even episodes end, odd ones are cut by a time limit."""
+    """Even episodes have a true end, odd ones a time limit."""
     steps = 1000.0 * number + np.arange(transitions + 1)
     last = np.arange(transitions) == transitions - 1
     return {

@@ -1,4 +1,4 @@
-"""Stores made of stores: every episode arrives once, unchanged, in the split that it was in."""
+"""Merging and splitting stores: every episode is kept once, unchanged, in its split."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,7 +17,7 @@ from dreamset.datasets.store_source import StoreSource
 
 
 def numbers_of(store: Store, name: str) -> list[int]:
-    """The original numbers of the episodes in a split, which their first state tells."""
+    """The original numbers of the episodes in a split, as encoded in their first state."""
     return [round(float(store.read(episode)["state"][0, 0]) / 1000) for episode in store.split(name)]
 
 

@@ -39,7 +39,7 @@ def arrays(*episodes: tuple[int, str]) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
-    """Writes arrays; None leaves one out."""
+    """Writes arrays; None omits one."""
 
     def write_file(columns: dict[str, np.ndarray], **changes: Any) -> Path:
         path = tmp_path / "counter.hdf5"
@@ -322,7 +322,7 @@ def test_unknown_dataset_id_error_lists_similar_ids():
 
 @pytest.fixture
 def installed_d4rl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A package whose body must not run, as that of d4rl, which asks for an old simulator."""
+    """A package that must not be imported, like d4rl, which needs an old simulator."""
     package = tmp_path / "site" / "d4rl"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise ImportError('no simulator')")
@@ -345,7 +345,7 @@ def test_installed_d4rl_overrides_published_facts():
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
-    """A folder and the local address that serves it; nothing is in the cache of the d4rl package."""
+    """A folder and the local address that serves it; the cache of the d4rl package is empty."""
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "cache"))
     (tmp_path / "served").mkdir()

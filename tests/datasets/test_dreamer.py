@@ -18,7 +18,7 @@ Columns = dict[str, Any]
 
 
 def arrivals(number: int, transitions: int) -> Columns:
-    """The counting episode: what is taken at one observation stands in the row of the next; row 0 is filling."""
+    """The counting episode: an action is stored in the row of the next observation; row 0 is padding."""
     steps = 1000.0 * number + np.arange(transitions + 1)
     taken = np.concatenate([[0], steps[:-1] + 0.25]), np.concatenate([[0], steps[:-1] + 0.5])
     return {
@@ -44,7 +44,7 @@ def version_2(number: int, transitions: int, *, terminal: bool = False) -> Colum
 
 
 def torch_version(number: int, transitions: int, *, terminal: bool = False) -> Columns:
-    """Its discount is 0 at time limits too."""
+    """Here the discount is 0 also at time limits."""
     rows = transitions + 1
     flags = {"is_first": np.arange(rows) == 0, "is_terminal": at_end(rows, value=terminal)}
     return {
@@ -56,7 +56,7 @@ def torch_version(number: int, transitions: int, *, terminal: bool = False) -> C
 
 
 def save(folder: Path, *episodes: Columns) -> Path:
-    """Into files whose names, random apart from the second, keep the order."""
+    """Writes files whose names keep the order."""
     folder.mkdir(exist_ok=True)
     for second, columns in enumerate(episodes):
         name = f"20200101T0000{second:02}-{uuid.UUID(int=99 - second).hex}-{len(columns['action'])}.npz"
@@ -65,7 +65,7 @@ def save(folder: Path, *episodes: Columns) -> Path:
 
 
 def halved(columns: Columns) -> Columns:
-    """As DreamerV1 stores by default."""
+    """DreamerV1's default precision."""
     small = {"f": np.float16, "i": np.int16}
     return {name: values.astype(small.get(values.dtype.kind, values.dtype)) for name, values in columns.items()}
 

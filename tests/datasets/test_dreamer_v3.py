@@ -19,7 +19,7 @@ WIDE = {"action_low": -1.0, "action_high": 1e6}
 
 
 def steps_of(number: int, transitions: int, *, terminal: bool = False, finished: bool = True) -> Columns:
-    """An episode as its worker adds it: the action is taken at the step, the reward was received on arriving."""
+    """An episode as stored by a worker: the action taken at the step, the reward received on arrival."""
     rows = transitions + 1
     count = 1000.0 * number + np.arange(rows)
     last = (np.arange(rows) == rows - 1) & finished
@@ -42,12 +42,12 @@ def joined(*episodes: Columns) -> Columns:
 
 
 def identity(worker: int, index: int) -> str:
-    """Random in truth: here such that their order is not that of the stream."""
+    """Names in an order that differs from the stream; real names are random."""
     return f"{worker}x{99 - index}"
 
 
 def write_stream(folder: Path, stream: Columns, borders: Sequence[int] = (), *, worker: int = 0) -> list[Path]:
-    """A worker's stream in chunks; the last one's successor, as always, was never written."""
+    """A worker's stream in chunks; the successor of the last chunk does not exist."""
     folder.mkdir(exist_ok=True)
     edges = [0, *borders, len(stream["reward"])]
     files = []
@@ -59,7 +59,7 @@ def write_stream(folder: Path, stream: Columns, borders: Sequence[int] = (), *, 
 
 
 def require_counting(source: DreamerV3Source, number: int, steps: np.ndarray, *, terminal: bool = False) -> None:
-    """Whether an episode has these counts as observations and nothing is shifted."""
+    """Whether an episode has these counts as observations and is aligned."""
     raw = source.read(number)
     assert raw.observations["image"][:, 0, 0, 0].tolist() == (steps % 256).tolist()
     assert raw.privileged["position"][:, 0].tolist() == steps.tolist()

@@ -1,4 +1,4 @@
-"""Exported stores, as the formats' own libraries read them and as our readers bring them back."""
+"""Exported stores, read by the formats' own libraries and by the sources."""
 
 import json
 import os
@@ -98,7 +98,7 @@ def test_minari_round_trip_needs_no_settings(store, tmp_path):
 
 
 def dreamer_source(store: Store, folder: Path) -> Source:
-    """The settings that an npz folder cannot tell, and the names that the store had."""
+    """The settings that an npz folder lacks, and the column names of the store."""
     action = store.spec.action
     kind = {"discrete": action.size} if action.discrete else {"action_low": action.low, "action_high": action.high}
     privileged = {f"privileged.{name}": name for name in store.spec.privileged}
@@ -114,7 +114,7 @@ def test_npz_round_trip_keeps_every_column(store, tmp_path):
 
 
 def test_npz_files_are_those_of_dreamer_v2(store_of, tmp_path):
-    """FORMATS: names end in N, every array has N + 1 rows, row t of action and reward led to observation t."""
+    """Names end in N, every array has N + 1 rows, row t of action and reward led to observation t."""
     export_npz(store_of("state", "image", privileged=("clock",)), tmp_path / "npz", nothing)
     files = sorted((tmp_path / "npz").iterdir())
     assert [file.name for file in files] == [f"{number:08d}-{length}.npz" for number, length in enumerate(LENGTHS)]
@@ -158,7 +158,7 @@ def test_single_column_keeps_a_misleading_name(counter_source, tmp_path, name):
 
 @pytest.fixture
 def load(monkeypatch) -> Callable[[Path, str], Any]:
-    """A dataset as Minari itself opens it."""
+    """A dataset, opened by Minari."""
     minari = pytest.importorskip("minari")
 
     def open_dataset(root: Path, dataset_id: str) -> Any:

@@ -1,4 +1,4 @@
-"""Stores that grow: earlier shards stay as they are, and a round is there as a whole or not at all."""
+"""Extending stores: earlier shards are unchanged, and a round is added atomically."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What ``describe_path`` tells of files, and that nothing in them makes it fail in any other way than one line."""
+"""``describe_path`` describes files and fails on damaged ones with one line."""
 
 import json
 import zipfile

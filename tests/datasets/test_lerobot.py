@@ -40,7 +40,7 @@ VIDEO_PATHS = {
 
 @dataclass
 class Recipe:
-    """What is written; ``columns`` maps an episode's columns to changed ones."""
+    """A recipe of a dataset; ``columns`` changes the columns of an episode."""
 
     version: str
     lengths: Sequence[int]
@@ -127,7 +127,7 @@ def write_v21(root: Path, recipe: Recipe, episodes: Sequence[dict[str, Any]]) ->
 
 
 def write_v30(root: Path, recipe: Recipe, episodes: Sequence[dict[str, Any]]) -> None:
-    """Two episodes to a file, but three to a video."""
+    """Two episodes per file, three per video."""
     rows = []
     for number, length in enumerate(recipe.lengths):
         first = sum(recipe.lengths[:number])
@@ -295,7 +295,7 @@ def test_channels_first_images_are_read(write, names):
 
 
 def later(seconds: float) -> Callable[[int, dict[str, Any]], dict[str, Any]]:
-    """The times of episode 1, moved."""
+    """Shifts the times of episode 1."""
 
     def change(number: int, columns: dict[str, Any]) -> dict[str, Any]:
         moved = columns["timestamp"] + np.float32(seconds)

@@ -1,4 +1,4 @@
-"""Npz and HDF5 files of any layout, read by what the settings say of their columns."""
+"""Npz and HDF5 files of any layout, read by a mapping."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,7 +44,7 @@ def rlds(number: int, transitions: int) -> Columns:
 
 
 def rlds_done_before(number: int, transitions: int) -> Columns:
-    """The flag follows the action, as the reward does, and is filled up with False."""
+    """The flag is aligned like the action and padded with False."""
     columns = rlds(number, transitions)
     return {**columns, "done": np.roll(columns["done"], -1)}
 
@@ -76,7 +76,7 @@ CONVENTIONS: dict[str, tuple[Callable[[int, int], Columns], Columns]] = {
 
 
 def write_npz(path: Path, episodes: Sequence[Columns]) -> Columns:
-    """Numbered without leading zeros."""
+    """File names without leading zeros."""
     path.mkdir()
     for number, columns in enumerate(episodes):
         np.savez_compressed(path / f"episode_{number + 9}.npz", **columns)
@@ -130,7 +130,7 @@ WRITERS = [write_npz, write_hdf5_files, write_groups, write_root_groups, write_f
 
 
 def require_counting(source: MappedSource, lengths: Sequence[int] = LENGTHS) -> None:
-    """Whether these are the counting episodes, those of even number with a true end, and nothing is shifted."""
+    """Whether these are the aligned counting episodes, with a true end for even numbers."""
     assert source.episode_count == len(lengths)
     for number, raw in enumerate(read_all(source)):
         count = 1000.0 * number + np.arange(lengths[number] + 1)

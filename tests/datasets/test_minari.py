@@ -23,7 +23,7 @@ every_layout = pytest.mark.parametrize("layout", LAYOUTS)
 
 
 def images(rows: int, *shape: int) -> np.ndarray:
-    """Ramps that grow steeper with every step: smooth, so that JPEG keeps them well."""
+    """Smooth ramps that grow steeper with every step, so that JPEG distorts them little."""
     ramp = np.arange(shape[1])[None, None, :] * np.arange(1, rows + 1)[:, None, None]  # [rows, 1, W]
     return np.broadcast_to(ramp.reshape(rows, 1, -1, *[1] * (len(shape) - 2)), (rows, *shape)).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""Every action space that Minari can describe becomes one vector: numbers side by side, or one joint choice."""
+"""Every action space of Minari becomes one vector: concatenated numbers or one joint choice."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Damage to the Arrow and Parquet layouts, where each episode is a folder with a file of its own."""
+"""Damage to the Arrow and Parquet layouts, with one folder and file per episode."""
 
 import json
 from collections.abc import Callable
@@ -98,7 +98,7 @@ def test_one_damaged_episode_is_named_and_the_others_are_read(folder, layout, ca
 
 
 def test_unchanged_rewritten_file_is_read(folder, layout):
-    """Otherwise the damage above would prove nothing."""
+    """A control for the damage above."""
     path = part_of(folder, layout)
     before = MinariSource(folder).read(1)
     write_table(path, read_table(path))

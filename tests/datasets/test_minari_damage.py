@@ -1,4 +1,4 @@
-"""What people bring by mistake, and what strangers bring on purpose: one clear line each."""
+"""Damaged and malicious files are refused with one line each."""
 
 import json
 from collections.abc import Callable

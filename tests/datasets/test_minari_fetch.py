@@ -1,4 +1,4 @@
-"""Datasets by their id: found on this machine, or downloaded whole and put in place by Minari's own client."""
+"""Datasets by id: found on this machine, or downloaded completely by Minari's client."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Infos become columns for probes: the plain ones by themselves, images and arrays of more axes by name."""
+"""Infos become privileged columns: vectors by default, images and arrays with more axes by name."""
 
 import io
 import json
@@ -79,7 +79,7 @@ def test_arrays_and_images_are_columns_only_if_named(record_infos, layout):
 
 @pytest.mark.parametrize("equally_long", [True, False])
 def test_jpeg_infos_are_a_column_only_if_named(record_infos, equally_long):
-    """Minari 0.5.3 encoded whatever looked like an image; frames of equal size are rows of one array."""
+    """Minari 0.5.3 encoded everything that looked like an image; images of equal length are rows of one array."""
     encoded = [jpeg(frame, padding=0 if equally_long else row) for row, frame in enumerate(FRAMES)]
     longest = max(map(len, encoded))
     folder = record_infos({"clock": ROWS}, {"clock": ROWS})

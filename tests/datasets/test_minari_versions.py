@@ -1,4 +1,4 @@
-"""Files as older Minari versions wrote them, laid out by hand: today's Minari cannot write them any more."""
+"""Files of older Minari versions, written by hand because current Minari cannot write them."""
 
 import io
 import json
@@ -103,7 +103,7 @@ def written(tmp_path):
 
 
 def frames(shape: list[int]) -> np.ndarray:
-    """Step t is all 50 t."""
+    """All pixels of step t are 50 t."""
     steps = np.arange(STEPS + 1, dtype=np.uint8).reshape(-1, *[1] * len(shape))
     return np.broadcast_to(steps * 50, (STEPS + 1, *shape))
 
@@ -163,7 +163,7 @@ def test_small_byte_array_is_a_vector(written):
 
 @pytest.mark.parametrize("put", [put_ragged, put_equally_long])
 def test_byte_array_encoded_as_an_image_is_refused(written, put):
-    """As Minari 0.5.3 did: its numbers are lost."""
+    """Like Minari 0.5.3, which loses the numbers."""
     source = MinariSource(written(TABLE, "0.5.3", put([5, 7])))
     with pytest.raises(UserError, match=r"episode_0 of .*'observations' holds .* declares numbers of shape \[5, 7\]"):
         source.read(0)

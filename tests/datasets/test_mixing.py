@@ -16,7 +16,7 @@ SHIFT = 500.0  # of the clock of online episodes, so that every row says where i
 
 @pytest.fixture
 def sources(tmp_path, counter_source):
-    """An offline and an online dataset that count alike, but for their clocks."""
+    """An offline and an online dataset with equal counts and different clocks."""
 
     def shifted(_number, episode):
         return replace(episode, privileged={"clock": episode.privileged["clock"] + SHIFT})
@@ -34,7 +34,7 @@ def mixed(sources, *shares, batch_size=8, **settings):
 
 
 def online(batch) -> list[bool]:
-    """Which sequences come from the online dataset; each comes from one."""
+    """Which sequences come from the online dataset; each comes from a single dataset."""
     shift = batch.privileged["clock"][..., 0] - 2 * batch.observations["state"][..., 0]
     assert torch.equal(shift, shift[:, :1].expand_as(shift))
     assert set(shift.unique().tolist()) <= {0.0, SHIFT}

@@ -1,4 +1,4 @@
-"""Npz archives and folders of files, in good order and damaged."""
+"""Npz archives and folders of files, valid and damaged."""
 
 import io
 import zipfile

@@ -1,4 +1,4 @@
-"""Other people's readers on our shards, where they are installed."""
+"""Readers of other libraries on Dreamset's shards, if installed."""
 
 import numpy as np
 import pytest

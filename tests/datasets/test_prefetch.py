@@ -21,7 +21,7 @@ SPEC = DataSpec({"image": ArraySpec((2, 2, 1), "uint8")}, ActionSpec(1, False, (
 
 
 class Numbered(BatchStream):
-    """Batch k is full of k; ``before`` is called with k in the worker."""
+    """Batch k contains only k; the worker calls ``before`` with k."""
 
     def __init__(self, before: Callable[[int], object] = lambda number: number):
         super().__init__(SPEC, batch_size=2, length=3, seed=0)
@@ -41,7 +41,7 @@ def number_of(batch) -> int:
 
 
 def dawdle(number: int) -> None:
-    """Later batches are often ready earlier."""
+    """Delays that often finish later batches first."""
     time.sleep(float(np.random.default_rng(number).uniform(0, 0.01)))
 
 

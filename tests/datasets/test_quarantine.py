@@ -1,4 +1,4 @@
-"""Invalid episodes: one stops the ingest, or all are left out with their reasons while the others are kept."""
+"""Invalid episodes either stop ingestion or are quarantined with their reasons."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,7 +39,7 @@ def unreadable(number: int, _episode: RawEpisode) -> RawEpisode:
 
 
 def copied(number: int, episode: RawEpisode) -> RawEpisode:
-    """As episode 1, from which only the name differs."""
+    """A copy of episode 1 with another name."""
     rows = len(episode.rewards) + 1
     shift = np.float32(1000 * (number - 1))
     state = episode.observations["state"] + np.array([-shift, shift])
@@ -139,7 +139,7 @@ def test_all_kinds_of_invalid_episodes_are_counted_and_listed_in_order(counter_s
 
 
 def test_split_covers_kept_episodes_only(counter_source, tmp_path):
-    """What was left out does not shift who validates: the draw is over positions among the kept."""
+    """Quarantined episodes do not shift the split, which is drawn over the kept episodes."""
     store = write_store(
         counter_source([5] * 20, spoil_some), tmp_path / "store", on_invalid="quarantine", validation_fraction=0.5
     )
@@ -229,7 +229,7 @@ def test_duplicates_with_equal_names_are_detected(counter_source, tmp_path):
 
 @pytest.mark.parametrize("column", ["state", "image", "clock", "action", "reward", "end", "length"])
 def test_different_episodes_are_not_duplicates(counter_source, tmp_path, column):
-    """Also in one pixel of a single row where the images are small enough to be compared as a whole."""
+    """Also a single different pixel, if images are small enough to be hashed completely."""
 
     def nearly(number: int, _episode: RawEpisode) -> RawEpisode:
         episode = counter_source([5]).read(0)

@@ -1,4 +1,4 @@
-"""Threads that read ahead: the order, the errors, and how much is in memory at a time."""
+"""Reading ahead in threads: order, errors and memory."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from dreamset.datasets.read_ahead import read_ahead
 
 
 class Value:
-    """Something whose end of life can be watched."""
+    """An object whose collection can be observed."""
 
     def __init__(self, number: int) -> None:
         self.number = number

@@ -1,4 +1,4 @@
-"""Any episodes through any store and any export come back as they were; any damage is named."""
+"""Any episodes survive round trips through stores and exports; any damage is named."""
 
 import shutil
 import tempfile

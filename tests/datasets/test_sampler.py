@@ -18,7 +18,7 @@ def first_values(batch: SequenceBatch) -> list[float]:
 
 
 def assert_counts(batch: SequenceBatch) -> None:
-    """Each sequence continues one count, and action and reward are those that led to each row."""
+    """Each sequence is one continuous count with aligned actions and rewards."""
     count = batch.observations["state"][..., 0]
     start = batch.is_first
     assert torch.equal(count, count[:, :1] + torch.arange(count.shape[1]))

@@ -255,7 +255,7 @@ def break_dtype(manifest: dict[str, Any]) -> None:
 
 
 class Advised:
-    """Stands for the map and hears which bytes are asked for."""
+    """A fake memory map that records the requested bytes."""
 
     def __init__(self) -> None:
         self.ranges: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""Every strategy draws with the probabilities that its docstring states."""
+"""Every strategy samples with the probabilities in its docstring."""
 
 from collections import Counter
 
@@ -34,7 +34,7 @@ def drawn(strategy: Strategy, *, crossing: bool = False) -> Counter[tuple[int, i
 
 
 def excess(counts: Counter[tuple[int, int]], wanted: dict[tuple[int, int], float]) -> float:
-    """Chi-square against ``wanted`` in standard deviations above what chance gives."""
+    """Chi-square against ``wanted``, in standard deviations above its expectation."""
     assert sum(wanted.values()) == pytest.approx(1)
     assert counts.keys() <= {window for window, probability in wanted.items() if probability}
     chi_square = sum((counts[window] - DRAWS * p) ** 2 / (DRAWS * p) for window, p in wanted.items() if p)

@@ -1,4 +1,4 @@
-"""Each transform against values that are computed here in another way, and what it leaves in the provenance."""
+"""Each transform against independently computed values, and its provenance."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +35,7 @@ FREE = ActionSpec(1, discrete=False, low=(0.0,), high=(float("inf"),))
 
 
 class Recorded:
-    """Episodes in memory, with the description that fits the first of them."""
+    """Episodes in memory, described by the first one."""
 
     def __init__(self, *episodes: RawEpisode, action: ActionSpec = FREE, **provenance: Any) -> None:
         self.episodes = episodes
@@ -368,7 +368,7 @@ def _with_image(source: Recorded) -> Recorded:
 
 @pytest.fixture
 def rewards_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """Writes a module of the person's own and returns its name."""
+    """Writes a user module and returns its name."""
     monkeypatch.syspath_prepend(str(tmp_path / "code"))
     (tmp_path / "code").mkdir()
 

@@ -1,4 +1,4 @@
-"""V-D4RL in both of its forms, laid out as its conversion scripts do."""
+"""V-D4RL in both forms, in the layout of its conversion scripts."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -64,7 +64,7 @@ def write_shards(folder: Path, columns: Columns, *borders: int, first: int = 0) 
 
 
 def require_counting(source: VD4RLSource, number: int, steps: np.ndarray) -> None:
-    """Whether an episode has these counts as observations and nothing is shifted."""
+    """Whether an episode has these counts as observations and is aligned."""
     raw = source.read(number)
     assert raw.observations["image"][:, 0, 0, 0].tolist() == (steps % 256).tolist()
     assert raw.actions[:, 0] == pytest.approx((steps[:-1] + 0.25) * SCALE)

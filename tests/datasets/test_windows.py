@@ -20,7 +20,7 @@ def numbered(index: WindowIndex) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rows_of_all(index: WindowIndex) -> list[Rows]:
-    """What every window holds, in the order of episodes and numbers."""
+    """The rows of every window, by episode and number."""
     return [
         tuple((episode, row) for episode, start, stop in index.slices(first) for row in range(start, stop))
         for first in index.first_rows(*numbered(index)).tolist()

@@ -1,4 +1,4 @@
-"""A world that counts: every value says which step of which episode it belongs to."""
+"""A counting environment: every value encodes its episode and step."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""Actions: flat rows and one-hot rows, and what the environment receives for them."""
+"""Flat and one-hot actions, and the native actions that the environment receives."""
 
 from collections.abc import Callable
 from typing import Any

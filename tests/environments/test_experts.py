@@ -106,7 +106,7 @@ def test_gait_depends_on_the_phase_of_the_thigh_only() -> None:
 
 
 class Task(NamedTuple):
-    """Where an expert is at home, and what tells it from chance."""
+    """The environment of an expert and a return above random actions."""
 
     package: str
     make: Callable[..., Any]

@@ -1,4 +1,4 @@
-"""Any environment, adapted: what its observations, infos, rewards and limits become."""
+"""Observations, infos, rewards and limits of adapted environments."""
 
 from collections.abc import Callable
 from typing import Any
@@ -203,7 +203,7 @@ def test_cartpole_takes_one_hot_rows_and_renders_frames() -> None:
 
 
 class Careless(gymnasium.Env[Any, Any]):
-    """Draws from everything but its own generator, as some suites do."""
+    """Uses global random state, as some suites do."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
     action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)

@@ -1,4 +1,4 @@
-"""Environments of any kind through adaptation, Minari, ingest and sampler: every number knows where it belongs."""
+"""Any kind of environment stays aligned through adaptation, Minari, ingestion and sampling."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -93,12 +93,12 @@ def recording(native: Callable[..., Any], observed: Any, action_space: Any, tmp_
 
 @pytest.fixture
 def store(recording: Path, tmp_path: Path) -> Store:
-    """What is inferred is said twice in a bare recording: the info of that name is the truth."""
+    """In an unnamed recording the info of the same name is the ground truth."""
     return write_store(MinariSource(recording), tmp_path / "store", validation_fraction=0.5)
 
 
 def assert_aligned(batch: SequenceBatch) -> None:
-    """The time rule, row by row, from the count alone."""
+    """Checks the time rule row by row by the counts."""
     (count,) = (value[..., 0] for name, value in batch.observations.items() if name in ("state", "arm.count"))
     first = count % 1000 == 0
     terminates = (count // 1000) % 2 == 0

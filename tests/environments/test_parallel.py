@@ -1,4 +1,4 @@
-"""Recording with several processes: nothing in the data tells their number, and no failure hangs or hides."""
+"""Recording with several processes: data do not depend on their number, failures are reported."""
 
 import multiprocessing
 import os
@@ -31,7 +31,7 @@ def _no_process_is_left() -> Any:
 
 @pytest.fixture
 def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
-    """A policy factory of a module of its own, where a worker can import it; ``body`` runs at the third step."""
+    """A policy factory in an importable module; ``body`` runs at the third step."""
 
     def make(body: str) -> Any:
         lines = (
@@ -164,7 +164,7 @@ def group(number: int) -> list[str]:
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
 def test_workers_end_silently_with_their_parent(tmp_path: Path, name: str) -> None:
-    """Ctrl-C reaches the whole group; a kill, such as for lack of memory, the parent alone."""
+    """Ctrl-C reaches the whole process group; a kill for lack of memory only the parent."""
     (tmp_path / "script.py").write_text(SCRIPT)
     process = subprocess.Popen(
         [sys.executable, str(tmp_path / "script.py")],

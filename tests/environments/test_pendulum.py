@@ -92,7 +92,7 @@ def test_default_pendulum_equals_that_of_gymnasium() -> None:
 
 
 def test_scripted_policy_reaches_the_energy_of_the_top() -> None:
-    """At rest on top it is zero; a little faster at the same height is too fast, a little slower too slow."""
+    """Zero at rest on top; more speed at the same height is too much, less is too little."""
     angle = 2.0
     for length in (1.0, 1.2, 2.0):
         inertia, height = length**2 / 3, length / 2 * (1 - np.cos(angle))  # per unit of mass
@@ -128,7 +128,7 @@ def test_episode_steps_count_agent_steps_and_not_environment_steps() -> None:
 
 
 def test_mixture_ranges_from_random_to_scripted() -> None:
-    """Interrupted all the time it never follows the script; never interrupted it always does."""
+    """With randomness 1 it never follows the script, with 0 always."""
     upright = {"state": np.array([1.0, 0.0, 0.0])}  # and at rest: the script asks for no torque
     never = pendulum.NoisySwingUp(np.random.default_rng(0), randomness=0.0)
     always = pendulum.NoisySwingUp(np.random.default_rng(0), randomness=1.0)

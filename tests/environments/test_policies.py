@@ -1,4 +1,4 @@
-"""Policies to record with: their ranges, their shares and that they follow their generator."""
+"""Recording policies: ranges, shares and determinism."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The puck's table: how it moves, what it shows and what it rewards."""
+"""The puck: dynamics, frames and rewards."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def test_reward_falls_with_the_distance_on_arrival(distance: float, reward: floa
 
 
 def centre(image: NDArray[np.floating]) -> tuple[float, float]:
-    """Of mass, in the table's coordinates."""
+    """Centre of mass in the table's coordinates."""
     rows, columns = np.indices(image.shape)
     pixels = [(image * axis).sum() / image.sum() for axis in (columns, rows)]
     x, y = ((pixel + 0.5) * 2 * puck.VIEW / len(image) - puck.VIEW for pixel in pixels)

@@ -1,4 +1,4 @@
-"""From the environment through Minari and the store to a batch: every number knows where it belongs."""
+"""Rows stay aligned from the environment through Minari and the store to a batch."""
 
 import json
 import os
@@ -23,7 +23,7 @@ TERMINATED_ROWS, TRUNCATED_ROWS = 8, 6  # one more than the counter's steps
 
 
 def chase(observation: dict[str, np.ndarray], info: dict[str, np.ndarray]) -> np.ndarray:  # noqa: ARG001
-    """The action at count c is c + 0.25; the policy sees the truth, which is -c."""
+    """The action at count c is c + 0.25; the true state is -c."""
     return (-info["state"] + 0.25).astype(np.float32)
 
 
@@ -45,7 +45,7 @@ def store(recording: Path, tmp_path: Path) -> Store:
 
 
 def assert_aligned(batch: SequenceBatch) -> None:
-    """The time rule, row by row, from the count alone."""
+    """Checks the time rule row by row by the counts."""
     count = batch.observations["count"][..., 0]
     step = count % 1000
     terminates = (count // 1000) % 2 == 0

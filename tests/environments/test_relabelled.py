@@ -1,4 +1,4 @@
-"""A relabelled environment pays what the function would have written into its recording."""
+"""A relabelled environment gives the rewards of its relabelled recording."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ Arrays = Mapping[str, NDArray[Any]]
 def everything(
     *, observations: Arrays, privileged: Arrays, actions: NDArray[Any], rewards: NDArray[Any]
 ) -> NDArray[Any]:
-    """Every argument has a digit of its own."""
+    """Every argument determines one digit."""
     before, after = observations["count"][:-1, 0], observations["count"][1:, 0]
     return before + 1e4 * after + 1e-2 * privileged["state"][1:, 0] + 1e8 * actions[:, 0] + 1e-3 * rewards
 

@@ -1,4 +1,4 @@
-"""Episodes: what is recorded at which row, side by side and one after the other."""
+"""Alignment of recorded rows, in lockstep and single rollouts."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -61,7 +61,7 @@ def test_policy_is_made_per_episode_after_the_reset(
 
 
 class LateInfo(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Informs of the reward, which there is only after a step, and of nothing else."""
+    """Has only the info ``reward``, which exists only after a step."""
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         return self.env.reset(**options)[0], {}

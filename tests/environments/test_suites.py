@@ -43,7 +43,7 @@ def _no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=sorted(EXTRAS))
 def suite(request: pytest.FixtureRequest) -> str:
-    """The name of an extra whose package is here."""
+    """The name of an installed extra."""
     name: str = request.param
     package, _ = EXTRAS[name]
     pytest.importorskip(package, reason=f'{package} is not installed: pip install "dreamset[{name}]"')
@@ -125,7 +125,7 @@ def test_recording_round_trips(suite: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [partial(mujoco.make, "HalfCheetah-v5"), CUBE, EXTRAS["ogbench"][1]])
 def test_frames_are_rendered_without_shadows_reflections_and_multisampling(make: Callable[..., Any]) -> None:
-    """The flags hang on private names of the suites, which may go with any release."""
+    """The flags depend on private names of the suites, which any release may change."""
     library = pytest.importorskip("mujoco", reason='mujoco is not installed: pip install "dreamset[mujoco]"')
     if make.func is ogbench.make:
         pytest.importorskip("ogbench", reason='ogbench is not installed: pip install "dreamset[ogbench]"')

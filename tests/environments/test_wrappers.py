@@ -1,4 +1,4 @@
-"""Wrappers by hand, around an environment that counts."""
+"""Wrappers around a counting environment."""
 
 from typing import Any
 

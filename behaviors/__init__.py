@@ -1,1 +1,1 @@
-"""Behaviours: learners that ask the world model to imagine and return a policy."""
+"""Behaviours: learners (actor-critic, cloning), reward functions, exploration and the controllers that act."""

@@ -1,7 +1,7 @@
-"""Distributions over actions: what an actor returns.
+"""Distributions over actions, the output of an actor.
 
-Continuous actions live in [-1, 1]; a choice is a one-hot row. ``TanhNormal`` and ``OneHotCategorical`` of
-``models.distributions`` follow the same protocol.
+Continuous actions are in [-1, 1]; discrete actions are one-hot. ``TanhNormal`` and ``OneHotCategorical`` of
+``models.distributions`` implement the same protocol.
 """
 
 import math
@@ -16,23 +16,23 @@ LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
 
 
 class ActionDistribution(Protocol):
-    """A policy at some states: how to act, and how likely an action is."""
+    """The distribution over actions at given states."""
 
     @property
     def mode(self) -> Tensor:
-        """The action to take when nothing is to be explored, [..., A]."""
+        """The action without exploration, [..., A]."""
 
     def noise(self, generator: torch.Generator) -> Tensor:
-        """The randomness of one draw at every state, as ``sample`` takes it."""
+        """Random numbers for ``sample``, for one sample at every state."""
 
     def sample(self, noise: Tensor) -> Tensor:
-        """A draw [..., A] that carries a gradient to the parameters: pathwise or straight-through."""
+        """A sample [..., A] with a pathwise or straight-through gradient."""
 
     def log_prob(self, action: Tensor) -> Tensor:
-        """ln p(action), summed over the action: [...]."""
+        """ln p(action), summed over the action's elements: [...]."""
 
     def entropy(self) -> Tensor:
-        """In nats, summed over the action: [...]."""
+        """Entropy in nats, summed over the action's elements: [...]."""
 
 
 Actor = Callable[[Tensor], ActionDistribution]  # features [..., F] -> a distribution over actions [..., A]
@@ -40,9 +40,9 @@ Actor = Callable[[Tensor], ActionDistribution]  # features [..., F] -> a distrib
 
 @dataclass(frozen=True, slots=True)
 class BoundedNormal:
-    """N(location, scale) with a location in [-1, 1] and without bounds of its own: the policy of Dreamer v3.
+    """N(location, scale) with a location in [-1, 1] but unbounded samples: the policy of Dreamer v3.
 
-    A draw may leave [-1, 1]. Its likelihood is that of the draw; whoever acts with it clips it to the bounds first.
+    A sample may lie outside [-1, 1]. ``log_prob`` expects the unclipped sample; the caller clips it before acting.
     """
 
     location: Tensor  # [..., A]
@@ -54,7 +54,7 @@ class BoundedNormal:
         return self.location
 
     def noise(self, generator: torch.Generator) -> Tensor:
-        """Standard normal."""
+        """Standard normal noise."""
         return standard_normal(self.location, generator)
 
     def sample(self, noise: Tensor) -> Tensor:
@@ -72,10 +72,10 @@ class BoundedNormal:
 
 @dataclass(frozen=True, slots=True)
 class TruncatedNormal:
-    """N(location, scale) given that it lies in [-1, 1]: the policy of Dreamer v2 for continuous actions.
+    """N(location, scale) truncated to [-1, 1]: the policy of Dreamer v2 for continuous actions.
 
-    With alpha and beta the standardised bounds, Phi and phi the standard normal's distribution and density and
-    Z = Phi(beta) - Phi(alpha). The location must lie in [-1, 1]; Z is then never small.
+    In the formulas alpha and beta are the standardised bounds, Phi and phi the standard normal distribution and
+    density, and Z = Phi(beta) - Phi(alpha). The location must lie in [-1, 1]; Z is then never small.
     """
 
     location: Tensor  # [..., A]
@@ -87,7 +87,7 @@ class TruncatedNormal:
         return self.location
 
     def noise(self, generator: torch.Generator) -> Tensor:
-        """Uniform between 0 and 1: which quantile is drawn."""
+        """Uniform noise between 0 and 1, which selects the quantile."""
         like = self.location
         return torch.rand(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
 
@@ -95,7 +95,7 @@ class TruncatedNormal:
         """The quantile location + scale * Phi^-1(Phi(alpha) + noise * Z), differentiable in both parameters."""
         alpha, beta = self._bounds()
         low, high = torch.special.ndtr(alpha), torch.special.ndtr(beta)
-        edge = 8 * torch.finfo(noise.dtype).eps  # Phi^-1 is infinite at 0 and 1, where rounding may end
+        edge = 8 * torch.finfo(noise.dtype).eps  # Phi^-1 is infinite at 0 and 1, which rounding can reach
         quantile = (low + noise * (high - low)).clamp(edge, 1 - edge)
         standardized: Tensor = torch.special.ndtri(quantile)
         return (self.location + self.scale * standardized).clamp(-1, 1)

@@ -1,4 +1,4 @@
-"""What a behaviour learner is, what it learns from, and what rewards it."""
+"""The base classes of behaviour learners and reward functions, and the experience that they learn from."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -17,42 +17,42 @@ from dreamset.core.states import map_state
 
 @dataclass(frozen=True, slots=True)
 class Demonstrations:
-    """Recorded actions, each beside the state in which it was taken."""
+    """Recorded actions, each with the state in which it was taken."""
 
     features: Tensor  # [B, T - 1, F] of rows 0 to T - 2
-    action: Tensor  # [B, T - 1, A] in [-1, 1] or one-hot, taken there: the actions of rows 1 to T - 1
+    action: Tensor  # [B, T - 1, A] in [-1, 1] or one-hot, taken in these states: the actions of rows 1 to T - 1
     known: Tensor  # [B, T - 1] bool: the next row belongs to the same episode
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What came of the recorded actions."""
+    """The outcomes of recorded rows: rewards, true ends and whether the next row is recorded."""
 
     reward: Tensor  # [B, T] on arrival
-    goes_on: Tensor  # [B, T] bool: the episode did not truly end here
-    known: Tensor  # [B, T] bool: row t + 1 goes on from row t, or the episode truly ended at row t
+    goes_on: Tensor  # [B, T] bool: the row is no true end
+    known: Tensor  # [B, T] bool: row t + 1 belongs to the same episode, or row t is a true end
 
     @classmethod
     def of(cls, batch: SequenceBatch) -> "Outcomes":
-        """Those of the batch. What follows a window's last row is not known, nor what follows a time limit."""
-        followed = torch.zeros_like(batch.is_first)
-        followed[:, :-1] = ~batch.is_first[:, 1:]
-        return cls(batch.reward, ~batch.is_terminal, followed | batch.is_terminal)
+        """The outcomes of the batch; unknown at a time limit and, unless it is a true end, at a window's last row."""
+        has_next = torch.zeros_like(batch.is_first)
+        has_next[:, :-1] = ~batch.is_first[:, 1:]
+        return cls(batch.reward, ~batch.is_terminal, has_next | batch.is_terminal)
 
 
 @dataclass(frozen=True)
 class Experience(Generic[S]):
-    """A recorded batch as a frozen world model sees it, aligned by the time rule."""
+    """A recorded batch with the states of a frozen world model, aligned by the time rule."""
 
     states: S  # [B, T, ...] after each row's observation
     features: Tensor  # [B, T, F] of the states
     action: Tensor  # [B, T, A] in [-1, 1] or one-hot; action[:, t] led to row t
     is_first: Tensor  # [B, T] bool
-    outcomes: Outcomes | None = None  # None where only actions are of interest
+    outcomes: Outcomes | None = None  # None if the learner needs only actions
 
     @classmethod
     def of(cls, model: Representation[S], batch: SequenceBatch, generator: torch.Generator) -> "Experience[S]":
-        """What ``model`` makes of the batch."""
+        """The batch with the states that ``model`` computes for it."""
         with torch.no_grad():
             rollout = model.observe(batch, generator)
         action = model.spec.action.normalize(batch.action)
@@ -60,38 +60,38 @@ class Experience(Generic[S]):
 
     @property
     def starts(self) -> S:
-        """Every state, as a start of imagination: [B * T, ...]."""
+        """Every state as a start of imagination: [B * T, ...]."""
         return map_state(lambda value: value.flatten(0, 1), self.states)
 
     @property
     def demonstrations(self) -> Demonstrations:
-        """action[t] was taken in the state of row t - 1, unless row t begins an episode."""
+        """The recorded actions with their states: action[t] was taken in row t - 1, unless row t begins an episode."""
         return Demonstrations(self.features[:, :-1], self.action[:, 1:], ~self.is_first[:, 1:])
 
 
 @dataclass(frozen=True, slots=True)
 class LearnerLosses:
-    """Scalars to minimise, one for each network by name, and what a person wants to see."""
+    """Scalars to minimise, one for each network by name, and figures to report."""
 
     losses: Mapping[str, Tensor]
     figures: Mapping[str, Tensor]
 
 
 class RewardFunction(nn.Module, ABC):
-    """What a learner maximises on an imagined trajectory. What it remembers is in its ``state_dict``.
+    """The reward that a learner maximises on imagined trajectories. All of its memory is in its ``state_dict``.
 
-    It may have networks of its own, such as a novelty head or a success classifier. They are trained beside the
-    learner's, on the same recorded batches, and saved with the policy.
+    It can have its own networks, such as a novelty head or a success classifier. They are trained on the same recorded
+    batches as the learner's networks and saved with the policy.
     """
 
     needs: ClassVar[tuple[type, ...]] = ()  # capabilities of the world model
 
     @abstractmethod
     def forward(self, trajectory: ImaginedTrajectory[Any], model: Any) -> Mapping[str, Tensor]:
-        """Terms on arrival at every row, [H + 1, N] each, by name; their sum is maximised."""
+        """The reward's terms by name, on arrival at every row, [H + 1, N] each; the learner maximises their sum."""
 
     def networks(self) -> Mapping[str, nn.Module]:
-        """What is trained, each by the optimiser of its name; none unless it has networks of its own."""
+        """The networks to train, each by the optimiser of its name; by default none."""
         return {}
 
     def losses_on(
@@ -100,26 +100,26 @@ class RewardFunction(nn.Module, ABC):
         model: Any,  # noqa: ARG002
         generator: torch.Generator,  # noqa: ARG002
     ) -> LearnerLosses:
-        """The losses of its networks on a recorded batch, one for each."""
+        """The losses of its networks on a recorded batch, one for each network."""
         return LearnerLosses({}, {})
 
 
 class Learner(nn.Module, ABC):
-    """Turns a world model and recorded experience into a way of acting.
+    """Learns a behaviour from a world model and recorded experience.
 
-    A subclass is built with the number of features and the ``ActionSpec`` as its first arguments and must say at once,
-    by a ``UserError``, if it cannot serve such actions. Everything that it remembers is in its ``state_dict``.
+    The constructor's first arguments are the number of features and the ``ActionSpec``; it raises a ``UserError`` if
+    the learner does not support such actions. All of its memory is in its ``state_dict``.
     """
 
     needs: ClassVar[tuple[type, ...]] = (Representation,)  # capabilities of the world model, for acting and learning
-    headline: ClassVar[str]  # the figure that stands for the others beside a progress bar
+    headline: ClassVar[str]  # the one figure that the progress bar shows
 
     @abstractmethod
     def networks(self) -> Mapping[str, nn.Module]:
-        """What is trained, each by the optimiser of its name; empty where nothing needs to be learned."""
+        """The networks to train, each by the optimiser of its name; empty if the behaviour needs no training."""
 
-    def needed(self, reward: RewardFunction) -> tuple[type, ...]:  # noqa: ARG002 - only some ask it
-        """Capabilities that the world model must have for learning with ``reward``."""
+    def needed(self, reward: RewardFunction) -> tuple[type, ...]:  # noqa: ARG002 - only some learners use it
+        """The capabilities that the world model must have for learning with ``reward``."""
         return self.needs
 
     @abstractmethod
@@ -129,31 +129,31 @@ class Learner(nn.Module, ABC):
         """The losses of one update.
 
         Args:
-            experience: a recorded batch; starts of imagination, demonstrations, outcomes.
-            model: frozen, with the capabilities of ``needs``; its parameters must not require gradients.
-            reward: what is maximised in imagination.
+            experience: a recorded batch: starts of imagination, demonstrations, outcomes.
+            model: the frozen world model with the capabilities of ``needs``; no parameter may require gradients.
+            reward: the reward to maximise in imagination.
             generator: source of every random number.
         """
 
     @abstractmethod
     def controller(self, model: Any, *, exploration: Exploration = mode) -> Controller[Any]:
-        """How to act with what was learned, in the states of ``model``."""
+        """A controller that acts with the learned behaviour in the states of ``model``."""
 
     def imagination_policy(self) -> FeaturePolicy | None:
-        """What it would do in an imagined state, without exploration; None if that takes more than features."""
+        """The policy in imagined states, without exploration; None if it needs more than features."""
         return None
 
     def after_update(self) -> None:
-        """Called after every update of all networks, for slow copies and schedules."""
+        """Called after every update of all networks, for slow critics and schedules."""
 
 
 class ActorLearner(Learner):
-    """A learner whose result is an actor on features."""
+    """A learner that trains an actor on features."""
 
     actor: Any  # an ``Actor`` that is a module
 
     def controller(self, model: Representation[S], *, exploration: Exploration = mode) -> Controller[Any]:
-        """Filters the observations with ``model`` and asks the actor."""
+        """A controller that filters the observations with ``model`` and acts with the actor."""
         return ActorController(model, self.actor, exploration=exploration)
 
     def imagination_policy(self) -> FeaturePolicy:

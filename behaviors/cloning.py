@@ -1,4 +1,4 @@
-"""Behaviour cloning on the world model's features: do as the data did."""
+"""Behaviour cloning: an actor on the world model's features that imitates the recorded actions."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -13,10 +13,10 @@ from dreamset.core.spec import ActionSpec
 
 
 class BehaviorCloning(ActorLearner):
-    """max E[ln pi(a_t | s_t)] over recorded actions: the baseline for everything that imagines.
+    """max E[ln pi(a_t | s_t)] over recorded actions: the baseline for learning in imagination.
 
-    It acts by the actor's ``mode``, which is a good summary of what was done where it is the mean of it, as a normal's.
-    The state remembers the actions that led to it; where recorded actions often repeat, the policy may repeat, too.
+    It acts with the actor's ``mode``, which summarises the recorded actions well if it is their mean, as for a normal.
+    The state encodes past actions; if recorded actions often repeat, the policy may learn to repeat its last action.
     """
 
     headline: ClassVar[str] = "cloning/log_prob"
@@ -27,37 +27,37 @@ class BehaviorCloning(ActorLearner):
         self.actor = actor(features, action)
 
     def networks(self) -> Mapping[str, nn.Module]:
-        """The actor alone."""
+        """The actor."""
         assert isinstance(self.actor, nn.Module)
         return {"actor": self.actor}
 
     def losses_on(
         self,
         experience: Experience[Any],
-        model: object,  # noqa: ARG002 - nothing is imagined
+        model: object,  # noqa: ARG002 - cloning needs no imagination
         reward: RewardFunction,  # noqa: ARG002
         generator: torch.Generator,  # noqa: ARG002
     ) -> LearnerLosses:
-        """-ln pi of what was done, averaged."""
+        """The mean of -ln pi of the recorded actions."""
         loss = cloning_loss(self.actor, experience.demonstrations)
         return LearnerLosses({"actor": loss}, {self.headline: -loss.detach()})
 
 
 def cloning_loss(actor: Actor, demonstrations: Demonstrations) -> Tensor:
-    """-mean ln pi(a_t | s_t) over the demonstrations that are known."""
+    """-mean ln pi(a_t | s_t) over the known demonstrations."""
     log_prob = actor(demonstrations.features).log_prob(demonstrations.action)  # [B, T - 1]
     known = demonstrations.known.to(log_prob.dtype)
     return -(known * log_prob).sum() / known.sum().clamp_min(1)
 
 
 def require_cloneable(action: ActionSpec) -> None:
-    """Actors act in [-1, 1] or choose.
+    """Checks that actions can be cloned: discrete actions, or continuous ones with bounds.
 
     Raises:
-        UserError: for continuous actions without bounds, which cannot be brought to [-1, 1].
+        UserError: for continuous actions without bounds, which cannot be rescaled to [-1, 1].
     """
     if not action.discrete and not action.bounded:
         raise UserError(
-            f"cloning compares recorded actions with a policy in [-1, 1], but the dataset's have no bounds: "
-            f"{action.low} to {action.high}; state them in the dataset or leave cloning out"
+            f"cloning compares recorded actions with a policy in [-1, 1], but the dataset's actions have no bounds: "
+            f"{action.low} to {action.high}; give the dataset's actions finite bounds or use no cloning"
         )

@@ -1,4 +1,4 @@
-"""Acting with a learned behaviour: filter the observations, ask the actor."""
+"""Controllers that act with a learned actor, and the agent that runs any controller row by row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from dreamset.core.capabilities import Controller, Representation, S
 
 @dataclass(frozen=True)
 class ActorMemory(Generic[S]):
-    """What an actor carries from row to row."""
+    """The memory of an ``ActorController`` between two rows."""
 
-    action: Tensor  # [N, A] that leads to the next row, in the environment's units
-    state: S  # [N, ...] of the world model, in the row that was acted in
+    action: Tensor  # [N, A] the action of the previous row, in the environment's units
+    state: S  # [N, ...] the world model's state in the previous row
 
 
 class ActorController(nn.Module, Generic[S]):
-    """A controller that asks an actor what to do in the state that a world model infers.
+    """Infers the state with a world model and chooses the action with an actor.
 
     Args:
         model: infers the state; needs no dynamics.
         actor: features to a distribution over actions.
-        exploration: how an action is chosen from that distribution; its mode unless given.
+        exploration: chooses an action from that distribution; by default its mode.
     """
 
     def __init__(self, model: Representation[S], actor: Actor, *, exploration: Exploration = mode) -> None:
@@ -38,29 +38,29 @@ class ActorController(nn.Module, Generic[S]):
 
     @property
     def noise_distribution(self) -> str:
-        """What the model's draws are made of."""
+        """The distribution that ``noise`` samples: the model's."""
         return self.model.noise_distribution
 
     def initial(self, count: int) -> ActorMemory[S]:
-        """No action and the model's first state."""
+        """A zero action and the model's initial state."""
         state = self.model.initial(count)
         like = self.model.features(state)
         return ActorMemory(like.new_zeros(count, self.spec.action.size), state)
 
     def noise(self, count: int, generator: torch.Generator) -> Tensor:
-        """The randomness of the state's draws in one row of ``count`` episodes, [N, ...]."""
+        """Random numbers for the states of ``count`` episodes in one row, [N, ...]."""
         return self.model.noise((count,), generator)
 
     def step(
         self, observations: Mapping[str, Tensor], is_first: Tensor, memory: ActorMemory[S], noise: Tensor
     ) -> tuple[Tensor, ActorMemory[S]]:
-        """The actor's mode; a function of nothing but its arguments, free of loops over data, so that it can be traced.
+        """Acts with the actor's mode; a function of its arguments without loops over data, so that it can be traced.
 
         Args:
             observations: [N, ...] by name.
-            is_first: [N] bool; the memory is dropped there.
-            memory: of the row before.
-            noise: [N, ...] as ``noise`` draws it.
+            is_first: [N] bool; where it is true, ``memory`` is ignored.
+            memory: the memory from the previous row.
+            noise: [N, ...], drawn by the method ``noise``.
         """
         state = self.infer(observations, is_first, memory, noise)
         action = self.spec.action.denormalize(self.actor(self.model.features(state)).mode)
@@ -72,8 +72,8 @@ class ActorController(nn.Module, Generic[S]):
     ) -> tuple[Tensor, ActorMemory[S]]:
         """See ``core.capabilities.Controller``."""
         state = self.infer(observations, is_first, memory, self.noise(len(is_first), generator))
-        chosen = self.exploration(self.actor(self.model.features(state)), generator)
-        action = self.spec.action.denormalize(chosen)
+        unit_action = self.exploration(self.actor(self.model.features(state)), generator)
+        action = self.spec.action.denormalize(unit_action)
         return action, ActorMemory(action, state)
 
     def infer(self, observations: Mapping[str, Tensor], is_first: Tensor, memory: ActorMemory[S], noise: Tensor) -> S:
@@ -82,22 +82,22 @@ class ActorController(nn.Module, Generic[S]):
 
 
 class Agent:
-    """Acts row by row with a controller and keeps its memory; episodes may start at different times."""
+    """Acts row by row with a controller and keeps its memory; parallel episodes may start at different rows."""
 
     def __init__(self, controller: Controller[Any], *, generator: torch.Generator) -> None:
         self.controller = controller
         self.generator = generator
-        self.memory: Any = None  # of the row before; None before the first
+        self.memory: Any = None  # the memory from the previous row; None before the first row
 
     def act(self, observations: Mapping[str, Tensor], is_first: Tensor) -> Tensor:
-        """What to do, [N, A] in the environment's units.
+        """The action in this row, [N, A] in the environment's units.
 
         Args:
-            observations: [N, ...] by name; more than the controller looks at are ignored.
-            is_first: [N] bool; memory of what came before is dropped there.
+            observations: [N, ...] by name; those that the controller does not use are ignored.
+            is_first: [N] bool; where it is true, the memory is ignored.
         """
         if self.memory is None:
             self.memory = self.controller.initial(len(is_first))
-        seen = {name: observations[name] for name in self.controller.spec.observations}
-        action, self.memory = self.controller.act(seen, is_first, self.memory, self.generator)
+        inputs = {name: observations[name] for name in self.controller.spec.observations}
+        action, self.memory = self.controller.act(inputs, is_first, self.memory, self.generator)
         return action

@@ -1,4 +1,4 @@
-"""How a learned policy acts while it collects data: deterministic policies see nothing new."""
+"""Exploration: how a learned policy chooses actions while it collects data."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,20 +14,20 @@ class Exploration(Protocol):
     """Chooses actions from a policy's distribution."""
 
     def __call__(self, distribution: ActionDistribution, generator: torch.Generator) -> Tensor:
-        """Actions [N, A] in [-1, 1], or one-hot rows."""
+        """Actions [N, A] in [-1, 1], or one-hot."""
 
 
 def mode(distribution: ActionDistribution, generator: torch.Generator) -> Tensor:  # noqa: ARG001
-    """No exploration: what is evaluated."""
+    """No exploration, for evaluation."""
     return distribution.mode
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """A draw of the policy, whose entropy decides how much is explored (Dreamer v2 and v3)."""
+    """A sample of the policy, whose entropy determines the amount of exploration (Dreamer v2 and v3)."""
 
     def __call__(self, distribution: ActionDistribution, generator: torch.Generator) -> Tensor:
-        """See ``Exploration``; draws outside the bounds are clipped to them."""
+        """See ``Exploration``; samples are clipped to the bounds."""
         return distribution.sample(distribution.noise(generator)).clamp(-1, 1)
 
 
@@ -49,7 +49,7 @@ class GaussianNoise:
 
 @dataclass(frozen=True)
 class UniformChoice:
-    """With probability ``epsilon`` any choice, otherwise the mode (epsilon-greedy), for one-hot actions."""
+    """Epsilon-greedy, for one-hot actions: a uniform action with probability ``epsilon``, otherwise the mode."""
 
     epsilon: float
 
@@ -60,11 +60,11 @@ class UniformChoice:
         """See ``Exploration``."""
         best = distribution.mode
         count, choices = best.shape
-        explored = torch.rand(count, 1, generator=generator, device=generator.device) < self.epsilon
-        drawn = torch.randint(choices, (count,), generator=generator, device=generator.device)
-        return torch.where(explored, torch.nn.functional.one_hot(drawn, choices).to(best.dtype), best)
+        explores = torch.rand(count, 1, generator=generator, device=generator.device) < self.epsilon
+        index = torch.randint(choices, (count,), generator=generator, device=generator.device)
+        return torch.where(explores, torch.nn.functional.one_hot(index, choices).to(best.dtype), best)
 
 
 def _require_share(name: str, value: float, *, highest: float) -> None:
     if not 0 <= value <= highest:
-        raise UserError(f"finetuning.exploration.{name} is {value}, allowed is 0 to {highest:g}; mend it")
+        raise UserError(f"finetuning.exploration.{name} is {value}, allowed is 0 to {highest:g}; set it in this range")

@@ -1,4 +1,4 @@
-"""Actor and critic learned in imagination, made of parts: actors, returns, gradients, normalizers, critics."""
+"""The actor-critic that learns in imagination, and its parts: actors, returns, policy gradients, critics."""
 
 from dreamset.behaviors.actor_critic.learner import ImaginationActorCritic
 

@@ -1,4 +1,4 @@
-"""What the actor minimises, given imagined returns."""
+"""The actor's loss, given imagined returns."""
 
 from torch import Tensor, nn
 
@@ -7,11 +7,11 @@ from dreamset.behaviors.actor_critic.normalizers import NoNormalizer, ReturnNorm
 
 
 class ActorLoss(nn.Module):
-    """-E[sum_t w_t (objective_t + eta H(pi | s_t))]; what is left out is as in Dreamer v1.
+    """-E[sum_t w_t (objective_t + eta H(pi | s_t))]; the defaults are those of Dreamer v1.
 
     Args:
         gradient: the estimator of the policy gradient; v1: backpropagation.
-        normalizer: the unit of returns; v1 and v2: none.
+        normalizer: the scale of returns; v1 and v2: none.
         entropy_weight: eta; v1: 0.
     """
 
@@ -28,10 +28,10 @@ class ActorLoss(nn.Module):
         self.entropy_weight = entropy_weight
 
     def forward(self, returns: Tensor, baseline: Tensor, weights: Tensor, decisions: Decisions) -> Tensor:
-        """The loss, a scalar; while training, the normaliser takes in the returns first.
+        """The loss, a scalar; in training mode, the normaliser is updated with the returns first.
 
         Args:
-            returns: V_t, [H, N], with a gradient where the estimator needs one.
+            returns: V_t, [H, N], with a gradient if the estimator needs one.
             baseline: v(s_t), [H, N].
             weights: w_t, [H, N].
             decisions: the actions that led to the returns.

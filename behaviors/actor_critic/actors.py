@@ -1,4 +1,4 @@
-"""Actors: features to a distribution over actions."""
+"""Actors map features to a distribution over actions."""
 
 import math
 from collections.abc import Callable
@@ -17,14 +17,14 @@ ActorFactory = Callable[[int, ActionSpec], Actor]
 
 
 def actor_for(features: int, action: ActionSpec, *, continuous: ActorFactory, discrete: ActorFactory) -> Actor:
-    """The actor that fits the dataset's actions, so that one configuration serves both kinds."""
+    """The discrete or continuous actor, as the dataset's actions need, so that one configuration covers both."""
     return discrete(features, action) if action.discrete else continuous(features, action)
 
 
 class TanhNormalActor(nn.Module):
     """a = tanh(u), u ~ N(5 tanh(m / 5), softplus(s + c) + min_std) (Dreamer v1, appendix A).
 
-    The inner tanh keeps the mean where tanh still has a slope; c makes the std ``initial_std`` at the start.
+    The inner tanh keeps the mean where the outer tanh still has a gradient; c makes the initial std ``initial_std``.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class TanhNormalActor(nn.Module):
 
 
 class TruncatedNormalActor(nn.Module):
-    """N(tanh(m), (max_std - min_std) sigmoid(s / 2) + min_std) cut to [-1, 1]: Dreamer v2, continuous control.
+    """N(tanh(m), (max_std - min_std) sigmoid(s / 2) + min_std) truncated to [-1, 1]: Dreamer v2, continuous control.
 
-    As in its published code, which names the choice; the paper does not.
+    This follows the published code; the paper does not specify the distribution.
     """
 
     def __init__(
@@ -85,8 +85,8 @@ class TruncatedNormalActor(nn.Module):
 class BoundedNormalActor(nn.Module):
     """N(tanh(m), (max_std - min_std) sigmoid(s + 2) + min_std), not squashed: Dreamer v3, continuous control.
 
-    As in its published code. ``output_scale`` shrinks the first kernel of the last layer, so that all policies start
-    alike: centred and wide.
+    This follows the published code. ``output_scale`` scales the initial kernel of the last layer down, so that the
+    initial policy is centred and wide in every state.
     """
 
     def __init__(
@@ -116,9 +116,9 @@ class BoundedNormalActor(nn.Module):
 
 
 class OneHotActor(nn.Module):
-    """A choice among A: softmax of the last layer, mixed with ``unimix`` of the uniform choice (all generations).
+    """A categorical policy over A discrete actions: the softmax mixed with ``unimix`` of a uniform (all generations).
 
-    v1 and v2 have no mix; v3's 1 % keeps the likelihood of every choice finite.
+    v1 and v2 use no mix; v3 uses 1 %, which keeps the log-likelihood of every action finite.
     """
 
     def __init__(
@@ -135,23 +135,23 @@ class OneHotActor(nn.Module):
         super().__init__()
         if not action.discrete:
             raise UserError(
-                f"behavior.actor is a one-hot policy and needs a choice, but the dataset has {action.size} continuous "
-                "actions; choose a dataset with discrete actions or another actor"
+                f"behavior.actor is a one-hot policy and needs discrete actions, but the dataset has {action.size} "
+                "continuous actions; choose a dataset with discrete actions or another actor"
             )
         self.layers = mlp(features, action.size, hidden=hidden, layers=layers, style=style)
         _scale_last(self.layers, output_scale)
         self.unimix = unimix
 
     def forward(self, features: Tensor) -> OneHotCategorical:
-        """Features [..., F] to a distribution over one-hot rows [..., A]."""
+        """Features [..., F] to a distribution over one-hot actions [..., A]."""
         return OneHotCategorical(self.layers(features), self.unimix)
 
 
 def _require_continuous(action: ActionSpec, name: str) -> None:
     if action.discrete:
         raise UserError(
-            f"behavior.actor is a {name} policy and needs continuous actions, but the dataset has a choice "
-            f"among {action.size}; choose a behavior with an actor for choices or a dataset with continuous actions"
+            f"behavior.actor is a {name} policy and needs continuous actions, but the dataset has {action.size} "
+            "discrete actions; choose a behavior with an actor for discrete actions or a dataset with continuous ones"
         )
 
 

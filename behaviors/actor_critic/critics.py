@@ -1,4 +1,4 @@
-"""What keeps a critic that learns from its own predictions from running away: a slow copy of it."""
+"""Slow critics: copies of the critic that stabilise learning from its own bootstrap targets."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -12,21 +12,21 @@ Critic = Callable[[Tensor], Distribution]  # features [..., F] -> a distribution
 
 
 class SlowCritic(nn.Module):
-    """How a slow copy enters the targets, the baseline and the critic's loss; unless overridden, not at all.
+    """Uses a slow copy of the critic for targets, baseline or loss; this base class uses none.
 
-    The critic itself is handed in and never kept: it is trained and saved by its owner.
+    Methods get the critic as an argument and do not keep it; the learner trains and saves it.
     """
 
     def target(self, critic: Critic) -> Critic:
-        """The network whose values stand in the returns."""
+        """The network whose values are the bootstrap targets."""
         return critic
 
     def baseline(self, prediction: Distribution, features: Tensor) -> Tensor:  # noqa: ARG002
-        """v(s_t) [H, N] that REINFORCE subtracts, without gradient; ``prediction`` is the critic's at ``features``."""
+        """REINFORCE's baseline v(s_t), [H, N], without gradient; ``prediction`` is the critic's at ``features``."""
         return prediction.mean.detach()
 
     def log_likelihood(self, prediction: Distribution, returns: Tensor, features: Tensor) -> Tensor:  # noqa: ARG002
-        """What the critic maximises in every state, imagined or recorded: [...]."""
+        """The critic's objective in every state, imagined or recorded, to be maximised: [...]."""
         return prediction.log_prob(returns)
 
     def update(self, critic: Critic) -> None:
@@ -34,14 +34,14 @@ class SlowCritic(nn.Module):
 
 
 class NoSlowCritic(SlowCritic):
-    """The critic teaches itself (Dreamer v1)."""
+    """The critic's bootstrap targets are its own values (Dreamer v1)."""
 
-    def __init__(self, critic: Critic) -> None:  # noqa: ARG002 - made like the others, but there is nothing to copy
+    def __init__(self, critic: Critic) -> None:  # noqa: ARG002 - the other slow critics copy it
         super().__init__()
 
 
 class HardUpdate(SlowCritic):
-    """Targets and baseline come from a copy that is renewed every ``every`` updates (Dreamer v2, "Critic loss")."""
+    """Targets and baseline come from a copy that is replaced every ``every`` updates (Dreamer v2, "Critic loss")."""
 
     updates: Tensor
 
@@ -56,12 +56,12 @@ class HardUpdate(SlowCritic):
         return self.copy
 
     def baseline(self, prediction: Distribution, features: Tensor) -> Tensor:  # noqa: ARG002
-        """The copy's expectation."""
+        """The copy's mean."""
         mean: Tensor = self.copy(features).mean
         return mean.detach()
 
     def update(self, critic: Critic) -> None:
-        """Renews the copy after updates ``every``, 2 * ``every``, ..."""
+        """Replaces the copy after updates ``every``, 2 * ``every``, ..."""
         self.updates += 1
         if int(self.updates) % self.every == 0:
             assert isinstance(critic, nn.Module)
@@ -69,9 +69,10 @@ class HardUpdate(SlowCritic):
 
 
 class EMACritic(SlowCritic):
-    """The critic teaches itself, but is held near a moving average of its weights (Dreamer v3, "Critic learning").
+    """Regularises the critic towards a moving average of its weights (Dreamer v3, "Critic learning").
 
-    Besides ln p(R) it maximises ``regularise`` ln p(v_slow), v_slow the average's expectation in the same state.
+    Its bootstrap targets are its own values. Besides ln p(R) it maximises ``regularise`` ln p(v_slow), where v_slow
+    is the moving average's mean in the same state.
     """
 
     def __init__(self, critic: Critic, *, decay: float = 0.98, regularise: float = 1.0) -> None:
@@ -94,6 +95,6 @@ class EMACritic(SlowCritic):
 
 
 def frozen_copy(critic: Critic) -> nn.Module:
-    """The same network with weights of its own that no optimiser changes."""
+    """A copy of the network whose weights no optimiser changes."""
     assert isinstance(critic, nn.Module)
     return deepcopy(critic).requires_grad_(False)

@@ -1,6 +1,6 @@
-"""How the actor learns from imagined returns: one object per estimator of the policy gradient.
+"""Estimators of the policy gradient from imagined returns.
 
-Each gives an objective [H, N] that is to be maximised; the caller weighs the rows and takes the mean.
+Each returns an objective [H, N] to be maximised; the caller weights the rows and takes the mean.
 """
 
 from functools import cached_property
@@ -14,12 +14,12 @@ from dreamset.core.errors import UserError
 
 
 class Decisions:
-    """What the actor did at rows 0 to H - 1, looked at again in one batch and only if a part asks for it."""
+    """The actions at rows 0 to H - 1; the actor evaluates them in one batch, and only on demand."""
 
     def __init__(self, actor: Actor, features: Tensor, draws: Tensor) -> None:
         self._actor = actor
-        self._features = features.detach()  # stop: the actor judges states, it does not move them
-        self._draws = draws.detach()  # stop: what was done is a fact, only its likelihood is learned
+        self._features = features.detach()  # stop: likelihood and entropy must not change the states
+        self._draws = draws.detach()  # stop: REINFORCE changes the likelihood of an action, not the action
 
     @cached_property
     def distribution(self) -> ActionDistribution:
@@ -27,11 +27,11 @@ class Decisions:
         return self._actor(self._features)
 
     def log_prob(self) -> Tensor:
-        """ln pi(a_t | s_t), [H, N]; the gradient reaches the actor alone."""
+        """ln pi(a_t | s_t), [H, N]; the gradient reaches only the actor."""
         return self.distribution.log_prob(self._draws)
 
     def entropy(self) -> Tensor:
-        """H(pi | s_t) in nats, [H, N]; the gradient reaches the actor alone."""
+        """H(pi | s_t) in nats, [H, N]; the gradient reaches only the actor."""
         return self.distribution.entropy()
 
 
@@ -40,7 +40,7 @@ class ActorGradient(Protocol):
 
     @property
     def through_dynamics(self) -> bool:
-        """Whether returns must carry a gradient back to the actions; if not, imagination is cheaper."""
+        """Whether returns need a gradient to the actions; imagination is cheaper without."""
 
     def __call__(self, returns: Tensor, baseline: Tensor, scale: Tensor, decisions: Decisions) -> Tensor:
         """The objective [H, N].
@@ -48,13 +48,13 @@ class ActorGradient(Protocol):
         Args:
             returns: V_t, [H, N].
             baseline: v(s_t) without gradient, [H, N].
-            scale: what the normaliser divides by, a scalar.
+            scale: the normaliser's scale, a scalar.
             decisions: the actions that led to the returns.
         """
 
 
 class DynamicsBackpropagation:
-    """V_t / S, its gradient flowing back through values, rewards and dynamics (Dreamer v1, equation 7; S is 1)."""
+    """V_t / S, with the pathwise gradient through values, rewards and dynamics (Dreamer v1, equation 7; S is 1)."""
 
     through_dynamics = True
 
@@ -66,8 +66,8 @@ class DynamicsBackpropagation:
 class Reinforce:
     """sg((V_t - v(s_t)) / S) ln pi(a_t | s_t) (Dreamer v2 on Atari, with S = 1; Dreamer v3).
 
-    V_t counts the reward on arrival at row t and so does v(s_t): it cancels, and what is left is the discount of row
-    t times the advantage of a_t. Where the episode is over, that discount is zero and nothing is learned.
+    V_t and v(s_t) both include the reward on arrival at row t, which cancels. The difference is the discount of row t
+    times the advantage of a_t. After the end of an episode this discount is zero, and so is the gradient.
     """
 
     through_dynamics = False
@@ -80,18 +80,18 @@ class Reinforce:
 class Mixture:
     """rho REINFORCE + (1 - rho) backpropagation (Dreamer v2, equation 6): 1 for Atari, 0 for continuous control.
 
-    With one-hot actions the backpropagated share flows through their straight-through gradient.
+    With one-hot actions the backpropagated share uses their straight-through gradient.
     """
 
     def __init__(self, rho: float) -> None:
         if not 0 <= rho <= 1:
-            raise UserError(f"rho is the share of REINFORCE and lies between 0 and 1, got {rho}")
+            raise UserError(f"rho is the share of REINFORCE and must lie between 0 and 1, got {rho}")
         parts: list[tuple[float, ActorGradient]] = [(rho, Reinforce()), (1 - rho, DynamicsBackpropagation())]
         self.shares = [(share, part) for share, part in parts if share > 0]
 
     @property
     def through_dynamics(self) -> bool:
-        """Whether any backpropagation is in the mix."""
+        """Whether the mixture contains backpropagation."""
         return any(part.through_dynamics for _, part in self.shares)
 
     def __call__(self, returns: Tensor, baseline: Tensor, scale: Tensor, decisions: Decisions) -> Tensor:

@@ -1,6 +1,6 @@
-"""Actor and critic learned in imagination (Dreamer v1, section 3; v2, section 2.3; v3, "Actor learning").
+"""The actor-critic that learns in imagination (Dreamer v1, section 3; v2, section 2.3; v3, "Actor learning").
 
-Rows of an imagined trajectory; ``V`` and both losses exist for rows 0 to H - 1, row H only bootstraps::
+Rows of an imagined trajectory; ``V`` and both losses exist for rows 0 to H - 1, row H only gives the bootstrap value::
 
     row         0        1       ...     H - 1       H
     state      s_0  ->  s_1  ->  ...  -> s_{H-1} -> s_H
@@ -8,9 +8,9 @@ Rows of an imagined trajectory; ``V`` and both losses exist for rows 0 to H - 1,
     reward     r_0      r_1      ...     r_{H-1}     on arrival
     value               v_1      ...     v_{H-1}    v_H
     return     V_0      V_1      ...     V_{H-1}
-    baseline   v_0      v_1      ...     v_{H-1}     of V_t, the reward on arrival included
+    baseline   v_0      v_1      ...     v_{H-1}     of V_t, including the reward on arrival
 
-The critic may learn on the recorded rows, too, each of which is a row 0 of the above.
+The critic can also learn on the recorded rows; each of them is row 0 of an imagined trajectory.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,38 +35,38 @@ from dreamset.models.imagination import imagine
 
 @dataclass(frozen=True, slots=True)
 class BehaviorLosses:
-    """Scalars to minimise, and what a person wants to see beside them."""
+    """Scalars to minimise, and figures to report."""
 
     actor: Tensor
     critic: Tensor
     imagined_return: Tensor  # mean V_0
     imagined_terms: Mapping[str, Tensor]  # mean per step of each term of the reward
     action_entropy: Tensor  # mean -ln pi of the imagined actions, in nats
-    return_scale: Tensor  # what the normaliser divides by
+    return_scale: Tensor  # the normaliser's scale
 
 
 @dataclass(frozen=True, slots=True)
 class Imagined:
-    """Trajectories and what they are worth."""
+    """Imagined trajectories and their returns."""
 
     features: Tensor  # [H + 1, N, F]
-    draws: Tensor  # [H, N, A] as the actor drew them, before they were clipped to the bounds
-    surprise: Tensor  # mean -ln pi of the draws
-    terms: Mapping[str, Tensor]  # [H + 1, N] of the reward
-    discount: Tensor  # [H + 1, N] discount times probability of going on
+    draws: Tensor  # [H, N, A] the actor's samples before they are clipped to the bounds
+    surprise: Tensor  # mean -ln pi of the samples
+    terms: Mapping[str, Tensor]  # [H + 1, N] terms of the reward
+    discount: Tensor  # [H + 1, N] discount times continuation
     returns: Tensor  # [H, N] V_t
 
 
 class ImaginationActorCritic(ActorLearner):
     """Maximises lambda-returns of imagined trajectories.
 
-    Actor: see ``ActorLoss``; a ``cloning_weight`` keeps it near the recorded actions besides.
-    Critic: max E[sum_t w_t ln p(sg V_t | s_t)], for a unit normal the squared error of Dreamer v1's equation 8.
-    w_t is the product of the discounts before row t.
+    Actor: see ``ActorLoss``; with a ``cloning_weight`` the cloning loss also keeps it near the recorded actions.
+    Critic: max E[sum_t w_t ln p(sg V_t | s_t)], which for a unit normal is the squared error of Dreamer v1's
+    equation 8. w_t is the product of the discounts before row t.
     With a ``replay_critic_weight`` the critic also maximises E[ln p(sg R_t | s_t)] times this weight over the recorded
-    rows. R_t is the ``replayed_return``; in it the recorded reward takes the place of the term ``reward``, while other
-    terms, such as penalties, stay as the reward function has them at that row.
-    The world model is never trained here: its parameters must not require gradients.
+    rows. R_t is the ``replayed_return``, in which the recorded reward replaces the term ``reward``. Other terms, such
+    as penalties, keep the reward function's value at that row.
+    The world model is not trained here: its parameters must not require gradients.
     """
 
     needs: ClassVar[tuple[type, ...]] = (Dynamics,)
@@ -101,11 +101,11 @@ class ImaginationActorCritic(ActorLearner):
             require_cloneable(action)
 
     def needed(self, reward: RewardFunction) -> tuple[type, ...]:
-        """Dynamics, and what the reward needs."""
+        """``Dynamics`` and the capabilities that the reward needs."""
         return (*self.needs, *reward.needs)
 
     def networks(self) -> Mapping[str, nn.Module]:
-        """Actor and critic; the slow critic follows by itself."""
+        """Actor and critic; no optimiser trains the slow critic."""
         assert isinstance(self.actor, nn.Module)
         assert isinstance(self.critic, nn.Module)
         return {"actor": self.actor, "critic": self.critic}
@@ -113,7 +113,7 @@ class ImaginationActorCritic(ActorLearner):
     def losses_on(
         self, experience: Experience[S], model: Dynamics[S], reward: RewardFunction, generator: torch.Generator
     ) -> LearnerLosses:
-        """Imagines from every state of ``experience``."""
+        """The losses of trajectories imagined from every state of ``experience``."""
         imagined = self._imagine(model, experience.starts, reward, generator)
         losses = self._losses(imagined)
         actor, critic, figures = losses.actor, losses.critic, {}
@@ -136,12 +136,12 @@ class ImaginationActorCritic(ActorLearner):
     def losses(
         self, model: Dynamics[S], start: S, reward: RewardFunction, generator: torch.Generator
     ) -> BehaviorLosses:
-        """Imagines from every ``start`` state [N, ...] and returns both losses of what was imagined, no others."""
+        """The actor's and critic's losses of trajectories imagined from every ``start`` state [N, ...], no others."""
         return self._losses(self._imagine(model, start, reward, generator))
 
     def _losses(self, imagined: Imagined) -> BehaviorLosses:
         weights = trajectory_weights(imagined.discount)
-        states = imagined.features[:-1].detach()  # stop: the critic regresses on fixed targets at fixed states
+        states = imagined.features[:-1].detach()  # stop: the critic's loss must not change the states
         prediction = self.critic(states)
         log_likelihood = self.slow_critic.log_likelihood(prediction, imagined.returns.detach(), states)
         baseline = self.slow_critic.baseline(prediction, states)
@@ -156,10 +156,10 @@ class ImaginationActorCritic(ActorLearner):
         )
 
     def _replay_critic_loss(self, experience: Experience[Any], imagined: Imagined) -> Tensor:
-        """-ln p(sg R_t | s_t), averaged over the recorded rows of which it is known what came of them."""
+        """The mean of -ln p(sg R_t | s_t) over the recorded rows whose outcome is known."""
         outcomes = experience.outcomes
         if outcomes is None:
-            raise ValueError("the critic is to learn on recorded rows (replay_critic_weight), but has no outcomes")
+            raise ValueError("the critic learns on recorded rows (replay_critic_weight), but outcomes are missing")
         shape = outcomes.reward.shape  # [B, T]
         terms = {name: term[0].reshape(shape) for name, term in imagined.terms.items()}
         if "reward" in terms:
@@ -172,26 +172,26 @@ class ImaginationActorCritic(ActorLearner):
             outcomes.known.t(),
             lambda_=self.lambda_,
         ).t()
-        states = experience.features.detach()  # stop: as in imagination, fixed targets at fixed states
+        states = experience.features.detach()  # stop: as in imagination, the loss must not change the states
         log_likelihood = self.slow_critic.log_likelihood(self.critic(states), returns.detach(), states)  # [B, T]
         known = outcomes.known.to(log_likelihood.dtype)
         return -(known * log_likelihood).sum() / known.sum().clamp_min(1)
 
     def after_update(self) -> None:
-        """The slow critic follows."""
+        """Updates the slow critic."""
         self.slow_critic.update(self.critic)
 
     def _imagine(self, model: Dynamics[S], start: S, reward: RewardFunction, generator: torch.Generator) -> Imagined:
-        # without a gradient through the dynamics nothing that was imagined needs to be kept for one
+        # an estimator without a gradient through the dynamics needs no graph of the imagined trajectory
         with nullcontext() if self.actor_loss.gradient.through_dynamics else torch.no_grad():
-            return self._unrolled(model, start, reward, generator)
+            return self._roll_out(model, start, reward, generator)
 
-    def _unrolled(self, model: Dynamics[S], start: S, reward: RewardFunction, generator: torch.Generator) -> Imagined:
+    def _roll_out(self, model: Dynamics[S], start: S, reward: RewardFunction, generator: torch.Generator) -> Imagined:
         draws: list[Tensor] = []
         surprises: list[Tensor] = []
 
         def policy(features: Tensor) -> Tensor:
-            # stop: actions change the future through the dynamics, not by moving the state that the actor looks at
+            # stop: the gradient of an action must pass through the dynamics, not through the actor's input
             distribution = self.actor(features.detach())
             draw = distribution.sample(distribution.noise(generator))
             draws.append(draw)
@@ -218,12 +218,12 @@ class ImaginationActorCritic(ActorLearner):
 
 
 def trajectory_weights(discounts: Tensor) -> Tensor:
-    """w_0 = 1, w_t = product of the discounts of the rows before t: [H, N] from [H + 1, N], without gradient."""
+    """w_0 = 1, w_t = product of the discounts of all rows before t: [H, N] from [H + 1, N], without gradient."""
     return torch.cat([torch.ones_like(discounts[:1]), discounts[:-2]]).cumprod(dim=0).detach()
 
 
-class frozen:  # noqa: N801 - reads as a statement: with frozen(network)
-    """Within this block no gradient reaches the parameters of ``module``, though it still flows through it."""
+class frozen:  # noqa: N801 - used as a context manager: with frozen(network)
+    """Within this block gradients flow through ``module`` but do not reach its parameters."""
 
     def __init__(self, module: object) -> None:
         assert isinstance(module, nn.Module)

@@ -1,4 +1,4 @@
-"""What the actor's gradient is measured in: the scale of the returns."""
+"""Return normalisers, which scale the actor's objective."""
 
 from typing import Protocol
 
@@ -7,18 +7,18 @@ from torch import Tensor, nn
 
 
 class ReturnNormalizer(Protocol):
-    """Keeps track of how far returns spread."""
+    """Tracks the scale of the returns."""
 
     @property
     def scale(self) -> Tensor:
-        """What advantages are divided by, a scalar."""
+        """The divisor of returns and advantages, a scalar."""
 
     def update(self, returns: Tensor) -> None:
-        """Takes in the returns of one update."""
+        """Updates the scale with the returns of one update."""
 
 
 class NoNormalizer(nn.Module):
-    """Returns count as they are (Dreamer v1 and v2)."""
+    """Leaves returns unscaled (Dreamer v1 and v2)."""
 
     @property
     def scale(self) -> Tensor:
@@ -26,14 +26,14 @@ class NoNormalizer(nn.Module):
         return torch.ones(())
 
     def update(self, returns: Tensor) -> None:
-        """Nothing to learn."""
+        """Does nothing."""
 
 
 class PercentileEMA(nn.Module):
     """max(floor, S), S an exponential moving average of Per(R, high) - Per(R, low) (Dreamer v3, "Actor learning").
 
-    Percentiles are not moved by rare, far returns. The floor keeps small returns small: dividing by less than one
-    would blow up the noise where rewards are sparse. S starts at zero, as published, so early on the floor rules.
+    Percentiles are robust to outliers. The floor keeps small returns small: a divisor below one would amplify noise
+    where rewards are sparse. S starts at zero, as published, so the floor applies early in training.
     """
 
     levels: Tensor

@@ -1,4 +1,4 @@
-"""Returns on imagined and on recorded trajectories."""
+"""Lambda-returns of imagined and of recorded trajectories."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ def lambda_return(reward: Tensor, value: Tensor, discount: Tensor, *, lambda_: f
 
     Args:
         reward: r_t on arrival at the state of row t, [H, N].
-        value: v at the states of rows 1 to H, [H, N]; the last one bootstraps.
+        value: v at the states of rows 1 to H, [H, N]; the last row is the bootstrap value.
         discount: from row t to row t + 1, [H, N].
         lambda_: 0 gives one-step targets, 1 the discounted sum with a bootstrap at the horizon.
 
@@ -17,7 +17,8 @@ def lambda_return(reward: Tensor, value: Tensor, discount: Tensor, *, lambda_: f
         The targets of rows 0 to H - 1, [H, N].
     """
     if not reward.shape == value.shape == discount.shape:
-        raise ValueError(f"reward, value and discount differ in shape: {reward.shape}, {value.shape}, {discount.shape}")
+        shapes = f"{reward.shape}, {value.shape}, {discount.shape}"
+        raise ValueError(f"reward, value and discount must have the same shape, got {shapes}")
     inputs = reward + discount * (1 - lambda_) * value
     following = value[-1]
     returns: list[Tensor] = []
@@ -28,20 +29,20 @@ def lambda_return(reward: Tensor, value: Tensor, discount: Tensor, *, lambda_: f
 
 
 def replayed_return(reward: Tensor, imagined: Tensor, discount: Tensor, known: Tensor, *, lambda_: float) -> Tensor:
-    """Lambda-returns of recorded rows that bootstrap from returns imagined at the rows after them.
+    """Lambda-returns of recorded rows, which bootstrap from returns imagined at the next rows.
 
-    R_t = r_t + discount_t ((1 - lambda) V_{t+1} + lambda R_{t+1}) where it is known what came of row t, otherwise
+    R_t = r_t + discount_t ((1 - lambda) V_{t+1} + lambda R_{t+1}) where the outcome of row t is known, otherwise
     R_t = V_t (Dreamer v3 of 2024 and in Nature, "Critic learning").
 
     Args:
         reward: r_t as recorded on arrival at row t, [T, B].
-        imagined: V_t, the return of the trajectory that was imagined from row t, [T, B].
-        discount: from row t to row t + 1, zero where the episode truly ended, [T, B].
-        known: [T, B] bool, whether row t + 1 goes on from row t or nothing does, because the episode truly ended.
-        lambda_: as for ``lambda_return``.
+        imagined: V_t, the return of the trajectory imagined from row t, [T, B].
+        discount: from row t to row t + 1, zero at a true end, [T, B].
+        known: [T, B] bool, whether row t + 1 belongs to the same episode or row t is a true end.
+        lambda_: as in ``lambda_return``.
 
     Returns:
         R_t of all rows, [T, B].
     """
-    following = torch.cat([imagined[1:], imagined[-1:]])  # the last row's is not used: nothing goes on from it
+    following = torch.cat([imagined[1:], imagined[-1:]])  # the last row's value is multiplied by zero
     return lambda_return(torch.where(known, reward, imagined), following, known * discount, lambda_=lambda_)

@@ -1,4 +1,4 @@
-"""Reward functions of imagined trajectories: the seam where penalties and bonuses enter."""
+"""Reward functions of imagined trajectories: the predicted reward, and pessimism by an ensemble's disagreement."""
 
 from dreamset.behaviors.base import RewardFunction
 from dreamset.behaviors.rewards.functions import PenalizedReward, PredictedReward

@@ -1,4 +1,4 @@
-"""Reward functions of imagined trajectories: the seam where penalties and bonuses enter."""
+"""Reward functions of imagined trajectories: the predicted reward, with or without a penalty."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -13,24 +13,24 @@ from dreamset.core.records import ImaginedTrajectory
 
 
 class PredictedReward(RewardFunction):
-    """The world model's own expectation of the task's reward, E[r | s]."""
+    """The task's expected reward according to the world model, E[r | s]."""
 
     needs = (RewardModel,)
 
     def forward(self, trajectory: ImaginedTrajectory[S], model: RewardModel[S]) -> Mapping[str, Tensor]:
-        """``reward`` alone."""
+        """The term ``reward``."""
         return {"reward": model.reward(trajectory)}
 
 
 class Pessimizable(RewardModel[S], Uncertain[S], Protocol[S]):
-    """A world model that knows both what it expects and how certain it is."""
+    """A world model that predicts rewards and has an ensemble."""
 
 
 class PenalizedReward(RewardFunction):
-    """E[r | s] - lambda u(s): pessimism about states of which the ensemble is uncertain.
+    """E[r | s] - lambda u(s): pessimism in states where the ensemble is uncertain.
 
-    A policy that only looks at predicted rewards goes where the model is wrong in its favour, and nothing recorded
-    contradicts it (MOPO, Yu et al. 2020; with latent states LOMPO and Offline DreamerV2).
+    Without a penalty, an offline policy exploits the model's errors, because no new data correct them (MOPO, Yu et
+    al. 2020; with latent states LOMPO and Offline DreamerV2).
     """
 
     needs = (RewardModel, Uncertain)
@@ -41,7 +41,7 @@ class PenalizedReward(RewardFunction):
         self.weight = weight
 
     def forward(self, trajectory: ImaginedTrajectory[S], model: Pessimizable[S]) -> Mapping[str, Tensor]:
-        """``reward`` and ``penalty``, which is at most zero.
+        """The terms ``reward`` and ``penalty``; the penalty is at most zero.
 
         Raises:
             UserError: if the world model has no ensemble.

@@ -1,4 +1,4 @@
-"""How many units of reward a unit of uncertainty costs."""
+"""Penalty weights: the cost of one unit of uncertainty in units of reward."""
 
 from abc import ABC, abstractmethod
 
@@ -9,15 +9,15 @@ from dreamset.core.errors import UserError
 
 
 class PenaltyWeight(nn.Module, ABC):
-    """lambda. What it remembers is in its ``state_dict``."""
+    """lambda, the weight of the penalty. All of its memory is in its ``state_dict``."""
 
     @abstractmethod
     def forward(self, uncertainty: Tensor) -> Tensor:
-        """A scalar without gradient, after a look at the uncertainty of an update's trajectories."""
+        """The weight, a scalar without gradient, given the uncertainty of an update's trajectories."""
 
 
 class FixedWeight(PenaltyWeight):
-    """The same number at all times."""
+    """A constant weight."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
@@ -26,15 +26,15 @@ class FixedWeight(PenaltyWeight):
         self.value = value
 
     def forward(self, uncertainty: Tensor) -> Tensor:
-        """The number."""
+        """The constant."""
         return uncertainty.new_tensor(self.value)
 
 
 class TunedWeight(PenaltyWeight):
-    """Such that the mean penalty is ``target`` units of reward per step, whatever the scale of the uncertainty.
+    """A weight that makes the mean penalty ``target`` units of reward per step for any scale of the uncertainty.
 
-    lambda = target / u, u a moving average of the mean uncertainty. Offline DreamerV2's code descends
-    ln lambda (lambda u - target) instead; that has the same fixed point, but walks there in steps of a learning rate.
+    lambda = target / u, where u is a moving average of the mean uncertainty. Offline DreamerV2's code instead
+    minimises ln lambda (lambda u - target) by gradient descent, which has the same fixed point.
     """
 
     average: Tensor
@@ -53,9 +53,9 @@ class TunedWeight(PenaltyWeight):
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
 
     def forward(self, uncertainty: Tensor) -> Tensor:
-        """target / u; while training, u first takes in this update."""
+        """target / u; in training mode, u first includes this update."""
         if self.training:
             self.updates += 1
             self.average.lerp_(uncertainty.detach().mean(), 1 - self.decay)
-        mean = self.average / (1 - self.decay ** self.updates.clamp_min(1))  # it began at zero
+        mean = self.average / (1 - self.decay ** self.updates.clamp_min(1))  # corrects the start at zero
         return self.target / mean.clamp_min(torch.finfo(mean.dtype).tiny)

@@ -1,4 +1,4 @@
-"""Measures of how much the members of an ensemble disagree, in imagination as on data."""
+"""Spreads: measures of the disagreement between an ensemble's members."""
 
 import math
 from typing import Protocol
@@ -10,14 +10,14 @@ from dreamset.core.capabilities import MemberPredictions
 
 
 class Spread(Protocol):
-    """A measure of how uncertain the ensemble is about a step, in imagination as on data."""
+    """A measure of the ensemble's uncertainty about a step, imagined or recorded."""
 
     def __call__(self, members: MemberPredictions) -> Tensor:
-        """At least zero, [...] from predictions of [K, ...]."""
+        """The spread, at least zero: [...] from predictions [K, ...]."""
 
 
 class MeanDisagreement:
-    """(1 / K) sum_k || m_k - m ||, m_k the members' means and m their mean (Offline DreamerV2, section 4)."""
+    """(1 / K) sum_k || m_k - m ||, where m is the mean of the members' means m_k (Offline DreamerV2, section 4)."""
 
     def __call__(self, members: MemberPredictions) -> Tensor:
         """[...]."""
@@ -32,21 +32,21 @@ class LogProbabilitySpread:
     def __call__(self, members: MemberPredictions) -> Tensor:
         """[...]."""
         log_prob = members.log_prob()  # [K, ...]
-        # the norm has a gradient (zero) where all members agree, a standard deviation has none
+        # where all members agree, the norm has a zero gradient but a standard deviation has none
         distance: Tensor = torch.linalg.vector_norm(log_prob - log_prob.mean(0), dim=0)
         return distance / math.sqrt(len(log_prob))
 
 
 class MixtureSpread:
-    """Standard deviation of the even mixture of all members, averaged over the elements of z (Offline DreamerV2).
+    """Standard deviation of the uniform mixture of all members, averaged over the elements of z (Offline DreamerV2).
 
-    By the law of total variance it is sqrt(mean_k v_k + mean_k (m_k - m)^2), so unlike the other two it counts the
-    noise that all members agree on.
+    By the law of total variance it is sqrt(mean_k v_k + mean_k (m_k - m)^2). Unlike the other two measures, it
+    includes the noise that all members predict.
     """
 
     def __call__(self, members: MemberPredictions) -> Tensor:
         """[...]."""
         within = members.variance().mean(0)
         between = members.mean().var(0, correction=0)
-        smallest = torch.finfo(within.dtype).tiny  # a root has no gradient at zero
+        smallest = torch.finfo(within.dtype).tiny  # the root's gradient at zero is infinite
         return (within + between).clamp_min(smallest).sqrt().mean(-1)

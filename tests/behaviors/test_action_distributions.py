@@ -1,4 +1,4 @@
-"""Action distributions against densities in NumPy, numerical integrals and finite differences."""
+"""Action distributions, compared with densities in NumPy, numerical integrals and finite differences."""
 
 import math
 
@@ -38,7 +38,7 @@ def double(*values: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("location", "scale"), PARAMETERS)
-def test_truncated_normal_density_is_the_normal_over_its_mass_between_the_bounds(location: float, scale: float) -> None:
+def test_truncated_normal_density_is_the_renormalised_normal_density(location: float, scale: float) -> None:
     x, width = centres(-1, 1)
     expected = truncated_density(x, location, scale)
     assert expected.sum() * width == pytest.approx(1, abs=1e-8)
@@ -47,7 +47,7 @@ def test_truncated_normal_density_is_the_normal_over_its_mass_between_the_bounds
 
 
 @pytest.mark.parametrize(("location", "scale"), PARAMETERS)
-def test_truncated_normal_entropy_is_the_integral(location: float, scale: float) -> None:
+def test_truncated_normal_entropy_matches_the_numerical_integral(location: float, scale: float) -> None:
     x, width = centres(-1, 1)
     density = truncated_density(x, location, scale)
     expected = -(density * np.log(np.maximum(density, 1e-300))).sum() * width
@@ -55,7 +55,7 @@ def test_truncated_normal_entropy_is_the_integral(location: float, scale: float)
 
 
 @pytest.mark.parametrize(("location", "scale"), [(0.3, 0.5), (5.0, 0.1), (-3.0, 2.0), (0.0, 5.0)])
-def test_tanh_normal_entropy_is_the_integral(location: float, scale: float) -> None:
+def test_tanh_normal_entropy_matches_the_numerical_integral(location: float, scale: float) -> None:
     x, width = centres(-12, 12)
     u = location + scale * x
     slope = 2 * (math.log(2) - np.abs(u) - np.log1p(np.exp(-2 * np.abs(u))))  # ln(1 - tanh(u)^2), symmetric in u
@@ -65,7 +65,7 @@ def test_tanh_normal_entropy_is_the_integral(location: float, scale: float) -> N
     assert got == pytest.approx(expected, abs=0.03 if scale == 5 else 2e-4)
 
 
-def test_bounded_normal_has_the_density_and_the_entropy_of_a_normal() -> None:
+def test_bounded_normal_has_the_density_and_entropy_of_a_normal() -> None:
     x, width = centres(-8, 8)
     distribution = BoundedNormal(double(0.4), double(0.7))
     density = normal_density(x, 0.4, 0.7)
@@ -75,7 +75,7 @@ def test_bounded_normal_has_the_density_and_the_entropy_of_a_normal() -> None:
 
 
 @pytest.mark.parametrize("kind", [TruncatedNormal, BoundedNormal, TanhNormal])
-def test_densities_and_entropies_of_several_actions_add_up(kind: type[TruncatedNormal]) -> None:
+def test_log_densities_and_entropies_sum_over_action_elements(kind: type[TruncatedNormal]) -> None:
     location, scale, action = double(0.3, -0.8), double(0.5, 1.5), double(0.1, -0.9)
     both = kind(location, scale)
     each = [kind(location[k : k + 1], scale[k : k + 1]) for k in range(2)]
@@ -84,7 +84,7 @@ def test_densities_and_entropies_of_several_actions_add_up(kind: type[TruncatedN
 
 
 @pytest.mark.parametrize(("location", "scale"), PARAMETERS)
-def test_truncated_normal_draws_are_its_quantiles(location: float, scale: float) -> None:
+def test_truncated_normal_samples_are_its_quantiles(location: float, scale: float) -> None:
     x, width = centres(-1, 1)
     cumulative = truncated_density(x, location, scale).cumsum() * width  # at the right edges of the cells
     noise = np.linspace(0.01, 0.99, 99)
@@ -93,7 +93,7 @@ def test_truncated_normal_draws_are_its_quantiles(location: float, scale: float)
     np.testing.assert_allclose(got[:, 0].numpy(), expected, atol=2e-5)
 
 
-def test_truncated_normal_draws_carry_the_derivative_of_the_quantile() -> None:
+def test_truncated_normal_samples_have_the_gradient_of_the_quantile() -> None:
     noise, step = torch.linspace(0.05, 0.95, 10, dtype=torch.float64)[:, None], 1e-6
     values = {"location": 0.6, "scale": 0.8}
     for name in values:
@@ -110,7 +110,7 @@ def test_truncated_normal_draws_carry_the_derivative_of_the_quantile() -> None:
 
 @pytest.mark.parametrize(("location", "scale"), PARAMETERS)
 @pytest.mark.parametrize("noise", [0.0, 2.0**-24, 1 - 2.0**-24])
-def test_truncated_normal_draws_and_their_derivatives_are_finite_for_every_noise(
+def test_truncated_normal_samples_and_gradients_are_finite_for_all_noise(
     location: float, scale: float, noise: float
 ) -> None:
     parameters = torch.tensor([location, scale], requires_grad=True)
@@ -130,7 +130,7 @@ DISTRIBUTIONS = [
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=lambda value: type(value).__name__)
-def test_every_distribution_draws_from_the_generator_it_is_given(distribution: ActionDistribution) -> None:
+def test_every_distribution_draws_noise_from_the_given_generator(distribution: ActionDistribution) -> None:
     draws = [distribution.noise(seeded(seed)) for seed in (0, 0, 1)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
@@ -138,7 +138,7 @@ def test_every_distribution_draws_from_the_generator_it_is_given(distribution: A
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=lambda value: type(value).__name__)
-def test_the_mean_of_minus_log_prob_over_draws_is_the_entropy(distribution: ActionDistribution) -> None:
+def test_entropy_is_the_mean_of_minus_log_prob_over_samples(distribution: ActionDistribution) -> None:
     many = type(distribution)(
         *(value.double().expand(50_000, 2) for value in vars_of(distribution)),
         **({"unimix": 0.01} if isinstance(distribution, OneHotCategorical) else {}),

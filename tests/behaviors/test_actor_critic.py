@@ -1,4 +1,4 @@
-"""Actor and critic: losses by hand, who is trained by which, and a problem whose answer is known."""
+"""The actor-critic: losses computed by hand, which loss trains which network, and a problem with a known solution."""
 
 from dataclasses import replace
 
@@ -61,7 +61,7 @@ def changed(module: nn.Module, before: dict[str, Tensor]) -> set[str]:
     return {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
 
 
-def test_a_step_changes_every_weight_of_actor_and_critic_and_nothing_of_the_world_model() -> None:
+def test_a_step_trains_actor_and_critic_but_not_the_world_model() -> None:
     model = frozen_model()
     behavior = configured_behavior(model)
     settings = tiny_config()["behavior_training"]
@@ -82,7 +82,7 @@ def test_a_step_changes_every_weight_of_actor_and_critic_and_nothing_of_the_worl
     assert metrics["gradient_norm/critic"] > 0
 
 
-def test_the_actor_loss_trains_the_actor_alone_and_the_critic_loss_the_critic_alone() -> None:
+def test_actor_loss_and_critic_loss_each_train_one_network() -> None:
     model = frozen_model()
     behavior = configured_behavior(model)
     losses = losses_of(behavior, model)
@@ -92,7 +92,7 @@ def test_the_actor_loss_trains_the_actor_alone_and_the_critic_loss_the_critic_al
     assert all(g is None for g in gradients(losses.critic, behavior.actor))
 
 
-def test_the_actor_learns_through_the_dynamics_and_through_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_actor_gradient_passes_only_through_the_dynamics(monkeypatch: pytest.MonkeyPatch) -> None:
     model = frozen_model("world_model=dreamer_v1_continue")
     behavior = configured_behavior(model)
     connected = losses_of(behavior, model)
@@ -103,19 +103,19 @@ def test_the_actor_learns_through_the_dynamics_and_through_nothing_else(monkeypa
         return replace(trajectory, features=trajectory.features.detach())
 
     monkeypatch.setattr("dreamset.behaviors.actor_critic.learner.imagine", cut)
-    severed = losses_of(behavior, model)
-    torch.testing.assert_close(severed.actor, connected.actor)  # the value is the same, only the path is gone
-    assert not severed.actor.requires_grad
+    disconnected = losses_of(behavior, model)
+    torch.testing.assert_close(disconnected.actor, connected.actor)  # the same value without a gradient path
+    assert not disconnected.actor.requires_grad
 
 
-def test_the_critic_is_trainable_again_after_imagination() -> None:
+def test_critic_is_trainable_again_after_imagination() -> None:
     model = frozen_model()
     behavior = configured_behavior(model)
     losses_of(behavior, model)
     assert all(parameter.requires_grad for parameter in behavior.parameters())
 
 
-def test_frozen_stops_parameters_but_not_inputs_and_restores_only_what_it_froze() -> None:
+def test_frozen_blocks_parameter_gradients_and_restores_previous_flags() -> None:
     network = nn.Linear(2, 1)
     network.bias.requires_grad_(False)
     inputs = torch.ones(1, 2, requires_grad=True)
@@ -127,7 +127,7 @@ def test_frozen_stops_parameters_but_not_inputs_and_restores_only_what_it_froze(
     assert not network.bias.requires_grad
 
 
-def test_trajectory_weights_are_the_product_of_the_discounts_of_earlier_rows() -> None:
+def test_trajectory_weights_are_products_of_earlier_discounts() -> None:
     discounts = torch.tensor([[0.5, 1.0], [0.8, 0.9], [0.0, 0.9], [0.7, 0.9]], requires_grad=True)  # [H + 1, N]
     weights = trajectory_weights(discounts)
     torch.testing.assert_close(weights, torch.tensor([[1.0, 1.0], [0.5, 1.0], [0.4, 0.9]]))
@@ -135,19 +135,19 @@ def test_trajectory_weights_are_the_product_of_the_discounts_of_earlier_rows() -
 
 
 class SecondFeature(nn.Module):
-    """A critic that reads its value off the features."""
+    """A critic whose value is the second feature."""
 
     def forward(self, features: Tensor) -> UnitNormal:
         return UnitNormal(features[..., 1])
 
 
-def test_both_losses_equal_equations_7_and_8_written_out() -> None:
+def test_actor_and_critic_losses_equal_equations_7_and_8() -> None:
     horizon, count, discount, lambda_ = 3, 5, 0.9, 0.7
     random = np.random.default_rng(0)
     reward, value = random.normal(size=(2, horizon + 1, count))
-    goes_on = random.uniform(size=(horizon + 1, count))
-    goes_on[1, 0] = 0.0
-    world = GivenTrajectory(torch.from_numpy(np.stack([reward, value, goes_on], axis=-1)))
+    continuation = random.uniform(size=(horizon + 1, count))
+    continuation[1, 0] = 0.0
+    world = GivenTrajectory(torch.from_numpy(np.stack([reward, value, continuation], axis=-1)))
     behavior = ImaginationActorCritic(
         3,
         ONE,
@@ -165,10 +165,10 @@ def test_both_losses_equal_equations_7_and_8_written_out() -> None:
     target[horizon] = value[horizon]
     for t in reversed(range(horizon)):
         ahead = (1 - lambda_) * value[t + 1] + lambda_ * target[t + 1]
-        target[t] = reward[t] + discount * goes_on[t] * ahead
+        target[t] = reward[t] + discount * continuation[t] * ahead
     weight = np.ones((horizon, count))
     for t in range(1, horizon):
-        weight[t] = weight[t - 1] * discount * goes_on[t - 1]
+        weight[t] = weight[t - 1] * discount * continuation[t - 1]
     log_density = -0.5 * (value[:horizon] - target[:horizon]) ** 2 - 0.5 * np.log(2 * np.pi)
     assert losses.actor.item() == pytest.approx(-(weight * target[:horizon]).mean())
     assert losses.critic.item() == pytest.approx(-(weight * log_density).mean())
@@ -178,25 +178,25 @@ def test_both_losses_equal_equations_7_and_8_written_out() -> None:
 
 # ---- the critic on recorded rows
 
-STARTED = [[True, False, False, True, False, False], [False, False, True, False, False, False]]
+IS_FIRST = [[True, False, False, True, False, False], [False, False, True, False, False, False]]
 TERMINAL = [[False, False, True, False, False, False], [False, False, False, False, False, True]]
 
 
 def crossing_batch() -> SequenceBatch:
-    """Episodes end within both windows: truly in the first one, by a time limit in the second, which ends truly."""
+    """An episode ends within each window: at a true end in the first, at a time limit in the second."""
     batch = tiny_batch(2, 6)
-    return replace(batch, is_first=torch.tensor(STARTED), is_terminal=torch.tensor(TERMINAL))
+    return replace(batch, is_first=torch.tensor(IS_FIRST), is_terminal=torch.tensor(TERMINAL))
 
 
-def test_what_came_of_a_row_is_known_if_the_next_one_goes_on_or_nothing_does() -> None:
+def test_outcome_is_known_at_true_ends_and_before_following_rows() -> None:
     outcomes = Outcomes.of(crossing_batch())
     assert outcomes.known.tolist() == [[True, True, True, True, True, False], [True, False, True, True, True, True]]
     assert torch.equal(outcomes.goes_on, ~torch.tensor(TERMINAL))
     assert torch.equal(outcomes.reward, crossing_batch().reward)
 
 
-def test_the_critic_s_loss_on_recorded_rows_equals_the_equation_written_out() -> None:
-    """With a penalty, a slow critic, episodes that end within the windows and rewards other than the predicted ones."""
+def test_replay_critic_loss_equals_its_equation() -> None:
+    """With a penalty, a slow critic, ends within the windows and rewards that differ from the predictions."""
     horizon, rows, discount, lambda_, weight = 2, 6, 0.9, 0.7, 0.3
     random = np.random.default_rng(1)
     features = random.normal(size=(horizon + 1, 2 * rows, 3))
@@ -218,67 +218,68 @@ def test_the_critic_s_loss_on_recorded_rows_equals_the_equation_written_out() ->
         Row(torch.zeros(2, rows, dtype=torch.long)),
         torch.from_numpy(features[0]).unflatten(0, (2, rows)),
         torch.zeros(2, rows, 1),
-        torch.tensor(STARTED),
+        torch.tensor(IS_FIRST),
         replace(Outcomes.of(crossing_batch()), reward=torch.from_numpy(recorded)),
     )
 
     def reward(trajectory: ImaginedTrajectory, _: object) -> dict[str, Tensor]:
         return {"reward": trajectory.features[..., 0], "penalty": -trajectory.features[..., 1].abs()}
 
-    learned = behavior.losses_on(experience, world, reward, seeded())
+    result = behavior.losses_on(experience, world, reward, seeded())
 
     value = features[..., 1]
-    returns = value[horizon]  # the imagined ones: V_H
+    returns = value[horizon]  # V_H of the imagined returns
     for t in reversed(range(horizon)):
         ahead = (1 - lambda_) * value[t + 1] + lambda_ * returns
         returns = features[t, :, 0] - np.abs(value[t]) + discount * features[t, :, 2] * ahead
     imagined, values = returns.reshape(2, rows), value[0].reshape(2, rows)
 
     def replayed(b: int, t: int) -> float:
-        gained = recorded[b, t] - np.abs(values[b, t])  # the penalty of the recorded row stays
+        penalized = recorded[b, t] - np.abs(values[b, t])  # the recorded row keeps its penalty
         if TERMINAL[b][t]:
-            return gained
-        if t + 1 == rows or STARTED[b][t + 1]:
+            return penalized
+        if t + 1 == rows or IS_FIRST[b][t + 1]:
             return imagined[b, t]
-        return gained + discount * ((1 - lambda_) * imagined[b, t + 1] + lambda_ * replayed(b, t + 1))
+        return penalized + discount * ((1 - lambda_) * imagined[b, t + 1] + lambda_ * replayed(b, t + 1))
 
-    known = [(0, t) for t in range(5)] + [(1, t) for t in (0, 2, 3, 4, 5)]
-    losses = [0.5 * (values[b, t] - replayed(b, t)) ** 2 + 3 * 0.5 * np.log(2 * np.pi) for b, t in known]
-    assert learned.figures["replay/critic_loss"].item() == pytest.approx(np.mean(losses), rel=1e-12)
+    known_rows = [(0, t) for t in range(5)] + [(1, t) for t in (0, 2, 3, 4, 5)]
+    losses = [0.5 * (values[b, t] - replayed(b, t)) ** 2 + 3 * 0.5 * np.log(2 * np.pi) for b, t in known_rows]
+    assert result.figures["replay/critic_loss"].item() == pytest.approx(np.mean(losses), rel=1e-12)
     alone = behavior.losses(world, experience.starts, reward, seeded()).critic
-    assert learned.losses["critic"].item() == pytest.approx(alone.item() + weight * np.mean(losses), rel=1e-12)
+    assert result.losses["critic"].item() == pytest.approx(alone.item() + weight * np.mean(losses), rel=1e-12)
 
 
 @pytest.mark.parametrize("replay", [0.0, 0.3])
-def test_recorded_rows_teach_the_critic_alone_and_only_if_they_have_a_weight(replay: float) -> None:
+def test_recorded_rows_train_only_the_critic_if_weighted(replay: float) -> None:
     model = frozen_model("world_model=dreamer_v1_continue")
     behavior = configured_behavior(model, replay=replay)
     experience = Experience.of(model, crossing_batch(), seeded())
     alone = behavior.losses(model, experience.starts, PredictedReward(), seeded(1))
     features = experience.features.clone().requires_grad_()
-    learned = behavior.losses_on(replace(experience, features=features), model, PredictedReward(), seeded(1))
-    assert torch.equal(learned.losses["actor"], alone.actor)
-    assert torch.equal(learned.losses["critic"], alone.critic) == (replay == 0)
-    assert ("replay/critic_loss" in learned.figures) == (replay > 0)
-    assert all(g is None for g in gradients(learned.losses["critic"], behavior.actor))
-    into_states = torch.autograd.grad(learned.losses["critic"], [features], retain_graph=True, allow_unused=True)
+    result = behavior.losses_on(replace(experience, features=features), model, PredictedReward(), seeded(1))
+    assert torch.equal(result.losses["actor"], alone.actor)
+    assert torch.equal(result.losses["critic"], alone.critic) == (replay == 0)
+    assert ("replay/critic_loss" in result.figures) == (replay > 0)
+    assert all(g is None for g in gradients(result.losses["critic"], behavior.actor))
+    into_states = torch.autograd.grad(result.losses["critic"], [features], retain_graph=True, allow_unused=True)
     assert into_states == (None,)
-    moved = gradients(learned.losses["critic"], behavior.critic)
-    still = [
-        torch.equal(one, other) for one, other in zip(moved, gradients(alone.critic, behavior.critic), strict=True)
+    with_replay = gradients(result.losses["critic"], behavior.critic)
+    equal = [
+        torch.equal(one, other)
+        for one, other in zip(with_replay, gradients(alone.critic, behavior.critic), strict=True)
     ]
-    assert all(still) if replay == 0 else not any(still)
+    assert all(equal) if replay == 0 else not any(equal)
 
 
-def test_rows_of_which_nothing_is_known_teach_nothing() -> None:
+def test_replay_critic_loss_is_zero_without_known_outcomes() -> None:
     model = frozen_model()
     behavior = configured_behavior(model, replay=0.3)
     batch = replace(tiny_batch(), is_first=torch.ones(3, 6, dtype=torch.bool), is_terminal=torch.zeros(3, 6).bool())
-    learned = behavior.losses_on(Experience.of(model, batch, seeded()), model, PredictedReward(), seeded())
-    assert learned.figures["replay/critic_loss"].item() == 0
+    result = behavior.losses_on(Experience.of(model, batch, seeded()), model, PredictedReward(), seeded())
+    assert result.figures["replay/critic_loss"].item() == 0
 
 
-def test_experience_without_outcomes_cannot_teach_a_critic_that_wants_them() -> None:
+def test_replay_critic_refuses_experience_without_outcomes() -> None:
     model = frozen_model()
     experience = replace(Experience.of(model, tiny_batch(), seeded()), outcomes=None)
     configured_behavior(model).losses_on(experience, model, PredictedReward(), seeded())
@@ -286,7 +287,7 @@ def test_experience_without_outcomes_cannot_teach_a_critic_that_wants_them() -> 
         configured_behavior(model, replay=0.3).losses_on(experience, model, PredictedReward(), seeded())
 
 
-def test_a_reward_that_comes_two_steps_later_is_learned() -> None:
+def test_actor_critic_learns_a_reward_delayed_by_two_steps() -> None:
     torch.manual_seed(0)
     behavior = ImaginationActorCritic(
         2,
@@ -315,6 +316,6 @@ def test_a_reward_that_comes_two_steps_later_is_learned() -> None:
         (losses.actor + losses.critic).backward()
         optimizer.step()
     assert distance() < 0.1
-    # What remains is only what was in the delay line before: V(x, y) = -(y - goal)^2 - 0.9 (x - goal)^2.
+    # Only the initial content of the delay line differs from the goal: V(x, y) = -(y - goal)^2 - 0.9 (x - goal)^2.
     value = behavior.critic(torch.tensor([[0.5, 0.5], [-0.5, 0.5], [0.5, -0.5]])).mean.detach()
     np.testing.assert_allclose(value.numpy(), [0.0, -0.9, -1.0], atol=0.25)

@@ -1,4 +1,4 @@
-"""The actors of Dreamer v2 and v3 at their start and at their limits, and the choice between two kinds."""
+"""The actors of Dreamer v2 and v3: initial values, limits and the choice between discrete and continuous."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,7 +30,7 @@ def _seed() -> None:
         (BoundedNormalActor, 0.9 / (1 + 2.718281828**-2) + 0.1, 0.1, 1.0),  # 0.9 sigmoid(2) + 0.1
     ],
 )
-def test_normal_actors_start_at_the_published_std_and_keep_within_their_limits(
+def test_normal_actors_start_at_the_published_std_within_limits(
     actor: type[TruncatedNormalActor], start: float, lowest: float, highest: float
 ) -> None:
     network = actor(6, ONE, **SIZES)
@@ -50,7 +50,7 @@ def test_normal_actors_start_at_the_published_std_and_keep_within_their_limits(
         (BoundedNormalActor, lambda raw: 0.9 / (1 + np.exp(-raw - 2)) + 0.1),
     ],
 )
-def test_normal_actors_read_mean_and_std_off_the_network(
+def test_normal_actors_compute_mean_and_std_from_network_outputs(
     actor: type[TruncatedNormalActor], std: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 ) -> None:
     network = actor(6, ONE, **SIZES).double()
@@ -61,7 +61,9 @@ def test_normal_actors_read_mean_and_std_off_the_network(
 
 
 @pytest.mark.parametrize(("actor", "action"), [(BoundedNormalActor, ONE), (OneHotActor, CHOICE)])
-def test_a_small_output_scale_makes_all_states_start_alike(actor: type[OneHotActor], action: object) -> None:
+def test_small_output_scale_gives_similar_initial_outputs_in_all_states(
+    actor: type[OneHotActor], action: object
+) -> None:
     def outputs(output_scale: float) -> torch.Tensor:
         torch.manual_seed(0)
         return actor(6, action, output_scale=output_scale, style=silu_rms_norm(), **SIZES).layers(FEATURES)
@@ -70,22 +72,22 @@ def test_a_small_output_scale_makes_all_states_start_alike(actor: type[OneHotAct
     assert outputs(0.01).abs().max() < 0.05 < outputs(1.0).abs().max()
 
 
-def test_the_uniform_mix_keeps_every_choice_possible() -> None:
+def test_uniform_mix_keeps_every_action_possible() -> None:
     extreme = OneHotActor(6, CHOICE, unimix=0.01, **SIZES)(FEATURES * 1e6)
     assert extreme.probs.min().item() == pytest.approx(0.01 / 3)
     assert extreme.mode.sum(-1).eq(1).all()
     assert OneHotActor(6, CHOICE, **SIZES)(FEATURES * 1e6).probs.min().item() == 0
 
 
-def test_one_configuration_serves_both_kinds_of_actions() -> None:
+def test_actor_for_builds_the_actor_that_the_actions_need() -> None:
     build = partial(actor_for, continuous=partial(BoundedNormalActor, **SIZES), discrete=partial(OneHotActor, **SIZES))
     assert isinstance(build(6, ONE), BoundedNormalActor)
     assert isinstance(build(6, CHOICE), OneHotActor)
 
 
 @pytest.mark.parametrize("actor", [TruncatedNormalActor, BoundedNormalActor])
-def test_normal_actors_refuse_a_choice(actor: type[TruncatedNormalActor]) -> None:
-    with pytest.raises(UserError, match="choice among 3"):
+def test_normal_actors_refuse_discrete_actions(actor: type[TruncatedNormalActor]) -> None:
+    with pytest.raises(UserError, match="has 3 discrete actions"):
         actor(6, CHOICE, **SIZES)
 
 

@@ -1,4 +1,4 @@
-"""Slow critics: when and how the copy follows, and what it is used for."""
+"""Slow critics: when and how the copy is updated, and which values come from it."""
 
 import numpy as np
 import pytest
@@ -24,26 +24,26 @@ def vector(network: nn.Module) -> torch.Tensor:
 
 
 def learn(critic: nn.Module, step: int) -> None:
-    """Stands for an update of the critic."""
+    """Imitates an update of the critic."""
     with torch.no_grad():
         for parameter in critic.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=seeded(step)))
 
 
-def test_the_copy_is_renewed_at_every_hundredth_update_and_at_no_other(critic: NormalHead) -> None:
+def test_hard_update_replaces_the_copy_only_every_hundredth_update(critic: NormalHead) -> None:
     slow = HardUpdate(critic, every=100)
-    renewed = []
+    replaced_at = []
     for update in range(1, 351):
         learn(critic, update)
         before = vector(slow.copy)
         slow.update(critic)
         if not torch.equal(vector(slow.copy), before):
             assert torch.equal(vector(slow.copy), vector(critic))
-            renewed.append(update)
-    assert renewed == [100, 200, 300]
+            replaced_at.append(update)
+    assert replaced_at == [100, 200, 300]
 
 
-def test_the_count_of_updates_survives_a_restart(critic: NormalHead) -> None:
+def test_update_count_survives_saving_and_loading(critic: NormalHead) -> None:
     slow, restarted = HardUpdate(critic, every=5), HardUpdate(critic, every=5)
     for _ in range(3):
         slow.update(critic)
@@ -55,7 +55,7 @@ def test_the_count_of_updates_survives_a_restart(critic: NormalHead) -> None:
     assert torch.equal(vector(restarted.copy), vector(critic))
 
 
-def test_the_moving_average_follows_by_its_rule(critic: NormalHead) -> None:
+def test_ema_critic_follows_the_moving_average_rule(critic: NormalHead) -> None:
     slow = EMACritic(critic, decay=0.98)
     expected = vector(critic).numpy()
     np.testing.assert_array_equal(vector(slow.copy).numpy(), expected)
@@ -66,7 +66,7 @@ def test_the_moving_average_follows_by_its_rule(critic: NormalHead) -> None:
     np.testing.assert_allclose(vector(slow.copy).numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_targets_and_baselines_come_from_the_copy_only_with_hard_updates(critic: NormalHead) -> None:
+def test_only_hard_updates_take_targets_and_baselines_from_the_copy(critic: NormalHead) -> None:
     slow: list[SlowCritic] = [NoSlowCritic(critic), HardUpdate(critic), EMACritic(critic)]
     before = critic(FEATURES).mean.detach()
     learn(critic, 0)
@@ -78,7 +78,7 @@ def test_targets_and_baselines_come_from_the_copy_only_with_hard_updates(critic:
         assert not baseline.requires_grad
 
 
-def test_only_the_critic_is_trained_never_its_copy(critic: NormalHead) -> None:
+def test_slow_critic_copies_are_not_trainable(critic: NormalHead) -> None:
     for slow in (HardUpdate(critic), EMACritic(critic)):
         assert not any(parameter.requires_grad for parameter in slow.parameters())
         assert not {p.data_ptr() for p in slow.parameters()} & {p.data_ptr() for p in critic.parameters()}
@@ -100,7 +100,7 @@ def two_hot(values: np.ndarray, bins: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("regularise", [0.0, 1.0, 2.5])
-def test_the_regulariser_is_the_cross_entropy_with_the_slow_copys_expectation(regularise: float) -> None:
+def test_ema_regulariser_is_the_cross_entropy_with_the_slow_mean(regularise: float) -> None:
     torch.manual_seed(0)
     critic = SymexpTwoHotHead(4, hidden=8, layers=1, bins=21).double()
     critic.bins = critic.bins.double()
@@ -121,8 +121,8 @@ def test_the_regulariser_is_the_cross_entropy_with_the_slow_copys_expectation(re
         assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
-def test_maximum_likelihood_with_two_hot_targets_finds_the_mean_of_the_returns() -> None:
-    """Returns of -3 or 40 with equal chance: the expectation is 18.5 though no single bin says so."""
+def test_maximum_likelihood_with_two_hot_targets_gives_the_mean_return() -> None:
+    """Returns are -3 or 40 with equal probability; the mean is 18.5, which is no bin."""
     logits = torch.zeros(255, requires_grad=True)
     bins = SymexpTwoHotHead(1, hidden=1, layers=0).bins
     returns = torch.tensor([-3.0, 40.0])

@@ -1,4 +1,4 @@
-"""The actor-critics of Dreamer v2 and v3: losses written out in NumPy, and problems whose answer is known."""
+"""The actor-critics of Dreamer v2 and v3: losses compared with NumPy, and problems with known solutions."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,7 +29,7 @@ BINS = symexp_bins(41, limit=4.0).double()
 
 
 class LinearCritic(nn.Module):
-    """Weights that can be set: unit normal around w x, or logits W x over bins."""
+    """A unit normal around w x, or logits W x over bins, with weights given by a seed."""
 
     def __init__(self, outputs: int, seed: int) -> None:
         super().__init__()
@@ -50,15 +50,15 @@ class LinearChoice(nn.Module):
 
 
 class World(GivenTrajectory):
-    """Features (reward, free, probability of going on), given; remembers the actions."""
+    """Given features (reward, free, continuation); records the actions."""
 
     def __init__(self) -> None:
         random = np.random.default_rng(0)
-        self.drawn = random.normal(size=(HORIZON + 1, COUNT, 3))
-        self.drawn[..., 2] = random.uniform(size=(HORIZON + 1, COUNT))
-        self.drawn[1, 0, 2] = 0.0
-        self.drawn[0, 1, 2] = 0.0  # starts after the end of its episode
-        super().__init__(torch.from_numpy(self.drawn))
+        self.data = random.normal(size=(HORIZON + 1, COUNT, 3))
+        self.data[..., 2] = random.uniform(size=(HORIZON + 1, COUNT))
+        self.data[1, 0, 2] = 0.0
+        self.data[0, 1, 2] = 0.0  # starts after the end of its episode
+        super().__init__(torch.from_numpy(self.data))
         self.actions: list[Array] = []
 
     def step(self, state: Row, action: Tensor, noise: Tensor) -> Row:
@@ -67,7 +67,7 @@ class World(GivenTrajectory):
 
     @property
     def action(self) -> Array:
-        """Of the last imagination, [H, N, A]."""
+        """The actions of the last imagination, [H, N, A]."""
         return np.stack(self.actions[-HORIZON:])
 
 
@@ -119,14 +119,14 @@ def imagined(learner: ImaginationActorCritic, world: World) -> BehaviorLosses:
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.3, 1.0])
-def test_the_losses_of_dreamer_v2_written_out(rho: float) -> None:
+def test_dreamer_v2_losses_match_numpy(rho: float) -> None:
     world, critic = World(), LinearCritic(1, seed=1)
     learner = learner_of(critic, ActorLoss(gradient=Mixture(rho), entropy_weight=0.05), HardUpdate)
-    critic.load_state_dict(LinearCritic(1, seed=2).state_dict())  # the copy stays behind
+    critic.load_state_dict(LinearCritic(1, seed=2).state_dict())  # the copy keeps the old weights
     losses = imagined(learner, world)
-    slow, fast = ((world.drawn @ LinearCritic(1, seed=seed).weight.detach().numpy().T)[..., 0] for seed in (1, 2))
-    target, weight = returns_of(world.drawn, slow)
-    probs = choices(world.drawn, learner.actor.weight.detach().numpy())
+    slow, fast = ((world.data @ LinearCritic(1, seed=seed).weight.detach().numpy().T)[..., 0] for seed in (1, 2))
+    target, weight = returns_of(world.data, slow)
+    probs = choices(world.data, learner.actor.weight.detach().numpy())
     log_pi = np.log((probs * world.action).sum(-1))
     entropy = -(probs * np.log(probs)).sum(-1)
     objective = rho * log_pi * (target - slow[:HORIZON]) + (1 - rho) * target + 0.05 * entropy
@@ -136,18 +136,18 @@ def test_the_losses_of_dreamer_v2_written_out(rho: float) -> None:
     assert losses.action_entropy.item() == pytest.approx(-log_pi.mean())
 
 
-def test_the_losses_of_dreamer_v3_written_out_over_two_updates() -> None:
+def test_dreamer_v3_losses_match_numpy_over_two_updates() -> None:
     world, critic = World(), LinearCritic(len(BINS), seed=1)
     actor_loss = ActorLoss(
         gradient=Reinforce(), normalizer=PercentileEMA(decay=0.6, floor=0.5), entropy_weight=0.05
     ).double()
     learner = learner_of(critic, actor_loss, partial(EMACritic, regularise=0.7))
-    critic.load_state_dict(LinearCritic(len(BINS), seed=2).state_dict())  # the copy stays behind
+    critic.load_state_dict(LinearCritic(len(BINS), seed=2).state_dict())  # the copy keeps the old weights
     bins, spread = BINS.numpy(), 0.0
-    slow, fast = (world.drawn @ LinearCritic(len(BINS), seed=seed).weight.detach().numpy().T for seed in (1, 2))
+    slow, fast = (world.data @ LinearCritic(len(BINS), seed=seed).weight.detach().numpy().T for seed in (1, 2))
     slow_value, value = (np.exp(x) @ bins / np.exp(x).sum(-1) for x in (slow, fast))
-    target, weight = returns_of(world.drawn, value)
-    probs = choices(world.drawn, learner.actor.weight.detach().numpy())
+    target, weight = returns_of(world.data, value)
+    probs = choices(world.data, learner.actor.weight.detach().numpy())
     entropy = -(probs * np.log(probs)).sum(-1)
     for _ in range(2):
         losses = imagined(learner, world)
@@ -161,21 +161,21 @@ def test_the_losses_of_dreamer_v3_written_out_over_two_updates() -> None:
     assert spread > 0.5
 
 
-def test_a_start_after_the_end_of_its_episode_teaches_the_actor_nothing() -> None:
-    """Its discount is zero, so its return is the reward on arrival, which is what its value is, too."""
+def test_start_after_an_episode_end_gives_the_actor_no_gradient() -> None:
+    """Its discount is zero, so its return and its value are both the reward on arrival."""
     world, critic = World(), LinearCritic(1, seed=1)
     critic.weight = nn.Parameter(torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64))  # v(s) = r
     learner = learner_of(critic, ActorLoss(gradient=Reinforce()), HardUpdate)
     world.given = world.given[:, 1:2]
     (gradient,) = torch.autograd.grad(imagined(learner, world).actor, learner.actor.weight)
     assert gradient.abs().max() < 1e-12
-    world.given = torch.from_numpy(world.drawn[:, 2:3])
+    world.given = torch.from_numpy(world.data[:, 2:3])
     (gradient,) = torch.autograd.grad(imagined(learner, world).actor, learner.actor.weight)
     assert gradient.abs().max() > 1e-3
 
 
 class Wide(nn.Module):
-    """N(0.5, 2) whatever the features: most draws leave [-1, 1]."""
+    """N(0.5, 2) for all features: most samples lie outside [-1, 1]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,12 +186,12 @@ class Wide(nn.Module):
         return BoundedNormal(location, torch.full_like(location, 2.0))
 
 
-def test_actions_are_clipped_for_the_world_but_judged_as_they_were_drawn() -> None:
-    seen: list[Tensor] = []
+def test_actions_are_clipped_but_log_prob_uses_the_unclipped_sample() -> None:
+    actions: list[Tensor] = []
 
-    class Watched(DelayLine):
+    class RecordingLine(DelayLine):
         def step(self, state: Line, action: Tensor, noise: Tensor) -> Line:
-            seen.append(action)
+            actions.append(action)
             return super().step(state, action, noise)
 
     learner = ImaginationActorCritic(
@@ -205,19 +205,21 @@ def test_actions_are_clipped_for_the_world_but_judged_as_they_were_drawn() -> No
         actor_loss=ActorLoss(gradient=Reinforce()),
     )
     start = Line(torch.zeros(4000, 1), torch.zeros(4000, 1))
-    losses = learner.losses(Watched(), start, lambda trajectory, _: {"reward": trajectory.features[..., 1]}, seeded())
-    action = torch.stack(seen)
+    losses = learner.losses(
+        RecordingLine(), start, lambda trajectory, _: {"reward": trajectory.features[..., 1]}, seeded()
+    )
+    action = torch.stack(actions)
     assert action.abs().max() == 1
     assert (action.abs() == 1).float().mean() > 0.5
-    # -ln pi of clipped actions would be far below the entropy, as they lie nearer to the centre
+    # -ln pi of clipped actions would be far below the entropy, because they lie nearer to the mean
     assert losses.action_entropy.item() == pytest.approx(0.5 * np.log(2 * np.pi * np.e * 4), abs=0.05)
 
 
 @pytest.mark.parametrize("gradient", [Reinforce(), Mixture(1.0), Mixture(0.5), DynamicsBackpropagation()])
-def test_imagination_keeps_a_graph_only_where_the_estimator_needs_it(gradient: Reinforce) -> None:
+def test_imagination_keeps_a_graph_only_if_the_estimator_needs_it(gradient: Reinforce) -> None:
     graphs: list[bool] = []
 
-    class Watched(DelayLine):
+    class RecordingLine(DelayLine):
         def step(self, state: Line, action: Tensor, noise: Tensor) -> Line:
             after = super().step(state, action, noise)
             graphs.append(after.features.requires_grad)
@@ -225,7 +227,9 @@ def test_imagination_keeps_a_graph_only_where_the_estimator_needs_it(gradient: R
 
     learner = generation("v2", ONE, gradient=gradient)
     start = Line(torch.zeros(5, 1), torch.zeros(5, 1))
-    losses = learner.losses(Watched(), start, lambda trajectory, _: {"reward": trajectory.features[..., 1]}, seeded())
+    losses = learner.losses(
+        RecordingLine(), start, lambda trajectory, _: {"reward": trajectory.features[..., 1]}, seeded()
+    )
     assert set(graphs) == {gradient.through_dynamics}
     assert losses.actor.requires_grad
     assert losses.critic.requires_grad
@@ -271,16 +275,16 @@ GOAL, PAYOFF = 0.5, torch.tensor([0.0, 1.0, 0.3])
 
 
 def reward(trajectory: ImaginedTrajectory, _: object) -> dict[str, Tensor]:
-    """Of what left the delay line: near the goal, or the payoff of the choice."""
+    """The reward of the action that leaves the delay line: closeness to the goal, or the action's payoff."""
     size = trajectory.features.shape[-1] // 2
-    arrived = trajectory.features[..., size:]
-    return {"reward": -(arrived[..., 0] - GOAL).square() if size == 1 else arrived @ PAYOFF}
+    output = trajectory.features[..., size:]
+    return {"reward": -(output[..., 0] - GOAL).square() if size == 1 else output @ PAYOFF}
 
 
 def random_starts(action: ActionSpec, generator: torch.Generator) -> Line:
     if action.discrete:
-        drawn = torch.randint(action.size, (2, 48), generator=generator)
-        x, y = nn.functional.one_hot(drawn, action.size).float()
+        index = torch.randint(action.size, (2, 48), generator=generator)
+        x, y = nn.functional.one_hot(index, action.size).float()
     else:
         x, y = torch.rand(2, 48, 1, generator=generator) * 2 - 1
     return Line(x, y)
@@ -291,7 +295,7 @@ def random_starts(action: ActionSpec, generator: torch.Generator) -> Line:
     [("v1", CHOICE), ("v2", ONE), ("v2", CHOICE), ("v3", ONE), ("v3", CHOICE)],
     ids=["v1-discrete", "v2-continuous", "v2-discrete", "v3-continuous", "v3-discrete"],
 )
-def test_a_reward_that_comes_two_steps_later_is_learned(name: str, action: ActionSpec) -> None:
+def test_every_generation_learns_a_reward_delayed_by_two_steps(name: str, action: ActionSpec) -> None:
     torch.manual_seed(0)
     learner, generator = generation(name, action), seeded()
     optimizer = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=1e-2)
@@ -307,7 +311,7 @@ def test_a_reward_that_comes_two_steps_later_is_learned(name: str, action: Actio
     mode = learner.actor(corners).mode.detach()
     if action.discrete:
         assert (mode.argmax(-1) == 1).all()
-        # The two payoffs that are on their way, then 1 for ever: V(x, y) = p_y + 0.9 p_x + 0.81 / (1 - 0.9).
+        # The two payoffs in the delay line, then 1 in every step: V(x, y) = p_y + 0.9 p_x + 0.81 / (1 - 0.9).
         x, y = corners[:, :3] @ PAYOFF, corners[:, 3:] @ PAYOFF
         expected = y + 0.9 * x + 8.1
     else:

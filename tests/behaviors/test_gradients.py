@@ -1,4 +1,4 @@
-"""Estimators of the policy gradient on problems whose gradient is known in closed form."""
+"""Estimators of the policy gradient, on problems with a closed-form gradient."""
 
 import numpy as np
 import pytest
@@ -58,8 +58,8 @@ def test_reinforce_on_a_bandit_is_advantage_times_score() -> None:
 
 
 @pytest.mark.parametrize("baseline", [0.0, 3.0])
-def test_reinforce_is_unbiased_whatever_the_baseline(baseline: float) -> None:
-    """E = sum_a p_a (.) over every choice is the gradient of p^T payoff, which is p (payoff - p^T payoff) x^T."""
+def test_reinforce_is_unbiased_for_every_baseline(baseline: float) -> None:
+    """The expectation sum_a p_a (.) over all actions is the gradient of p^T payoff: p (payoff - p^T payoff) x^T."""
     x, choices = RANDOM.normal(size=STATES), torch.eye(CHOICES, dtype=torch.float64)
     actor = LinearSoftmax()
     decisions = Decisions(actor, torch.from_numpy(x).expand(1, CHOICES, STATES), choices[None])
@@ -106,38 +106,38 @@ REINFORCED = ADVANTAGE * 0.7 / 0.5 * 1.5  # d ln N / dw = noise / scale * x
         (Mixture(0.3), 0.3 * REINFORCED + 0.7 * BACKPROPAGATED),
     ],
 )
-def test_estimators_of_a_linear_problem(estimator: ActorGradient, expected: float) -> None:
+def test_estimators_give_the_exact_gradient_of_a_linear_problem(estimator: ActorGradient, expected: float) -> None:
     assert mixed_gradient(estimator) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(("rho", "passes"), [(0.0, 0), (0.3, 1), (1.0, 1)])
-def test_a_mixture_asks_for_what_its_parts_need_and_for_nothing_else(rho: float, passes: int) -> None:
-    asked = []
+def test_mixture_computes_only_what_its_parts_need(rho: float, passes: int) -> None:
+    calls = []
 
     def actor(features: Tensor) -> OneHotCategorical:
-        asked.append(features.shape)
+        calls.append(features.shape)
         return OneHotCategorical(features)
 
-    mixture, nothing = Mixture(rho), torch.zeros(2, 5)
-    mixture(nothing, nothing, ONE, Decisions(actor, torch.zeros(2, 5, 3), torch.ones(2, 5, 3)))
+    mixture, zeros = Mixture(rho), torch.zeros(2, 5)
+    mixture(zeros, zeros, ONE, Decisions(actor, torch.zeros(2, 5, 3), torch.ones(2, 5, 3)))
     assert mixture.through_dynamics is (rho < 1)
-    assert len(asked) == passes
+    assert len(calls) == passes
 
 
-def test_the_actor_is_asked_once_however_often_its_decisions_are_looked_at() -> None:
-    asked = []
+def test_decisions_evaluate_the_actor_only_once() -> None:
+    calls = []
 
     def actor(features: Tensor) -> OneHotCategorical:
-        asked.append(features)
+        calls.append(features)
         return OneHotCategorical(features)
 
     decisions = Decisions(actor, torch.zeros(2, 5, 3, requires_grad=True), torch.ones(2, 5, 3))
     decisions.log_prob()
-    assert not decisions.entropy().requires_grad  # the states are facts
-    assert len(asked) == 1
+    assert not decisions.entropy().requires_grad  # no gradient reaches the states
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("rho", [-0.1, 1.1])
-def test_shares_beyond_one_are_refused(rho: float) -> None:
+def test_mixture_refuses_rho_outside_zero_to_one(rho: float) -> None:
     with pytest.raises(UserError, match="between 0 and 1"):
         Mixture(rho)

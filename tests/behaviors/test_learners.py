@@ -1,4 +1,4 @@
-"""Every behaviour in ``configs/behavior``, with both kinds of actions: it learns, resumes exactly and acts."""
+"""Every behaviour in ``configs/behavior``, with both kinds of actions: training, exact resuming and acting."""
 
 import io
 from dataclasses import replace
@@ -28,8 +28,8 @@ def data(discrete: bool, seed: int = 0) -> tuple[DataSpec, SequenceBatch]:
     spec, batch = tiny_spec(), tiny_batch(seed=seed)
     if not discrete:
         return spec, batch
-    chosen = torch.randint(4, batch.reward.shape, generator=seeded(seed))
-    one_hot = torch.nn.functional.one_hot(chosen, 4).float() * ~batch.is_first[..., None]
+    index = torch.randint(4, batch.reward.shape, generator=seeded(seed))
+    one_hot = torch.nn.functional.one_hot(index, 4).float() * ~batch.is_first[..., None]
     return replace(spec, action=CHOICE), replace(batch, action=one_hot)
 
 
@@ -55,60 +55,60 @@ def trainer_of(name: str, discrete: bool, *, seed: int = 0, weight: float | None
     )
 
 
-def packed(trainer: BehaviorTrainer) -> bytes:
+def checkpoint_bytes(trainer: BehaviorTrainer) -> bytes:
     file = io.BytesIO()
     torch.save(trainer.state_dict(), file)
     return file.getvalue()
 
 
-def test_the_list_is_not_empty() -> None:
+def test_configs_contain_the_published_behaviours() -> None:
     assert {"cloning", "dreamer_v1", "dreamer_v2", "dreamer_v2_atari", "dreamer_v3"} <= set(NAMES)
 
 
 @pytest.mark.parametrize(("name", "discrete"), CASES)
-def test_a_step_trains_every_network_and_nothing_of_the_world_model(name: str, discrete: bool) -> None:
+def test_a_step_trains_every_network_but_not_the_world_model(name: str, discrete: bool) -> None:
     trainer = trainer_of(name, discrete)
     before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
     started = {key: value.detach().clone() for key, value in trainer.behavior.named_parameters()}
-    for seed in range(2):  # a last layer that starts at zero lets nothing through at first
+    for seed in range(2):  # a last layer that starts at zero blocks the first gradient
         figures = trainer.step(data(discrete, seed)[1])
     assert all(torch.equal(value, before[key]) for key, value in trainer.model.state_dict().items())
     trained = {key for key, value in trainer.behavior.named_parameters() if value.requires_grad and key in started}
-    still = {key for key in trained if torch.equal(started[key], trainer.behavior.get_parameter(key))}
-    assert still == set()
+    unchanged = {key for key in trained if torch.equal(started[key], trainer.behavior.get_parameter(key))}
+    assert unchanged == set()
     assert trainer.behavior.headline in figures
     assert all(torch.isfinite(value) for value in figures.values())
     assert {f"loss/{key}" for key in trainer.behavior.networks()} <= figures.keys()
 
 
 @pytest.mark.parametrize(("name", "discrete"), CASES)
-def test_learning_goes_on_from_a_checkpoint_to_the_same_bytes(name: str, discrete: bool) -> None:
-    unbroken, broken = trainer_of(name, discrete), trainer_of(name, discrete)
+def test_resumed_training_equals_uninterrupted_training_byte_for_byte(name: str, discrete: bool) -> None:
+    uninterrupted, interrupted = trainer_of(name, discrete), trainer_of(name, discrete)
     for seed in range(4):
-        unbroken.step(data(discrete, seed)[1])
+        uninterrupted.step(data(discrete, seed)[1])
     for seed in range(2):
-        broken.step(data(discrete, seed)[1])
+        interrupted.step(data(discrete, seed)[1])
     resumed = trainer_of(name, discrete, seed=1)
-    assert packed(resumed) != packed(broken)
-    resumed.load_state_dict(torch.load(io.BytesIO(packed(broken)), weights_only=True))
+    assert checkpoint_bytes(resumed) != checkpoint_bytes(interrupted)
+    resumed.load_state_dict(torch.load(io.BytesIO(checkpoint_bytes(interrupted)), weights_only=True))
     for seed in range(2, 4):
         resumed.step(data(discrete, seed)[1])
-    assert packed(resumed) == packed(unbroken)
+    assert checkpoint_bytes(resumed) == checkpoint_bytes(uninterrupted)
 
 
-def test_what_the_generations_remember_is_in_the_checkpoint() -> None:
-    def remembered(name: str) -> set[str]:
+def test_checkpoint_contains_slow_critics_counters_and_return_scales() -> None:
+    def memory_of(name: str) -> set[str]:
         state = trainer_of(name, discrete=True).state_dict()["behavior"]
         return {key.partition(".")[0] + "." + key.rpartition(".")[2] for key in state} - {
             f"{network}.{part}" for network in ("actor", "critic") for part in ("weight", "bias")
         }
 
-    assert remembered("dreamer_v2") == {"slow_critic.updates", "slow_critic.weight", "slow_critic.bias"}
-    assert remembered("dreamer_v3") == {"actor_loss.spread", "slow_critic.weight", "slow_critic.bias"}
-    assert remembered("cloning") == set()
+    assert memory_of("dreamer_v2") == {"slow_critic.updates", "slow_critic.weight", "slow_critic.bias"}
+    assert memory_of("dreamer_v3") == {"actor_loss.spread", "slow_critic.weight", "slow_critic.bias"}
+    assert memory_of("cloning") == set()
 
 
-def test_the_slow_critic_is_told_of_every_update() -> None:
+def test_slow_critic_is_updated_after_every_step() -> None:
     second, third = trainer_of("dreamer_v2", discrete=False), trainer_of("dreamer_v3", discrete=False)
     before = {key: value.clone() for key, value in third.behavior.slow_critic.state_dict().items()}
     for seed in range(3):
@@ -119,7 +119,7 @@ def test_the_slow_critic_is_told_of_every_update() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "cloning"])
-def test_cloning_can_hold_an_actor_critic_near_the_data(name: str) -> None:
+def test_cloning_weight_keeps_an_actor_critic_near_the_data(name: str) -> None:
     def likelihood(weight: float) -> float:
         trainer = trainer_of(name, discrete=True, weight=weight)
         always = torch.nn.functional.one_hot(torch.full((3, 6), 2), 4).float()
@@ -133,7 +133,7 @@ def test_cloning_can_hold_an_actor_critic_near_the_data(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_policy_over_choices_acts_with_the_likeliest_one_as_a_one_hot_row(name: str) -> None:
+def test_discrete_policy_acts_with_the_most_likely_action_as_one_hot(name: str) -> None:
     trainer = trainer_of(name, discrete=True)
     trainer.step(data(discrete=True)[1])
     _, batch = data(discrete=True)
@@ -141,19 +141,19 @@ def test_a_policy_over_choices_acts_with_the_likeliest_one_as_a_one_hot_row(name
     memory, draws, generator = controller.initial(3), seeded(), seeded()
     state, action = None, torch.zeros(3, 4)
     for t in range(4):
-        seen = {key: value[:, t] for key, value in batch.observations.items()}
-        acted, memory = controller.act(seen, batch.is_first[:, t], memory, draws)
+        observations = {key: value[:, t] for key, value in batch.observations.items()}
+        chosen_action, memory = controller.act(observations, batch.is_first[:, t], memory, draws)
         row = replace(batch.slice_time(t, t + 1), action=action[:, None])
         rollout = trainer.model.observe(row, generator, state)
         state = map_state(lambda value: value[:, 0], rollout.states)
         logits = trainer.behavior.actor(rollout.features[:, 0]).logits
         action = torch.nn.functional.one_hot(logits.argmax(-1), 4).float()
-        assert torch.equal(acted, action)
+        assert torch.equal(chosen_action, action)
 
 
-def test_of_the_generations_the_third_alone_teaches_its_critic_on_recorded_rows() -> None:
-    teaching = {
+def test_only_dreamer_v3_trains_its_critic_on_recorded_rows() -> None:
+    has_replay_loss = {
         name: "replay/critic_loss" in trainer_of(name, discrete=False).step(data(discrete=False)[1]) for name in NAMES
     }
-    assert {name for name, on in teaching.items() if on} == {"dreamer_v3"}
+    assert {name for name, present in has_replay_loss.items() if present} == {"dreamer_v3"}
     assert tiny_config("behavior=dreamer_v3")["behavior"]["replay_critic_weight"] == 0.3

@@ -1,4 +1,4 @@
-"""Return normalisers against NumPy over several batches."""
+"""Return normalisers, compared with NumPy over several batches."""
 
 import numpy as np
 import pytest
@@ -12,10 +12,10 @@ from dreamset.models.distributions import OneHotCategorical
 RANDOM = np.random.default_rng(0)
 
 
-def test_the_scale_is_the_moving_average_of_the_percentile_range_but_not_below_the_floor() -> None:
+def test_scale_is_the_percentile_range_average_with_a_floor() -> None:
     normalizer, expected, floors = PercentileEMA(decay=0.9, low=5, high=95, floor=1.0), 0.0, []
     for spread in (0.5, 8.0, 3.0, 20.0, 20.0, 0.1, 0.1, *[0.0] * 30):
-        returns = RANDOM.normal(size=(7, 11)) * spread + 100  # where they lie does not matter
+        returns = RANDOM.normal(size=(7, 11)) * spread + 100  # the range does not depend on the mean
         low, high = np.percentile(returns, [5, 95])
         expected = 0.9 * expected + 0.1 * (high - low)
         normalizer.update(torch.from_numpy(returns))
@@ -26,7 +26,7 @@ def test_the_scale_is_the_moving_average_of_the_percentile_range_but_not_below_t
     assert not all(floors)
 
 
-def test_published_settings_are_the_defaults() -> None:
+def test_default_settings_are_the_published_ones() -> None:
     normalizer = PercentileEMA()
     returns = RANDOM.normal(size=(15, 64)).astype(np.float32) * 1000
     normalizer.update(torch.from_numpy(returns))
@@ -35,7 +35,7 @@ def test_published_settings_are_the_defaults() -> None:
     assert float(normalizer.scale) == pytest.approx(expected, rel=1e-4)
 
 
-def test_one_far_return_hardly_moves_the_scale() -> None:
+def test_one_outlier_hardly_changes_the_scale() -> None:
     returns = torch.linspace(-1, 1, 1000)
     ordinary, outlier = PercentileEMA(decay=0.0), PercentileEMA(decay=0.0)
     ordinary.update(returns)
@@ -44,7 +44,7 @@ def test_one_far_return_hardly_moves_the_scale() -> None:
     assert float(outlier.scale) == pytest.approx(float(ordinary.scale), rel=1e-2)
 
 
-def test_what_was_seen_is_in_the_state() -> None:
+def test_state_dict_restores_the_scale() -> None:
     normalizer, restored = PercentileEMA(decay=0.5), PercentileEMA(decay=0.5)
     normalizer.update(torch.linspace(-100, 100, 50))
     assert not torch.equal(normalizer.scale, restored.scale)
@@ -54,7 +54,7 @@ def test_what_was_seen_is_in_the_state() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_only_training_moves_the_scale(training: bool) -> None:
+def test_scale_changes_only_in_training_mode(training: bool) -> None:
     loss = ActorLoss(normalizer=PercentileEMA(decay=0.0)).train(training)
     returns = torch.linspace(-10, 10, 8).reshape(2, 4)
     decisions = Decisions(OneHotCategorical, torch.zeros(2, 4, 3), torch.zeros(2, 4, 3))

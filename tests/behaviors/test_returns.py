@@ -1,6 +1,6 @@
-"""Lambda-returns against the weighted sum of k-step returns that equations 5 and 6 of Dreamer v1 write out.
+"""Lambda-returns, compared with the weighted sum of k-step returns in equations 5 and 6 of Dreamer v1.
 
-Those of recorded rows besides against their rules, row by row.
+Returns of recorded rows are compared with their definition, row by row.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ def inputs(seed: int = 0) -> tuple[Array, Array, Array]:
     return random.normal(size=shape), random.normal(size=shape), random.uniform(0, 1, size=shape)
 
 
-def returned(reward: Array, value: Array, discount: Array, *, lambda_: float) -> Array:
+def computed_return(reward: Array, value: Array, discount: Array, *, lambda_: float) -> Array:
     tensors = (torch.from_numpy(array) for array in (reward, value, discount))
     return lambda_return(*tensors, lambda_=lambda_).numpy()
 
@@ -50,40 +50,41 @@ def weighted_sum(reward: Array, value: Array, discount: Array, *, lambda_: float
 def test_lambda_return_is_the_weighted_sum_of_k_step_returns(lambda_: float) -> None:
     arguments = inputs()
     np.testing.assert_allclose(
-        returned(*arguments, lambda_=lambda_), weighted_sum(*arguments, lambda_=lambda_), rtol=1e-12, atol=1e-13
+        computed_return(*arguments, lambda_=lambda_), weighted_sum(*arguments, lambda_=lambda_), rtol=1e-12, atol=1e-13
     )
 
 
-def test_lambda_zero_looks_one_step_ahead() -> None:
+def test_lambda_zero_gives_one_step_targets() -> None:
     reward, value, discount = inputs()
-    np.testing.assert_allclose(returned(reward, value, discount, lambda_=0), reward + discount * value, rtol=1e-13)
+    got = computed_return(reward, value, discount, lambda_=0)
+    np.testing.assert_allclose(got, reward + discount * value, rtol=1e-13)
 
 
-def test_lambda_one_is_the_discounted_sum_with_a_bootstrap_at_the_horizon() -> None:
+def test_lambda_one_is_the_discounted_sum_with_a_bootstrap() -> None:
     reward, value, _ = inputs()
     powers = 0.9 ** np.arange(HORIZON)
     expected = (powers[:, None] * reward).sum(axis=0) + 0.9**HORIZON * value[-1]
-    got = returned(reward, value, np.full_like(reward, 0.9), lambda_=1)
+    got = computed_return(reward, value, np.full_like(reward, 0.9), lambda_=1)
     np.testing.assert_allclose(got[0], expected, rtol=1e-12)
     other = value.copy()
-    other[:-1] += 100  # values before the horizon do not count
-    np.testing.assert_array_equal(returned(reward, other, np.full_like(reward, 0.9), lambda_=1), got)
+    other[:-1] += 100  # values before the horizon have no effect
+    np.testing.assert_array_equal(computed_return(reward, other, np.full_like(reward, 0.9), lambda_=1), got)
 
 
-def test_a_discount_of_zero_cuts_off_the_future() -> None:
+def test_zero_discount_removes_later_rewards_and_values() -> None:
     reward, value, discount = inputs()
     discount[2] = 0
-    got = returned(reward, value, discount, lambda_=0.95)
+    got = computed_return(reward, value, discount, lambda_=0.95)
     np.testing.assert_array_equal(got[2], reward[2])
     later_reward, later_value = reward.copy(), value.copy()
     later_reward[3:] += 50
     later_value[2:] -= 50  # the values of rows 3 and later
-    changed = returned(later_reward, later_value, discount, lambda_=0.95)
+    changed = computed_return(later_reward, later_value, discount, lambda_=0.95)
     np.testing.assert_array_equal(changed[:3], got[:3])
     assert (changed[3:] != got[3:]).all()
 
 
-def test_shapes_that_differ_are_refused_and_named() -> None:
+def test_error_for_different_shapes_names_them() -> None:
     with pytest.raises(ValueError, match=r"\[6, 4\].*\[7, 4\]"):
         lambda_return(torch.zeros(6, 4), torch.zeros(7, 4), torch.zeros(6, 4), lambda_=0.95)
 
@@ -91,16 +92,16 @@ def test_shapes_that_differ_are_refused_and_named() -> None:
 # ---- recorded rows
 
 ROWS = 9
-BEGINS = {0, 4, 7}  # rows of a second and a third episode follow those of a first, which the window cut off before
-ENDED = {3}  # the first episode truly ended, the second ran out of time
-UNKNOWN = {6, 8}  # what came after the time limit and after the window
+FIRST_ROWS = {0, 4, 7}  # the window holds rows of three episodes
+TRUE_ENDS = {3}  # the first episode has a true end, the second a time limit
+UNKNOWN = {6, 8}  # the outcomes at the time limit and at the window's last row are unknown
 
 
 def recorded(seed: int = 0) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
-    """Rewards, imagined returns, discounts and whether it is known what came of a row: [ROWS, COUNT]."""
+    """Rewards, imagined returns, discounts and whether a row's outcome is known: [ROWS, COUNT]."""
     random = np.random.default_rng(seed)
     discount, known = np.full((ROWS, COUNT), 0.9), np.ones((ROWS, COUNT), bool)
-    discount[list(ENDED)] = 0
+    discount[list(TRUE_ENDS)] = 0
     known[list(UNKNOWN)] = False
     return random.normal(size=(ROWS, COUNT)), random.normal(size=(ROWS, COUNT)), discount, known
 
@@ -110,13 +111,13 @@ def replayed(*arrays: NDArray[np.generic], lambda_: float) -> Array:
 
 
 @pytest.mark.parametrize("lambda_", [0.0, 0.3, 0.95, 1.0])
-def test_recorded_rows_return_what_was_recorded_and_then_what_is_imagined(lambda_: float) -> None:
+def test_replayed_return_follows_its_recursive_definition(lambda_: float) -> None:
     reward, imagined, discount, known = recorded()
 
     def by_rule(row: int) -> Array:
-        if row in ENDED:
+        if row in TRUE_ENDS:
             return reward[row]
-        if row + 1 == ROWS or row + 1 in BEGINS:
+        if row + 1 == ROWS or row + 1 in FIRST_ROWS:
             return imagined[row]
         return reward[row] + 0.9 * ((1 - lambda_) * imagined[row + 1] + lambda_ * by_rule(row + 1))
 
@@ -125,15 +126,15 @@ def test_recorded_rows_return_what_was_recorded_and_then_what_is_imagined(lambda
     np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
 
 
-def test_with_lambda_one_all_recorded_rewards_of_the_episode_count_and_nothing_of_the_next_one() -> None:
+def test_replayed_return_with_lambda_one_sums_only_its_own_episode() -> None:
     reward, imagined, discount, known = recorded()
     got = replayed(reward, imagined, discount, known, lambda_=1.0)
-    first = sum(0.9**row * reward[row] for row in range(4))  # nothing is imagined after a true end
+    first = sum(0.9**row * reward[row] for row in range(4))  # no bootstrap after a true end
     second = reward[4] + 0.9 * reward[5] + 0.81 * imagined[6]
     np.testing.assert_allclose(got[[0, 4]], [first, second], rtol=1e-12)
 
 
-def test_a_window_that_ends_with_its_episode_returns_the_last_reward_there() -> None:
+def test_replayed_return_at_a_true_end_is_the_last_reward() -> None:
     reward, imagined, discount, known = recorded()
     discount[-1], known[-1] = 0, True
     got = replayed(reward, imagined, discount, known, lambda_=0.95)

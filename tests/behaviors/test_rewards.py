@@ -1,4 +1,4 @@
-"""Reward functions: what pessimism takes away, and how its weight finds its size."""
+"""Reward functions: the penalty of uncertainty and the tuning of its weight."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def imagined(model: WorldModel) -> ImaginedTrajectory:
 
 
 @pytest.mark.parametrize("generation", ["dreamer_v1", "dreamer_v2", "dreamer_v3"])
-def test_the_penalty_is_the_weight_times_the_disagreement_about_every_row(generation: str) -> None:
+def test_penalty_is_the_weighted_disagreement_in_every_row(generation: str) -> None:
     model = tiny_model(f"world_model={generation}", "world_model/ensemble=priors").double()
     model.dynamics.latent.noise = lambda shape, _: torch.full((*shape, model.dynamics.latent.size), 0.1).double()
     trajectory = ImaginedTrajectory(
@@ -38,7 +38,7 @@ def test_the_penalty_is_the_weight_times_the_disagreement_about_every_row(genera
     assert terms["penalty"].shape == (5, 3)
 
 
-def test_a_policy_that_learns_through_the_dynamics_feels_the_penalty() -> None:
+def test_penalty_has_a_gradient_through_the_dynamics() -> None:
     model = tiny_model("world_model/ensemble=priors").requires_grad_(False)
     action = torch.zeros(18, 2, requires_grad=True)
     start = map_state(lambda value: value.flatten(0, 1), model.observe(tiny_batch(), seeded()).states)
@@ -47,14 +47,14 @@ def test_a_policy_that_learns_through_the_dynamics_feels_the_penalty() -> None:
     assert action.grad.abs().sum() > 0
 
 
-def test_a_world_model_without_an_ensemble_cannot_serve_a_penalty() -> None:
+def test_penalty_refuses_a_world_model_without_an_ensemble() -> None:
     model = tiny_model()
     reward = PenalizedReward(spread=MeanDisagreement(), weight=FixedWeight(1.0))
     with pytest.raises(UserError, match="world_model/ensemble=priors"):
         reward(imagined(model), model)
 
 
-def test_a_tuned_weight_makes_the_mean_penalty_the_target_whatever_the_scale() -> None:
+def test_tuned_weight_gives_the_target_penalty_at_every_scale() -> None:
     for scale in (1e-3, 1.0, 1e3):
         weight = TunedWeight(0.2, decay=0.9)
         for step in range(60):
@@ -63,25 +63,25 @@ def test_a_tuned_weight_makes_the_mean_penalty_the_target_whatever_the_scale() -
         assert penalty.mean().item() == pytest.approx(0.2, rel=0.1)
 
 
-def test_a_tuned_weight_follows_the_moving_average_of_all_updates() -> None:
+def test_tuned_weight_follows_the_moving_average_of_uncertainty() -> None:
     weight, average, decay = TunedWeight(3.0, decay=0.75), 0.0, 0.75
     for count, mean in enumerate([4.0, 1.0, 2.5], start=1):
         average = decay * average + (1 - decay) * mean
         expected = 3.0 / (average / (1 - decay**count))
         assert weight(torch.tensor([mean - 1, mean + 1])).item() == pytest.approx(expected)
     weight.eval()
-    assert weight(torch.tensor([100.0])).item() == pytest.approx(expected)  # a look that teaches nothing
+    assert weight(torch.tensor([100.0])).item() == pytest.approx(expected)  # no update in evaluation mode
     other = TunedWeight(3.0, decay=0.75).eval()
     other.load_state_dict(weight.state_dict())
     assert other(torch.tensor([100.0])).item() == pytest.approx(expected)
 
 
-def test_a_tuned_weight_where_all_members_agree_costs_nothing() -> None:
-    nothing = torch.zeros(3, 4)
-    assert torch.equal(TunedWeight(1.0)(nothing) * nothing, nothing)
+def test_tuned_penalty_is_zero_where_all_members_agree() -> None:
+    zeros = torch.zeros(3, 4)
+    assert torch.equal(TunedWeight(1.0)(zeros) * zeros, zeros)
 
 
-def test_weights_that_would_reward_uncertainty_are_refused() -> None:
+def test_negative_penalty_weights_are_refused() -> None:
     with pytest.raises(UserError, match=r"-0\.5.*reward\.weight\.value"):
         FixedWeight(-0.5)
     with pytest.raises(UserError, match=r"reward\.weight\.target"):

@@ -1,4 +1,4 @@
-"""Worlds in closed form, in place of a world model, and learners of every generation to put into them."""
+"""Closed-form replacements of a world model, and actors for them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ CHOICE = ActionSpec(3, discrete=True, low=(0.0,) * 3, high=(1.0,) * 3)
 
 
 class World:
-    """What all of them share: nothing is drawn, and nothing ends unless they say so."""
+    """The common base: no noise and, by default, no ends."""
 
     predicts_ends = False
 
@@ -28,14 +28,14 @@ class World:
 
 @dataclass(frozen=True)
 class Row:
-    """How many steps were taken, [N]."""
+    """The number of steps so far, [N]."""
 
     number: Tensor
 
 
 @dataclass
 class GivenTrajectory(World):
-    """A world that always unrolls the same features [H + 1, N, F], whose last one is the probability of going on."""
+    """A world with fixed features [H + 1, N, F]; the last feature is the continuation."""
 
     given: Tensor
 
@@ -55,7 +55,7 @@ def nowhere(count: int) -> Row:
 
 @dataclass(frozen=True)
 class Line:
-    """What is on its way, and what leaves the line now: [N, A] each."""
+    """The content of a delay line: the newer action x and the older action y, [N, A] each."""
 
     x: Tensor
     y: Tensor
@@ -66,7 +66,7 @@ class Line:
 
 
 class DelayLine(World):
-    """Features (x, y) of A numbers each: x' = action, y' = x. Rewards look at y, so an action pays two steps later."""
+    """Features (x, y) of A numbers each: x' = action, y' = x. Rewards depend on y, two steps after the action."""
 
     def features(self, state: Line) -> Tensor:
         return state.features

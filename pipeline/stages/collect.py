@@ -81,7 +81,7 @@ def fetched(config: dict[str, Any]) -> Path:
         if config["source_path"] is None:
             raise UserError(
                 f"dataset={config['dataset']}: its source has no path, so nobody could tell when the data change; give "
-                "source.path, the file or folder that it reads"
+                "dataset.source.path, the file or folder that it reads"
             )
         return Path(config["source_path"])
     with byte_counter(description="download") as on_bytes:

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from dreamset.pipeline.config.compose import GROUPS, Composition, composed, require_effect
+from dreamset.pipeline.config.dependencies import with_code
 from dreamset.pipeline.config.interpolation import source_key
 from dreamset.pipeline.config.mistakes import override_key
 from dreamset.pipeline.config.origins import origin_of
@@ -25,7 +26,7 @@ def show(stage: Stage, overrides: Sequence[str], *, origin: bool) -> str:
     """
     composition = composed(overrides)
     require_effect(composition.without_effect)
-    config = stage(composition.config)
+    config = with_code(stage.name, stage(composition.config), composition.config)
     if not origin:
         return as_yaml(config)
     return "\n".join(_lines(config, "", _origins(stage, composition))) + "\n"

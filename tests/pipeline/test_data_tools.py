@@ -272,7 +272,7 @@ def ingest_config(**changes: Any) -> dict[str, Any]:
             {"_target_": "dreamset.datasets.transforms.RenameColumns", "names": {"privileged.clock": "clock"}},
             {"_target_": "dreamset.datasets.transforms.FoldActions", "repeat": 2},
         ],
-        "code": {},
+        "code": "any",
         "on_invalid": "quarantine",
         "split": {"validation_fraction": 0.5, "seed": 7},
         "settings": {"compression": None, "shard_megabytes": 1, "workers": 2},

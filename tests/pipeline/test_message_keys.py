@@ -24,7 +24,7 @@ COMPOSED = (  # between them they have every part that a message names
     ["world_model=dreamer_v3", "behavior=dreamer_v3", "dataset=d4rl", "objective=contrastive"],
     ["world_model=dreamer_v2", "world_model/ensemble=priors", "reward=mean_disagreement", "dataset=pendulum_state"],
     ["world_model/ensemble=priors", "reward=mean_disagreement", "reward/weight=tuned", "dataset=puck_pixels"],
-    ["dataset=dreamer_v3_replay", "dataset.source.path=x"],
+    ["dataset=dreamer_v3_replay", "dataset.source.path=x", "objective=reconstruction_and_contrastive"],
     ["dataset=hdf5_folder", "dataset.source.path=x", "dataset.source.observations={image: rgb}"],
 )
 BATCH = "behavior_training."  # messages about windows say batch.size, since more than one training has one

@@ -180,7 +180,7 @@ def test_a_dataset_without_a_path_is_one_line(project: Path) -> None:
     (project / "my_walks.py").write_text("class Walks: ...\n")
     (project / "configs/dataset").mkdir()
     (project / "configs/dataset/walks.yaml").write_text("name: walks\nsource: {_target_: my_walks.Walks}\n")
-    with pytest.raises(UserError, match=r"^dataset=walks: its source has no path.*give source\.path"):
+    with pytest.raises(UserError, match=r"^dataset=walks: its source has no path.*give dataset\.source\.path"):
         collect.run(stages.collect(compose(["dataset=walks"])))
 
 

@@ -122,7 +122,7 @@ def _compare(options: argparse.Namespace) -> str:
     rows = [("digest", *(side.digest for side in sides))]
     rows += [(name, *(_shown(side.get(name)) for side in figures)) for name in sorted({*figures[0], *figures[1]})]
     rows += [(name, *(side.get(name, "-") for side in settings)) for name in differing]
-    return columns(("", *(side.shown for side in sides)), rows)
+    return columns(("", *(side.label for side in sides)), rows)
 
 
 def _settings(side: Pinned) -> dict[str, str]:
@@ -147,7 +147,7 @@ def _export(options: argparse.Namespace) -> str:
     from dreamset.pipeline.registry.exchange import export_model  # loads what the stage evaluate loads
 
     pinned = export_model(Reference.parse(options.name), options.path)
-    return f"{options.path}: {pinned.shown}, digest {pinned.digest}"
+    return f"{options.path}: {pinned.label}, digest {pinned.digest}"
 
 
 def _import(options: argparse.Namespace) -> str:

@@ -40,7 +40,7 @@ def test_help_explains_every_command(command: list[str], capsys: pytest.CaptureF
         (["train-world-model", "dataset=pendulum_state"], "data/stores/pendulum_state"),
         (["learn-behavior", "dataset=pendulum_state"], "data/stores/pendulum_state"),
         (["evaluate"], "model.json does not exist; run `dreamset train-world-model` first"),
-        (["adapt"], "there is no tracking/mlflow.db, so no model is registered"),
+        (["adapt"], "tracking/mlflow.db does not exist, so no model is registered"),
         (["adapt", "world_model=dreamer_v1"], "adaptation=heads_only is for a world model that exists"),
         (["compare"], "resolved/compare.yaml does not exist; run `dreamset resolve` first"),
         (["resolve"], "params.yaml does not exist"),

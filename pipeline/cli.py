@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
+from typing import TypeAlias
 
 # Read when torch loads its thread pool. Waiting threads that spin for long make a busy machine a hundred times slower,
 # threads that never spin make an idle one slower than a single thread; this bounds both.
@@ -19,6 +20,8 @@ from dreamset.core.errors import UserError
 from dreamset.pipeline.config.project import make_importable
 from dreamset.pipeline.stages.table import COMPARE, Stage
 from dreamset.pipeline.stages.table import STAGES as TABLE
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 STAGES = {stage.command: stage for stage in TABLE.values()}
 ADAPT = ("world_model=from_registry", "adaptation=heads_only")  # what `dreamset adapt` puts before your overrides
@@ -107,11 +110,15 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, e.g. preset=tiny")
         command.add_argument("--resolved", type=Path, help="run from this file, as dvc.yaml does, instead of overrides")
         command.set_defaults(run=_run_stage, stage=stage)
-    _add_tools(commands)
+    for add in (_add_show, _add_adapt, _add_compare, _add_resolve, _add_export, _add_init):
+        add(commands)
+    commands.add_parser("data", help="look at, check, export, merge and split datasets: dreamset data --help")
+    commands.add_parser("models", help="list, compare, export and import trained models: dreamset models --help")
+    _add_ui(commands)
     return parser
 
 
-def _add_tools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_show(commands: Commands) -> None:
     show = commands.add_parser(
         "show",
         help="print the settings that a stage will get",
@@ -121,6 +128,9 @@ def _add_tools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     show.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, e.g. preset=tiny")
     show.add_argument("--origin", action="store_true", help="say behind each value which file or override set it")
     show.set_defaults(run=_run_show)
+
+
+def _add_adapt(commands: Commands) -> None:
     adapt = commands.add_parser(
         "adapt",
         help="carry a world model over to another task: train-world-model from one that exists",
@@ -128,9 +138,15 @@ def _add_tools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     adapt.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, e.g. dataset=pendulum_spin")
     adapt.set_defaults(run=_run_adapt)
+
+
+def _add_compare(commands: Commands) -> None:
     compare = commands.add_parser(COMPARE.command, help=COMPARE.help)
     compare.add_argument("--resolved", type=Path, default=Path("resolved/compare.yaml"), help="default: %(default)s")
     compare.set_defaults(run=_run_stage, stage=COMPARE, overrides=[])
+
+
+def _add_resolve(commands: Commands) -> None:
     resolve = commands.add_parser("resolve", help="compose the configuration of every stage from params.yaml")
     resolve.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
     resolve.add_argument("--output", type=Path, default=Path("resolved"), help="default: %(default)s")
@@ -140,6 +156,9 @@ def _add_tools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="compose, and look models up in the registry, only if params.yaml or a configuration has changed",
     )
     resolve.set_defaults(run=_run_resolve)
+
+
+def _add_export(commands: Commands) -> None:
     export = commands.add_parser("export", help="write a learned policy as a folder that runs without this package")
     export.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides that choose the models")
     export.add_argument("--world-model", type=Path, help="folder of a saved world model; default: the chosen one's")
@@ -147,11 +166,15 @@ def _add_tools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     export.add_argument("--output", type=Path, help="folder that is made or replaced; default: one in runs/export")
     export.add_argument("--mlflow", action="store_true", help="add an MLflow model that serves it over REST")
     export.set_defaults(run=_run_export)
+
+
+def _add_init(commands: Commands) -> None:
     init = commands.add_parser("init", help="make a folder a project of your own, in which `dvc repro` runs")
     init.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: the working folder")
     init.set_defaults(run=_run_init)
-    commands.add_parser("data", help="look at, check, export, merge and split datasets: dreamset data --help")
-    commands.add_parser("models", help="list, compare, export and import trained models: dreamset models --help")
+
+
+def _add_ui(commands: Commands) -> None:
     ui = commands.add_parser("ui", help="open the MLflow UI on the embedded store")
     ui.add_argument("--port", type=int, default=5000, help="default: %(default)s")
     ui.set_defaults(run=_run_ui)

@@ -191,4 +191,4 @@ def test_tools_report_an_empty_registry(client: Any, words: Words, refused: Call
     assert words("list")[0][:5] == ["No", "model", "is", "registered", "yet:"]
     assert "no model named 'x' is registered; registered: none yet" in refused("show", "x")
     assert "'runs/none/model' refers to no model" in refused("compare", "runs/none/model", "x")
-    assert "is no registered model" in refused("show", "0" * 32)
+    assert "is not a registered model" in refused("show", "0" * 32)

@@ -74,14 +74,14 @@ def test_init_uses_the_git_repository_that_is_there(tmp_path: Path) -> None:
     said = init.run(tmp_path / "below")
     assert f"git repository {tmp_path}" in said[1]
     assert "no_scm" not in (tmp_path / "below/.dvc/config").read_text()
-    assert "is there already" in init.run(tmp_path / "below/further")[1]
+    assert "uses the existing repository" in init.run(tmp_path / "below/further")[1]
 
 
 @pytest.mark.parametrize("name", ["params.yaml", "README.md", "configs/project.yaml"])
 def test_init_overwrites_nothing(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine")
-    with pytest.raises(UserError, match=rf"has {name} already, and nothing is overwritten; choose another folder$"):
+    with pytest.raises(UserError, match=rf"already contains {name}, and nothing is overwritten; choose another$"):
         init.run(tmp_path)
     assert (tmp_path / name).read_text() == "mine"
     assert not (tmp_path / ".dvc").exists()

@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     merging.add_argument("stores", type=Path, nargs="+", metavar="STORE", help=STORE)
     merging.add_argument("--output", type=Path, required=True, help="new folder of the merged store")
 
-    splitting = _tool(tools, "split", "split a store at random into several stores", _split)
+    splitting = _tool(tools, "split", "split the episodes of a store at random into several stores", _split)
     splitting.add_argument("store", type=Path, help=STORE)
     splitting.add_argument(
         "shares",

@@ -204,7 +204,7 @@ def test_model_of_other_data_is_refused_or_loaded_partially(
         (["world_model.alias=best"], f"{FAMILY} has no 'best'; versions: 1; aliases: latest, champion"),
         (["world_model.version=7"], f"{FAMILY} has no version 7"),
         (["world_model.name=pendulum_state.policy"], "holds a policy, but a world_model is needed"),
-        (["+world_model.reward_weight=2"], r"world_model\.reward_weight is unknown; known are alias, folder, name"),
+        (["+world_model.reward_weight=2"], r"world_model\.reward_weight is unknown; allowed: alias, folder, name"),
         (["world_model.run=a", "world_model.folder=b"], "name two models; set only one of them"),
         (["world_model.folder=nowhere"], "nowhere holds no model"),
     ],

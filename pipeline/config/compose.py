@@ -58,8 +58,8 @@ def compose(overrides: Sequence[str]) -> Config:
         overrides: Hydra's syntax, e.g. ``["objective=contrastive", "network.hidden=200"]``.
 
     Raises:
-        UserError: for wrong syntax, an unknown choice or key, a value of a wrong kind or out of bounds, a part with
-            wrong arguments, or an override that nothing reads.
+        UserError: for wrong syntax, an unknown choice or key, a wrong value, a part with wrong arguments, or an
+            override that nothing reads.
     """
     composition = composed(overrides)
     require_effect(composition.without_effect)

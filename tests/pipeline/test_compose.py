@@ -51,8 +51,8 @@ def test_every_preset_composes_with_every_dataset(name: str, dataset: str) -> No
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_no_preset_changes_the_architecture_of_an_existing_model(name: str) -> None:
-    chosen = compose([f"preset={name}", "world_model=from_registry"])
-    assert set(chosen["world_model"]) == {"name", "alias", "version", "run", "folder", "strict"}
+    config = compose([f"preset={name}", "world_model=from_registry"])
+    assert set(config["world_model"]) == {"name", "alias", "version", "run", "folder", "strict"}
 
 
 @pytest.mark.parametrize("name", ["small_v2", "small_v3", "small_state_v2", "small_state_v3"])
@@ -69,8 +69,8 @@ def test_preset_of_a_generation_selects_model_and_behavior(name: str) -> None:
     "generation", ["dreamer_v1", "dreamer_v1_continue", "dreamer_v2", "dreamer_v2_atari", "dreamer_v3"]
 )
 def test_every_generation_can_be_pessimistic(generation: str, spread: str, weight: str) -> None:
-    chosen = [f"reward={spread}", f"reward/weight={weight}", "world_model/ensemble=priors"]
-    config = compose(["preset=tiny", f"world_model={generation}", *chosen])
+    overrides = [f"reward={spread}", f"reward/weight={weight}", "world_model/ensemble=priors"]
+    config = compose(["preset=tiny", f"world_model={generation}", *overrides])
     assert config["world_model"]["ensemble"]["members"] == 7
     reward = build_part(config["reward"])
     assert isinstance(reward, PenalizedReward)

@@ -23,14 +23,14 @@ def show(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def origins(text: str) -> dict[str, str]:
     """Dotted key -> the comment after its value."""
-    found, above = {}, [""]
+    sources, above = {}, [""]
     for line in text.splitlines():
         indent = (len(line) - len(line.lstrip())) // 2
         name, _, rest = line.strip().partition(":")
         above = [*above[: indent + 1], f"{above[indent]}{name}."]
         if rest:
-            found[above[-1].removesuffix(".")] = rest.partition(" # ")[2]
-    return found
+            sources[above[-1].removesuffix(".")] = rest.partition(" # ")[2]
+    return sources
 
 
 @pytest.fixture
@@ -64,22 +64,22 @@ def test_origins_are_comments_on_the_same_yaml(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.usefixtures("configs")
 def test_each_value_names_the_file_or_override_that_set_it(capsys: pytest.CaptureFixture[str]) -> None:
-    found = origins(show(capsys, "learn-behavior", *OVERRIDES, "--origin"))
-    assert found["training.updates"] == "behavior_training.updates=7"
-    assert found["training.optimizers.actor.lr"] == "configs/preset/small_v2.yaml"
-    assert found["training.optimizers.actor.eps"] == "configs/config.yaml"
-    assert found["training.batch.size"] == "configs/preset/small.yaml"
-    assert found["behavior.critic.hidden"] == "configs/preset/small_v2.yaml: network.hidden"
-    assert found["behavior.lambda_"] == "configs/behavior/dreamer_v2.yaml"
-    found = origins(show(capsys, "train-world-model", *OVERRIDES, "network.hidden=64", "--origin"))
-    assert found["world_model.encoder.hidden"] == "network.hidden=64: network.hidden"
-    assert found["objective_name"] == "objective=contrastive"
-    assert found["objective.min_std"] == "configs/objective/contrastive.yaml"
-    assert found["world_model.dynamics.cell.update_bias"] == "configs/world_model/dynamics/cell/layer_norm_gru.yaml"
-    assert found["training.optimizer.lr"] == "configs/preset/small.yaml"
-    found = origins(show(capsys, "finetune", "size=dreamer_v2", "behavior_training=dreamer_v3", "--origin"))
-    assert found["finetuning.batch.size"] == "configs/behavior_training/dreamer_v3.yaml: behavior_training.batch.size"
-    assert found["objective.hidden"] == "configs/size/dreamer_v2.yaml: network.hidden"
+    sources = origins(show(capsys, "learn-behavior", *OVERRIDES, "--origin"))
+    assert sources["training.updates"] == "behavior_training.updates=7"
+    assert sources["training.optimizers.actor.lr"] == "configs/preset/small_v2.yaml"
+    assert sources["training.optimizers.actor.eps"] == "configs/config.yaml"
+    assert sources["training.batch.size"] == "configs/preset/small.yaml"
+    assert sources["behavior.critic.hidden"] == "configs/preset/small_v2.yaml: network.hidden"
+    assert sources["behavior.lambda_"] == "configs/behavior/dreamer_v2.yaml"
+    sources = origins(show(capsys, "train-world-model", *OVERRIDES, "network.hidden=64", "--origin"))
+    assert sources["world_model.encoder.hidden"] == "network.hidden=64: network.hidden"
+    assert sources["objective_name"] == "objective=contrastive"
+    assert sources["objective.min_std"] == "configs/objective/contrastive.yaml"
+    assert sources["world_model.dynamics.cell.update_bias"] == "configs/world_model/dynamics/cell/layer_norm_gru.yaml"
+    assert sources["training.optimizer.lr"] == "configs/preset/small.yaml"
+    sources = origins(show(capsys, "finetune", "size=dreamer_v2", "behavior_training=dreamer_v3", "--origin"))
+    assert sources["finetuning.batch.size"] == "configs/behavior_training/dreamer_v3.yaml: behavior_training.batch.size"
+    assert sources["objective.hidden"] == "configs/size/dreamer_v2.yaml: network.hidden"
 
 
 @pytest.mark.usefixtures("configs")

@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from dreamset.core.errors import UserError
 from dreamset.datasets.card import summary_markdown
@@ -14,6 +15,8 @@ from dreamset.datasets.layout import MANIFEST
 from dreamset.datasets.store import Store
 from dreamset.pipeline.progress import counter
 
+Tools: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
 STORE = "folder of a store, which contains dataset.json"
 
 
@@ -23,17 +26,28 @@ def parser() -> argparse.ArgumentParser:
         prog="dreamset data", description="Inspect, verify, export, merge and split datasets."
     )
     tools = parser.add_subparsers(title="tools", metavar="TOOL", required=True)
+    for add in (_add_inspect, _add_verify, _add_card, _add_export, _add_merge, _add_split):
+        add(tools)
+    return parser
 
+
+def _add_inspect(tools: Tools) -> None:
     inspect = _tool(tools, "inspect", "show the content of a store, or of HDF5, npz or parquet files", _inspect)
     inspect.add_argument("path", type=Path, help="folder of a store, a file, or a folder of files")
 
+
+def _add_verify(tools: Tools) -> None:
     verify = _tool(tools, "verify", "compare all files of stores with their checksums", _verify)
     verify.add_argument("stores", type=Path, nargs="+", metavar="STORE", help=STORE)
 
+
+def _add_card(tools: Tools) -> None:
     card = _tool(tools, "card", "write the dataset card: a page with counts, returns and example images", _card)
     card.add_argument("store", type=Path, help=STORE)
     card.add_argument("--output", type=Path, required=True, help="folder of the card; an earlier card is replaced")
 
+
+def _add_export(tools: Tools) -> None:
     export = _tool(
         tools, "export", "write a store in another format, which can be ingested again without loss", _export
     )
@@ -41,12 +55,16 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--to", choices=sorted(EXPORTS), required=True, help="the format")
     export.add_argument("--output", type=Path, required=True, help="new folder")
 
+
+def _add_merge(tools: Tools) -> None:
     merging = _tool(
         tools, "merge", "merge stores with the same columns; every episode stays in training or validation", _merge
     )
     merging.add_argument("stores", type=Path, nargs="+", metavar="STORE", help=STORE)
     merging.add_argument("--output", type=Path, required=True, help="new folder of the merged store")
 
+
+def _add_split(tools: Tools) -> None:
     splitting = _tool(tools, "split", "split the episodes of a store at random into several stores", _split)
     splitting.add_argument("store", type=Path, help=STORE)
     splitting.add_argument(
@@ -59,11 +77,10 @@ def parser() -> argparse.ArgumentParser:
         "--output", type=Path, required=True, help="new folder, with one subfolder for each new store"
     )
     splitting.add_argument("--seed", type=int, default=0, help="seed of the random split; default: %(default)s")
-    return parser
 
 
 def _tool(
-    tools: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    tools: Tools,
     name: str,
     text: str,
     run: Callable[[argparse.Namespace], None],

@@ -66,7 +66,7 @@ def describe_lineage(config: dict[str, Any], store: Store) -> dict[str, Any]:
     return {
         "key": digest(yaml.safe_dump(config, sort_keys=True), store.digest),
         "generation": config["generation"],
-        "parent": pretrained.descent(config["start"]),
+        "parent": pretrained.parent(config["start"]),
         "objective": config["objective_name"],
         "seed": config["seed"],
         "dataset": config["dataset"],

@@ -58,9 +58,9 @@ def test_settings_of_a_stage_survive_their_file(stage: stages.Stage, tmp_path: P
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("size: 4", "size: 0", "training.batch.size is 0, allowed is 1 or more"),
+        ("size: 4", "size: 0", "training.batch.size is 0; allowed: 1 or more"),
         ("updates: 4", "updatse: 4", "training.updatse is unknown; did you mean training.updates?"),
-        ("device: auto", "device: gpu", "device is 'gpu', allowed is 'auto', 'cpu' or 'cuda'"),
+        ("device: auto", "device: gpu", "device is 'gpu'; allowed: 'auto', 'cpu' or 'cuda'"),
         ("seed: 0\n", "", "seed is missing"),
         ("seed: 0\n", "seed: 0\nsede: 0\n", "sede is unknown; did you mean seed?"),
     ],

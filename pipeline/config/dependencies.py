@@ -28,11 +28,13 @@ REBUILT = {  # stage -> parts of the configuration that it does not read but reb
     "finetune": ("world_model", "behavior"),
 }
 SAVED_PARTS = f"{OURS}.models.*"
+SETTINGS = (f"{OURS}.pipeline.config.settings", f"{STAGES}.settings")
 LEFT_OUT = (  # modules and packages that, with what only they import, can never change an output of a stage
     OURS,  # the module of this very name, not what is in the package: it offers names, whose modules count
     f"{OURS}.moved",  # leads from old names to modules, which count
     f"{OURS}.pipeline.progress",  # draws bars
     f"{OURS}.pipeline.tracking",  # reports what a stage did, decides nothing that is saved
+    *SETTINGS,  # they check values and change none; all values are in the stage's resolved file
 )
 
 
@@ -92,14 +94,17 @@ class ImportPath:
     def reachable(self, names: Iterable[str]) -> dict[str, ModuleCode]:
         """Every module of this package and of the user's that can be reached from the names, by its name.
 
+        A module that is itself one of the names counts even if it is left out otherwise.
+
         Raises:
             UserError: if a name is in no module, or a module is not valid Python.
         """
-        waiting = [module for name in names for module in self._named(name)]
+        asked = set(names)
+        waiting = [module for name in asked for module in self._named(name)]
         found: dict[str, ModuleCode] = {}
         while waiting:
             name = waiting.pop()
-            if name in found or is_left_out(name):
+            if name in found or (name not in asked and is_left_out(name)):
                 continue
             module = self._read(name)
             if module is not None:

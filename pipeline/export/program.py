@@ -58,7 +58,7 @@ def run(config: Config, *, world_model: Path | None, policy: Path | None, output
     described = read_description(folder, made_by=LEARN)
     if policy is None:
         require_dataset(described, wanted, folder)
-    name = stages.item_name(config["choices"]["objective"], config["seed"])
+    name = stages.run_key(config["choices"]["objective"], config["seed"])
     output = output or Path(config["paths"]["runs"]) / "export" / name
     environment = chosen["environment"] if described.lineage["dataset"] == wanted else None
     export_policy(world_model or Path(chosen["world_model"]), folder, output, environment=environment, mlflow=mlflow)

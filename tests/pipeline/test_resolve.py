@@ -129,7 +129,7 @@ def test_objectives_that_are_named_for_it_are_fine_tuned_and_nothing_else_change
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("finetune: []", "finetune: [other]", "other is not there, add it"),
+        ("finetune: []", "finetune: [other]", "add other to objectives"),
         ("  - reward_only", "  - nope", "nope"),
         ("seeds: [0]", "seeds: [zero]", "seeds[0] is 'zero', allowed is a whole number"),
         ("seeds: [0]", "seeds: []", "seeds is [], allowed is at least 1 of them"),

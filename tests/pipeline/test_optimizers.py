@@ -128,7 +128,7 @@ def test_a_closure_runs_with_gradients_and_its_loss_is_returned() -> None:
 
 @pytest.mark.parametrize("wrong", [{"lr": -1.0}, {"eps": 0.0}, {"betas": (0.9, 1.0)}, {"warmup": -1}])
 def test_impossible_settings_of_laprop_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="LaProp has .*; allowed: lr >= 0"):
+    with pytest.raises(UserError, match=r"LaProp has .*; allowed: lr >= 0"):
         LaProp(parameters(), **wrong)
 
 

@@ -20,7 +20,9 @@ from dreamset.pipeline.config.mistakes import WORDS, Mistake, allowed, hint, sho
 
 TARGET = "_target_"
 OF_HYDRA = {TARGET, "_partial_", "_args_", "_recursive_", "_convert_"}
-GIVEN_ARGUMENTS = {"world_model", "objective", "behavior"}  # parts that a stage gives positional arguments to
+GIVEN_ARGUMENTS = {  # parts that a stage gives positional arguments to
+    *("world_model", "objective", "behavior", "finetuning.explorer.behavior"),
+}
 SUPPLIED = {"dataset.fetch": {"on_bytes"}}  # arguments that a stage gives by name
 ONLY_AT_RUN_TIME = "needs_python_object"  # pydantic's word for a class that yaml cannot write
 BOUNDED = ("dreamset.", "torch.")  # whose arguments have the meaning below; other parts annotate theirs

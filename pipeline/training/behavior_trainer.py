@@ -71,8 +71,7 @@ class BehaviorTrainer:
         """
         with frozen(self.model):
             experience = Experience.of(self.model, batch, self.generator)
-            with frozen(self.reward):  # the policy must not change its own reward function
-                learned = self.behavior.losses_on(experience, self.model, self.reward, self.generator)
+            learned = self.behavior.losses_on(experience, self.model, self.reward, self.generator)
             own = self.reward.losses_on(experience, self.model, self.generator)
             losses = {**learned.losses, **own.losses}
             norms = self._apply({name: loss for name, loss in losses.items() if name not in held})
@@ -85,7 +84,8 @@ class BehaviorTrainer:
         for name, loss in losses.items():
             self.optimizers[name].zero_grad(set_to_none=True)
             own = [parameter for parameter in self.parameters[name] if parameter.requires_grad]
-            loss.backward(inputs=own, retain_graph=True)  # losses of two networks may share a graph
+            # no other network feels a loss, nor does the reward that a policy is paid by; two losses may share a graph
+            loss.backward(inputs=own, retain_graph=True)
         norms = {}
         for name, loss in losses.items():
             norms[f"gradient_norm/{name}"] = norm = self.clipping(self.parameters[name])

@@ -121,6 +121,14 @@ def test_a_latent_model_is_fine_tuned_online_with_an_explorer(configure: Configu
     assert curve["environment_steps"].iloc[-1] >= 400
 
 
+def test_an_explorer_is_the_chosen_behavior_with_another_reward() -> None:
+    node = "{behavior: '${behavior}', reward: {_target_: dreamset.behaviors.rewards.PredictedReward}}"
+    config = compose(["preset=tiny", f"finetuning.explorer={node}"])
+    assert config["finetuning"]["explorer"]["behavior"] == config["behavior"]
+    with pytest.raises(UserError, match=r"finetuning\.explorer\.behavior"):
+        compose(["preset=tiny", f"finetuning.explorer={node.replace('behavior:', 'behaviour:')}"])
+
+
 def planned(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings of a behaviour without parameters, and so without optimisers."""
     return settings | {"behavior": PLANNED, "training": settings["training"] | {"optimizers": {}}}

@@ -84,7 +84,7 @@ class BehaviorTrainer:
         for name, loss in losses.items():
             self.optimizers[name].zero_grad(set_to_none=True)
             own = [parameter for parameter in self.parameters[name] if parameter.requires_grad]
-            # no other network feels a loss, nor does the reward that a policy is paid by; two losses may share a graph
+            # a loss gives gradients to its own network only, not to the reward function; two losses may share a graph
             loss.backward(inputs=own, retain_graph=True)
         norms = {}
         for name, loss in losses.items():

@@ -121,7 +121,7 @@ def test_a_latent_model_is_fine_tuned_online_with_an_explorer(configure: Configu
     assert curve["environment_steps"].iloc[-1] >= 400
 
 
-def test_an_explorer_is_the_chosen_behavior_with_another_reward() -> None:
+def test_an_explorer_may_be_the_configured_behavior_with_another_reward() -> None:
     node = "{behavior: '${behavior}', reward: {_target_: dreamset.behaviors.rewards.PredictedReward}}"
     config = compose(["preset=tiny", f"finetuning.explorer={node}"])
     assert config["finetuning"]["explorer"]["behavior"] == config["behavior"]

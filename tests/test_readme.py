@@ -19,6 +19,7 @@ from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.stages import collect, resolve
 from dreamset.pipeline.stages import table as stages
+from dreamset.pipeline.stages.settings import Collect
 from dreamset.pipeline.tools import data as data_tools
 from dreamset.pipeline.tools import models as model_tools
 from tests.builders import tiny_batch, tiny_model
@@ -69,7 +70,7 @@ def test_example_objective_of_the_readme_gives_losses(
 
 def test_example_dataset_of_the_readme_is_collected_and_read(block: Block, project: Path) -> None:
     recorded = stages.collect(compose(["preset=tiny", "dataset=pendulum_state"]))
-    path = collect.record(recorded, project / "minari")
+    path = collect.record(Collect.of(**recorded), project / "minari")
     own = block("yaml", "name: my_robot").replace("/data/minari/my-robot/expert-v0", str(path))
     own = own.replace("observations: [image]", "observations: [state]")
     (project / "configs/dataset/my_robot.yaml").write_text(own)

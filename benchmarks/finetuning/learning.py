@@ -9,6 +9,8 @@ import torch
 from benchmarks.offline_suite.episodes import Returns
 from dreamset.datasets import Store
 from dreamset.pipeline.stages import finetune
+from dreamset.pipeline.stages.environment import environment_factory
+from dreamset.pipeline.stages.settings import Finetune
 from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.checkpoint import Checkpoint
 
@@ -22,21 +24,22 @@ def run(work: dict[str, Any]) -> list[tuple[dict[str, Any], Returns]]:
     A round ends with its episodes, so evaluations run slightly later than due; ``due`` is the same number for all
     seeds.
     """
-    stage, device = work["stage"], torch.device("cpu")
-    checkpoint = Checkpoint(Path(stage["checkpoints"]))
+    settings, device = Finetune.of(**work["stage"]), torch.device("cpu")
+    checkpoint = Checkpoint(Path(settings.checkpoints))
     checkpoint.remove()  # the earlier cost of a resumed training is unknown
     began = time.process_time()
-    models = finetune.Models.load(stage, device)
+    make = environment_factory(settings.environment, stage="finetune", remedy="choose another task")
+    models = finetune.Models.load(settings, device)
     online = checkpoint.path.parent / "online"
-    learner = finetune.start(stage, models, Store.open(stage["store"]), online, device)
+    learner = finetune.start(settings, models, make, Store.open(settings.store), online, device)
     learner.run(checkpoint, reporting.StageRun(None))
     checkpoint.remove()
     seconds = round(time.process_time() - began, 1)
-    points, every = [], stage["finetuning"]["evaluate_every"]
+    points, every = [], settings.finetuning.evaluate_every
     for evaluation in learner.progress.evaluations:
         steps = evaluation["environment_steps"]
         own = [row for row in learner.progress.episodes if row["environment_steps"] == steps]
         figures = {name: evaluation[name] for name in FIGURES if name in evaluation}
-        figures["due"] = min(steps // every * every, stage["finetuning"]["environment_steps"])
+        figures["due"] = min(steps // every * every, settings.finetuning.environment_steps)
         points.append((figures | {"cpu_seconds": seconds}, [(row["return"], int(row["length"])) for row in own]))
     return points

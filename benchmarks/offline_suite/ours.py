@@ -8,11 +8,10 @@ from typing import Any
 import torch
 
 from benchmarks.offline_suite.episodes import Returns
-from dreamset.pipeline.artifacts.saved_models import load_behavior, load_world_model
-from dreamset.pipeline.config.instantiate import build_part
-from dreamset.pipeline.evaluation import scores
 from dreamset.pipeline.files import read_json, write_json
 from dreamset.pipeline.stages import collect, evaluate, ingest, learn_behavior, train_world_model
+from dreamset.pipeline.stages.environment import environment_factory
+from dreamset.pipeline.stages.settings import Evaluate
 
 COST = "cost.json"  # beside a world model; marks it as complete
 FIGURES = {  # column -> name in the stages' metrics
@@ -73,14 +72,11 @@ def evaluated(config: dict[str, Any]) -> tuple[dict[str, float], Returns, int]:
     Returns:
         metrics, (return, length) of every episode, and the number of trained parameters.
     """
-    device = torch.device("cpu")
-    model, described = load_world_model(Path(config["world_model"]), device)
-    behavior = load_behavior(Path(config["policy"]), device)
-    episodes = evaluate.run_policy(config, behavior.controller(model), build_part(config["environment"]), device)
-    context = config["context"]
-    imagined = scores.imagined_returns(model, behavior, episodes, context=context, device=device)
-    table = scores.episode_table(episodes, imagined, context=context)
-    metrics = scores.summarize(config["evaluation"], table, described.lineage)
+    settings = Evaluate.of(**config)
+    make = environment_factory(settings.environment, stage="evaluate", remedy="choose another task")
+    evaluator = evaluate.load_evaluator(settings, make, torch.device("cpu"))
+    episodes = evaluate.play(evaluator)
+    metrics = evaluator.score(evaluator.table(episodes))
     returns = [(episode.total_reward, len(episode.rewards)) for episode in episodes]
-    trained = [parameter for network in behavior.networks().values() for parameter in network.parameters()]
+    trained = [parameter for network in evaluator.behavior.networks().values() for parameter in network.parameters()]
     return metrics, returns, sum(parameter.numel() for parameter in trained)

@@ -28,11 +28,13 @@ REBUILT = {  # stage -> parts that it rebuilds from saved models instead of read
     "finetune": ("world_model", "behavior"),
 }
 SAVED_PARTS = f"{OURS}.models.*"
+SETTINGS = (f"{OURS}.pipeline.config.settings", f"{STAGES}.settings")
 LEFT_OUT = (  # modules and packages that never change an output of a stage, and neither do their own imports
     OURS,  # the module of this name, not the modules of the package; the names that it offers count
     f"{OURS}.moved",  # leads from old names to modules, which count
     f"{OURS}.pipeline.progress",  # draws progress bars
     f"{OURS}.pipeline.tracking",  # reports metrics, and decides nothing that is saved
+    *SETTINGS,  # check values and change none; all values are in the stage's resolved file
 )
 
 
@@ -92,14 +94,17 @@ class ImportPath:
     def reachable(self, names: Iterable[str]) -> dict[str, ModuleCode]:
         """The modules of this package and of the user that are reachable from the names, by their names.
 
+        A module that is itself one of the names counts even if it is left out otherwise.
+
         Raises:
             UserError: if a name belongs to no module, or a module is not valid Python.
         """
-        waiting = [module for name in names for module in self._named(name)]
+        given = set(names)
+        waiting = [module for name in given for module in self._named(name)]
         modules: dict[str, ModuleCode] = {}
         while waiting:
             name = waiting.pop()
-            if name in modules or is_left_out(name):
+            if name in modules or (name not in given and is_left_out(name)):
                 continue
             module = self._read(name)
             if module is not None:

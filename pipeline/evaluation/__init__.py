@@ -1,1 +1,1 @@
-"""Evaluation: held-out figures, open-loop prediction, episodes in the environment, statistics."""
+"""Evaluation: held-out figures, open-loop predictions, episodes in the environment, statistics."""

@@ -1,4 +1,4 @@
-"""What the model expects to see when it no longer looks, made visible for every objective by a probe decoder."""
+"""Open-loop predictions of observations, for every objective, by a probe decoder on the features."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ def train_probe_decoder(
     layers: int,
     seed: int,
 ) -> Decoder:
-    """A decoder of the frozen model's filtered features, fitted on the training episodes in ``batch``."""
+    """A decoder of the frozen model's features, trained on the episodes in ``batch``."""
     device = batch.reward.device
     generator = torch.Generator(device).manual_seed(seed)
     with torch.no_grad():
@@ -62,7 +62,7 @@ class OpenLoopPrediction:
 
     @property
     def mean_squared_error(self) -> float:
-        """Over all rows after the context; the mean over observation names."""
+        """The mean over all rows after the context, then over the observation names."""
         errors = [
             np.square(self.prediction[name][:, self.context :] - truth[:, self.context :]).mean()
             for name, truth in self.truth.items()
@@ -70,7 +70,7 @@ class OpenLoopPrediction:
         return float(np.mean(errors))
 
     def save(self, folder: Path, *, episodes: int) -> None:
-        """A video per image and a figure per vector, of the first ``episodes`` episodes."""
+        """Writes a video and a figure per image and a figure per vector, for the first ``episodes`` episodes."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, truth in self.truth.items():
             pair = truth[:episodes], self.prediction[name][:episodes]
@@ -85,12 +85,12 @@ class OpenLoopPrediction:
 def open_loop_prediction(
     model: Dynamics[Any], decoder: Decoder, batch: SequenceBatch, *, context: int, horizon: int
 ) -> OpenLoopPrediction:
-    """Filters ``context`` rows, predicts ``horizon`` more under the recorded actions and decodes both."""
+    """Observes ``context`` rows, predicts ``horizon`` more rows under the recorded actions, and decodes both."""
     generator = torch.Generator(batch.reward.device).manual_seed(0)
     rollout = model.observe(batch.slice_time(0, context), generator)
-    ahead = open_loop(model, rollout, batch, start=context - 1, horizon=horizon, generator=generator)
-    unseen = ahead.features[1:].transpose(0, 1)  # [B, horizon, F]
-    decoded = decoder(torch.cat([rollout.features, unseen], dim=1))
+    predicted = open_loop(model, rollout, batch, start=context - 1, horizon=horizon, generator=generator)
+    features = predicted.features[1:].transpose(0, 1)  # [B, horizon, F]
+    decoded = decoder(torch.cat([rollout.features, features], dim=1))
     targets = decoder.targets({name: value[:, : context + horizon] for name, value in batch.observations.items()})
     return OpenLoopPrediction(
         {name: _presentable(value) for name, value in targets.items()},

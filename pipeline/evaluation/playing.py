@@ -1,6 +1,6 @@
-"""Episodes of a learned policy in its environment, to measure it or to learn from them."""
+"""Episodes of a policy in its environment, for evaluation or as training data."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,14 +21,14 @@ def play(
     generator: torch.Generator,
     on_step: Callable[[], None] = lambda: None,
 ) -> list[RecordedEpisode]:
-    """One episode per seed, all side by side.
+    """One episode per seed, all in parallel.
 
     Args:
-        controller: acts, on the device of ``generator``.
-        make: one environment per seed; may show more than the controller looks at.
+        controller: selects the actions, on the device of ``generator``.
+        make: makes one environment per seed. It may have more observations than the controller reads.
         seeds: of the environments.
-        generator: draws whatever the controller draws.
-        on_step: called after every step of all.
+        generator: for the controller's random draws.
+        on_step: called after each step of all environments.
     """
     device = generator.device
     agent = Agent(controller, generator=generator)
@@ -42,18 +42,3 @@ def play(
         return agent.act(tensors, torch.as_tensor(first, device=device)).cpu().numpy()
 
     return run_side_by_side(make, act, seeds=seeds, on_step=on_step)
-
-
-def play_evaluation(
-    settings: Mapping[str, Any],
-    controller: Controller[Any],
-    make: Callable[[], Environment],
-    *,
-    episodes: int,
-    device: torch.device,
-    on_step: Callable[[], None] = lambda: None,
-) -> list[RecordedEpisode]:
-    """The first ``episodes`` of an evaluation, without exploration; ``settings`` is ``evaluation``."""
-    seeds = range(settings["seed"], settings["seed"] + episodes)
-    generator = torch.Generator(device).manual_seed(settings["seed"])
-    return play(controller, make, seeds=seeds, generator=generator, on_step=on_step)

@@ -1,5 +1,6 @@
-"""What a policy earned, and what its world model expected it to earn."""
+"""Scores of a policy: its real returns, and the returns that its world model imagines."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from dreamset.core.records import SequenceBatch
 from dreamset.core.states import map_state
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.models.imagination import imagine
-from dreamset.pipeline.evaluation.statistics import Estimate, bootstrap, interquartile_mean, mean
+from dreamset.pipeline.config.settings import Evaluation
+from dreamset.pipeline.evaluation.statistics import bootstrap, interquartile_mean, mean
 
 
 @torch.no_grad()
@@ -25,11 +27,11 @@ def imagined_returns(
     context: int,
     device: torch.device,
 ) -> NDArray[np.float64]:
-    """What the model expects the policy to earn after the first ``context`` rows of each real episode: [episodes].
+    """The return that the model predicts after the first ``context`` rows of each real episode: [episodes].
 
-    The model sees those rows and imagines the rest, to the length of the shortest episode. Comparing it with what was
-    really earned from there on tells a policy that learned the task from one that learned the model's mistakes.
-    NaN where the model imagines no rewards, or the behaviour acts on more than features.
+    The model observes those rows and imagines the rest, up to the length of the shortest episode. A large gap to the
+    real return shows that the policy exploits errors of the model. The values are NaN if the model predicts no
+    rewards, or the policy needs more than features.
     """
     policy = behavior.imagination_policy()
     horizon = min(len(episode.rewards) for episode in episodes) - (context - 1)
@@ -77,13 +79,16 @@ def episode_table(episodes: list[RecordedEpisode], imagined: NDArray[np.float64]
     )
 
 
-def summarize(settings: dict[str, Any], table: pd.DataFrame, lineage: Any) -> dict[str, float]:
-    """Mean and interquartile mean with bootstrap intervals; the normalised score where references are known."""
+def summarize(settings: Evaluation, table: pd.DataFrame, lineage: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of an evaluation.
+
+    Mean and interquartile mean of the return have bootstrap intervals. The normalised score needs both reference
+    scores, the imagined return a model that predicts rewards.
+    """
     returns = table["return"].to_numpy(np.float64)
-    options = {"confidence": settings["confidence"], "resamples": settings["resamples"]}
     metrics: dict[str, float] = {}
     for name, statistic in (("mean", mean), ("iqm", interquartile_mean)):
-        estimate: Estimate = bootstrap([returns], statistic, **options)
+        estimate = bootstrap([returns], statistic, confidence=settings.confidence, resamples=settings.resamples)
         metrics |= {
             f"evaluation/return_{name}": estimate.value,
             f"evaluation/return_{name}_low": estimate.low,

@@ -11,7 +11,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure and the interval that holds it with the stated confidence."""
+    """A statistic and its confidence interval."""
 
     value: float
     low: float
@@ -19,13 +19,13 @@ class Estimate:
 
 
 def interquartile_mean(values: Values) -> float:
-    """Mean of the middle half: as robust as a median, with less noise."""
+    """Mean of the middle half of the values: more robust than the mean, less noisy than the median."""
     cut = values.size // 4
     return float(np.sort(values, axis=None)[cut : values.size - cut].mean())
 
 
 def mean(values: Values) -> float:
-    """The ordinary mean."""
+    """The arithmetic mean."""
     return float(np.mean(values))
 
 
@@ -39,9 +39,9 @@ def bootstrap(
 ) -> Estimate:
     """A percentile bootstrap of ``statistic`` over all values.
 
-    With several groups (seeds of training, each with its episodes), groups are drawn with replacement first and
-    episodes within them second, so that the interval tells what another training would give. With one group only the
-    episodes vary.
+    A group holds the episodes of one training seed. With several groups, first groups and then episodes within them
+    are sampled with replacement, so the interval covers the spread between trainings. With one group, only the
+    episodes are resampled.
     """
     generator = np.random.default_rng(seed)
     draws = np.array([statistic(_resample(groups, generator)) for _ in range(resamples)])
@@ -51,5 +51,5 @@ def bootstrap(
 
 
 def _resample(groups: Sequence[Values], generator: np.random.Generator) -> Values:
-    chosen = generator.integers(len(groups), size=len(groups))
-    return np.concatenate([generator.choice(groups[index], size=len(groups[index])) for index in chosen])
+    indices = generator.integers(len(groups), size=len(groups))
+    return np.concatenate([generator.choice(groups[index], size=len(groups[index])) for index in indices])

@@ -1,7 +1,6 @@
-"""Held-out figures that exist for every objective: the ground on which objectives are compared."""
+"""Held-out figures that exist for every objective, so that objectives can be compared."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,66 +9,45 @@ from torch import Tensor
 
 from dreamset.core.capabilities import Dynamics, Representation, RewardModel, Trainable
 from dreamset.core.errors import UserError
-from dreamset.core.records import ImaginedTrajectory, SequenceBatch
+from dreamset.core.records import SequenceBatch
 from dreamset.datasets import Store, sequences
 from dreamset.models.probes import LinearProbe, open_loop, open_loop_starts, r_squared, recorded_trajectory
+from dreamset.pipeline.config.settings import Validation
 
-
-@dataclass(frozen=True, slots=True)
-class OpenLoopSettings:
-    """How the held-out figures are taken; see ``validation`` in the configuration."""
-
-    context: int
-    horizons: tuple[int, ...]
-    starts: int
+Figures = dict[str, Tensor]
 
 
 class Validator:
-    """Whole held-out episodes, and some training episodes for the linear probe to be fitted on."""
+    """Complete held-out episodes, and training episodes on which the linear probes are fitted."""
 
-    def __init__(
-        self,
-        store: Store,
-        *,
-        episodes: int,
-        probe_episodes: int,
-        context: int,
-        horizons: Sequence[int],
-        starts: int,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, store: Store, settings: Validation, *, device: torch.device) -> None:
         self.device = device
-        longest = context + max(horizons)
-        self.held_out = _whole_episodes(store, "validation", limit=episodes, least=longest).to(device)
-        self.fitting = _whole_episodes(store, "train", limit=probe_episodes, least=longest).to(device)
-        self.settings = OpenLoopSettings(context, tuple(sorted(horizons)), starts)
+        self.context, self.starts, self.horizons = settings.context, settings.starts, sorted(settings.horizons)
+        shortest = self.context + self.horizons[-1]
+        self.held_out = _whole_episodes(store, "validation", limit=settings.episodes, shortest=shortest).to(device)
+        self.fitting = _whole_episodes(store, "train", limit=settings.probe_episodes, shortest=shortest).to(device)
 
     @torch.no_grad()
     def metrics(self, model: Trainable[Any]) -> dict[str, float]:
-        """Names are the same for every objective, so that curves lie over each other.
+        """The figures of a model. All objectives share the names, so that their curves can be compared.
 
-        ``validation/FIGURE``: the model's own, such as ``kl``. ``validation/reward_error_hK``: squared error of the
-        reward K steps after the model stopped looking; h0 is the filtered state's. ``validation/probe_r2``: mean over
-        the true state's elements, from filtered features; ``validation/probe_r2_hK`` from open-loop features. What a
-        model cannot do, such as predict rewards or move without observations, has no figure.
+        ``validation/NAME``: the model's own figures, such as ``kl``. ``validation/reward_error_hK``: squared error of
+        the reward K steps after the last observation; h0 is that of the posterior state. ``validation/probe_r2``: mean
+        over the elements of the true state, from posterior features; ``validation/probe_r2_hK`` from open-loop
+        features. A figure is left out if the model lacks the capability, such as predicting rewards.
         """
-        generator = torch.Generator(self.device).manual_seed(0)  # the same draws at every validation
-        rollout = model.observe(self.held_out, generator)
+        generator = torch.Generator(self.device).manual_seed(0)  # the same draws in every validation
         batch = self.held_out
-        result = {f"validation/{name}": value for name, value in model.figures(rollout, batch).items()}
+        rollout = model.observe(batch, generator)
+        figures = dict(model.figures(rollout, batch))
         if isinstance(model, RewardModel):
-            filtered = model.reward(recorded_trajectory(model, rollout, batch)).t()  # [B, T]
-            result["validation/reward_error_h0"] = (filtered - batch.reward).square().mean()
+            rewards = model.reward(recorded_trajectory(model, rollout, batch)).t()  # [B, T]
+            figures["reward_error_h0"] = (rewards - batch.reward).square().mean()
         probes = self._fit_probes(model, generator)
-        for name, probe in probes.items():
-            result[f"validation/probe_r2.{name}"] = _r2(probe, rollout.features, batch.privileged[name])
-        if probes:
-            result["validation/probe_r2"] = torch.stack(
-                [result[f"validation/probe_r2.{name}"] for name in probes]
-            ).mean()
+        figures |= _probe_scores("probe_r2", probes, rollout.features, batch.privileged)
         if isinstance(model, Dynamics):
-            result |= self._open_loop(model, batch, generator, probes)
-        return {name: float(value) for name, value in result.items()}
+            figures |= self._open_loop(model, generator, probes)
+        return {f"validation/{name}": float(value) for name, value in figures.items()}
 
     def _fit_probes(self, model: Representation[Any], generator: torch.Generator) -> dict[str, LinearProbe]:
         features = model.observe(self.fitting, generator).features.flatten(0, 1)
@@ -79,76 +57,68 @@ class Validator:
         }
 
     def _open_loop(
-        self, model: Dynamics[Any], batch: SequenceBatch, generator: torch.Generator, probes: dict[str, LinearProbe]
-    ) -> dict[str, Tensor]:
-        settings, longest = self.settings, max(self.settings.horizons)
+        self, model: Dynamics[Any], generator: torch.Generator, probes: Mapping[str, LinearProbe]
+    ) -> Figures:
+        """The figures at each horizon, from evenly spaced starts of open-loop prediction."""
+        batch, longest = self.held_out, self.horizons[-1]
         rollout = model.observe(batch, generator)
-        rows = open_loop_starts(
-            batch.reward.shape[1], context=settings.context, horizon=longest, starts=settings.starts
-        )
-        ahead = [open_loop(model, rollout, batch, start=t, horizon=longest, generator=generator) for t in rows]
-        features = torch.stack([trajectory.features for trajectory in ahead])  # [starts, longest + 1, B, F]
-        result: dict[str, Tensor] = {}
-        for horizon in settings.horizons:
-            targets = [t + horizon for t in rows]
-            scores = {
-                name: _r2(probe, features[:, horizon], batch.privileged[name][:, targets].transpose(0, 1))
-                for name, probe in probes.items()
-            }
-            result |= {f"validation/probe_r2_h{horizon}.{name}": score for name, score in scores.items()}
-            if scores:
-                result[f"validation/probe_r2_h{horizon}"] = torch.stack(list(scores.values())).mean()
+        rows = open_loop_starts(batch.reward.shape[1], context=self.context, horizon=longest, starts=self.starts)
+        predicted = [open_loop(model, rollout, batch, start=t, horizon=longest, generator=generator) for t in rows]
+        features = torch.stack([trajectory.features for trajectory in predicted])  # [starts, longest + 1, B, F]
+        figures: Figures = {}
+        for horizon in self.horizons:
+            truth = {name: _rows(value, rows, horizon) for name, value in batch.privileged.items()}
+            figures |= _probe_scores(f"probe_r2_h{horizon}", probes, features[:, horizon], truth)
         if isinstance(model, RewardModel):
-            result |= _reward_errors(model, ahead, rows, batch, settings.horizons)
+            reward = torch.stack([model.reward(trajectory) for trajectory in predicted])
+            figures |= self._squared_errors("reward_error", reward, batch.reward, rows)
         if model.predicts_ends:
-            result |= _continuation_errors(model, ahead, rows, batch, settings.horizons)
-        return result
+            continuation = torch.stack([model.continuation(trajectory) for trajectory in predicted])
+            figures |= self._squared_errors("continue_brier", continuation, (~batch.is_terminal).float(), rows)
+        return figures
+
+    def _squared_errors(self, name: str, predicted: Tensor, recorded: Tensor, rows: Sequence[int]) -> Figures:
+        """The mean squared error at each horizon; of a probability, this is the Brier score.
+
+        Args:
+            name: the figure's name without its horizon.
+            predicted: [starts, longest horizon + 1, B].
+            recorded: [B, T].
+            rows: of the starts.
+        """
+        return {
+            f"{name}_h{horizon}": (predicted[:, horizon] - _rows(recorded, rows, horizon)).square().mean()
+            for horizon in self.horizons
+        }
 
 
-def _reward_errors(
-    model: RewardModel[Any],
-    ahead: Sequence[ImaginedTrajectory[Any]],
-    rows: Sequence[int],
-    batch: SequenceBatch,
-    horizons: Sequence[int],
-) -> dict[str, Tensor]:
-    """Squared error of the reward after each number of steps without looking."""
-    reward = torch.stack([model.reward(trajectory) for trajectory in ahead])  # [starts, longest + 1, B]
-    result: dict[str, Tensor] = {}
-    for horizon in horizons:
-        error = reward[:, horizon] - batch.reward[:, [t + horizon for t in rows]].t()
-        result[f"validation/reward_error_h{horizon}"] = error.square().mean()
-    return result
+def _rows(values: Tensor, starts: Sequence[int], horizon: int) -> Tensor:
+    """The rows ``horizon`` steps after each start: [starts, B, ...] from [B, T, ...]."""
+    return values[:, [start + horizon for start in starts]].transpose(0, 1)
 
 
-def _continuation_errors(
-    model: Dynamics[Any],
-    ahead: Sequence[ImaginedTrajectory[Any]],
-    rows: Sequence[int],
-    batch: SequenceBatch,
-    horizons: Sequence[int],
-) -> dict[str, Tensor]:
-    """Brier score of the continuation after each number of steps without looking."""
-    goes_on = torch.stack([model.continuation(trajectory) for trajectory in ahead])  # [starts, longest + 1, B]
-    result: dict[str, Tensor] = {}
-    for horizon in horizons:
-        alive = (~batch.is_terminal[:, [t + horizon for t in rows]]).t().float()
-        result[f"validation/continue_brier_h{horizon}"] = (goes_on[:, horizon] - alive).square().mean()
-    return result
+def _probe_scores(
+    name: str, probes: Mapping[str, LinearProbe], features: Tensor, truth: Mapping[str, Tensor]
+) -> Figures:
+    """R² of each probe under ``NAME.COLUMN``, and their mean under ``NAME``; nothing without probes."""
+    if not probes:
+        return {}
+    scores = {f"{name}.{column}": _r_squared(probe, features, truth[column]) for column, probe in probes.items()}
+    return scores | {name: torch.stack(list(scores.values())).mean()}
 
 
-def _whole_episodes(store: Store, split: str, *, limit: int, least: int) -> SequenceBatch:
-    """The first rows of up to ``limit`` episodes, as many as all of them have."""
+def _r_squared(probe: LinearProbe, features: Tensor, truth: Tensor) -> Tensor:
+    return r_squared(probe(features.flatten(0, 1)), truth.flatten(0, 1).flatten(1)).nanmean()
+
+
+def _whole_episodes(store: Store, split: str, *, limit: int, shortest: int) -> SequenceBatch:
+    """Up to ``limit`` episodes of at least ``shortest`` rows, cut to the length of the shortest of them."""
     lengths = store.lengths[store.split(split)]
-    long_enough = lengths[lengths >= least]
+    long_enough = lengths[lengths >= shortest]
     if not len(long_enough):
         raise UserError(
-            f"validation needs {least} rows (validation.context + the longest of validation.horizons), but the longest "
-            f"{split} episode has {int(np.max(lengths))}; lower validation.horizons or ingest longer episodes"
+            f"validation needs {shortest} rows (validation.context + the longest of validation.horizons), but the "
+            f"longest {split} episode has {int(np.max(lengths))}; lower validation.horizons or ingest longer episodes"
         )
     length = int(long_enough.min())
     return next(sequences(store, split=split, length=length, batch_size=limit, limit=limit))
-
-
-def _r2(probe: LinearProbe, features: Tensor, truth: Tensor) -> Tensor:
-    return r_squared(probe(features.flatten(0, 1)), truth.flatten(0, 1).flatten(1)).nanmean()

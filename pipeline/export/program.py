@@ -58,7 +58,7 @@ def run(config: Config, *, world_model: Path | None, policy: Path | None, output
     saved = read_description(folder, made_by=LEARN)
     if policy is None:
         require_dataset(saved, dataset, folder)
-    name = stages.item_name(config["choices"]["objective"], config["seed"])
+    name = stages.run_key(config["choices"]["objective"], config["seed"])
     output = output or Path(config["paths"]["runs"]) / "export" / name
     environment = settings["environment"] if saved.lineage["dataset"] == dataset else None
     export_policy(world_model or Path(settings["world_model"]), folder, output, environment=environment, mlflow=mlflow)

@@ -1,7 +1,8 @@
-"""Stage ``collect``: records the chosen dataset into a local Minari dataset, or notes where an existing one lies."""
+"""Stage ``collect``: records the dataset as a local Minari dataset, or notes the state of an existing dataset."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,91 +13,107 @@ from dreamset.core.files import replaced_folder
 from dreamset.environments import parallel
 from dreamset.environments.recorder import write_minari
 from dreamset.environments.rollouts import RecordedEpisode
+from dreamset.environments.wrappers import Environment
 from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.config.settings import Part, Recording, Reference
 from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.progress import byte_counter, progress
+from dreamset.pipeline.stages.environment import environment_factory
+from dreamset.pipeline.stages.settings import Collect
 
-REFERENCE_SEED = 2**18  # added to the recording's seed: other episodes than the recorded ones
+REFERENCE_SEED = 2**18  # added to the seed of the recording, so that reference episodes differ from recorded ones
 
 
 def run(config: dict[str, Any]) -> None:
-    """Writes ``output``; see ``stages.collect`` for the configuration."""
-    output = Path(config["output"])
-    if config["recording"] is None:
-        register(fetched(config), output)
+    """Writes ``output``; ``Collect`` describes the settings."""
+    settings = Collect.of(**config)
+    output = Path(settings.output)
+    if settings.recording is None:
+        register(existing_dataset(settings), output)
         return
-    with replaced_folder(output) as fresh:
-        record(config, fresh)
+    with replaced_folder(output) as folder:
+        record(settings, folder)
 
 
-def record(config: dict[str, Any], root: Path) -> Path:
-    """Records every episode below ``root``, with reference scores in the dataset's own metadata."""
-    recording = config["recording"]
-    scores = {
-        name: _mean_return(config, policy, seed=recording["seed"] + REFERENCE_SEED)
-        for name, policy in (config["reference"] or {}).items()
-    }
-    count = recording["episodes"]
+def record(settings: Collect, root: Path) -> Path:
+    """Records every episode below ``root``; the reference scores are in the metadata of the dataset.
+
+    Raises:
+        UserError: if the dataset has no environment.
+    """
+    recording = settings.recording
+    assert recording is not None
+    make = environment_factory(settings.environment, stage="collect", remedy="set dataset.recording to null")
+    recorder = Recorder(make, recording)
+    reference = None if settings.reference is None else recorder.reference_returns(settings.reference)
     with (
-        closing(build_part(config["environment"])()) as environment,  # for its spaces
-        closing(_episodes(config, recording["policy"], episodes=count, seed=recording["seed"])) as episodes,
+        closing(make()) as environment,  # for its spaces
+        closing(recorder.episodes(recording.policy, count=recording.episodes, seed=recording.seed)) as episodes,
     ):
         return write_minari(
             root,
-            recording["dataset_id"],
+            recording.dataset_id,
             environment,
-            iter(progress(episodes, description="record", total=count)),
-            reference=(scores["low"], scores["high"]) if scores else None,
-            description=f"recorded by Dreamset: {config['dataset']}, {count} episodes",
-            algorithm=_short_name(recording["policy"]),
+            iter(progress(episodes, description="record", total=recording.episodes)),
+            reference=reference,
+            description=f"recorded by Dreamset: {settings.dataset}, {recording.episodes} episodes",
+            algorithm=_short_name(recording.policy),
         )
 
 
-def _episodes(
-    config: dict[str, Any], policy: dict[str, Any], *, episodes: int, seed: int
-) -> Generator[RecordedEpisode, None, None]:
-    make, make_policy = build_part(config["environment"]), build_part(policy)
-    workers = config["recording"].get("workers", 1)
-    return parallel.record(make, make_policy, episodes=episodes, seed=seed, workers=workers)
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Runs policies in the environment, in several processes."""
+
+    make: Callable[[], Environment]
+    recording: Recording
+
+    def episodes(self, policy: Part, *, count: int, seed: int) -> Generator[RecordedEpisode, None, None]:
+        """``count`` episodes of ``policy``."""
+        workers = self.recording.workers
+        return parallel.record(self.make, build_part(policy), episodes=count, seed=seed, workers=workers)
+
+    def reference_returns(self, reference: Reference) -> tuple[float, float]:
+        """The mean returns of the low and the high reference policy."""
+        return self._mean_return(reference.low), self._mean_return(reference.high)
+
+    def _mean_return(self, policy: Part) -> float:
+        count, seed = self.recording.reference_episodes, self.recording.seed + REFERENCE_SEED
+        with closing(self.episodes(policy, count=count, seed=seed)) as episodes:
+            bar = progress(episodes, description=f"reference: {_short_name(policy)}", total=count)
+            return float(np.mean([episode.total_reward for episode in bar]))
 
 
-def _mean_return(config: dict[str, Any], policy: dict[str, Any], *, seed: int) -> float:
-    count = config["recording"]["reference_episodes"]
-    with closing(_episodes(config, policy, episodes=count, seed=seed)) as episodes:
-        bar = progress(episodes, description=f"reference: {_short_name(policy)}", total=count)
-        return float(np.mean([episode.total_reward for episode in bar]))
-
-
-def _short_name(policy: dict[str, Any]) -> str:
+def _short_name(policy: Part) -> str:
     return str(policy["_target_"]).rpartition(".")[2]
 
 
-def fetched(config: dict[str, Any]) -> Path:
-    """Where the dataset lies, after it was downloaded if its yaml says from where.
+def existing_dataset(settings: Collect) -> Path:
+    """The path of a dataset that is not recorded here, downloaded first if its yaml has ``fetch``.
 
     Raises:
-        UserError: if the dataset's yaml says neither where it lies nor where it can be downloaded.
+        UserError: if the yaml of the dataset has neither a path nor a download.
     """
-    if config["fetch"] is None:
-        if config["source_path"] is None:
+    if settings.fetch is None:
+        if settings.source_path is None:
             raise UserError(
-                f"dataset={config['dataset']}: its source has no path, so nobody could tell when the data change; give "
-                "dataset.source.path, the file or folder that it reads"
+                f"dataset={settings.dataset}: dataset.source.path is null, so changes of the data cannot be detected; "
+                "set it to the file or folder that the source reads"
             )
-        return Path(config["source_path"])
+        return Path(settings.source_path)
     with byte_counter(description="download") as on_bytes:
-        return Path(build_part(config["fetch"], on_bytes=on_bytes))
+        return Path(build_part(settings.fetch, on_bytes=on_bytes))
 
 
 def register(source: Path, output: Path) -> None:
-    """Notes the state of a dataset that this project did not record, so that DVC sees when it is another one.
+    """Writes the state of a dataset that this project did not record, so that DVC detects changes of it.
 
     Raises:
-        UserError: if there is nothing at ``source``.
+        UserError: if ``source`` does not exist.
     """
     if not source.exists():
         raise UserError(f"dataset.source.path {source} does not exist; download or record the dataset first")
     files = sorted(path for path in [source, *source.rglob("*")] if path.is_file())
     state = [f"{path.relative_to(source.parent)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
-    with replaced_folder(output) as fresh:
-        write_json(fresh / "source.json", {"path": str(source), "files": len(files), "state": digest(*state)})
+    with replaced_folder(output) as folder:
+        write_json(folder / "source.json", {"path": str(source), "files": len(files), "state": digest(*state)})

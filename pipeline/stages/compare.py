@@ -1,6 +1,7 @@
-"""Stage ``compare``: all objectives side by side, in one table and one picture."""
+"""Stage ``compare``: all objectives in one table and one figure."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +11,37 @@ from numpy.typing import NDArray
 
 from dreamset.core.errors import UserError
 from dreamset.core.files import replaced_folder, save_with, write_text
+from dreamset.pipeline.config.settings import Evaluation
 from dreamset.pipeline.evaluation.statistics import bootstrap, interquartile_mean
 from dreamset.pipeline.files import read_json
 from dreamset.pipeline.report import figures
-from dreamset.pipeline.stages.table import item_name
+from dreamset.pipeline.stages.settings import Compare
+from dreamset.pipeline.stages.table import run_key
 from dreamset.pipeline.tracking import reporting
+
+Returns = list[NDArray[np.float64]]  # of every episode, one array per training seed
 
 HORIZON = re.compile(r"validation/(?:reward_error|probe_r2)_h(\d+)$")
 
 
 def run(config: dict[str, Any]) -> None:
-    """Writes ``output``; see ``stages.compare`` for the configuration."""
-    runs = pd.DataFrame([_run(config, o, s) for o in config["objectives"] for s in config["seeds"]])
-    episodes = {o: _returns(config, o) for o in config["objectives"]}
-    summary = summarize(runs, episodes, config["evaluation"])
+    """Writes ``output``; ``Compare`` describes the settings."""
+    settings = Compare.of(**config)
+    runs = pd.DataFrame(
+        [read_metrics(settings, objective, seed) for objective in settings.objectives for seed in settings.seeds]
+    )
+    returns = {objective: read_returns(settings, objective) for objective in settings.objectives}
+    summary = summarize(runs, returns, settings.evaluation)
     horizons = against_horizon(runs)
-    references = _references(config)
-    output = Path(config["output"])
-    with replaced_folder(output) as fresh:
+    references = read_references(settings)
+    output = Path(settings.output)
+    with replaced_folder(output) as folder:
         for name, table in (("summary", summary), ("runs", runs), ("horizons", horizons)):
-            _write_csv(fresh / f"{name}.csv", table)
-        write_text(fresh / "comparison.md", markdown(config, summary, references))
-        pooled = {name: np.concatenate(groups) for name, groups in episodes.items()}
-        figures.comparison(summary, pooled, horizons, references, fresh / "comparison.png")
-    with reporting.stage_run(f"compare {config['dataset']}", experiment=reporting.COMPARISONS) as tracked:
+            _write_csv(folder / f"{name}.csv", table)
+        write_text(folder / "comparison.md", markdown(settings, summary, references))
+        pooled = {name: np.concatenate(groups) for name, groups in returns.items()}
+        figures.comparison(summary, pooled, horizons, references, folder / "comparison.png")
+    with reporting.stage_run(f"compare {settings.dataset}", experiment=reporting.COMPARISONS) as tracked:
         tracked.artifacts(output)
 
 
@@ -41,37 +49,39 @@ def _write_csv(path: Path, table: pd.DataFrame) -> None:
     save_with(path, lambda beside: table.to_csv(beside, index=False))
 
 
-def _run(config: dict[str, Any], objective: str, seed: int) -> dict[str, Any]:
-    """Every figure of one training, its behaviour and its evaluation."""
+def read_metrics(settings: Compare, objective: str, seed: int) -> dict[str, Any]:
+    """The metrics of one training, its behaviour and its evaluation."""
     row: dict[str, Any] = {"objective": objective, "seed": seed}
     for stage in ("world_model", "behavior", "evaluation"):
-        path = Path(config["runs"]) / stage / item_name(objective, seed) / "metrics.json"
+        path = Path(settings.runs) / stage / run_key(objective, seed) / "metrics.json"
         row |= read_json(path, made_by="dvc repro")
     return row
 
 
-def _returns(config: dict[str, Any], objective: str) -> list[NDArray[np.float64]]:
-    """Returns of every episode, one array per seed of training."""
+def read_returns(settings: Compare, objective: str) -> Returns:
+    """The returns of all episodes of one objective.
+
+    Raises:
+        UserError: if an evaluation is missing.
+    """
     groups = []
-    for seed in config["seeds"]:
-        path = Path(config["runs"]) / "evaluation" / item_name(objective, seed) / "episodes.csv"
+    for seed in settings.seeds:
+        path = Path(settings.runs) / "evaluation" / run_key(objective, seed) / "episodes.csv"
         if not path.exists():
             raise UserError(f"{path} does not exist; run `dvc repro` first")
         groups.append(pd.read_csv(path)["return"].to_numpy(np.float64))
     return groups
 
 
-def summarize(
-    runs: pd.DataFrame, episodes: dict[str, list[NDArray[np.float64]]], settings: dict[str, Any]
-) -> pd.DataFrame:
-    """One row per objective: means over seeds; the return's interval from all episodes of all seeds."""
+def summarize(runs: pd.DataFrame, returns: Mapping[str, Returns], settings: Evaluation) -> pd.DataFrame:
+    """One row per objective: means over seeds, and the interval of the return over all episodes of all seeds."""
     rows = []
     for objective, of_objective in runs.groupby("objective", sort=False):
         estimate = bootstrap(
-            episodes[str(objective)],
+            returns[str(objective)],
             interquartile_mean,
-            confidence=settings["confidence"],
-            resamples=settings["resamples"],
+            confidence=settings.confidence,
+            resamples=settings.resamples,
         )
         rows.append(
             {
@@ -105,7 +115,7 @@ AVERAGED = {
 
 
 def against_horizon(runs: pd.DataFrame) -> pd.DataFrame:
-    """Long table: objective, seed, horizon, reward_error, probe_r2."""
+    """A long table of the figures at each horizon: objective, seed, horizon, reward_error, probe_r2."""
     rows = []
     for _, run_ in runs.iterrows():
         for horizon in sorted({int(m[1]) for m in map(HORIZON.match, run_.index) if m}):
@@ -122,9 +132,9 @@ def against_horizon(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["objective", "seed", "horizon", "reward_error", "probe_r2"])
 
 
-def _references(config: dict[str, Any]) -> dict[str, float]:
-    """The dataset's mean return and its reference policies', as every model's lineage carries them."""
-    folder = Path(config["runs"]) / "world_model" / item_name(config["objectives"][0], config["seeds"][0]) / "model"
+def read_references(settings: Compare) -> dict[str, float]:
+    """The mean return of the dataset and of its reference policies, from the lineage of a world model."""
+    folder = Path(settings.runs) / "world_model" / run_key(settings.objectives[0], settings.seeds[0]) / "model"
     lineage = read_json(folder / "model.json", made_by="dvc repro")["lineage"]
     named = {
         "dataset mean": lineage["dataset_return"]["mean"],
@@ -134,18 +144,18 @@ def _references(config: dict[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in named.items() if value is not None}
 
 
-def markdown(config: dict[str, Any], summary: pd.DataFrame, references: dict[str, float]) -> str:
-    """The table for people."""
-    settings = config["evaluation"]
-    head = ["objective", "return (IQM)", f"{100 * settings['confidence']:.0f} % interval", "mean", "normalised"]
+def markdown(settings: Compare, summary: pd.DataFrame, references: Mapping[str, float]) -> str:
+    """The comparison as a Markdown table, with the number of episodes and the references."""
+    evaluation = settings.evaluation
+    head = ["objective", "return (IQM)", f"{100 * evaluation.confidence:.0f} % interval", "mean", "normalised"]
     head += ["imagined / real after context", "reward error +1 / +5 / +15", "probe $R^2$", "train + behavior"]
-    lines = [f"# {config['dataset']}: objectives compared", "", _line(head), _line(["---"] * len(head))]
+    lines = [f"# {settings.dataset}: objectives compared", "", _line(head), _line(["---"] * len(head))]
     lines += [_line(_cells(row)) for row in summary.to_dict("records")]
-    shown = ", ".join(f"{name} {value:.1f}" for name, value in references.items())
+    listed = ", ".join(f"{name} {value:.1f}" for name, value in references.items())
     lines += [
         "",
-        f"{settings['episodes']} episodes for each of {len(config['seeds'])} training seed(s) {config['seeds']}; "
-        f"references: {shown}. Normalised: 0 is the low reference's mean return, 100 the high one's.",
+        f"{evaluation.episodes} episodes for each of {len(settings.seeds)} training seed(s) {settings.seeds}; "
+        f"references: {listed}. Normalised: 0 is the low reference's mean return, 100 the high one's.",
         "",
         "![comparison](comparison.png)",
         "",
@@ -154,20 +164,20 @@ def markdown(config: dict[str, Any], summary: pd.DataFrame, references: dict[str
 
 
 def _cells(row: dict[Any, Any]) -> list[str]:
-    def show(name: str, digits: int) -> str:
+    def number(name: str, digits: int) -> str:
         value = row.get(name)
         return "-" if value is None or pd.isna(value) else f"{value:.{digits}f}"
 
     return [
         str(row["objective"]),
-        show("return_iqm", 1),
-        f"{show('return_iqm_low', 1)} to {show('return_iqm_high', 1)}",
-        show("return_mean", 1),
-        show("normalized_iqm", 0),
-        f"{show('imagined_return', 1)} / {show('real_return', 1)}",
-        " / ".join(show(f"reward_error_h{horizon}", 4) for horizon in (1, 5, 15)),
-        show("probe_r2", 3),
-        f"{show('train_seconds', 0)} s + {show('behavior_seconds', 0)} s",
+        number("return_iqm", 1),
+        f"{number('return_iqm_low', 1)} to {number('return_iqm_high', 1)}",
+        number("return_mean", 1),
+        number("normalized_iqm", 0),
+        f"{number('imagined_return', 1)} / {number('real_return', 1)}",
+        " / ".join(number(f"reward_error_h{horizon}", 4) for horizon in (1, 5, 15)),
+        number("probe_r2", 3),
+        f"{number('train_seconds', 0)} s + {number('behavior_seconds', 0)} s",
     ]
 
 

@@ -1,13 +1,13 @@
-"""Stage ``evaluate``: one policy in the environment, beside what its world model imagined."""
+"""Stage ``evaluate``: plays one policy in the environment and compares its returns with the imagined ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
-from dreamset.core.capabilities import Controller, require
-from dreamset.core.errors import UserError
+from dreamset.core.capabilities import require
 from dreamset.core.files import replaced_folder, save_with
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.environments.wrappers import Environment
@@ -17,53 +17,74 @@ from dreamset.pipeline.artifacts.saved_models import (
     model_digest,
     require_dataset,
 )
-from dreamset.pipeline.config.instantiate import build_part
-from dreamset.pipeline.evaluation.playing import play_evaluation
-from dreamset.pipeline.evaluation.scores import episode_table, imagined_returns, summarize
+from dreamset.pipeline.evaluation.policy_evaluator import PolicyEvaluator
 from dreamset.pipeline.files import write_json
 from dreamset.pipeline.progress import counter
 from dreamset.pipeline.report import videos
+from dreamset.pipeline.stages.environment import environment_factory
+from dreamset.pipeline.stages.settings import Evaluate
 from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.devices import choose_device
 
 
 def run(config: dict[str, Any]) -> None:
-    """Writes ``output``; see ``stages.evaluate`` for the configuration."""
-    if config["environment"] is None:
-        raise UserError(
-            "dataset.environment is null, so there is nothing to evaluate in; name an environment in the dataset's "
-            "yaml or leave the stages evaluate and compare out: dvc repro learn_behavior"
-        )
-    device = choose_device(config["device"])
-    model, described = load_world_model(Path(config["world_model"]), device)
-    require_dataset(described, config["dataset"], Path(config["world_model"]))
-    behavior = load_behavior(Path(config["policy"]), device)
+    """Writes ``output``; ``Evaluate`` describes the settings."""
+    settings = Evaluate.of(**config)
+    make = environment_factory(
+        settings.environment,
+        stage="evaluate",
+        remedy="leave the stages evaluate and compare out: dvc repro learn_behavior",
+    )
+    evaluator = load_evaluator(settings, make, choose_device(settings.device))
+    lineage = evaluator.lineage
+    with reporting.stage_run("evaluate", root=reporting.root_name(lineage), lineage=lineage["key"]) as tracked:
+        tracked.parameters(settings.plain())
+        episodes = play(evaluator)
+        table = evaluator.table(episodes)
+        metrics = evaluator.score(table)
+        write(settings, evaluator, episodes, table, metrics)
+        report(settings, metrics, tracked)
+
+
+def load_evaluator(settings: Evaluate, make: Callable[[], Environment], device: torch.device) -> PolicyEvaluator:
+    """The saved world model and the saved policy, ready to play.
+
+    Raises:
+        UserError: if a model is missing or damaged, was trained on another dataset, or does not fit the policy.
+    """
+    folder = Path(settings.world_model)
+    model, described = load_world_model(folder, device)
+    require_dataset(described, settings.dataset, folder)
+    behavior = load_behavior(Path(settings.policy), device)
     require(model, *behavior.needs, by=type(behavior).__name__)
-    make: Callable[[], Environment] = build_part(config["environment"])
-    with reporting.stage_run(
-        "evaluate", root=reporting.root_name(described.lineage), lineage=described.lineage["key"]
-    ) as tracked:
-        tracked.parameters(config)
-        episodes = run_policy(config, behavior.controller(model), make, device)
-        imagined = imagined_returns(model, behavior, episodes, context=config["context"], device=device)
-        table = episode_table(episodes, imagined, context=config["context"])
-        metrics = summarize(config["evaluation"], table, described.lineage)
-        output = Path(config["output"])
-        with replaced_folder(output) as fresh:
-            write_json(fresh / "metrics.json", metrics)
-            save_with(fresh / "episodes.csv", lambda path: table.to_csv(path, index=False))
-            shown = episodes[: config["evaluation"]["video_episodes"]]
-            videos.episode_video(shown, make, fresh / "media" / "episodes.mp4")
-        tracked.headline(metrics)
-        tracked.measured(model_digest(Path(config["policy"])), metrics)
-        tracked.artifacts(output / "episodes.csv")
-        tracked.artifacts(output / "media", on_root=True)
+    return PolicyEvaluator(settings.evaluation, settings.context, model, behavior, make, described.lineage, device)
 
 
-def run_policy(
-    config: dict[str, Any], controller: Controller[Any], make: Callable[[], Environment], device: torch.device
-) -> list[RecordedEpisode]:
-    """One episode per evaluation seed, all side by side."""
-    settings, count = config["evaluation"], config["evaluation"]["episodes"]
+def play(evaluator: PolicyEvaluator) -> list[RecordedEpisode]:
+    """All episodes of the evaluation, in parallel, with a progress bar."""
     with counter(description="evaluate (steps)") as step:
-        return play_evaluation(settings, controller, make, episodes=count, device=device, on_step=step)
+        return evaluator.play(evaluator.settings.episodes, on_step=step)
+
+
+def write(
+    settings: Evaluate,
+    evaluator: PolicyEvaluator,
+    episodes: list[RecordedEpisode],
+    table: pd.DataFrame,
+    metrics: Mapping[str, float],
+) -> None:
+    """Metrics, the table of episodes and a video."""
+    with replaced_folder(Path(settings.output)) as folder:
+        write_json(folder / "metrics.json", metrics)
+        save_with(folder / "episodes.csv", lambda path: table.to_csv(path, index=False))
+        recorded = episodes[: settings.evaluation.video_episodes]
+        videos.episode_video(recorded, evaluator.make, folder / "media" / "episodes.mp4")
+
+
+def report(settings: Evaluate, metrics: dict[str, float], tracked: reporting.StageRun) -> None:
+    """Metrics and files, to the tracking; the registry's version of the policy gets the metrics too."""
+    output = Path(settings.output)
+    tracked.headline(metrics)
+    tracked.measured(model_digest(Path(settings.policy)), metrics)
+    tracked.artifacts(output / "episodes.csv")
+    tracked.artifacts(output / "media", on_root=True)

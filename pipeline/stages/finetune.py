@@ -1,20 +1,19 @@
-"""Stage ``finetune``: a world model and a policy that were learned offline go on learning in the environment."""
+"""Stage ``finetune``: trains a world model and a policy, which were trained offline, further in the environment."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-import yaml
 
 from dreamset.behaviors.base import Learner, RewardFunction
 from dreamset.core.capabilities import Trainable, require
-from dreamset.core.errors import UserError
 from dreamset.core.files import replaced_folder, save_with
 from dreamset.datasets import Store
+from dreamset.environments.wrappers import Environment
 from dreamset.objectives.base import Objective
 from dreamset.pipeline.artifacts.saved_models import (
     OBJECTIVE,
@@ -33,12 +32,16 @@ from dreamset.pipeline.artifacts.saved_models import (
     save_weights,
 )
 from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.config.settings import LearnerOptimisation
+from dreamset.pipeline.evaluation.policy_evaluator import PolicyEvaluator
 from dreamset.pipeline.files import digest, write_csv, write_json
 from dreamset.pipeline.registry.catalog import FOLDER
 from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.report import videos
 from dreamset.pipeline.report.figures import online_curve
+from dreamset.pipeline.stages.environment import environment_factory
 from dreamset.pipeline.stages.learn_behavior import build_behavior
+from dreamset.pipeline.stages.settings import Finetune
 from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer, named_networks
 from dreamset.pipeline.training.checkpoint import Checkpoint
@@ -49,160 +52,186 @@ from dreamset.pipeline.training.online_data import OnlineData, mixed
 from dreamset.pipeline.training.online_learning import OnlineLearner, Progress
 from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 
-ABOVE_ZERO = ("environment_steps", "environments", "train_ratio", "evaluate_every")  # settings
-COUNTS = ("environment_steps", "updates", "rounds")  # columns of an evaluation that say when it was
+COUNTS = ("environment_steps", "updates", "rounds")  # columns of an evaluation that are no scores
 
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What learns, and what is known of it."""
+    """The models to fine-tune, and their descriptions."""
 
-    world_model: Any  # trainable, and what the behaviour needs
+    world_model: Any  # Trainable, with the capabilities that the behaviour needs
     objective: Objective
     behavior: Learner
     reward: RewardFunction
     described: SavedModel  # of the world model
     policy: SavedModel
-    origins: Mapping[str, str]  # kind -> digest of the model that was learned offline
+    origins: Mapping[str, str]  # kind -> digest of the model that was trained offline
 
     @classmethod
-    def load(cls, config: Mapping[str, Any], device: torch.device) -> "Models":
-        """What the stages before left, ready to learn on.
+    def load(cls, settings: Finetune, device: torch.device) -> "Models":
+        """The models of the earlier stages, ready to be trained.
 
         Raises:
-            UserError: if something is missing, damaged or another dataset's.
+            UserError: if a model is missing or damaged, or was trained on another dataset.
         """
-        folder, policy = Path(config["world_model"]), Path(config["policy"])
+        folder, policy = Path(settings.world_model), Path(settings.policy)
         model, described = load_world_model(folder / "model", device)
-        require_dataset(described, config["dataset"], folder / "model")
+        require_dataset(described, settings.dataset, folder / "model")
         model.requires_grad_(True)
-        objective: Objective = build_part(config["objective"], model).to(device)
+        objective: Objective = build_part(settings.objective, model).to(device)
         load_weights(folder / OBJECTIVE, objective, made_by="dreamset train-world-model")
         behavior = load_behavior(policy, device)
         require(model, Trainable, *behavior.needs, by=type(behavior).__name__)
         for network in behavior.networks().values():
             network.requires_grad_(True)
         origins = {WORLD_MODEL: model_digest(folder / "model"), POLICY: model_digest(policy)}
-        reward = load_reward(build_part(config["reward"]), policy).to(device)
+        reward = load_reward(build_part(settings.reward), policy).to(device)
         of_policy = read_description(policy, made_by="dreamset learn-behavior")
         return cls(model, objective, behavior, reward, described, of_policy, origins)
 
 
+@dataclass(frozen=True, slots=True)
+class Explorer:
+    """A learner that collects the episodes in place of the policy, with a reward function of its own."""
+
+    behavior: Learner
+    reward: RewardFunction
+
+
 def run(config: dict[str, Any]) -> None:
-    """Writes ``output``; see ``stages.finetune`` for the configuration."""
-    if config["environment"] is None:
-        raise UserError(
-            "dataset.environment is null, so there is nothing to fine-tune in; name an environment in the dataset's "
-            "yaml or take the stage out: finetune: [] in params.yaml"
-        )
-    device = choose_device(config["device"])
-    offline = Store.open(config["store"])
-    models = Models.load(config, device)
-    key = digest(yaml.safe_dump(config, sort_keys=True), *models.origins.values(), offline.digest)
-    checkpoint = Checkpoint(Path(config["checkpoints"]) / f"finetune-{key}")
-    learner = start(config, models, offline, checkpoint.path.parent / "online", device)
-    saved = checkpoint.load()
-    if saved is not None:
-        learner.progress.load_state_dict(saved)
+    """Writes ``output``; ``Finetune`` describes the settings."""
+    settings = Finetune.of(**config)
+    make = environment_factory(
+        settings.environment, stage="finetune", remedy="leave the stage out: finetune: [] in params.yaml"
+    )
+    device = choose_device(settings.device)
+    offline = Store.open(settings.store)
+    models = Models.load(settings, device)
+    key = digest(settings.text(), *models.origins.values(), offline.digest)
+    checkpoint = Checkpoint(Path(settings.checkpoints) / f"finetune-{key}")
+    learner = start(settings, models, make, offline, checkpoint.path.parent / "online", device)
+    checkpoint.restore(learner.progress)
     lineage = models.described.lineage
     with reporting.stage_run("finetune", root=reporting.root_name(lineage), lineage=lineage["key"]) as tracked:
-        tracked.parameters(config)
-        tracked.dataset(reporting.reference(offline, config["dataset"]))
+        tracked.parameters(settings.plain())
+        tracked.dataset(reporting.reference(offline, settings.dataset))
         learner.run(checkpoint, tracked)
-        finish(config, learner, models, key, tracked)
+        finish(settings, learner, models, key, tracked)
     checkpoint.remove()
 
 
-def start(config: dict[str, Any], models: Models, offline: Store, online: Path, device: torch.device) -> OnlineLearner:
-    """Before the first step: fresh optimisers on networks that have learned.
+def start(
+    settings: Finetune,
+    models: Models,
+    make: Callable[[], Environment],
+    offline: Store,
+    online: Path,
+    device: torch.device,
+) -> OnlineLearner:
+    """A fine-tuning before its first step: trained networks with new optimisers.
 
-    Raises:
-        UserError: for a setting that leaves nothing to do.
+    Args:
+        settings: of the stage.
+        models: trained offline.
+        make: makes an environment.
+        offline: the data that the models were trained on.
+        online: folder for the collected episodes.
+        device: of the models.
     """
-    for name in ABOVE_ZERO:
-        if not config["finetuning"][name] > 0:
-            raise UserError(
-                f"finetuning.{name} is {config['finetuning'][name]}, allowed is any number above 0; mend it"
-            )
-    settings, generator = config["finetuning"], torch.Generator(device).manual_seed(config["seed"])
+    finetuning, seed = settings.finetuning, settings.seed
+    explorer = build_explorer(settings, models, device)
+    trainer = build_trainer(settings, models, explorer, torch.Generator(device).manual_seed(seed))
+    sampler = mixed(offline, None, finetuning.batch, online_share=finetuning.online_share, seed=seed)
+    provenance = {"format": "online", "dataset": settings.dataset, "policy": models.origins[POLICY]}
+    collected = OnlineData(online, offline.spec, provenance, [build_part(node) for node in finetuning.transforms])
+    lineage = models.described.lineage
+    evaluator = PolicyEvaluator(
+        settings.evaluation, settings.context, models.world_model, models.behavior, make, lineage, device
+    )
+    return OnlineLearner(
+        finetuning,
+        seed,
+        evaluator,
+        collector=models.behavior if explorer is None else explorer.behavior,
+        offline=offline,
+        progress=Progress(Training(trainer, sampler), collected),
+    )
+
+
+def build_explorer(settings: Finetune, models: Models, device: torch.device) -> Explorer | None:
+    """The untrained explorer, or None if the policy collects itself."""
+    parts = settings.finetuning.explorer
+    if parts is None:
+        return None
+    behavior = build_behavior(parts.behavior, models.world_model, seed=settings.seed, device=device)
+    return Explorer(behavior, build_part(parts.reward).to(device))
+
+
+def build_trainer(
+    settings: Finetune, models: Models, explorer: Explorer | None, generator: torch.Generator
+) -> FineTuner:
+    """The trainer of world model, policy and explorer, with one shared generator."""
     world_model = WorldModelTrainer.configured(
-        config["world_model_training"] | {"scheduler": settings["scheduler"]},
+        settings.world_model_training,
         models.world_model,
         models.objective,
+        scheduler=settings.finetuning.scheduler,
         generator=generator,
-        factors=settings["factors"],
+        factors=settings.finetuning.factors,
     )
-    behaviors = {POLICY: behavior_trainer(config, models, models.behavior, models.reward, generator)}
-    explorer = build_explorer(config, models, device)
+
+    def trainer(behavior: Learner, reward: RewardFunction) -> BehaviorTrainer:
+        optimisation = optimisation_for(behavior, reward, settings.behavior_training)
+        return BehaviorTrainer.configured(optimisation, models.world_model, behavior, reward, generator=generator)
+
+    behaviors = {POLICY: trainer(models.behavior, models.reward)}
     if explorer is not None:
-        behaviors[EXPLORER] = behavior_trainer(config, models, *explorer, generator)
-    trainer = FineTuner(world_model, behaviors, actor_from=settings["actor_from"])
-    sampler = mixed(offline, None, settings["batch"], online_share=settings["online_share"], seed=config["seed"])
-    provenance = {"format": "online", "dataset": config["dataset"], "policy": models.origins[POLICY]}
-    collected = OnlineData(online, offline.spec, provenance, [build_part(node) for node in settings["transforms"]])
-    return OnlineLearner(
-        config,
-        models.world_model,
-        models.behavior,
-        None if explorer is None else explorer[0],
-        models.described.lineage,
-        offline,
-        build_part(config["environment"]),
-        Progress(Training(trainer, sampler), collected),
-        device,
-    )
+        behaviors[EXPLORER] = trainer(explorer.behavior, explorer.reward)
+    return FineTuner(world_model, behaviors, actor_from=settings.finetuning.actor_from)
 
 
-def behavior_trainer(
-    config: Mapping[str, Any], models: Models, behavior: Learner, reward: RewardFunction, generator: torch.Generator
-) -> BehaviorTrainer:
-    """With those optimisers of ``behavior_training`` that its networks need; an explorer's reward may need others."""
-    settings, names = config["behavior_training"], named_networks(behavior, reward)
-    own = {name: node for name, node in settings["optimizers"].items() if name in names}
-    return BehaviorTrainer.configured(
-        {**settings, "optimizers": own}, models.world_model, behavior, reward, generator=generator
-    )
+def optimisation_for(
+    behavior: Learner, reward: RewardFunction, optimisation: LearnerOptimisation
+) -> LearnerOptimisation:
+    """Only the optimisers that these networks need: policy and explorer may have different networks."""
+    names = named_networks(behavior, reward)
+    own = {name: node for name, node in optimisation.optimizers.items() if name in names}
+    return optimisation.model_copy(update={"optimizers": own})
 
 
-def build_explorer(
-    config: Mapping[str, Any], models: Models, device: torch.device
-) -> tuple[Learner, RewardFunction] | None:
-    """The learner that collects in the policy's place, new, and what it is rewarded by; None unless there is one."""
-    node = config["finetuning"]["explorer"]
-    if node is None:
-        return None
-    described = models.described
-    learner = build_behavior({**config, "behavior": node["behavior"]}, models.world_model, described, device)
-    return learner, build_part(node["reward"]).to(device)
-
-
-def finish(
-    config: dict[str, Any], learner: OnlineLearner, models: Models, key: str, tracked: reporting.StageRun
-) -> None:
-    """The models as they are now, the online data, the curve and a video."""
-    done, output = learner.progress, Path(config["output"])
+def finish(settings: Finetune, learner: OnlineLearner, models: Models, key: str, tracked: reporting.StageRun) -> None:
+    """Writes all outputs and reports them."""
+    done, lineage = learner.progress, models.described.lineage
     metrics = summary(done)
-    with replaced_folder(output) as fresh:
-        shutil.copytree(done.online.path, fresh / "online")
-        save_models(fresh, config, models, key, done)
-        write_csv(fresh / "curve.csv", done.evaluations)
-        save_with(fresh / "episodes.csv", lambda path: pd.DataFrame(done.episodes).to_csv(path, index=False))
-        write_json(fresh / "metrics.json", metrics)
-        online_curve(
-            pd.DataFrame(done.evaluations), fresh / "curve.png", title=reporting.root_name(models.described.lineage)
-        )
-        shown = learner.play_evaluation(config["evaluation"]["video_episodes"])
-        videos.episode_video(shown, learner.make, fresh / "media" / "episodes.mp4")
+    output = Path(settings.output)
+    with replaced_folder(output) as folder:
+        shutil.copytree(done.online.path, folder / "online")
+        save_models(folder, settings, models, key, done)
+        write_json(folder / "metrics.json", metrics)
+        write_evaluations(folder, learner, title=reporting.root_name(lineage))
     tracked.headline({name: value for name, value in metrics.items() if name.startswith("finetune/")}, done.steps)
     tracked.metrics({name: value for name, value in metrics.items() if name.startswith("cost/")})
     tracked.artifacts(*(output / name for name in ("curve.csv", "curve.png", "media")))
-    report_world_model(output / WORLD_MODEL, metrics, models.described.lineage)
+    report_world_model(output / WORLD_MODEL, metrics, lineage)
     tracked.artifacts(output / POLICY, folder=FOLDER)
     tracked.model(registration(output / POLICY, metrics))
 
 
+def write_evaluations(folder: Path, learner: OnlineLearner, *, title: str) -> None:
+    """The curve of all evaluations, their episodes, and a video of the final policy."""
+    done, evaluator = learner.progress, learner.evaluator
+    write_csv(folder / "curve.csv", done.evaluations)
+    save_with(folder / "episodes.csv", lambda path: pd.DataFrame(done.episodes).to_csv(path, index=False))
+    online_curve(pd.DataFrame(done.evaluations), folder / "curve.png", title=title)
+    episodes = evaluator.play(evaluator.settings.video_episodes)
+    videos.episode_video(episodes, evaluator.make, folder / "media" / "episodes.mp4")
+
+
 def report_world_model(folder: Path, metrics: Mapping[str, float], lineage: Mapping[str, Any]) -> None:
-    """In a tracked run of its own, since a run keeps one model, and before the policy that was learned in it."""
+    """Reports the world model in a tracked run of its own, because a run keeps one model.
+
+    It comes before the policy, which refers to it.
+    """
     with reporting.stage_run(
         "finetune_world_model", root=reporting.root_name(lineage), lineage=lineage["key"]
     ) as tracked:
@@ -212,7 +241,7 @@ def report_world_model(folder: Path, metrics: Mapping[str, float], lineage: Mapp
 
 
 def summary(done: Progress) -> dict[str, float]:
-    """Before, worst and after; the figures of the last evaluation have the names that ``evaluate`` gives them."""
+    """The return before fine-tuning, the lowest and the last one; the last evaluation has the names of ``evaluate``."""
     first, last = done.evaluations[0], done.evaluations[-1]
     lowest = min(row["return_iqm"] for row in done.evaluations)
     figures = {f"evaluation/{name}": value for name, value in last.items() if name not in COUNTS}
@@ -221,7 +250,7 @@ def summary(done: Progress) -> dict[str, float]:
         "finetune/offline_return_iqm_low": first["return_iqm_low"],
         "finetune/offline_return_iqm_high": first["return_iqm_high"],
         "finetune/improvement": last["return_iqm"] - first["return_iqm"],
-        "finetune/dip": first["return_iqm"] - lowest,  # 0 if it never fell below the offline policy
+        "finetune/dip": first["return_iqm"] - lowest,  # 0 if no evaluation is below that of the offline policy
         "finetune/environment_steps": done.steps,
         "finetune/episodes": done.online.episodes,
         "cost/finetune_updates": done.training.update,
@@ -229,21 +258,21 @@ def summary(done: Progress) -> dict[str, float]:
     }
 
 
-def save_models(folder: Path, config: dict[str, Any], models: Models, key: str, done: Progress) -> None:
-    """World model, objective and policy, each beside what it came from."""
+def save_models(folder: Path, settings: Finetune, models: Models, key: str, done: Progress) -> None:
+    """Saves world model, objective, policy and reward function, with their lineage."""
     collected = {"digest": done.online.store().digest, "environment_steps": done.steps}
-    descent = {"key": key, "online": collected}
-    lineage = {**models.described.lineage, **descent, "parent": {"digest": models.origins[WORLD_MODEL]}}
+    origin = {"key": key, "online": collected}
+    lineage = {**models.described.lineage, **origin, "parent": {"digest": models.origins[WORLD_MODEL]}}
     described = models.described
     saved = SavedModel(described.architecture, described.spec, lineage, WORLD_MODEL)
     save_model(folder / WORLD_MODEL, models.world_model, saved)
     save_weights(folder / OBJECTIVE, models.objective)
     lineage = {
         **models.policy.lineage,
-        **descent,
+        **origin,
         "parent": {"digest": models.origins[POLICY]},
         "world_model": {"digest": model_digest(folder / WORLD_MODEL)},
-        "reward": config["reward"],
+        "reward": settings.reward,
     }
     policy = SavedModel(models.policy.architecture, models.policy.spec, lineage, POLICY)
     save_model(folder / POLICY, models.behavior, policy)

@@ -1,47 +1,58 @@
-"""Stage ``ingest``: any source to one checked store, with a card that a person can look at."""
+"""Stage ``ingest``: any source becomes one checked store with a dataset card."""
 
 import logging
 from pathlib import Path
 from typing import Any
 
-from dreamset.datasets import write_store
+from dreamset.datasets import Store, write_store
 from dreamset.datasets.sources.base import Source
 from dreamset.datasets.transforms import Transform, transformed
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.progress import counter
 from dreamset.pipeline.report.card import write_card
+from dreamset.pipeline.stages.settings import IngestDataset
 from dreamset.pipeline.tracking import reporting
 
 log = logging.getLogger(__name__)
 
 
 def run(config: dict[str, Any]) -> None:
-    """Writes ``output`` (the store) and ``card``; see ``stages.ingest`` for the configuration."""
-    recorded: Source = build_part(config["source"])
-    transforms: list[Transform] = [build_part(node) for node in config["transforms"]]
+    """Writes ``output`` (the store) and ``card``; ``IngestDataset`` describes the settings."""
+    settings = IngestDataset.of(**config)
+    store, card = write(settings), Path(settings.card)
+    quarantined = len(store.info["quarantined"])
+    if quarantined:
+        episodes = quarantined + len(store.lengths)
+        log.warning("%d of %d episodes are quarantined; %s says why", quarantined, episodes, card / "card.md")
+    write_card(store, card)
+    report(settings, store)
+
+
+def write(settings: IngestDataset) -> Store:
+    """The store of the source with its transforms."""
+    recorded: Source = build_part(settings.source)
+    transforms: list[Transform] = [build_part(node) for node in settings.transforms]
     source = transformed(recorded, transforms)
-    settings = config["settings"]
     with counter(description="ingest", total=source.episode_count) as count:
-        store = write_store(
+        return write_store(
             source,
-            Path(config["output"]),
-            validation_fraction=config["split"]["validation_fraction"],
-            seed=config["split"]["seed"],
-            on_invalid=config["on_invalid"],
-            compression=settings["compression"],
-            shard_bytes=settings["shard_megabytes"] << 20,
-            workers=settings["workers"],
+            Path(settings.output),
+            validation_fraction=settings.split.validation_fraction,
+            seed=settings.split.seed,
+            on_invalid=settings.on_invalid,
+            compression=settings.settings.compression,
+            shard_bytes=settings.settings.shard_megabytes << 20,
+            workers=settings.settings.workers,
             on_episode=lambda _: count(),
         )
-    quarantined = store.info["quarantined"]
-    if quarantined:
-        card = Path(config["card"]) / "card.md"
-        log.warning("%d of %d episodes are quarantined; %s says why", len(quarantined), source.episode_count, card)
-    write_card(store, Path(config["card"]))
-    with reporting.stage_run(config["dataset"], experiment=reporting.DATASETS) as tracked:
-        tracked.parameters(config)
+
+
+def report(settings: IngestDataset, store: Store) -> None:
+    """Settings, counts and card of the dataset, to the tracking."""
+    with reporting.stage_run(settings.dataset, experiment=reporting.DATASETS) as tracked:
+        tracked.parameters(settings.plain())
         tracked.metrics({f"dataset/{name}": float(value) for name, value in store.info["counts"].items()})
-        tracked.metrics({"dataset/quarantined": float(len(quarantined))})
+        tracked.metrics({"dataset/quarantined": float(len(store.info["quarantined"]))})
         tracked.metrics({"dataset/mean_return": float(store.returns.mean())})
-        tracked.dataset(reporting.reference(store, config["dataset"]))
-        tracked.artifacts(Path(config["card"]), folder="card")
+        tracked.dataset(reporting.reference(store, settings.dataset))
+        tracked.artifacts(Path(settings.card), folder="card")

@@ -1,11 +1,10 @@
-"""Stage ``learn_behavior``: a policy on top of a frozen world model; no environment is touched."""
+"""Stage ``learn_behavior``: learns a policy in a frozen world model, without an environment."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from dreamset.behaviors.base import Learner, RewardFunction
 from dreamset.core.capabilities import Representation, require
@@ -21,110 +20,125 @@ from dreamset.pipeline.artifacts.saved_models import (
     save_reward,
 )
 from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.config.settings import Part
 from dreamset.pipeline.files import digest, write_csv, write_json
 from dreamset.pipeline.registry.registration import registration
+from dreamset.pipeline.stages.settings import LearnBehavior
 from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer
 from dreamset.pipeline.training.checkpoint import Checkpoint
 from dreamset.pipeline.training.devices import choose_device
 from dreamset.pipeline.training.loop import Training, advance, build_sampler
 
-LOG_EVERY = 10  # updates between the curves' points
+LOG_EVERY = 10  # updates between the points of the curves
 
 
 def run(config: dict[str, Any]) -> None:
-    """Writes ``output``; see ``stages.learn_behavior`` for the configuration."""
-    device = choose_device(config["device"])
-    store = Store.open(config["store"])
-    folder = Path(config["world_model"])
+    """Writes ``output``; ``LearnBehavior`` describes the settings."""
+    settings = LearnBehavior.of(**config)
+    device = choose_device(settings.device)
+    store = Store.open(settings.store)
+    folder = Path(settings.world_model)
     model, described = load_world_model(folder, device)
-    require_dataset(described, config["dataset"], folder)
-    behavior = build_behavior(config, model, described, device)
-    learning = start(config, store, behavior, model, device)
-    key = digest(yaml.safe_dump(config, sort_keys=True), file_sha256(folder / "model.safetensors"), store.digest)
-    checkpoint = Checkpoint(Path(config["checkpoints"]) / f"behavior-{key}")
-    saved = checkpoint.load()
-    if saved is not None:
-        learning.load_state_dict(saved)
-    with reporting.stage_run(
-        "learn_behavior", root=reporting.root_name(described.lineage), lineage=described.lineage["key"]
-    ) as tracked:
-        tracked.parameters(config)
-        tracked.dataset(reporting.reference(store, described.lineage["dataset"]))
-        learn(config, learning, checkpoint, tracked, device)
-        finish(config, learning, described, tracked)
+    require_dataset(described, settings.dataset, folder)
+    training = start(settings, store, model, device)
+    key = digest(settings.text(), file_sha256(folder / "model.safetensors"), store.digest)
+    checkpoint = Checkpoint(Path(settings.checkpoints) / f"behavior-{key}")
+    checkpoint.restore(training)
+    lineage = described.lineage
+    with reporting.stage_run("learn_behavior", root=reporting.root_name(lineage), lineage=lineage["key"]) as tracked:
+        tracked.parameters(settings.plain())
+        tracked.dataset(reporting.reference(store, lineage["dataset"]))
+        learn(settings, training, checkpoint, tracked, device)
+        finish(settings, training, described, tracked)
     checkpoint.remove()
 
 
-def build_behavior(
-    config: Mapping[str, Any], model: Representation[Any], described: SavedModel, device: torch.device
-) -> Learner:
+def start(
+    settings: LearnBehavior, store: Store, model: Representation[Any], device: torch.device
+) -> Training[BehaviorTrainer]:
+    """A training before its first update.
+
+    Raises:
+        UserError: if the world model lacks what the learner or the reward function needs.
+    """
+    behavior = build_behavior(settings.behavior, model, seed=settings.seed, device=device)
+    reward: RewardFunction = build_part(settings.reward)
+    require(model, *behavior.needed(reward), by=f"{type(behavior).__name__} with {type(reward).__name__}")
+    generator = torch.Generator(device).manual_seed(settings.seed)
+    trainer = BehaviorTrainer.configured(settings.training, model, behavior, reward.to(device), generator=generator)
+    return Training(trainer, build_sampler(settings.training.batch, store, seed=settings.seed))
+
+
+def build_behavior(behavior: Part, model: Representation[Any], *, seed: int, device: torch.device) -> Learner:
     """The learner with its networks, initialised from the seed.
 
     Raises:
         UserError: if the world model lacks what the learner needs.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config["seed"])
-        behavior: Learner = build_part(config["behavior"], model.feature_size, described.spec.action)
-    require(model, *behavior.needs, by=type(behavior).__name__)
-    return behavior.to(device)
-
-
-def start(
-    config: dict[str, Any], store: Store, behavior: Learner, model: Representation[Any], device: torch.device
-) -> Training[BehaviorTrainer]:
-    """A new learner and a sampler at its first draw."""
-    settings = config["training"]
-    reward: RewardFunction = build_part(config["reward"])
-    require(model, *behavior.needed(reward), by=f"{type(behavior).__name__} with {type(reward).__name__}")
-    generator = torch.Generator(device).manual_seed(config["seed"])
-    trainer = BehaviorTrainer.configured(settings, model, behavior, reward.to(device), generator=generator)
-    return Training(trainer, build_sampler(settings["batch"], store, seed=config["seed"]))
+        torch.manual_seed(seed)
+        learner: Learner = build_part(behavior, model.feature_size, model.spec.action)
+    require(model, *learner.needs, by=type(learner).__name__)
+    return learner.to(device)
 
 
 def learn(
-    config: dict[str, Any],
-    learning: Training[BehaviorTrainer],
+    settings: LearnBehavior,
+    training: Training[BehaviorTrainer],
     checkpoint: Checkpoint,
     tracked: reporting.StageRun,
     device: torch.device,
 ) -> None:
-    """Updates until the configured number is reached; none of a behaviour that has nothing to learn."""
-    trainer = learning.trainer
-    updates, headline = config["training"]["updates"] if trainer.parameters else 0, trainer.behavior.headline
-    for bar, metrics in advance(learning, updates, description="behavior", device=device, checkpoint=checkpoint):
-        if learning.update % LOG_EVERY == 0 or learning.update == updates:
+    """Trains up to the configured number of updates. A behaviour without parameters gets no update."""
+    trainer = training.trainer
+    updates, headline = settings.training.updates if trainer.parameters else 0, trainer.behavior.headline
+    for bar, metrics in advance(training, updates, description="behavior", device=device, checkpoint=checkpoint):
+        if training.update % LOG_EVERY == 0 or training.update == updates:
             row = {name: float(value) for name, value in metrics.items()}
-            learning.history.append({"update": learning.update} | row)
-            tracked.metrics(row, learning.update)
+            training.history.append({"update": training.update} | row)
+            tracked.metrics(row, training.update)
             if headline in row:  # a reward function may have other terms than the learner expects
-                tracked.headline({headline: row[headline]}, learning.update)
+                tracked.headline({headline: row[headline]}, training.update)
                 bar.set_postfix({headline.rpartition("/")[2]: f"{row[headline]:.3f}"})
 
 
 def finish(
-    config: dict[str, Any], learning: Training[BehaviorTrainer], described: SavedModel, tracked: reporting.StageRun
+    settings: LearnBehavior,
+    training: Training[BehaviorTrainer],
+    described: SavedModel,
+    tracked: reporting.StageRun,
 ) -> None:
-    """Policy, curves and figures on disk."""
-    output = Path(config["output"])
-    last = learning.history[-1] if learning.history else {}
+    """Writes all outputs and reports them."""
+    last = training.history[-1] if training.history else {}
     metrics = {name: value for name, value in last.items() if name != "update"}
-    metrics["cost/behavior_updates"] = learning.update
-    metrics["cost/behavior_seconds"] = round(learning.seconds, 1)
-    with replaced_folder(output) as fresh:
-        lineage = {
-            **described.lineage,
-            "parent": None,  # the world model's; its own origin is the world model
-            "world_model": {"digest": model_digest(Path(config["world_model"]))},
-            "reward": config["reward"],
-            "feature_size": learning.trainer.model.feature_size,
-        }
-        saved = SavedModel(config["behavior"], described.spec, lineage, POLICY)
-        save_model(fresh / "model", learning.trainer.behavior, saved)
-        save_reward(fresh / "model", learning.trainer.reward)
-        write_csv(fresh / "imagination.csv", learning.history or [{"update": 0.0}])
-        write_json(fresh / "metrics.json", metrics)
+    metrics["cost/behavior_updates"] = training.update
+    metrics["cost/behavior_seconds"] = round(training.seconds, 1)
+    write(settings, training, described, metrics)
+    output = Path(settings.output)
     tracked.headline({name: value for name, value in metrics.items() if name.startswith("cost/")})
     tracked.artifacts(output / "model", output / "imagination.csv")
     tracked.model(registration(output / "model", metrics))
+
+
+def write(
+    settings: LearnBehavior,
+    training: Training[BehaviorTrainer],
+    described: SavedModel,
+    metrics: Mapping[str, float],
+) -> None:
+    """The saved policy with its reward function, the curves and the metrics."""
+    trainer = training.trainer
+    lineage = {
+        **described.lineage,
+        "parent": None,  # described.lineage has the parent of the world model
+        "world_model": {"digest": model_digest(Path(settings.world_model))},
+        "reward": settings.reward,
+        "feature_size": trainer.model.feature_size,
+    }
+    with replaced_folder(Path(settings.output)) as folder:
+        saved = SavedModel(settings.behavior, described.spec, lineage, POLICY)
+        save_model(folder / "model", trainer.behavior, saved)
+        save_reward(folder / "model", trainer.reward)
+        write_csv(folder / "imagination.csv", training.history or [{"update": 0.0}])
+        write_json(folder / "metrics.json", metrics)

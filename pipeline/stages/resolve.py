@@ -17,14 +17,14 @@ from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256, replaced_folder, write_text
 from dreamset.pipeline.config.checks import checked
 from dreamset.pipeline.config.compose import Composition, Config, composed, config_folders, require_effect
-from dreamset.pipeline.config.dependencies import ImportPath, starting_points
+from dreamset.pipeline.config.dependencies import SETTINGS, ImportPath, starting_points
 from dreamset.pipeline.config.settings import Section, Text, Whole
 from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.stages.settings import StageSettings
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-MANIFEST = "manifest.json"  # in the folder: what it was made from
+MANIFEST = "manifest.json"  # in the folder: the inputs and the checksums of its files
 
 
 class Params(Section):
@@ -48,13 +48,13 @@ class Params(Section):
     def _fine_tuned_are_trained(self) -> Self:
         unknown = [name for name in self.finetune if name not in self.objectives]
         if unknown:
-            raise ValueError(f"in finetune what objectives has, too; {', '.join(unknown)} is not there, add it")
+            raise ValueError(f"in finetune only names of objectives; add {', '.join(unknown)} to objectives")
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class StageFile:
-    """What one stage is to read, and where its code starts."""
+    """The settings of one run of a stage, and the starting points of its code."""
 
     name: str  # relative to the folder
     settings: Config
@@ -65,16 +65,16 @@ def run(params: Path, output: Path, *, if_changed: bool = False) -> list[str]:
     """Reads ``params.yaml`` and writes the folder of resolved files.
 
     Args:
-        params: the user's choices.
-        output: the folder; left alone if nothing in it would change.
-        if_changed: whether to keep the settings that are there, with the models that they are pinned to, unless
-            choices, configurations or the code that composes them have changed. The digests of code are always new.
+        params: the file with the user's choices.
+        output: the folder. It is not written if nothing in it would change.
+        if_changed: keep the existing settings, with the models that they are pinned to, unless choices, configurations
+            or the code that composes them have changed. The digests of code are always computed anew.
 
     Returns:
-        the files that were added, removed or changed, each with the keys that differ.
+        the added, removed and changed files, each with the keys that differ.
 
     Raises:
-        UserError: if a choice, an override or the file itself is wrong; the folder is as it was then.
+        UserError: if a choice, an override or the file itself is wrong. The folder is then as before.
     """
     choices = read_params(params)
     modules = ImportPath()
@@ -96,7 +96,7 @@ def _composed(choices: Params) -> Iterator[StageFile]:
         for seed in choices.seeds:
             config = composition.config | {"seed": seed}
             for stage, describe in (stages.PER_OBJECTIVE | online).items():
-                name = f"{stage}/{stages.item_name(objective, seed)}.yaml"
+                name = f"{stage}/{stages.run_key(objective, seed)}.yaml"
                 yield _stage_file(name, stage, describe(config), config)
     config = composed(base).config
     for stage, describe in stages.SHARED.items():
@@ -110,17 +110,17 @@ def _stage_file(name: str, stage: str, settings: Config, config: Config) -> Stag
 
 
 def _inputs(choices: Params, modules: ImportPath) -> str:
-    """A digest of all that the settings are composed from."""
+    """A digest of everything that the settings are composed from: choices, yaml files and code."""
     yamls = [
         f"{path.relative_to(folder)} {file_sha256(path)}"
         for folder in config_folders()
         for path in sorted(folder.rglob("*.yaml"))
     ]
-    return digest(choices.model_dump_json(), *yamls, modules.digest([__name__]))
+    return digest(choices.model_dump_json(), *yamls, modules.digest([__name__, *SETTINGS]))
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    """Nothing unless the folder is as it was written."""
+    """The manifest; empty if a file of the folder was changed or is missing."""
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
         intact = all(file_sha256(folder / name) == entry["sha256"] for name, entry in manifest["files"].items())
@@ -140,19 +140,19 @@ def _kept(folder: Path, manifest: Mapping[str, Any]) -> Iterator[StageFile]:
 
 
 def _write(output: Path, inputs: str, files: Sequence[StageFile], new: Mapping[str, Config]) -> None:
-    with replaced_folder(output) as fresh:
+    with replaced_folder(output) as new_folder:
         entries = {}
         for file in files:
-            write_resolved(fresh / file.name, new[file.name])
+            write_resolved(new_folder / file.name, new[file.name])
             entries[file.name] = {
-                "sha256": file_sha256(fresh / file.name),
+                "sha256": file_sha256(new_folder / file.name),
                 "starting_points": list(file.starting_points),
             }
-        write_json(fresh / MANIFEST, {"inputs": inputs, "files": entries})
+        write_json(new_folder / MANIFEST, {"inputs": inputs, "files": entries})
 
 
 def _differences(old: Mapping[str, Config], new: Mapping[str, Config]) -> list[str]:
-    """Which files differ, and in which keys."""
+    """One line per file that differs, with the keys that differ."""
     lines = [f"{name}: {'removed' if name in old else 'added'}" for name in sorted(old.keys() ^ new.keys())]
     for name in sorted(old.keys() & new.keys()):
         keys = [key for key in sorted(old[name] | new[name]) if old[name].get(key) != new[name].get(key)]
@@ -161,16 +161,20 @@ def _differences(old: Mapping[str, Config], new: Mapping[str, Config]) -> list[s
 
 
 def _compositions(base: Sequence[str], objectives: Sequence[str]) -> dict[str, Composition]:
-    """One for each objective. An override may be for one of them alone, but not for none."""
-    found = {objective: composed([*base, f"objective={objective}"]) for objective in objectives}
-    without_effect = [composition.without_effect for composition in found.values()]
+    """One composition per objective. An override must have an effect for at least one of them."""
+    compositions = {objective: composed([*base, f"objective={objective}"]) for objective in objectives}
+    without_effect = [composition.without_effect for composition in compositions.values()]
     everywhere = set.intersection(*(set(keys) for keys in without_effect))
     require_effect({key: instead for key, instead in without_effect[0].items() if key in everywhere})
-    return found
+    return compositions
 
 
 def read_params(path: Path) -> Params:
-    """The user's choices, checked."""
+    """The user's choices.
+
+    Raises:
+        UserError: if the file is missing, or is no valid yaml, or a choice is wrong.
+    """
     try:
         params = yaml.safe_load(path.read_text())
     except FileNotFoundError:
@@ -181,17 +185,17 @@ def read_params(path: Path) -> Params:
 
 
 def write_resolved(path: Path, config: Mapping[str, Any]) -> None:
-    """Equal configurations give equal bytes."""
+    """Writes a resolved file. Equal settings give equal bytes."""
     write_text(path, as_yaml(config))
 
 
 def as_yaml(config: Mapping[str, Any]) -> str:
-    """As a resolved file has it."""
+    """The text of a resolved file."""
     return yaml.safe_dump(dict(config), sort_keys=True, width=120)
 
 
 def read_resolved(path: Path, settings: type[StageSettings] = StageSettings) -> dict[str, Any]:
-    """A file that ``write_resolved`` wrote, checked where the stage's ``settings`` are given."""
+    """A file that ``write_resolved`` wrote, checked if the stage's ``settings`` are given."""
     try:
         config = yaml.load(path.read_text(), Loader=LOADER)  # noqa: S506 - both are safe
     except FileNotFoundError:

@@ -1,7 +1,12 @@
-"""What each stage is told, and nothing else: the typed contents of the files in ``resolved/``."""
+"""The typed settings of each stage: the contents of its file in ``resolved/``, and nothing else.
 
-import json
+The modules of settings check values and never change them. All values, defaults included, are in the resolved file, so
+an edit of these modules alone reruns no stage (``pipeline/config/dependencies.py``).
+"""
+
 from typing import Any, Self
+
+import yaml
 
 from dreamset.pipeline.config.settings import (
     Device,
@@ -25,22 +30,32 @@ from dreamset.pipeline.config.settings import (
 
 
 class StageSettings(Section):
-    """A stage's settings, frozen; a key that the stage does not know is a mistake."""
+    """A stage's settings. They are frozen, and an unknown key is an error."""
 
-    code: Text | None = None  # digest of the code that the stage depends on, once that is computed
+    code: Text | None = None  # digest of the code that the stage depends on, once it is computed
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """From plain values, as the composed configuration and yaml have them."""
-        return cls.model_validate_json(json.dumps(values), strict=True)
+        """The settings from plain values, as the composed configuration and yaml have them.
+
+        Raises:
+            UserError: for the first wrong value, by key.
+        """
+        from dreamset.pipeline.config.checks import checked  # loads Hydra, which the command line does not wait for
+
+        return checked(cls, values, where=f"settings of the stage ({cls.__name__})")
 
     def plain(self) -> dict[str, Any]:
-        """As yaml."""
+        """The plain values; the inverse of ``of``."""
         return self.model_dump(exclude={"code"} if self.code is None else None)
+
+    def text(self) -> str:
+        """The plain values as yaml. Equal settings give equal text, so its digest identifies a run of the stage."""
+        return yaml.safe_dump(self.plain(), sort_keys=True)
 
 
 class Collect(StageSettings):
-    """Where a dataset is recorded, or where it lies."""
+    """How a dataset is recorded, or where an existing dataset lies."""
 
     dataset: Text
     recording: Recording | None
@@ -52,7 +67,7 @@ class Collect(StageSettings):
 
 
 class IngestDataset(StageSettings):
-    """A source, what is done to its episodes, and where the store goes."""
+    """A source, the transforms of its episodes, and the folder of the store."""
 
     dataset: Text
     source: Part
@@ -65,7 +80,7 @@ class IngestDataset(StageSettings):
 
 
 class Start(Section):
-    """A world model that exists, pinned by its digest, and how fast its parts learn."""
+    """An existing world model, pinned by its digest, and the learning rate factors of its parts."""
 
     digest: Text
     name: str | None
@@ -77,7 +92,7 @@ class Start(Section):
 
 
 class TrainWorldModel(StageSettings):
-    """One objective's world model."""
+    """The world model of one objective."""
 
     objective_name: Text
     seed: Whole
@@ -95,7 +110,7 @@ class TrainWorldModel(StageSettings):
 
 
 class LearnBehavior(StageSettings):
-    """A policy on top of one world model."""
+    """A policy that is learned in one world model."""
 
     seed: Whole
     device: Device
@@ -110,7 +125,7 @@ class LearnBehavior(StageSettings):
 
 
 class Evaluate(StageSettings):
-    """One policy in the environment."""
+    """The episodes of one policy in the environment."""
 
     device: Device
     dataset: Text
@@ -123,7 +138,7 @@ class Evaluate(StageSettings):
 
 
 class Finetune(StageSettings):
-    """World model and policy, learning on in the environment."""
+    """Fine-tuning of a world model and a policy in the environment."""
 
     seed: Whole
     device: Device
@@ -144,7 +159,7 @@ class Finetune(StageSettings):
 
 
 class Compare(StageSettings):
-    """All objectives side by side."""
+    """The comparison of all objectives."""
 
     dataset: Text
     objectives: list[Text]

@@ -1,7 +1,10 @@
-"""The table of stages: what each one does, what it reads and where it writes.
+"""The table of stages: what each stage does, which settings it reads and where it writes.
 
-The resolved configuration of a stage holds what the stage reads and nothing else, so DVC never reruns it because of a
-setting that it does not read. The command line, ``resolve`` and ``dvc.yaml`` have the stages of this table.
+A resolved file has only the settings that its stage reads, so DVC never reruns a stage because of another setting. The
+command line, ``resolve`` and ``dvc.yaml`` have the stages of this table.
+
+The functions that select a stage's settings are here and not in the stages' modules. Those modules load PyTorch, which
+takes seconds, and ``dreamset --help``, ``dreamset show`` and ``dreamset resolve`` need this table only.
 """
 
 import importlib
@@ -19,35 +22,35 @@ StageConfig = dict[str, Any]
 
 @dataclass(frozen=True)
 class Stage:
-    """A row of the table. Calling it gives the stage's settings as plain values, which ``run`` takes."""
+    """A row of the table. Calling it returns the stage's settings as plain values, which ``run`` takes."""
 
     name: str  # of the module, and of the stage in dvc.yaml
     help: str
     settings: type[StageSettings]
     select: Callable[[Config], StageSettings]
-    sources: Mapping[str, str] = field(default_factory=dict)  # key of the settings -> another key that it comes from
+    sources: Mapping[str, str] = field(default_factory=dict)  # key of the settings -> of the configuration
 
     @property
     def command(self) -> str:
-        """As the command line has it."""
+        """The name on the command line."""
         return self.name.replace("_", "-")
 
     def __call__(self, config: Config) -> StageConfig:
-        """What the stage reads of a composed configuration."""
+        """The settings of the stage, selected from a composed configuration."""
         return self.select(config).plain()
 
     def run(self, config: StageConfig) -> None:
-        """Runs the stage. Its module is loaded now, since most of them load PyTorch."""
+        """Runs the stage. Its module is loaded only now, because most of them load PyTorch."""
         importlib.import_module(f"dreamset.pipeline.stages.{self.name}").run(config)
 
 
-def item_name(objective: str, seed: int) -> str:
-    """One entry of the matrix, also its folder's name."""
+def run_key(objective: str, seed: int) -> str:
+    """The key of one run in the matrix of ``dvc.yaml``, and the name of its folder."""
     return f"{objective}-{seed}"
 
 
 def dataset_of(config: Config) -> Config:
-    """The chosen dataset with what its yaml leaves out."""
+    """The dataset, with defaults for the keys that its yaml leaves out."""
     dataset: Config = Dataset.model_validate(config["dataset"]).model_dump()
     return dataset
 
@@ -97,18 +100,18 @@ def _train_world_model(config: Config) -> StageSettings:
 
 
 def _architecture(config: Config) -> StageConfig:
-    """The chosen world model, or a pinned one that exists already and is to be trained on."""
-    chosen, adaptation = config["world_model"], config.get("adaptation")
-    if "_target_" in chosen:
+    """A new world model, or an existing one, pinned by its digest, that is trained further."""
+    world_model, adaptation = config["world_model"], config.get("adaptation")
+    if "_target_" in world_model:
         if adaptation is not None:
             raise UserError(
-                f"adaptation={config['choices']['adaptation']} is for a world model that exists; add "
+                f"adaptation={config['choices']['adaptation']} needs an existing world model; add "
                 "world_model=from_registry, as `dreamset adapt` does"
             )
-        return {"world_model": chosen, "generation": config["choices"]["world_model"], "start": None}
-    from dreamset.pipeline.artifacts import pretrained  # loads PyTorch, and MLflow where the registry is asked
+        return {"world_model": world_model, "generation": config["choices"]["world_model"], "start": None}
+    from dreamset.pipeline.artifacts import pretrained  # loads PyTorch, and MLflow if it asks the registry
 
-    return pretrained.pin_world_model(chosen, config["dataset"]["name"], adaptation or {})
+    return pretrained.pin_world_model(world_model, config["dataset"]["name"], adaptation or {})
 
 
 def _learn_behavior(config: Config) -> StageSettings:
@@ -161,12 +164,12 @@ def _finetune(config: Config) -> StageSettings:
 
 
 def _optimisation(training: Config) -> Config:
-    """How gradients are applied; how many and to what is another stage's business."""
+    """Only how gradients are applied; fine-tuning has its own batches, schedule and number of updates."""
     return {key: value for key, value in training.items() if key not in ("updates", "batch", "scheduler")}
 
 
 def compare(config: Config, objectives: Sequence[str], seeds: Sequence[int]) -> StageConfig:
-    """What the stage ``compare`` reads: all objectives side by side."""
+    """The settings of the stage ``compare``, as plain values."""
     return COMPARE({**config, "objectives": list(objectives), "seeds": list(seeds)})
 
 
@@ -186,7 +189,7 @@ def _store(config: Config) -> str:
 
 
 def _output(config: Config, stage: str) -> str:
-    return f"{config['paths']['runs']}/{stage}/{item_name(config['choices']['objective'], config['seed'])}"
+    return f"{config['paths']['runs']}/{stage}/{run_key(config['choices']['objective'], config['seed'])}"
 
 
 _DATASET = {"dataset": "dataset.name", "environment": "dataset.environment", "context": "validation.context"}
@@ -194,7 +197,7 @@ _PATHS = {"store": "paths.stores", "checkpoints": "paths.checkpoints", "output":
 
 collect = Stage(
     "collect",
-    "record the dataset, if it is one that is recorded here",
+    "record the dataset, or note the state of an existing one",
     settings.Collect,
     _collect,
     {
@@ -206,7 +209,7 @@ collect = Stage(
 )
 ingest = Stage(
     "ingest",
-    "turn the recording into a checked store, with a card to look at",
+    "turn the dataset into a checked store with a dataset card",
     settings.IngestDataset,
     _ingest,
     {
@@ -219,7 +222,7 @@ ingest = Stage(
 )
 train_world_model = Stage(
     "train_world_model",
-    "train one objective's world model",
+    "train the world model of one objective",
     settings.TrainWorldModel,
     _train_world_model,
     {
@@ -239,21 +242,21 @@ learn_behavior = Stage(
 )
 evaluate = Stage(
     "evaluate",
-    "run the policy in the environment",
+    "evaluate the policy in the environment",
     settings.Evaluate,
     _evaluate,
     {**_DATASET, **_PATHS, "world_model": "paths.runs", "policy": "paths.runs"},
 )
 finetune = Stage(
     "finetune",
-    "let model and policy learn on in the environment, from old and new data",
+    "fine-tune world model and policy online, with offline and online data",
     settings.Finetune,
     _finetune,
     {**_DATASET, **_PATHS, "world_model": "paths.runs", "policy": "paths.runs"},
 )
-COMPARE = Stage("compare", "put all objectives side by side, in one table and one picture", settings.Compare, _compare)
+COMPARE = Stage("compare", "compare all objectives in one table and one figure", settings.Compare, _compare)
 
 SHARED = {stage.name: stage for stage in (collect, ingest)}
 PER_OBJECTIVE = {stage.name: stage for stage in (train_world_model, learn_behavior, evaluate)}
-ONLINE = {finetune.name: finetune}  # of the objectives that are named for it
+ONLINE = {finetune.name: finetune}  # only for the objectives in finetune of params.yaml
 STAGES = SHARED | PER_OBJECTIVE | ONLINE

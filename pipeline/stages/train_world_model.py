@@ -1,4 +1,4 @@
-"""Stage ``train_world_model``: one objective's world model, with held-out figures and an open-loop video."""
+"""Stage ``train_world_model``: trains the world model of one objective and measures it on held-out episodes."""
 
 import logging
 from collections.abc import Mapping
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from dreamset.core.capabilities import Dynamics, Trainable, require
@@ -20,6 +19,7 @@ from dreamset.pipeline.evaluation.open_loop import OpenLoopPrediction, open_loop
 from dreamset.pipeline.evaluation.validation import Validator
 from dreamset.pipeline.files import digest, write_csv, write_json
 from dreamset.pipeline.registry.registration import registration
+from dreamset.pipeline.stages.settings import TrainWorldModel
 from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.checkpoint import Checkpoint
 from dreamset.pipeline.training.devices import choose_device
@@ -28,91 +28,89 @@ from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 
 log = logging.getLogger(__name__)
 
-LOG_EVERY = 20  # updates between training curves' points
+LOG_EVERY = 20  # updates between the points of the training curves
 
 
 def run(config: dict[str, Any]) -> None:
-    """Writes ``output``; see ``stages.train_world_model`` for the configuration."""
-    device = choose_device(config["device"])
-    store = Store.open(config["store"])
-    lineage = describe_lineage(config, store)
-    training = start(config, store, device)
-    settings = config["validation"]
-    validator = Validator(
-        store,
-        episodes=settings["episodes"],
-        probe_episodes=settings["probe_episodes"],
-        context=settings["context"],
-        horizons=settings["horizons"],
-        starts=settings["starts"],
-        device=device,
-    )
-    checkpoint = Checkpoint(Path(config["checkpoints"]) / f"world_model-{lineage['key']}")
-    saved = checkpoint.load()
-    if saved is not None:
-        training.load_state_dict(saved)
-    name = f"{config['objective_name']} (seed {config['seed']})"
-    with reporting.stage_run("train_world_model", root=name, lineage=lineage["key"], new_root=saved is None) as tracked:
-        tracked.parameters(config, on_root=True)
-        tracked.dataset(reporting.reference(store, config["dataset"]))
-        train(config, training, validator, checkpoint, tracked)
-        finish(config, training, validator, lineage, tracked)
+    """Writes ``output``; ``TrainWorldModel`` describes the settings."""
+    settings = TrainWorldModel.of(**config)
+    device = choose_device(settings.device)
+    store = Store.open(settings.store)
+    lineage = describe_lineage(settings, store)
+    training = start(settings, store, device)
+    validator = Validator(store, settings.validation, device=device)
+    checkpoint = Checkpoint(Path(settings.checkpoints) / f"world_model-{lineage['key']}")
+    resumed = checkpoint.restore(training)
+    name = f"{settings.objective_name} (seed {settings.seed})"
+    with reporting.stage_run("train_world_model", root=name, lineage=lineage["key"], new_root=not resumed) as tracked:
+        tracked.parameters(settings.plain(), on_root=True)
+        tracked.dataset(reporting.reference(store, settings.dataset))
+        train(settings, training, validator, checkpoint, tracked)
+        finish(settings, training, validator, lineage, tracked)
     checkpoint.remove()
 
 
-def describe_lineage(config: dict[str, Any], store: Store) -> dict[str, Any]:
-    """Where the model comes from; ``key`` is the same for the same configuration on the same data."""
+def describe_lineage(settings: TrainWorldModel, store: Store) -> dict[str, Any]:
+    """The origin of the model. ``key`` is the same for the same settings and the same data."""
     source = store.info["source"]
     return {
-        "key": digest(yaml.safe_dump(config, sort_keys=True), store.digest),
-        "generation": config["generation"],
-        "parent": pretrained.parent(config["start"]),
-        "objective": config["objective_name"],
-        "seed": config["seed"],
-        "dataset": config["dataset"],
+        "key": digest(settings.text(), store.digest),
+        "generation": settings.generation,
+        "parent": pretrained.parent(None if settings.start is None else settings.start.model_dump()),
+        "objective": settings.objective_name,
+        "seed": settings.seed,
+        "dataset": settings.dataset,
         "dataset_digest": store.digest,
         "dataset_return": store.info["episode_statistics"]["train"]["return"],
         "reference": {"low": source.get("ref_min_score"), "high": source.get("ref_max_score")},
     }
 
 
-def start(config: dict[str, Any], store: Store, device: torch.device) -> Training[WorldModelTrainer]:
-    """A training before its first update: networks new or as they were found, samplers at their first draw."""
-    model, objective = build_networks(config, store, device)
-    settings = config["training"]
-    generator = torch.Generator(device).manual_seed(config["seed"])
-    factors = None if config["start"] is None else config["start"]["adaptation"]
-    trainer = WorldModelTrainer.configured(settings, model, objective, generator=generator, factors=factors)
-    return Training(trainer, build_sampler(settings["batch"], store, seed=config["seed"]))
+def start(settings: TrainWorldModel, store: Store, device: torch.device) -> Training[WorldModelTrainer]:
+    """A training before its first update, with new or with pretrained networks."""
+    model, objective = build_networks(settings, store, device)
+    trainer = WorldModelTrainer.configured(
+        settings.training,
+        model,
+        objective,
+        scheduler=settings.training.scheduler,
+        generator=torch.Generator(device).manual_seed(settings.seed),
+        factors=None if settings.start is None else settings.start.adaptation,
+    )
+    return Training(trainer, build_sampler(settings.training.batch, store, seed=settings.seed))
 
 
-def build_networks(config: dict[str, Any], store: Store, device: torch.device) -> tuple[Any, Objective]:
-    """World model and objective. PyTorch initialises from the global generator, which is left as it was."""
+def build_networks(settings: TrainWorldModel, store: Store, device: torch.device) -> tuple[Any, Objective]:
+    """World model and objective. PyTorch initialises with the global generator, whose state is kept.
+
+    Raises:
+        UserError: if the world model cannot be trained, or does not fit the data or the objective.
+    """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config["seed"])
+        torch.manual_seed(settings.seed)
         model = (
-            build_part(config["world_model"], store.spec)
-            if config["start"] is None
-            else pretrained.continued(config["start"], store.spec)
+            build_part(settings.world_model, store.spec)
+            if settings.start is None
+            else pretrained.continued(settings.start.model_dump(), store.spec)
         )
         require(model, Trainable, by="the stage train_world_model")
-        objective: Objective = build_part(config["objective"], model)
+        objective: Objective = build_part(settings.objective, model)
     return model.to(device), objective.to(device)
 
 
 def train(
-    config: dict[str, Any],
+    settings: TrainWorldModel,
     training: Training[WorldModelTrainer],
     validator: Validator,
     checkpoint: Checkpoint,
     tracked: reporting.StageRun,
 ) -> None:
-    """Updates until the configured number is reached, validating on the way; without any, a single validation."""
-    updates, every = config["training"]["updates"], config["validation"]["every"]
+    """Trains up to the configured number of updates and validates in between; without updates, it validates once."""
+    updates, every = settings.training.updates, settings.validation.every
     if updates == 0:
         validate(training, validator, tracked)
     updated = advance(
-        training, updates, description=config["objective_name"], device=validator.device, checkpoint=checkpoint
+        training, updates, description=settings.objective_name, device=validator.device, checkpoint=checkpoint
     )
     for bar, metrics in updated:
         if training.update % LOG_EVERY == 0:
@@ -125,7 +123,7 @@ def train(
 def validate(
     training: Training[WorldModelTrainer], validator: Validator, tracked: reporting.StageRun
 ) -> dict[str, float]:
-    """The held-out figures of the model as it is now, also into the history."""
+    """The held-out figures of the model after the last update. They are added to the history."""
     figures = validator.metrics(training.trainer.model)
     training.history.append({"update": training.update} | figures)
     tracked.headline(figures, training.update)
@@ -133,63 +131,87 @@ def validate(
 
 
 def finish(
-    config: dict[str, Any],
+    settings: TrainWorldModel,
     training: Training[WorldModelTrainer],
     validator: Validator,
     lineage: dict[str, Any],
     tracked: reporting.StageRun,
 ) -> None:
-    """The probe decoder, the open-loop video and everything on disk."""
+    """Measures the trained model for the last time, writes all outputs and reports them."""
     model = training.trainer.model
     assert isinstance(model, nn.Module)
     model.eval().requires_grad_(False)
-    settings = config["validation"]
+    prediction = predict_open_loop(settings, model, validator)
+    metrics = final_metrics(training, prediction)
+    networks: list[nn.Module] = [model, training.trainer.objective]
+    metrics["cost/parameters"] = sum(parameter.numel() for part in networks for parameter in part.parameters())
+    warn(model, metrics)
+    write(settings, training, prediction, lineage, metrics)
+    report(Path(settings.output), metrics, training.update, tracked)
+
+
+def predict_open_loop(settings: TrainWorldModel, model: Any, validator: Validator) -> OpenLoopPrediction | None:
+    """Open-loop predictions of the held-out observations; None for a model that needs each observation."""
+    if not isinstance(model, Dynamics):
+        return None
+    validation = settings.validation
+    decoder = train_probe_decoder(model, validator.fitting, seed=settings.seed, **validation.probe_decoder.model_dump())
+    return open_loop_prediction(
+        model, decoder, validator.held_out, context=validation.context, horizon=max(validation.horizons)
+    )
+
+
+def final_metrics(training: Training[WorldModelTrainer], prediction: OpenLoopPrediction | None) -> dict[str, float]:
+    """The figures of the last validation and of the open-loop prediction, and the cost of the training."""
     metrics = {name: value for name, value in training.history[-1].items() if name != "update"}
-    shown = visible_prediction(config, model, validator)
-    if shown is not None:
-        metrics["validation/open_loop_mse"] = shown.mean_squared_error
+    if prediction is not None:
+        metrics["validation/open_loop_mse"] = prediction.mean_squared_error
     metrics["cost/updates"] = training.update
     metrics["cost/train_seconds"] = round(training.seconds, 1)
-    networks: list[nn.Module] = [model, training.trainer.objective]
-    metrics["cost/parameters"] = sum(p.numel() for network in networks for p in network.parameters())
-    warn(model, metrics)
-    output = Path(config["output"])
-    with replaced_folder(output) as fresh:
-        save_model(fresh / "model", model, SavedModel(config["world_model"], model.spec, lineage, WORLD_MODEL))
-        save_weights(fresh / OBJECTIVE, training.trainer.objective)
-        rows = [{name.removeprefix("validation/"): value for name, value in row.items()} for row in training.history]
-        write_csv(fresh / "validation.csv", rows)
-        (fresh / "media").mkdir()
-        if shown is not None:
-            shown.save(fresh / "media", episodes=settings["video_episodes"])
-        write_json(fresh / "metrics.json", metrics)
+    return metrics
+
+
+def write(
+    settings: TrainWorldModel,
+    training: Training[WorldModelTrainer],
+    prediction: OpenLoopPrediction | None,
+    lineage: dict[str, Any],
+    metrics: Mapping[str, float],
+) -> None:
+    """The saved model with its objective, the validation curve, open-loop videos and the metrics."""
+    model, objective = training.trainer.model, training.trainer.objective
+    assert isinstance(model, nn.Module)
+    saved = SavedModel(settings.world_model, model.spec, lineage, WORLD_MODEL)
+    rows = [{name.removeprefix("validation/"): value for name, value in row.items()} for row in training.history]
+    with replaced_folder(Path(settings.output)) as folder:
+        save_model(folder / "model", model, saved)
+        save_weights(folder / OBJECTIVE, objective)
+        write_csv(folder / "validation.csv", rows)
+        (folder / "media").mkdir()
+        if prediction is not None:
+            prediction.save(folder / "media", episodes=settings.validation.video_episodes)
+        write_json(folder / "metrics.json", metrics)
+
+
+def report(output: Path, metrics: Mapping[str, float], update: int, tracked: reporting.StageRun) -> None:
+    """New metrics, the files and the model, to the tracking; ``validate`` has reported the others."""
     tracked.headline({name: value for name, value in metrics.items() if not name.startswith("validation/")})
-    if shown is not None:
-        tracked.headline({"validation/open_loop_mse": shown.mean_squared_error}, training.update)
+    error = "validation/open_loop_mse"
+    if error in metrics:
+        tracked.headline({error: metrics[error]}, update)
     tracked.artifacts(output / "model", output / "validation.csv")
     tracked.model(registration(output / "model", metrics))
     tracked.artifacts(output / "media", on_root=True)
 
 
-def visible_prediction(config: dict[str, Any], model: Any, validator: Validator) -> OpenLoopPrediction | None:
-    """What the model expects to see when it no longer looks; None for a model that cannot move without observations."""
-    if not isinstance(model, Dynamics):
-        return None
-    settings = config["validation"]
-    decoder = train_probe_decoder(model, validator.fitting, seed=config["seed"], **settings["probe_decoder"])
-    return open_loop_prediction(
-        model, decoder, validator.held_out, context=settings["context"], horizon=max(settings["horizons"])
-    )
-
-
 def headlines(model: Trainable[Any], figures: Mapping[str, float]) -> dict[str, str]:
-    """What stands beside the progress bar: the model's own headline and the reward's error, if there is one."""
+    """The text beside the progress bar: the model's own headline, and the reward error if there is one."""
     names = (model.headline, "reward_error_h0")
     return {name: f"{figures[key]:.3f}" for name in names if (key := f"validation/{name}") in figures}
 
 
 def warn(model: Trainable[Any], metrics: Mapping[str, float]) -> None:
-    """What the model's own figures say that no later stage would explain."""
+    """Logs the problems that the model's own figures reveal, such as posterior collapse."""
     prefix = "validation/"
     own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
     for line in model.warnings(own):

@@ -1,1 +1,1 @@
-"""Training: optimiser steps, parameter groups, the loop, checkpoints, learning online."""
+"""Training: optimiser steps, parameter groups, the loop, checkpoints, fine-tuning."""

@@ -1,4 +1,4 @@
-"""One optimiser step of the behaviour, with everything that a resume needs."""
+"""Optimiser steps of a behaviour, with the state that resuming needs."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -11,13 +11,14 @@ from dreamset.core.capabilities import Representation
 from dreamset.core.errors import UserError
 from dreamset.core.records import SequenceBatch
 from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.config.settings import LearnerOptimisation
 from dreamset.pipeline.training.gradients import frozen, require_finite
 from dreamset.pipeline.training.optimizers import Clipping, choose_clipping
 from dreamset.pipeline.training.parameter_groups import OptimizerFactory
 
 
 class BehaviorTrainer:
-    """Learns a policy on top of a world model, of which nothing changes."""
+    """Trains a policy in a world model that stays as it is."""
 
     def __init__(
         self,
@@ -43,30 +44,30 @@ class BehaviorTrainer:
     @classmethod
     def configured(
         cls,
-        settings: Mapping[str, Any],
+        settings: LearnerOptimisation,
         model: Representation[Any],
         behavior: Learner,
         reward: RewardFunction,
         *,
         generator: torch.Generator,
     ) -> "BehaviorTrainer":
-        """With the optimisers and the clipping of ``behavior_training``."""
+        """A trainer with the optimisers and the clipping of ``behavior_training``."""
         return cls(
             model,
             behavior,
             reward,
-            optimizers={name: build_part(node) for name, node in settings["optimizers"].items() if node is not None},
-            clip_norm=settings["clip_norm"],
-            clipping=None if settings["clipping"] is None else build_part(settings["clipping"]),
+            optimizers={name: build_part(node) for name, node in settings.optimizers.items() if node is not None},
+            clip_norm=settings.clip_norm,
+            clipping=None if settings.clipping is None else build_part(settings.clipping),
             generator=generator,
         )
 
     def step(self, batch: SequenceBatch, *, held: Collection[str] = ()) -> dict[str, Tensor]:
-        """Updates every network once; returns the losses, what the learner tells and the gradients' norms.
+        """Updates each network once; returns the losses, the learner's figures and the gradient norms.
 
         Args:
-            batch: where imagination starts.
-            held: networks, such as ``actor``, that stay as they are this time.
+            batch: recorded sequences; imagination starts at their states.
+            held: networks, such as ``actor``, that are not updated.
         """
         with frozen(self.model):
             experience = Experience.of(self.model, batch, self.generator)
@@ -75,15 +76,15 @@ class BehaviorTrainer:
             losses = {**learned.losses, **own.losses}
             norms = self._apply({name: loss for name, loss in losses.items() if name not in held})
         self.behavior.after_update()
-        shown = {f"loss/{name}": loss.detach() for name, loss in losses.items()}
-        return shown | dict(learned.figures) | dict(own.figures) | norms
+        values = {f"loss/{name}": loss.detach() for name, loss in losses.items()}
+        return values | dict(learned.figures) | dict(own.figures) | norms
 
     def _apply(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Every gradient is computed before any network moves, so that no loss sees another one's update."""
+        """All gradients are computed before the first update, so no loss depends on another network's update."""
         for name, loss in losses.items():
             self.optimizers[name].zero_grad(set_to_none=True)
             own = [parameter for parameter in self.parameters[name] if parameter.requires_grad]
-            # no other network feels a loss, nor does the reward that a policy is paid by; two losses may share a graph
+            # a loss gives gradients to its own network only, not to the reward function; two losses may share a graph
             loss.backward(inputs=own, retain_graph=True)
         norms = {}
         for name, loss in losses.items():
@@ -94,7 +95,7 @@ class BehaviorTrainer:
         return norms
 
     def state_dict(self) -> dict[str, Any]:
-        """Networks and what else the learner and the reward remember, optimisers and generator."""
+        """Learner, reward function, optimisers and generator."""
         return {
             "behavior": self.behavior.state_dict(),
             "reward": self.reward.state_dict(),
@@ -112,10 +113,10 @@ class BehaviorTrainer:
 
 
 def named_networks(behavior: Learner, reward: RewardFunction) -> dict[str, nn.Module]:
-    """Everything that learns, by name.
+    """All trained networks, by name.
 
     Raises:
-        ValueError: if learner and reward have a network of the same name.
+        ValueError: if learner and reward function have a network of the same name.
     """
     networks, own = dict(behavior.networks()), reward.networks()
     clash = sorted(networks.keys() & own.keys())
@@ -125,7 +126,7 @@ def named_networks(behavior: Learner, reward: RewardFunction) -> dict[str, nn.Mo
 
 
 def require_same_names(networks: Collection[str], optimizers: Collection[str], *, learner: str) -> None:
-    """Every network has an optimiser, and every optimiser a network.
+    """Checks that each network has an optimiser, and each optimiser a network.
 
     Raises:
         UserError: otherwise.
@@ -133,10 +134,10 @@ def require_same_names(networks: Collection[str], optimizers: Collection[str], *
     key = "behavior_training.optimizers"
     without = [name for name in networks if name not in optimizers]
     if without:
-        raise UserError(f"{key} has none for {', '.join(without)}, which {learner} learns; add it")
+        raise UserError(f"{key} has no entry for {', '.join(without)}, which {learner} trains; add it")
     unknown = [name for name in optimizers if name not in networks]
     if unknown:
         raise UserError(
-            f"{key} names {', '.join(unknown)}, but the networks of {learner} are {', '.join(networks)}; set it to "
-            "null, or list those that there are as behavior_training.networks in the behaviour's yaml"
+            f"{key} names {', '.join(unknown)}, but the networks of {learner} are {', '.join(networks)}; set the "
+            "entry to null, or list the networks as behavior_training.networks in the behaviour's yaml"
         )

@@ -1,14 +1,14 @@
-"""Checkpoints: training goes on where it was killed, and only if nothing that matters has changed.
+"""Checkpoints: an interrupted training resumes, but only with the same settings and inputs.
 
-They live outside DVC's outputs, which DVC deletes when a stage starts, in a folder named after a digest of the
-resolved configuration and of the inputs; another setting never finds them.
+Checkpoints lie outside DVC's outputs, because DVC deletes outputs when a stage starts. The folder is named after a
+digest of settings and inputs, so a training with other settings starts from scratch.
 """
 
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -17,8 +17,15 @@ from dreamset.core.files import save_with
 SECONDS = 30.0
 
 
+class Resumable(Protocol):
+    """Anything whose state a checkpoint can restore."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over the state."""
+
+
 class Checkpoint:
-    """One file per training, written at most every ``SECONDS`` and removed on success."""
+    """One file per training. It is written at most every ``SECONDS`` and removed on success."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "state.pt"
@@ -31,8 +38,15 @@ class Checkpoint:
         state: dict[str, Any] = torch.load(self.path, weights_only=True)
         return state
 
+    def restore(self, training: Resumable) -> bool:
+        """Loads the last complete state into ``training``; returns whether there is one."""
+        state = self.load()
+        if state is not None:
+            training.load_state_dict(state)
+        return state is not None
+
     def save_if_due(self, state: Callable[[], Mapping[str, Any]]) -> None:
-        """Writes the state if enough time has passed since the last time."""
+        """Writes the state if the last write is at least ``SECONDS`` ago."""
         if time.monotonic() - self._written >= SECONDS:
             self.save(state())
 
@@ -42,5 +56,5 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def remove(self) -> None:
-        """The training is complete and its outputs are written."""
+        """Removes the checkpoint, once the outputs of the training are written."""
         shutil.rmtree(self.path.parent, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Where the tensors live."""
+"""The device that tensors are on."""
 
 import torch
 
@@ -6,13 +6,13 @@ from dreamset.core.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` takes a GPU where there is one.
+    """The device of a name; ``auto`` is a GPU if there is one, otherwise the CPU.
 
     Raises:
-        UserError: for an unknown name or a GPU that is not there.
+        UserError: for an unknown name, or ``cuda`` without a GPU.
     """
     if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"device must be auto, cpu or cuda, got {name!r}")
+        raise UserError(f"device is {name!r}; allowed: auto, cpu or cuda; change the setting")
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device=cuda, but torch sees no GPU; use device=auto or install a CUDA build of torch")
+        raise UserError("device is cuda, but PyTorch finds no GPU; use device=auto or install a CUDA build of PyTorch")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

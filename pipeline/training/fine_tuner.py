@@ -1,4 +1,4 @@
-"""A world model and the behaviours in it that learn on together."""
+"""A world model and its behaviours, trained further together."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,17 +9,17 @@ from dreamset.core.records import SequenceBatch
 from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer
 from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 
-POLICY, EXPLORER = "policy", "explorer"  # the behaviour that is scored, and one that only collects
+POLICY, EXPLORER = "policy", "explorer"  # the evaluated behaviour, and a behaviour that only collects
 
 
 class FineTuner:
-    """First the world model, then every behaviour on the same batch, as the online Dreamers learn.
+    """Updates the world model and then each behaviour, all on the same batch, as the online Dreamers do.
 
     Args:
-        world_model: learns first.
-        behaviors: of the same model, by name; ``POLICY`` is one of them and its figures keep their names.
-        actor_from: update from which the policy's actor learns too. Until then its critic learns to value the policy
-            as it is: an actor that follows a critic that is wrong about new data unlearns what it could.
+        world_model: is updated first.
+        behaviors: of the same model, by name. The figures of ``POLICY`` keep their names.
+        actor_from: the update from which the policy's actor is trained. Before it, only the critic is trained, because
+            a critic that is wrong about new data would make a good actor worse.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class FineTuner:
         self.updates = 0
 
     def step(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """One update of everything; the figures of all, other behaviours' below their names."""
+        """One update of all. The figures of other behaviours than ``POLICY`` have their name as a prefix."""
         figures = self.world_model.step(batch)
         held = ("actor",) if self.updates < self.actor_from else ()
         self.updates += 1
@@ -45,7 +45,7 @@ class FineTuner:
         return figures
 
     def state_dict(self) -> dict[str, Any]:
-        """Of all, and how many updates there were."""
+        """The state of all trainers, and the number of updates."""
         return {
             "world_model": self.world_model.state_dict(),
             "behaviors": {name: behavior.state_dict() for name, behavior in self.behaviors.items()},

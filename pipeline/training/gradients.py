@@ -1,4 +1,4 @@
-"""One step down a loss, and what must not feel it."""
+"""Gradient steps, and modules that get no gradient."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from dreamset.pipeline.training.optimizers import Clipping
 
 @contextmanager
 def frozen(module: object) -> Iterator[None]:
-    """No parameter of ``module`` asks for gradients within the block; those that did do so again after it."""
+    """Parameters of ``module`` need no gradient within the block; afterwards they are as before."""
     assert isinstance(module, nn.Module)
     learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     for parameter in learning:
@@ -27,12 +27,13 @@ def frozen(module: object) -> Iterator[None]:
 def apply_gradients(
     optimizer: Optimizer, networks: Mapping[str, Sequence[Tensor]], loss: Tensor, *, clipping: Clipping
 ) -> dict[str, Tensor]:
-    """One step down ``loss``, every network's gradient clipped by itself; returns ``gradient_norm/NETWORK`` before.
+    """One step of ``optimizer`` on ``loss``. The gradients of each network are clipped separately.
 
-    A network without parameters is left out.
+    Returns:
+        ``gradient_norm/NETWORK`` before clipping, for each network that has parameters.
 
     Raises:
-        FloatingPointError: if a gradient is not finite; nothing has been changed then.
+        FloatingPointError: if a gradient is not finite. All parameters are then as before.
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -43,7 +44,7 @@ def apply_gradients(
 
 
 def require_finite(norms: Tensor, loss: Tensor) -> None:
-    """Refuses gradients that would ruin the networks.
+    """Refuses gradients that would make the networks useless.
 
     Raises:
         FloatingPointError: if a norm is not finite.

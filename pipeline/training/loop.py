@@ -1,4 +1,4 @@
-"""The training loop that both learners share."""
+"""The training loop of all stages that train."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -14,18 +14,19 @@ from dreamset.datasets import SequenceSampler, Store
 from dreamset.datasets.prefetch import Prefetcher
 from dreamset.datasets.stream import BatchStream
 from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.config.settings import Batch
 from dreamset.pipeline.progress import progress
 from dreamset.pipeline.training.checkpoint import Checkpoint
 
 
 class Trainer(Protocol):
-    """Learns from one batch at a time."""
+    """Updates something with one batch at a time."""
 
     def step(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """One update; figures by name."""
+        """One update; returns figures by name."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next update depends on."""
+        """The complete state that the next update depends on."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of ``state_dict``."""
@@ -36,7 +37,7 @@ TrainerT = TypeVar("TrainerT", bound=Trainer)
 
 @dataclass(slots=True)
 class Training(Generic[TrainerT]):
-    """Everything that changes while something is trained."""
+    """The state of a training: everything that an update changes."""
 
     trainer: TrainerT
     sampler: BatchStream
@@ -45,7 +46,7 @@ class Training(Generic[TrainerT]):
     seconds: float = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """The state for the checkpoint."""
         return {
             "trainer": self.trainer.state_dict(),
             "sampler": self.sampler.state_dict(),
@@ -55,7 +56,7 @@ class Training(Generic[TrainerT]):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """From the checkpoint."""
+        """The inverse of ``state_dict``."""
         self.trainer.load_state_dict(state["trainer"])
         self.sampler.load_state_dict(state["sampler"])
         self.history, self.update, self.seconds = state["history"], state["update"], state["seconds"]
@@ -64,9 +65,9 @@ class Training(Generic[TrainerT]):
 def advance(
     training: Training[TrainerT], updates: int, *, description: str, device: torch.device, checkpoint: Checkpoint
 ) -> Iterator[tuple["tqdm[int]", dict[str, Tensor]]]:
-    """Trains up to ``updates``; yields the progress bar and the figures after every update.
+    """Trains up to ``updates``; yields the progress bar and the figures after each update.
 
-    What the caller does with an update is done before the checkpoint that holds it is written.
+    The caller handles an update before the checkpoint that contains it is written.
     """
     with progress(range(0), description=description, total=updates, initial=training.update) as bar:
         for figures in take_updates(training, updates, device=device):
@@ -76,7 +77,7 @@ def advance(
 
 
 def take_updates(training: Training[TrainerT], updates: int, *, device: torch.device) -> Iterator[dict[str, Tensor]]:
-    """Trains up to ``updates``; yields the figures after every update, when ``training`` is as a resume needs it."""
+    """Trains up to ``updates``; yields the figures after each update, when ``training`` is ready for a checkpoint."""
     began = time.monotonic() - training.seconds
     with Prefetcher(training.sampler, device=device) as batches:
         while training.update < updates:
@@ -87,14 +88,14 @@ def take_updates(training: Training[TrainerT], updates: int, *, device: torch.de
             yield figures
 
 
-def build_sampler(settings: Mapping[str, Any], store: Store, *, seed: int) -> SequenceSampler:
-    """Batches of the training split, as the ``batch`` entry of a training's settings says."""
+def build_sampler(batch: Batch, store: Store, *, seed: int) -> SequenceSampler:
+    """Samples batches from the training split."""
     return SequenceSampler(
         store,
         split="train",
-        batch_size=settings["size"],
-        length=settings["length"],
+        batch_size=batch.size,
+        length=batch.length,
         seed=seed,
-        crossing=settings["crossing"],
-        strategy=build_part(settings["strategy"]),
+        crossing=batch.crossing,
+        strategy=build_part(batch.strategy),
     )

@@ -1,6 +1,6 @@
-"""What a policy collects while it is fine-tuned: episodes from the environment into a store of their own."""
+"""Online data: the episodes that fine-tuning collects, in a store of their own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,28 +20,29 @@ from dreamset.datasets.store_source import StoreSource
 from dreamset.datasets.transforms import Transform, transformed
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.config.settings import Batch
 
-FIRST_SEED, LAST_SEED = 2**19, 10**6  # recordings reset with seeds below, evaluations above
+FIRST_SEED, LAST_SEED = 2**19, 10**6  # recordings use the seeds below, evaluations those above
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedSource:
-    """Episodes in memory as a source with given columns."""
+    """A source of episodes in memory, with given columns."""
 
     episodes: Sequence[RecordedEpisode]
     description: SourceDescription
 
     @property
     def episode_count(self) -> int:
-        """How many episodes there are."""
+        """Number of episodes."""
         return len(self.episodes)
 
     def describe(self) -> SourceDescription:
-        """The columns that are kept; an environment may show more."""
+        """The kept columns; the environment may have more."""
         return self.description
 
     def read(self, number: int) -> RawEpisode:
-        """The episode with the columns of the description."""
+        """One episode, with the kept columns."""
         episode = self.episodes[number]
         return RawEpisode(
             f"online episode {number} (seed {episode.seed})",
@@ -61,21 +62,21 @@ def _typed(values: Array) -> Array:
 class OnlineData:
     """The growing store of one fine-tuning.
 
-    Its episodes come in rounds; a round is there as a whole or not at all, and one that a killed process collected
-    without noting so is collected again.
+    Episodes are added in rounds, each of them atomically. A round that a killed process wrote, but that no checkpoint
+    counts, is collected again.
     """
 
     path: Path
     spec: DataSpec  # of the offline data
     provenance: dict[str, Any]
     transforms: Sequence[Transform]
-    episodes: int = 0  # how many count
+    episodes: int = 0  # in the rounds that count
 
     def add(self, collected: Sequence[RecordedEpisode]) -> Store:
-        """The store with one more round.
+        """Adds one round and returns the store.
 
         Raises:
-            UserError: if the episodes do not hold what the offline data hold.
+            UserError: if the episodes lack an observation of the offline data.
         """
         source = RecordedSource(collected, self._describe(collected[0]))
         store = extend(self.path, transformed(source, list(self.transforms)), after=self.episodes)
@@ -83,20 +84,20 @@ class OnlineData:
         return store
 
     def store(self) -> Store:
-        """The store as it was when ``episodes`` of it counted."""
+        """The store, without rounds that do not count."""
         store = Store.open(self.path)
         if len(store.lengths) > self.episodes:
-            nothing: Source = RecordedSource([], StoreSource(self.path).describe())
-            store = extend(self.path, nothing, after=self.episodes)
+            empty: Source = RecordedSource([], StoreSource(self.path).describe())
+            store = extend(self.path, empty, after=self.episodes)
         return store
 
     def _describe(self, episode: RecordedEpisode) -> SourceDescription:
-        """The offline columns; of the privileged ones those that the environment informs of."""
+        """The columns of the offline data, with the privileged columns that the environment offers."""
         missing = sorted(self.spec.observations.keys() - episode.observations.keys())
         if missing:
             raise UserError(
-                f"dataset.environment does not show {missing}, which the model looks at; it shows "
-                f"{sorted(episode.observations)}; mend its settings"
+                f"dataset.environment has the observations {sorted(episode.observations)}; the model needs {missing}; "
+                "change the settings of the environment"
             )
         known = {
             name: array
@@ -106,43 +107,44 @@ class OnlineData:
         return SourceDescription(self.spec.observations, known, self.spec.action, self.provenance)
 
 
-def mixed(
-    offline: Store, online: Store | None, settings: Mapping[str, Any], *, online_share: float, seed: int
-) -> MixedSampler:
-    """Batches of both stores; of one alone while the other has no window, or if its share is 0.
+def mixed(offline: Store, online: Store | None, batch: Batch, *, online_share: float, seed: int) -> MixedSampler:
+    """Samples batches from both stores; from one alone while the other has no window, or if its share is 0.
 
     Args:
-        offline: what the model was trained on.
-        online: what was collected so far.
-        settings: ``batch``, as the trainings have it.
-        online_share: of the sequences of a batch, on average over the batches.
-        seed: of the draws.
+        offline: the data that the model was trained on.
+        online: the data collected so far.
+        batch: size and windows of a batch.
+        online_share: share of the online sequences in a batch, on average over the batches; 0 to 1.
+        seed: of the random draws.
 
     Raises:
-        UserError: if the share is none, or the stores hold different columns.
+        UserError: if the stores have different columns.
     """
-    if not 0 <= online_share <= 1:
-        raise UserError(f"finetuning.online_share is {online_share}, allowed is 0 to 1; mend it")
     shares = ((offline, 1 - online_share), (online, online_share))
-    parts = [Part(_windows(store, settings), share) for store, share in shares if share > 0]
-    if all(part.source is None for part in parts):  # before anything was collected, whatever the share
-        parts = [Part(_windows(offline, settings), 1.0)]
-    return MixedSampler(parts, batch_size=settings["size"], seed=seed)
+    parts = [Part(_windows(store, batch), share) for store, share in shares if share > 0]
+    if all(part.source is None for part in parts):  # before the first round, whatever the share
+        parts = [Part(_windows(offline, batch), 1.0)]
+    return MixedSampler(parts, batch_size=batch.size, seed=seed)
 
 
-def _windows(store: Store | None, settings: Mapping[str, Any]) -> WindowSampler | None:
-    """The store's windows, or None while there is none."""
+def _windows(store: Store | None, batch: Batch) -> WindowSampler | None:
+    """The windows of the store; None if there is no store, or it has no window."""
     if store is None:
         return None
-    length, crossing = settings["length"], settings["crossing"]
     rows = store.lengths[store.split(TRAIN)]
-    if (rows.sum() if crossing else rows.max()) < length:
+    if (rows.sum() if batch.crossing else rows.max()) < batch.length:
         return None
-    strategy = build_part(settings["strategy"])
-    return WindowSampler(store, split=TRAIN, length=length, crossing=crossing, strategy=strategy, privileged=False)
+    return WindowSampler(
+        store,
+        split=TRAIN,
+        length=batch.length,
+        crossing=batch.crossing,
+        strategy=build_part(batch.strategy),
+        privileged=False,
+    )
 
 
 def round_seeds(seed: int, number: int, count: int) -> tuple[list[int], int]:
-    """Seeds of the environments of round ``number`` and of the policy's draws: the same whenever it is collected."""
+    """Seeds of the environments and of the policy in round ``number``, the same whenever it is collected."""
     generator = np.random.default_rng([seed, number])
     return generator.integers(FIRST_SEED, LAST_SEED, size=count).tolist(), int(generator.integers(2**63))

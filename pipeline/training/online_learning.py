@@ -1,6 +1,6 @@
-"""The loop of ``finetune``: collect a round of episodes, learn from old and new data, evaluate; again."""
+"""The loop of ``finetune``: collect a round of episodes, train on offline and online data, evaluate, repeat."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,13 +9,11 @@ from tqdm import tqdm
 
 from dreamset.behaviors.base import Learner
 from dreamset.behaviors.exploration import Exploration
-from dreamset.core.capabilities import Representation
 from dreamset.datasets import Store
-from dreamset.environments.rollouts import RecordedEpisode
-from dreamset.environments.wrappers import Environment
 from dreamset.pipeline.config.instantiate import build_part
-from dreamset.pipeline.evaluation.playing import play, play_evaluation
-from dreamset.pipeline.evaluation.scores import episode_table, imagined_returns, summarize
+from dreamset.pipeline.config.settings import Finetuning
+from dreamset.pipeline.evaluation.playing import play
+from dreamset.pipeline.evaluation.policy_evaluator import PolicyEvaluator
 from dreamset.pipeline.progress import progress
 from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.checkpoint import Checkpoint
@@ -23,22 +21,22 @@ from dreamset.pipeline.training.fine_tuner import FineTuner
 from dreamset.pipeline.training.loop import Training, take_updates
 from dreamset.pipeline.training.online_data import OnlineData, mixed, round_seeds
 
-LOG_EVERY = 20  # updates between the points of the losses' curves
+LOG_EVERY = 20  # updates between the points of the loss curves
 
 
 @dataclass(slots=True)
 class Progress:
-    """Everything that changes while a policy is fine-tuned."""
+    """The state of a fine-tuning: everything that changes while it runs."""
 
     training: Training[FineTuner]
     online: OnlineData
-    steps: int = 0  # of the environment, in all episodes that were collected
+    steps: int = 0  # of the environment, in all collected episodes
     rounds: int = 0
     evaluations: list[dict[str, float]] = field(default_factory=list)
     episodes: list[dict[str, float]] = field(default_factory=list)  # of all evaluations
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint; the collected episodes lie beside it."""
+        """The state for the checkpoint; the collected episodes lie beside it."""
         return {
             "training": self.training.state_dict(),
             "collected": self.online.episodes,
@@ -49,7 +47,7 @@ class Progress:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """From the checkpoint."""
+        """The inverse of ``state_dict``."""
         self.training.load_state_dict(state["training"])
         self.online.episodes = state["collected"]
         self.steps, self.rounds = state["steps"], state["rounds"]
@@ -58,97 +56,82 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class OnlineLearner:
-    """One fine-tuning from its first round to its last."""
+    """One fine-tuning, from its first round to its last."""
 
-    config: Mapping[str, Any]  # of the stage
-    model: Representation[Any]
-    behavior: Learner  # is scored, and collects unless there is an explorer
-    explorer: Learner | None  # collects in its place
-    lineage: Mapping[str, Any]  # of the world model, for reference scores
+    settings: Finetuning
+    seed: int
+    evaluator: PolicyEvaluator  # of the policy
+    collector: Learner  # collects the episodes: the policy itself, or an explorer
     offline: Store
-    make: Callable[[], Environment]
     progress: Progress
-    device: torch.device
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """``finetuning`` of the configuration."""
-        settings: Mapping[str, Any] = self.config["finetuning"]
-        return settings
 
     def run(self, checkpoint: Checkpoint, tracked: reporting.StageRun) -> None:
-        """Until there are steps enough. Rounds and updates survive a kill; an evaluation is repeated."""
+        """Runs until ``environment_steps`` are collected.
+
+        After a kill, rounds and updates are kept, and an evaluation is repeated.
+        """
         now = self.progress
         if now.rounds:
-            self._learn_from(now.online.store())
-        total = self.updates_due(self.settings["environment_steps"])
+            self._train_on(now.online.store())
+        total = self.updates_due(self.settings.environment_steps)
         with progress(range(0), description="finetune", total=total, initial=now.training.update) as bar:
             while True:
-                self._learn(bar, checkpoint, tracked)
+                self._train(bar, checkpoint, tracked)
                 if self._evaluation_is_due():
                     self._evaluate(tracked)
                     bar.set_postfix(steps=now.steps, return_iqm=f"{now.evaluations[-1]['return_iqm']:.4g}")
-                if now.steps >= self.settings["environment_steps"]:
+                if now.steps >= self.settings.environment_steps:
                     return
-                self._learn_from(self._collect())
+                self._train_on(self._collect())
                 checkpoint.save(now.state_dict())
 
-    def play_evaluation(self, episodes: int) -> list[RecordedEpisode]:
-        """The first episodes that ``evaluate`` would play, with the policy as it is now."""
-        controller = self.behavior.controller(self.model)
-        return play_evaluation(self.config["evaluation"], controller, self.make, episodes=episodes, device=self.device)
-
     def updates_due(self, steps: int) -> int:
-        """After how many updates every step has been learned from ``train_ratio`` times, old rows counted as well."""
-        batch = self.settings["batch"]
-        return int(steps * self.settings["train_ratio"] / (batch["size"] * batch["length"]))
+        """Number of updates after which ``train_ratio`` rows were trained on per step, offline rows included."""
+        batch = self.settings.batch
+        return int(steps * self.settings.train_ratio / (batch.size * batch.length))
 
-    def _learn(self, bar: "tqdm[int]", checkpoint: Checkpoint, tracked: reporting.StageRun) -> None:
+    def _train(self, bar: "tqdm[int]", checkpoint: Checkpoint, tracked: reporting.StageRun) -> None:
         training = self.progress.training
-        for figures in take_updates(training, self.updates_due(self.progress.steps), device=self.device):
+        due = self.updates_due(self.progress.steps)
+        for figures in take_updates(training, due, device=self.evaluator.device):
             bar.update()
             if training.update % LOG_EVERY == 0:
                 tracked.metrics({name: float(value) for name, value in figures.items()}, training.update)
             checkpoint.save_if_due(self.progress.state_dict)
 
-    def _learn_from(self, online: Store) -> None:
-        """The next batches come from the grown data; which number comes next is all that a sampler remembers."""
+    def _train_on(self, online: Store) -> None:
+        """Samples further batches from the grown data. The state of a sampler is the number of its next batch."""
         training, settings = self.progress.training, self.settings
-        sampler = mixed(
-            self.offline, online, settings["batch"], online_share=settings["online_share"], seed=self.config["seed"]
-        )
+        sampler = mixed(self.offline, online, settings.batch, online_share=settings.online_share, seed=self.seed)
         sampler.load_state_dict(training.sampler.state_dict())
         training.sampler = sampler
 
     def _collect(self) -> Store:
-        """One more round: one episode in each of the environments."""
-        now = self.progress
-        seeds, drawn = round_seeds(self.config["seed"], now.rounds, self.settings["environments"])
-        exploration: Exploration = build_part(self.settings["exploration"])
-        generator = torch.Generator(self.device).manual_seed(drawn)
-        collector = self.behavior if self.explorer is None else self.explorer
-        controller = collector.controller(self.model, exploration=exploration)
-        episodes = play(controller, self.make, seeds=seeds, generator=generator)
+        """Collects one more round: one episode in each environment."""
+        now, evaluator = self.progress, self.evaluator
+        seeds, policy_seed = round_seeds(self.seed, now.rounds, self.settings.environments)
+        exploration: Exploration = build_part(self.settings.exploration)
+        generator = torch.Generator(evaluator.device).manual_seed(policy_seed)
+        controller = self.collector.controller(evaluator.model, exploration=exploration)
+        episodes = play(controller, evaluator.make, seeds=seeds, generator=generator)
         store = now.online.add(episodes)
         now.rounds += 1
         now.steps += sum(len(episode.rewards) for episode in episodes)
         return store
 
     def _evaluation_is_due(self) -> bool:
-        now, every, enough = self.progress, self.settings["evaluate_every"], self.settings["environment_steps"]
+        now, every, enough = self.progress, self.settings.evaluate_every, self.settings.environment_steps
         if not now.evaluations:
-            return True  # the policy as it was learned offline
+            return True  # of the offline policy
         last = int(now.evaluations[-1]["environment_steps"])
         return bool(now.steps // every > last // every or last < enough <= now.steps)
 
     def _evaluate(self, tracked: reporting.StageRun) -> None:
-        now, settings, context = self.progress, self.config["evaluation"], self.config["context"]
-        played = self.play_evaluation(settings["episodes"])
-        imagined = imagined_returns(self.model, self.behavior, played, context=context, device=self.device)
-        table = episode_table(played, imagined, context=context)
-        figures = summarize(settings, table, self.lineage)
-        when = {"environment_steps": now.steps, "updates": now.training.update, "rounds": now.rounds}
-        now.evaluations.append(when | {name.removeprefix("evaluation/"): value for name, value in figures.items()})
+        now, evaluator = self.progress, self.evaluator
+        table = evaluator.table(evaluator.play(evaluator.settings.episodes))
+        figures = evaluator.score(table)
+        counts = {"environment_steps": now.steps, "updates": now.training.update, "rounds": now.rounds}
+        now.evaluations.append(counts | {name.removeprefix("evaluation/"): value for name, value in figures.items()})
         now.episodes += table.assign(environment_steps=now.steps).to_dict("records")  # type: ignore[arg-type]
-        curve = {f"finetune/{name}": value for name, value in now.evaluations[-1].items() if name not in when}
+        curve = {f"finetune/{name}": value for name, value in now.evaluations[-1].items() if name not in counts}
         tracked.headline(curve, now.steps)

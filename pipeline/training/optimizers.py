@@ -1,8 +1,8 @@
 """The optimiser of Dreamer v3, and the ways to clip a gradient.
 
 No library fits: pytorch-optimizer folds the learning rate into LaProp's momentum and, like timm, clips every row of a
-kernel by itself where Dreamer v3 clips the whole tensor; heavyball computes both, but compiles its updates, which asks
-every machine for a compiler.
+kernel separately where Dreamer v3 clips the whole tensor; heavyball has both, but compiles its updates, so every
+machine would need a compiler.
 """
 
 import math
@@ -19,7 +19,7 @@ from dreamset.core.errors import UserError
 
 
 class LaProp(Optimizer):
-    """Normalises gradients by their root mean square first and smooths afterwards (Ziyin et al. 2020, algorithm 1).
+    """Divides gradients by their root mean square before smoothing them (Ziyin et al. 2020, algorithm 1).
 
     In update k, with the gradient g::
 
@@ -43,7 +43,8 @@ class LaProp(Optimizer):
     ) -> None:
         if not (lr >= 0 and eps > 0 and all(0 <= beta < 1 for beta in betas) and warmup >= 0):
             raise UserError(
-                f"LaProp takes lr >= 0, eps > 0, betas in [0, 1) and warmup >= 0, got {lr}, {eps}, {betas}, {warmup}"
+                f"LaProp has lr={lr}, eps={eps}, betas={betas}, warmup={warmup}; allowed: lr >= 0, eps > 0, betas in "
+                "[0, 1), warmup >= 0; change the setting"
             )
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "warmup": warmup, "updates": 0})
 
@@ -55,7 +56,7 @@ class LaProp(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update; a parameter without a gradient is left alone, though k counts the update for all."""
+        """One update. A parameter without a gradient stays as it is, but k still counts the update."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -68,7 +69,7 @@ class LaProp(Optimizer):
         return loss
 
     def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        """All tensors of a group at once: on a GPU a few kernels instead of several for every tensor."""
+        """Updates all tensors of a group at once, which needs only a few kernels on a GPU."""
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter] = {
@@ -92,10 +93,10 @@ class LaProp(Optimizer):
 
 
 class Clipping(Protocol):
-    """Makes gradients smaller where they are too large."""
+    """Limits the size of gradients."""
 
     def __call__(self, parameters: Sequence[Tensor]) -> Tensor:
-        """Changes the gradients in place; returns the norm of all of them together as it was before."""
+        """Changes the gradients in place; returns their common norm before."""
 
 
 class GlobalNorm:
@@ -105,14 +106,14 @@ class GlobalNorm:
         self.limit = limit
 
     def __call__(self, parameters: Sequence[Tensor]) -> Tensor:
-        """Clips in place; returns the norm before."""
+        """Clips in place; returns the common norm before."""
         return clip_grad_norm_(parameters, self.limit)
 
 
 class AdaptiveClipping:
     """A factor for every tensor, so that |g| <= ratio max(|w|, floor) (Brock et al. 2021; Dreamer v3: whole tensors).
 
-    The floor lets tensors move that start at zero.
+    The floor lets tensors change that start at zero.
     """
 
     def __init__(self, *, ratio: float = 0.3, floor: float = 1e-3) -> None:
@@ -121,7 +122,7 @@ class AdaptiveClipping:
 
     @torch.no_grad()
     def __call__(self, parameters: Sequence[Tensor]) -> Tensor:
-        """Clips in place; returns the norm of all gradients together before."""
+        """Clips in place; returns the common norm before."""
         clipped = [parameter for parameter in parameters if parameter.grad is not None]
         gradients = gradients_of(clipped)
         norms = torch.stack(torch._foreach_norm(gradients))  # [tensors]
@@ -132,18 +133,20 @@ class AdaptiveClipping:
 
 
 def gradients_of(parameters: Sequence[Tensor]) -> list[Tensor]:
-    """The gradients that there are."""
+    """The gradients of all parameters that have one."""
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
 def choose_clipping(clip_norm: float | None, clipping: Clipping | None) -> Clipping:
-    """The one of both that is given.
+    """The clipping that is given, either as a limit of the common norm or as an object.
 
     Raises:
-        UserError: if it is both or neither.
+        UserError: if both or neither is given.
     """
     if clipping is not None and clip_norm is None:
         return clipping
     if clip_norm is not None and clipping is None:
         return GlobalNorm(clip_norm)
-    raise UserError(f"training takes clip_norm or clipping, got {clip_norm} and {clipping}; set exactly one of them")
+    raise UserError(
+        f"clip_norm is {clip_norm} and clipping is {clipping}; allowed: exactly one of the two; set the other to null"
+    )

@@ -1,4 +1,4 @@
-"""Per-part learning: every part of a world model at a rate of its own, or not at all."""
+"""Parameter groups: each part of a world model has its own learning rate, or is frozen."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ OBJECTIVE = "objective"
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Parameters that learn at the same rate."""
+    """Parameters with the same learning rate."""
 
     factor: float  # on the optimiser's rate
     parameters: Sequence[Tensor]
 
 
 def learning_groups(model: Trainable[Any], objective: Objective, factors: Factors) -> list[Group]:
-    """What learns, by rate; everything else is frozen, so that no gradient is computed for its sake.
+    """The trained parameters, grouped by learning rate. All others are frozen, so they need no gradient.
 
     Raises:
-        UserError: for a part that does not exist, a factor that is none, or if nothing would learn.
+        UserError: for an unknown part, an invalid factor, or if every part is frozen.
     """
     parts: dict[str, nn.Module | None] = {**model.parts(), OBJECTIVE: objective}
     named = {
@@ -51,26 +51,26 @@ def learning_groups(model: Trainable[Any], objective: Objective, factors: Factor
             parameter.requires_grad_(False)
     if not groups:
         raise UserError(
-            f"adaptation freezes every part of the world model ({dict(factors)}); let one learn, or take the model as "
-            "it is: world_model_training.updates=0 without adaptation"
+            f"adaptation freezes every part of the world model ({dict(factors)}); set the factor of a part above 0, or "
+            "use the model without training: world_model_training.updates=0 and no adaptation"
         )
     return [Group(factor, parameters) for factor, parameters in groups.items()]
 
 
 def factor_of(name: str, factors: Factors) -> float:
-    """That of the nearest module above the parameter ``name`` that has one; otherwise 1."""
+    """The factor of the parameter ``name``: that of the innermost module with a factor, otherwise 1."""
     above = [key for key in factors if f"{name}.".startswith(f"{key}.")]
     return factors[max(above, key=len)] if above else 1.0
 
 
 def learns(part: str, factors: Factors) -> bool:
-    """Whether anything of ``part`` may change."""
+    """Whether any parameter of ``part`` is trained."""
     below = (factor for key, factor in factors.items() if key.startswith(f"{part}."))
     return factor_of(part, factors) > 0 or any(factor > 0 for factor in below)
 
 
 def build_optimizer(make: OptimizerFactory, groups: Sequence[Group]) -> Optimizer:
-    """The optimiser with every group at its factor times the optimiser's own rate."""
+    """The optimiser. The learning rate of each group is its factor times the optimiser's own rate."""
     optimizer = make([{"params": list(group.parameters)} for group in groups])
     for made, group in zip(optimizer.param_groups, groups, strict=True):
         made["lr"] *= group.factor
@@ -78,18 +78,18 @@ def build_optimizer(make: OptimizerFactory, groups: Sequence[Group]) -> Optimize
 
 
 def build_scheduler(make: SchedulerFactory, optimizer: Optimizer, groups: Sequence[Group]) -> LRScheduler:
-    """The schedule of all groups' rates.
+    """The learning rate schedule of all groups.
 
     Raises:
-        UserError: if it replaces the rates of groups with factors instead of multiplying them.
+        UserError: if groups have factors, and the schedule sets learning rates instead of multiplying them.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
     scheduler = make(optimizer)
     initial = [group.get("initial_lr", rate) for group, rate in zip(optimizer.param_groups, rates, strict=True)]
     if initial != rates and any(group.factor != 1 for group in groups):
         raise UserError(
-            f"{type(scheduler).__name__} sets learning rates of its own, which would undo adaptation's factors; choose "
-            "a scheduler that multiplies them, such as torch.optim.lr_scheduler.LinearLR"
+            f"{type(scheduler).__name__} sets learning rates of its own, which would undo the factors of adaptation; "
+            "use a scheduler that multiplies them, such as torch.optim.lr_scheduler.LinearLR"
         )
     return scheduler
 
@@ -98,12 +98,12 @@ def _check(factors: Factors, parts: Sequence[str], named: Mapping[str, Tensor]) 
     unknown = [key for key in factors if key not in parts and not any(name.startswith(f"{key}.") for name in named)]
     if unknown:
         raise UserError(
-            f"adaptation: the world model has no part {', '.join(unknown)}; its parts are {', '.join(parts)}, and the "
-            "modules below them by their names, such as dynamics.from_embedding"
+            f"adaptation names {', '.join(unknown)}, which the world model does not have; allowed: {', '.join(parts)}, "
+            "and modules in them, such as dynamics.from_embedding; change the name"
         )
     wrong = {key: value for key, value in factors.items() if not _is_factor(value)}
     if wrong:
-        raise UserError(f"adaptation takes factors on the learning rate, 0 or more, by part; got {wrong}")
+        raise UserError(f"adaptation has the factors {wrong}; allowed: numbers of 0 or more; change them")
 
 
 def _is_factor(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""One optimiser step of the world model, with everything that a resume needs."""
+"""Optimiser steps of the world model, with the state that resuming needs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +10,7 @@ from dreamset.core.capabilities import Trainable
 from dreamset.core.records import Loss, SequenceBatch, total_loss
 from dreamset.objectives.base import Objective
 from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.config.settings import Part, WorldModelOptimisation
 from dreamset.pipeline.training import parameter_groups
 from dreamset.pipeline.training.gradients import apply_gradients
 from dreamset.pipeline.training.optimizers import Clipping, choose_clipping
@@ -17,7 +18,7 @@ from dreamset.pipeline.training.parameter_groups import Factors, OptimizerFactor
 
 
 class TrainingLosses(nn.Module):
-    """Everything that is minimised as one ``forward``, which a wrapper for several devices can call."""
+    """All losses in one ``forward``, so that a wrapper for several devices can call it."""
 
     def __init__(self, model: Trainable[Any], objective: Objective) -> None:
         super().__init__()
@@ -30,20 +31,22 @@ class TrainingLosses(nn.Module):
         Raises:
             ValueError: if both have a loss of the same name.
         """
-        seen = self.objective.view(batch)
-        rollout = self.model.observe(seen, generator)
-        losses: dict[str, Loss] = self.model.losses(rollout, seen)
-        added: dict[str, Loss] = self.objective(rollout, seen, self.model)
+        view = self.objective.view(batch)
+        rollout = self.model.observe(view, generator)
+        losses: dict[str, Loss] = self.model.losses(rollout, view)
+        added: dict[str, Loss] = self.objective(rollout, view, self.model)
         clash = losses.keys() & added.keys()
         if clash:
-            raise ValueError(f"{type(self.objective).__name__} returns losses the world model has too: {sorted(clash)}")
+            raise ValueError(
+                f"{type(self.objective).__name__} and the world model both have losses named {sorted(clash)}"
+            )
         return losses | added
 
 
 class WorldModelTrainer:
-    """Minimises reward, continuation, KL and the representation objective, all with one optimiser.
+    """Minimises the losses of the world model and of the objective with one optimiser.
 
-    With ``factors`` every part learns at a rate of its own; a part with the factor 0 is frozen.
+    ``factors`` multiply the learning rates of parts; a part with the factor 0 is frozen.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class WorldModelTrainer:
         groups = parameter_groups.learning_groups(model, objective, factors or {})
         self.objective_learns = parameter_groups.learns(parameter_groups.OBJECTIVE, factors or {})
         learning = [parameter for group in groups for parameter in group.parameters]
-        self.networks = clipped_apart(model, learning)
+        self.networks = clipping_groups(model, learning)
         self.optimizer = parameter_groups.build_optimizer(optimizer, groups)
         self.scheduler = (
             None if scheduler is None else parameter_groups.build_scheduler(scheduler, self.optimizer, groups)
@@ -75,29 +78,30 @@ class WorldModelTrainer:
     @classmethod
     def configured(
         cls,
-        settings: Mapping[str, Any],
+        settings: WorldModelOptimisation,
         model: Trainable[Any],
         objective: Objective,
         *,
+        scheduler: Part | None,
         generator: torch.Generator,
         factors: Factors | None,
     ) -> "WorldModelTrainer":
-        """With the optimiser, clipping and schedule of ``world_model_training``."""
+        """A trainer with the optimiser and the clipping of ``world_model_training``."""
         return cls(
             model,
             objective,
-            optimizer=build_part(settings["optimizer"]),
-            clip_norm=settings["clip_norm"],
-            clipping=None if settings["clipping"] is None else build_part(settings["clipping"]),
+            optimizer=build_part(settings.optimizer),
+            clip_norm=settings.clip_norm,
+            clipping=None if settings.clipping is None else build_part(settings.clipping),
             generator=generator,
-            scheduler=None if settings["scheduler"] is None else build_part(settings["scheduler"]),
+            scheduler=None if scheduler is None else build_part(scheduler),
             factors=factors,
         )
 
     def step(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """One update; returns the unweighted mean of every loss, the total and the gradients' norms before clipping.
 
-        The total is of the losses that move anything: those of frozen parts are constants.
+        The total leaves out losses of frozen parts, because they are constants.
         """
         losses = self.module(batch, self.generator)
         total = total_loss({name: loss for name, loss in losses.items() if loss.value.requires_grad})
@@ -129,10 +133,10 @@ class WorldModelTrainer:
         self.generator.set_state(state["generator"])
 
 
-def clipped_apart(model: Trainable[Any], learning: Sequence[Tensor]) -> dict[str, list[Tensor]]:
-    """What learns, by the network whose gradients are clipped together: the model, and each part that only watches it.
+def clipping_groups(model: Trainable[Any], learning: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+    """The trained parameters, grouped for clipping: the model, and each part that does not influence the model.
 
-    So a model is the same with a part that watches as without.
+    Separate clipping keeps the model the same with and without such a part, for example an ensemble.
     """
     parts = model.parts()
     watching = {name: set(part.parameters()) for name in model.watchers() if (part := parts[name]) is not None}

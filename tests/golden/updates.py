@@ -9,6 +9,7 @@ import torch
 from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.objectives.base import Objective
 from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.config.settings import LearnerTraining, WorldModelTraining
 from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer
 from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_spec
@@ -43,11 +44,14 @@ def losses(generation: str, objective: str) -> dict[str, list[float]]:
         model: WorldModel = build_part(config["world_model"], tiny_spec())
         part: Objective = build_part(config["objective"], model)
         behavior = build_part(config["behavior"], model.feature_size, tiny_spec().action)
-    settings = config["world_model_training"]
-    trainer = WorldModelTrainer.configured(settings, model, part, generator=seeded(1), factors=None)
+    training = WorldModelTraining.model_validate(config["world_model_training"])
+    trainer = WorldModelTrainer.configured(
+        training, model, part, scheduler=training.scheduler, generator=seeded(1), factors=None
+    )
     rows = [trainer.step(tiny_batch(seed=number)) for number in range(UPDATES)]
+    behavior_training = LearnerTraining.model_validate(config["behavior_training"])
     learner = BehaviorTrainer.configured(
-        config["behavior_training"], model, behavior, build_part(config["reward"]), generator=seeded(2)
+        behavior_training, model, behavior, build_part(config["reward"]), generator=seeded(2)
     )
     learned = [learner.step(tiny_batch(seed=number)) for number in range(UPDATES)]
     return {**_columns("world_model", rows), **_columns("behavior", learned)}

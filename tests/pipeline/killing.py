@@ -12,12 +12,12 @@ class Killed(BaseException):
 
 def kill_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
     """Raises ``Killed`` instead of the next batch after ``batches`` batches."""
-    sample, drawn = Prefetcher.sample, [0]
+    sample, sampled = Prefetcher.sample, [0]
 
     def interrupted(self: Prefetcher) -> SequenceBatch:
-        if drawn[0] == batches:
+        if sampled[0] == batches:
             raise Killed
-        drawn[0] += 1
+        sampled[0] += 1
         return sample(self)
 
     monkeypatch.setattr(Prefetcher, "sample", interrupted)

@@ -1,4 +1,4 @@
-"""From one task to another: relabelled data, a world model that stays, and what is refused."""
+"""Adapting a world model to another task: relabelled data, frozen and re-initialised parts, refusals."""
 
 import json
 import logging
@@ -31,6 +31,7 @@ from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.config.dependencies import ImportPath, starting_points
 from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.stages import train_world_model
+from dreamset.pipeline.stages.settings import TrainWorldModel
 from dreamset.pipeline.training.parameter_groups import factor_of
 from tests.pipeline.conftest import TINY
 from tests.pipeline.killing import Killed, kill_after
@@ -43,15 +44,15 @@ CAMERA = ArraySpec((8, 8, 3), "uint8")
 
 @pytest.fixture
 def source(workspace: Path) -> str:
-    """Where a world model of pendulum_state lies, as an override; the relabelled store is there, too."""
+    """The override that selects a world model of pendulum_state; the relabelled store exists."""
     cli.main(["train-world-model", *TINY])
     MODEL.rename(workspace / "source")
     cli.main(["ingest", *SPIN])
     return "world_model.folder=source"
 
 
-def saved(folder: str, data: DataSpec) -> dict[str, Any]:
-    """A world model that never learned, as the start of another training."""
+def save_untrained(folder: str, data: DataSpec) -> dict[str, Any]:
+    """Saves an untrained world model; returns its reference as the start of another training."""
     torch.manual_seed(0)
     node = architecture()
     model: WorldModel = build(node, data, allowed=WORLD_MODEL_PARTS)
@@ -64,10 +65,10 @@ def adaptation(name: str) -> dict[str, float]:
     return factors
 
 
-def test_the_same_rows_are_rewarded_for_spinning_fast(workspace: Path) -> None:  # noqa: ARG001 - the working folder
+def test_relabelling_changes_the_rewards_and_nothing_else(workspace: Path) -> None:  # noqa: ARG001 - the working folder
     settings = stages.ingest(compose(SPIN))
     reached = ImportPath().reachable(starting_points("ingest", settings, compose(SPIN)))
-    assert "dreamset.environments.pendulum" in reached  # an edit of the reward relabels
+    assert "dreamset.environments.pendulum" in reached  # so an edit of the reward reruns ingest
     cli.main(["collect", *SPIN])
     cli.main(["ingest", *SPIN])
     original, relabelled = Store.open("data/stores/pendulum_state"), Store.open("data/stores/pendulum_spin")
@@ -83,7 +84,7 @@ def test_the_same_rows_are_rewarded_for_spinning_fast(workspace: Path) -> None: 
     assert not {"ref_min_score", "ref_max_score"} & relabelled.info["source"].keys()
 
 
-def test_a_model_is_carried_to_another_reward_without_a_step_in_the_environment(
+def test_a_model_is_adapted_to_another_reward_without_an_environment(
     source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as offline:
@@ -100,41 +101,43 @@ def test_a_model_is_carried_to_another_reward_without_a_step_in_the_environment(
         paid.setattr("dreamset.environments.pendulum.spinning", lambda **_: np.array([0.5]))
         cli.main(["evaluate", *SPIN])
     episodes = pd.read_csv("runs/evaluation/reconstruction-0/episodes.csv")
-    assert (episodes["return"] == 50).all()  # a hundred steps, each by the function
+    assert (episodes["return"] == 50).all()  # a hundred steps with a reward of 0.5
     scores = json.loads(Path("runs/evaluation/reconstruction-0/metrics.json").read_text())
-    assert "evaluation/normalized_iqm" not in scores  # references of the other reward would not hold
+    assert "evaluation/normalized_iqm" not in scores  # reference scores of the other reward are not valid
 
 
-def test_other_factors_are_chosen_by_name_and_by_part(source: str) -> None:
-    chosen = ["adaptation=slow_dynamics", "adaptation.encoder=0.0", "world_model_training.updates=1"]
-    cli.main(["adapt", *SPIN, source, *chosen])
+def test_adaptation_is_selected_by_name_and_overridden_by_part(source: str) -> None:
+    overrides = ["adaptation=slow_dynamics", "adaptation.encoder=0.0", "world_model_training.updates=1"]
+    cli.main(["adapt", *SPIN, source, *overrides])
     before, after = load_file("source/model.safetensors"), load_file(MODEL / "model.safetensors")
     step = {name: float((after[name] - value).abs().max()) for name, value in before.items()}
     assert all(value == 0 for name, value in step.items() if name.startswith("encoder."))
-    # one step of Adam is the rate, whatever the gradient
+    # one step of Adam has the size of the learning rate
     assert max(v for n, v in step.items() if n.startswith("dynamics.")) == pytest.approx(1e-4, rel=0.01)
     assert max(v for n, v in step.items() if n.startswith("reward_head.")) == pytest.approx(1e-3, rel=0.01)
 
 
-def test_a_killed_adaptation_ends_where_an_unbroken_one_would(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_adaptation_resumes_to_the_same_bytes(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dreamset.pipeline.training.checkpoint.SECONDS", 0.0)
     arguments = ["adapt", *SPIN, source, "adaptation=slow_dynamics", "adaptation.encoder=0.0"]
     cli.main(arguments)
-    unbroken = (MODEL / "model.safetensors").read_bytes()
+    uninterrupted = (MODEL / "model.safetensors").read_bytes()
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_after(patch, 4)
         cli.main(arguments)
     with monkeypatch.context() as patch:
-        kill_after(patch, 2)  # six updates in all: the first four are not repeated
+        kill_after(patch, 2)  # 4 of 6 updates are done
         cli.main(arguments)
-    assert (MODEL / "model.safetensors").read_bytes() == unbroken
+    assert (MODEL / "model.safetensors").read_bytes() == uninterrupted
 
 
-def test_an_observation_more_gives_a_new_encoder_for_the_dynamics_that_stay(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_additional_observation_re_initialises_its_encoder_and_keeps_the_dynamics(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     data = spec(camera=CAMERA)
     vectors = {"state": spec().statistics["state"]}
     data = replace(data, statistics=vectors)
-    start = saved("model", spec()) | {"strict": False, "adaptation": adaptation("new_encoder")}
+    start = save_untrained("model", spec()) | {"strict": False, "adaptation": adaptation("new_encoder")}
     with caplog.at_level(logging.WARNING):
         model = pretrained.continued(start, data)
     before, after = load_file("model/model.safetensors"), model.state_dict()
@@ -153,18 +156,18 @@ def test_an_observation_more_gives_a_new_encoder_for_the_dynamics_that_stay(capl
 
 
 @pytest.mark.slow
-def test_a_camera_instead_of_the_state_keeps_the_dynamics_and_goes_all_the_way(
+def test_images_instead_of_vectors_keep_the_dynamics_through_every_stage(
     workspace: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """From pendulum_state to pendulum_pixels, every stage."""
+    """All stages, from pendulum_state to pendulum_pixels."""
     cli.main(["train-world-model", *TINY])
     MODEL.rename(workspace / "source")
     pixels = ["preset=tiny", "dataset=pendulum_pixels"]
     for stage in ("collect", "ingest"):
         cli.main([stage, *pixels])
     with caplog.at_level(logging.WARNING):
-        chosen = ["world_model.folder=source", "world_model.strict=false", "adaptation=new_encoder"]
-        cli.main(["adapt", *pixels, *chosen])
+        overrides = ["world_model.folder=source", "world_model.strict=false", "adaptation=new_encoder"]
+        cli.main(["adapt", *pixels, *overrides])
     assert "encoder.encoders.image" in caplog.text
     before, after = load_file("source/model.safetensors"), load_file(MODEL / "model.safetensors")
     kept = {name for name, value in after.items() if name in before and torch.equal(value, before[name])}
@@ -177,11 +180,11 @@ def test_a_camera_instead_of_the_state_keeps_the_dynamics_and_goes_all_the_way(
     assert len(pd.read_csv("runs/evaluation/reconstruction-0/episodes.csv")) == 4
 
 
-def test_an_observation_less_trains_what_reads_the_rest(workspace: Path) -> None:  # noqa: ARG001 - the working folder
+def test_a_missing_observation_re_initialises_only_the_layers_that_depend_on_it(workspace: Path) -> None:  # noqa: ARG001 - the working folder
     camera = {"state": spec().statistics["state"]}
-    saved("both", replace(spec(camera=CAMERA), statistics=camera))
-    chosen = ["world_model.folder=both", "world_model.strict=false", "adaptation=new_encoder"]
-    cli.main(["adapt", *TINY, *chosen])
+    save_untrained("both", replace(spec(camera=CAMERA), statistics=camera))
+    overrides = ["world_model.folder=both", "world_model.strict=false", "adaptation=new_encoder"]
+    cli.main(["adapt", *TINY, *overrides])
     before, after = load_file("both/model.safetensors"), load_file(MODEL / "model.safetensors")
     kept = {name for name, value in after.items() if name in before and torch.equal(value, before[name])}
     assert {name for name in after if name.startswith("dynamics.")} - kept == {
@@ -191,8 +194,8 @@ def test_an_observation_less_trains_what_reads_the_rest(workspace: Path) -> None
     assert not any(name.startswith(("encoder.encoders.state.layers", "reward_head")) for name in kept)
 
 
-def test_what_begins_anew_must_not_stay_random() -> None:
-    start = saved("model", spec(size=5)) | {"strict": False, "adaptation": adaptation("heads_only")}
+def test_re_initialised_layers_must_not_be_frozen() -> None:
+    start = save_untrained("model", spec(size=5)) | {"strict": False, "adaptation": adaptation("heads_only")}
     with pytest.raises(UserError, match=r"would stay random: encoder\.encoders\.state\.layers\.0\.weight; let it lear"):
         pretrained.continued(start, spec(size=3))
     pretrained.continued(start | {"adaptation": {}}, spec(size=3))
@@ -200,23 +203,23 @@ def test_what_begins_anew_must_not_stay_random() -> None:
 
 @pytest.mark.parametrize("changed", [{"action": 2}, {"discrete": True}])
 @pytest.mark.parametrize("strict", ["true", "false"])
-def test_other_actions_are_refused_with_the_reason(
+def test_a_model_of_other_actions_is_refused_with_the_reason(
     workspace: Path,  # noqa: ARG001 - the working folder
     changed: dict[str, Any],
     strict: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    saved("model", spec(**changed))
+    save_untrained("model", spec(**changed))
     with pytest.raises(SystemExit):
         cli.main(["adapt", *TINY, "world_model.folder=model", f"world_model.strict={strict}"])
     assert "what the model knows is what its own actions do" in capsys.readouterr().err
 
 
-def test_without_an_adaptation_a_resolved_stage_is_what_it_was(workspace: Path) -> None:  # noqa: ARG001
-    saved("model", spec())
+def test_a_reused_model_without_adaptation_trains_all_parameters(workspace: Path) -> None:  # noqa: ARG001
+    save_untrained("model", spec())
     own = stages.train_world_model(compose(TINY))
     assert own["start"] is None
     again = stages.train_world_model(compose([*TINY, "world_model=from_registry", "world_model.folder=model"]))
     assert again["start"]["adaptation"] == {}
-    training = train_world_model.start(again, Store.open(again["store"]), torch.device("cpu"))
+    training = train_world_model.start(TrainWorldModel.of(**again), Store.open(again["store"]), torch.device("cpu"))
     assert all(parameter.requires_grad for parameter in training.trainer.model.parameters())

@@ -23,6 +23,7 @@ from dreamset.pipeline.artifacts.saved_models import (
     save_model,
     targets,
 )
+from dreamset.pipeline.stages.settings import TrainWorldModel
 from dreamset.pipeline.stages.train_world_model import build_networks
 
 Configure = Callable[..., dict[str, Any]]
@@ -34,7 +35,7 @@ def saved(configure: Configure) -> Path:
     """A model's folder."""
     config = configure("train_world_model")
     store = Store.open(config["store"])
-    model, _ = build_networks(config, store, CPU)
+    model, _ = build_networks(TrainWorldModel.of(**config), store, CPU)
     save_model(Path("model"), model, SavedModel(config["world_model"], store.spec, {"seed": 0}, WORLD_MODEL))
     return Path("model")
 
@@ -49,9 +50,9 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 def test_loaded_model_has_the_saved_weights_and_specification(saved: Path, configure: Configure) -> None:
     config = configure("train_world_model", "seed=5")
     store = Store.open(config["store"])
-    other, _ = build_networks(config, store, CPU)
+    other, _ = build_networks(TrainWorldModel.of(**config), store, CPU)
     loaded, description = load_world_model(saved, CPU)
-    original, _ = build_networks(configure("train_world_model"), store, CPU)
+    original, _ = build_networks(TrainWorldModel.of(**configure("train_world_model")), store, CPU)
     assert any(not torch.equal(v, other.state_dict()[k]) for k, v in loaded.state_dict().items())
     assert all(torch.equal(v, original.state_dict()[k]) for k, v in loaded.state_dict().items())
     assert description.spec == store.spec

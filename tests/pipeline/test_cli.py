@@ -16,6 +16,7 @@ from dreamset.core.errors import UserError
 from dreamset.datasets import Store
 from dreamset.pipeline import cli
 from dreamset.pipeline.stages import train_world_model
+from dreamset.pipeline.stages.settings import TrainWorldModel
 from dreamset.pipeline.training.checkpoint import Checkpoint
 
 Configure = Callable[..., dict[str, Any]]
@@ -41,7 +42,7 @@ def test_help_explains_every_command(command: list[str], capsys: pytest.CaptureF
         (["learn-behavior", "dataset=pendulum_state"], "data/stores/pendulum_state"),
         (["evaluate"], "model.json does not exist; run `dreamset train-world-model` first"),
         (["adapt"], "tracking/mlflow.db does not exist, so no model is registered"),
-        (["adapt", "world_model=dreamer_v1"], "adaptation=heads_only is for a world model that exists"),
+        (["adapt", "world_model=dreamer_v1"], "adaptation=heads_only needs an existing world model"),
         (["compare"], "resolved/compare.yaml does not exist; run `dreamset resolve` first"),
         (["resolve"], "params.yaml does not exist"),
         (["evaluate", "device=tpu"], "device is 'tpu'; allowed: 'auto', 'cpu' or 'cuda'"),
@@ -112,6 +113,6 @@ def test_interrupted_training_ends_in_one_line_and_resumes(configure: Configure,
     assert "interrupted" in output.splitlines()[-1]
     saved = next(Path(".checkpoints").glob("*/state.pt"))
     assert saved.stat().st_size > 0
-    training = train_world_model.start(config, Store.open(config["store"]), torch.device("cpu"))
+    training = train_world_model.start(TrainWorldModel.of(**config), Store.open(config["store"]), torch.device("cpu"))
     training.load_state_dict(Checkpoint(saved.parent).load() or {})
     assert training.update > 0

@@ -1,4 +1,4 @@
-"""The seams hold: world models that are no RSSM and a controller that is no actor go through every stage."""
+"""World models that are not RSSMs, and a controller that is not an actor, run through every stage."""
 
 import json
 from collections.abc import Callable
@@ -54,13 +54,13 @@ def _trusted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trained(configure: Configure, world_model: dict[str, Any], *overrides: str) -> dict[str, Any]:
-    """The figures of a training."""
+    """Trains the world model; returns its metrics."""
     train_world_model.run(configure("train_world_model", REWARD_ONLY, *overrides) | {"world_model": world_model})
     figures: dict[str, Any] = json.loads((WORLD_MODEL.parent / "metrics.json").read_text())
     return figures
 
 
-def test_what_the_models_offer() -> None:
+def test_a_missing_capability_is_refused_by_name() -> None:
     recurrent, latent, tokens = tiny_model(), LatentModel(tiny_spec()), TokenModel(tiny_spec())
     for model in (recurrent, latent, tokens):
         require(model, Representation, Dynamics, Trainable, by="this test")
@@ -71,7 +71,7 @@ def test_what_the_models_offer() -> None:
         require(latent, Uncertain, by="this test")
 
 
-def test_the_reward_of_a_state_and_an_action_is_paid_on_arrival() -> None:
+def test_the_reward_of_a_state_and_an_action_is_in_the_row_of_arrival() -> None:
     model, batch = LatentModel(tiny_spec()), tiny_batch()
     rollout = model.observe(batch, seeded())
     reward = model.reward(recorded_trajectory(model, rollout, batch))
@@ -81,7 +81,7 @@ def test_the_reward_of_a_state_and_an_action_is_paid_on_arrival() -> None:
     torch.testing.assert_close(reward[3], expected)
 
 
-def test_the_states_of_a_token_model_forget_where_an_episode_begins() -> None:
+def test_the_states_of_a_token_model_are_reset_where_an_episode_begins() -> None:
     model, batch = TokenModel(tiny_spec()), tiny_batch()
     whole = model.observe(batch, seeded()).states
     assert not whole.token[:, 0, :-1].any()
@@ -89,7 +89,7 @@ def test_the_states_of_a_token_model_forget_where_an_episode_begins() -> None:
     torch.testing.assert_close(whole.token[:, 3, 1], whole.token[:, 2, 2])
 
 
-def test_a_latent_model_goes_through_all_stages(configure: Configure) -> None:
+def test_a_latent_model_runs_through_all_stages(configure: Configure) -> None:
     figures = trained(configure, LATENT)
     assert {"validation/consistency", "validation/reward_error_h0", "validation/reward_error_h5"} <= figures.keys()
     assert {"validation/probe_r2", "validation/open_loop_mse"} <= figures.keys()
@@ -105,7 +105,7 @@ def test_a_latent_model_goes_through_all_stages(configure: Configure) -> None:
     assert described.architecture["_target_"].endswith("LatentModel")
 
 
-def test_a_latent_model_learns_on_in_the_environment_with_an_explorer(configure: Configure) -> None:
+def test_a_latent_model_is_fine_tuned_online_with_an_explorer(configure: Configure) -> None:
     trained(configure, LATENT)
     learn_behavior.run(configure("learn_behavior", REWARD_ONLY))
     config = configure("finetune", REWARD_ONLY)
@@ -121,7 +121,7 @@ def test_a_latent_model_learns_on_in_the_environment_with_an_explorer(configure:
     assert curve["environment_steps"].iloc[-1] >= 400
 
 
-def test_an_explorer_is_the_chosen_behavior_with_another_reward() -> None:
+def test_an_explorer_may_be_the_configured_behavior_with_another_reward() -> None:
     node = "{behavior: '${behavior}', reward: {_target_: dreamset.behaviors.rewards.PredictedReward}}"
     config = compose(["preset=tiny", f"finetuning.explorer={node}"])
     assert config["finetuning"]["explorer"]["behavior"] == config["behavior"]
@@ -130,17 +130,17 @@ def test_an_explorer_is_the_chosen_behavior_with_another_reward() -> None:
 
 
 def planned(settings: dict[str, Any]) -> dict[str, Any]:
-    """A behaviour that has nothing to learn, and so no optimiser."""
+    """Settings of a behaviour without parameters, and so without optimisers."""
     return settings | {"behavior": PLANNED, "training": settings["training"] | {"optimizers": {}}}
 
 
 def with_classifier(settings: dict[str, Any]) -> dict[str, Any]:
-    """``behavior_training`` with one more optimiser."""
+    """``behavior_training`` with an optimiser of the classifier."""
     optimizers = dict(settings["optimizers"])
     return settings | {"optimizers": optimizers | {"classifier": optimizers["actor"]}}
 
 
-def test_a_reward_with_a_network_learns_beside_the_policy_and_is_saved_with_it(configure: Configure) -> None:
+def test_a_reward_function_with_a_network_is_trained_and_saved_with_the_policy(configure: Configure) -> None:
     trained(configure, LATENT)
     config = configure("learn_behavior", REWARD_ONLY) | {"reward": SUCCESS}
     config["training"] = with_classifier(config["training"]) | {"updates": 20}
@@ -154,7 +154,7 @@ def test_a_reward_with_a_network_learns_beside_the_policy_and_is_saved_with_it(c
         learn_behavior.run(config)
 
 
-def test_a_token_model_without_rewards_goes_through_all_stages(configure: Configure) -> None:
+def test_a_token_model_without_rewards_runs_through_all_stages(configure: Configure) -> None:
     figures = trained(configure, TOKENS)
     assert {"validation/prediction", "validation/probe_r2_h5", "validation/open_loop_mse"} <= figures.keys()
     assert not [name for name in figures if "reward" in name or "kl" in name]
@@ -170,7 +170,7 @@ def test_a_token_model_without_rewards_goes_through_all_stages(configure: Config
 
 
 @pytest.mark.parametrize("world_model", [LATENT, TOKENS])
-def test_planned_actions_are_acted_out_evaluated_saved_and_exported(
+def test_a_controller_of_planned_actions_is_evaluated_saved_and_exported(
     world_model: dict[str, Any], configure: Configure
 ) -> None:
     trained(configure, world_model)
@@ -186,19 +186,19 @@ def test_planned_actions_are_acted_out_evaluated_saved_and_exported(
     assert isinstance(controller, Exportable)
     export_policy(WORLD_MODEL, POLICY, Path("exported"), environment=None)
     policy, first = Policy("exported", count=2), np.array([True, True])
-    seen = {"state": np.zeros((2, 3), np.float32)}
-    acted = [policy.act(seen, first & (t == 0))[0, 0] for t in range(6)]
-    np.testing.assert_allclose(acted, [-2.0, -1.0, 0.0, 1.0, 2.0, -2.0], atol=1e-6)  # then from the front again
+    observations = {"state": np.zeros((2, 3), np.float32)}
+    actions = [policy.act(observations, first & (t == 0))[0, 0] for t in range(6)]
+    np.testing.assert_allclose(actions, [-2.0, -1.0, 0.0, 1.0, 2.0, -2.0], atol=1e-6)  # then again from the first
     assert registration(POLICY, scores).figures["evaluation/return_iqm"] == scores["evaluation/return_iqm"]
 
 
-def test_models_with_other_figures_are_compared_in_one_table(configure: Configure) -> None:
-    """An objective's folder may hold any model; a figure that one lacks is a gap in the table, not an error."""
+def test_models_with_different_figures_are_compared_in_one_table(configure: Configure) -> None:
+    """A figure that a model lacks is a gap in the table, not an error."""
     for objective, world_model in (("reward_only", TOKENS), ("reconstruction", LATENT)):
-        chosen = f"objective={objective}"
-        train_world_model.run(configure("train_world_model", chosen) | {"world_model": world_model})
-        learn_behavior.run(planned(configure("learn_behavior", chosen)))
-        evaluate.run(configure("evaluate", chosen))
+        override = f"objective={objective}"
+        train_world_model.run(configure("train_world_model", override) | {"world_model": world_model})
+        learn_behavior.run(planned(configure("learn_behavior", override)))
+        evaluate.run(configure("evaluate", override))
     composed = compose(["preset=tiny", "dataset=pendulum_state"])
     for objectives in (["reward_only", "reconstruction"], ["reward_only"]):
         compare.run(stages.compare(composed, objectives, [0]))
@@ -210,7 +210,7 @@ def test_models_with_other_figures_are_compared_in_one_table(configure: Configur
     assert "- / - / -" in text
 
 
-def test_an_objective_that_needs_an_embedding_refuses_a_model_without_one(configure: Configure) -> None:
+def test_an_objective_that_needs_an_embedding_refuses_a_model_without_embedding(configure: Configure) -> None:
     config = configure("train_world_model", "objective=contrastive") | {"world_model": TOKENS}
     with pytest.raises(UserError, match=r"contrastive objective compares states with .* TokenModel has none"):
         train_world_model.run(config)

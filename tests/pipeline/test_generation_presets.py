@@ -1,4 +1,4 @@
-"""Presets that are made for one generation choose its parts, and give way to those that are asked for."""
+"""Presets of one generation select its parts; overrides come after them."""
 
 import pytest
 
@@ -14,17 +14,17 @@ def composed(generation: str, *overrides: str) -> Config:
 
 
 @pytest.mark.parametrize("generation", ["v2", "v3"])
-def test_the_preset_alone_chooses_model_behavior_and_decoder(generation: str) -> None:
+def test_a_preset_of_a_generation_selects_model_behavior_and_decoder(generation: str) -> None:
     preset = composed(generation)
-    chosen = compose(["dataset=pendulum_state", f"world_model=dreamer_{generation}", f"behavior=dreamer_{generation}"])
-    assert preset["choices"] | {"preset": ""} == chosen["choices"] | {"preset": ""}
-    assert preset["objective"]["decoder"].keys() == chosen["objective"]["decoder"].keys()
+    by_name = compose(["dataset=pendulum_state", f"world_model=dreamer_{generation}", f"behavior=dreamer_{generation}"])
+    assert preset["choices"] | {"preset": ""} == by_name["choices"] | {"preset": ""}
+    assert preset["objective"]["decoder"].keys() == by_name["objective"]["decoder"].keys()
     for part in ("dynamics", "reward_head", "continue_head", "divergence"):
-        assert preset["world_model"][part].keys() == chosen["world_model"][part].keys()
-    assert preset["behavior"].keys() == chosen["behavior"].keys()
+        assert preset["world_model"][part].keys() == by_name["world_model"][part].keys()
+    assert preset["behavior"].keys() == by_name["behavior"].keys()
 
 
-def test_their_settings_reach_the_slow_critics_and_the_divergences() -> None:
+def test_settings_of_a_preset_reach_the_slow_critic_and_the_divergence() -> None:
     second, third = composed("v2"), composed("v3")
     assert second["behavior"]["slow_critic"]["every"] == 5
     assert third["behavior"]["slow_critic"]["decay"] == 0.9
@@ -34,7 +34,7 @@ def test_their_settings_reach_the_slow_critics_and_the_divergences() -> None:
 
 
 @pytest.mark.parametrize("generation", ["v2", "v3"])
-def test_another_behavior_may_be_learned_on_their_models(generation: str) -> None:
+def test_an_override_replaces_the_behavior_of_a_preset(generation: str) -> None:
     config = composed(generation, "behavior=cloning", "+behavior_training=cloning")
     assert config["choices"]["behavior"] == "cloning"
     assert set(config["behavior"]) == {"_target_", "actor"}

@@ -1,4 +1,4 @@
-"""LaProp and the clippings against their published rules in NumPy, step by step."""
+"""LaProp and gradient clipping, compared with their published equations in NumPy."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def give(tensors: list[nn.Parameter], gradients: list[Array]) -> None:
 def laprop(
     gradients: list[Array], start: Array, *, lr: float, betas: tuple[float, float], eps: float, warmup: int
 ) -> Array:
-    """Algorithm 1 of Ziyin et al. for one tensor; where it stands after the last gradient."""
+    """Algorithm 1 of Ziyin et al. for one tensor; returns the parameter after the last gradient."""
     theta, n, m = start.copy(), np.zeros_like(start), np.zeros_like(start)
     mu, nu = betas
     for index, g in enumerate(gradients):
@@ -51,7 +51,7 @@ def laprop(
         {"lr": 4e-5, "betas": (0.9, 0.99), "eps": 1e-20, "warmup": 1000},
     ],
 )
-def test_laprop_follows_its_rule_step_by_step(settings: dict[str, Any]) -> None:
+def test_laprop_equals_its_published_algorithm_at_every_step(settings: dict[str, Any]) -> None:
     tensors = parameters()
     start = [tensor.detach().numpy().copy() for tensor in tensors]
     optimizer = LaProp(tensors, **settings)
@@ -65,7 +65,7 @@ def test_laprop_follows_its_rule_step_by_step(settings: dict[str, Any]) -> None:
             np.testing.assert_allclose(tensor.detach().numpy(), expected, rtol=1e-12, atol=1e-15)
 
 
-def test_the_defaults_are_those_of_dreamer_v3() -> None:
+def test_the_defaults_of_laprop_are_those_of_dreamer_v3() -> None:
     tensors = parameters()
     start = [tensor.detach().numpy().copy() for tensor in tensors]
     optimizer = LaProp(tensors)
@@ -80,7 +80,7 @@ def test_the_defaults_are_those_of_dreamer_v3() -> None:
         np.testing.assert_allclose(moved, expected, rtol=1e-6)
 
 
-def test_the_first_step_is_the_rate_whatever_the_gradients_size() -> None:
+def test_the_first_step_has_the_size_of_the_learning_rate_for_any_gradient() -> None:
     """Also in single precision, where squares of tiny gradients are near the smallest numbers."""
     tensor = nn.Parameter(torch.zeros(4))
     optimizer = LaProp([tensor], lr=0.1, warmup=0)
@@ -89,7 +89,7 @@ def test_the_first_step_is_the_rate_whatever_the_gradients_size() -> None:
     np.testing.assert_allclose(tensor.detach().numpy(), [-0.1, 0.1, -0.1, 0.0], rtol=1e-3)
 
 
-def test_a_parameter_without_a_gradient_is_left_alone() -> None:
+def test_a_parameter_without_a_gradient_does_not_change() -> None:
     tensors = parameters()
     give(tensors, [np.ones(shape) for shape in SHAPES])
     tensors[1].grad = None
@@ -98,7 +98,7 @@ def test_a_parameter_without_a_gradient_is_left_alone() -> None:
     assert [torch.equal(tensor, old) for tensor, old in zip(tensors, before, strict=True)] == [False, True, False]
 
 
-def test_an_optimizer_goes_on_from_its_state() -> None:
+def test_a_restored_optimizer_continues_as_if_never_interrupted() -> None:
     unbroken, broken = parameters(), parameters()
     first, second = LaProp(unbroken, lr=0.1, warmup=3), LaProp(broken, lr=0.1, warmup=3)
     gradients = [[RANDOM.normal(size=shape) for shape in SHAPES] for _ in range(6)]
@@ -113,7 +113,7 @@ def test_an_optimizer_goes_on_from_its_state() -> None:
     assert all(torch.equal(one, other) for one, other in zip(unbroken, broken, strict=True))
 
 
-def test_a_closure_is_called_with_gradients_on_and_its_loss_comes_back() -> None:
+def test_a_closure_runs_with_gradients_and_its_loss_is_returned() -> None:
     (tensor,) = tensors = [nn.Parameter(torch.tensor(2.0))]
     optimizer = LaProp(tensors, lr=0.1, warmup=0)
 
@@ -127,16 +127,16 @@ def test_a_closure_is_called_with_gradients_on_and_its_loss_comes_back() -> None
 
 
 @pytest.mark.parametrize("wrong", [{"lr": -1.0}, {"eps": 0.0}, {"betas": (0.9, 1.0)}, {"warmup": -1}])
-def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="LaProp takes"):
+def test_impossible_settings_of_laprop_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"LaProp has .*; allowed: lr >= 0"):
         LaProp(parameters(), **wrong)
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-4, 0.1, 100.0])
-def test_adaptive_clipping_bounds_every_tensor_by_its_own_norm(size: float) -> None:
+def test_adaptive_clipping_limits_each_gradient_by_the_norm_of_its_tensor(size: float) -> None:
     tensors = parameters()
     with torch.no_grad():
-        tensors[1].zero_()  # the floor is all that it may move by
+        tensors[1].zero_()  # only the floor lets it change
     gradients = [RANDOM.normal(size=shape) * size for shape in SHAPES]
     give(tensors, gradients)
     norm = AdaptiveClipping(ratio=0.3, floor=1e-3)(tensors)
@@ -147,7 +147,7 @@ def test_adaptive_clipping_bounds_every_tensor_by_its_own_norm(size: float) -> N
         np.testing.assert_allclose(tensor.grad.numpy(), expected, rtol=1e-12)
 
 
-def test_global_clipping_keeps_the_direction_of_all_gradients_together() -> None:
+def test_global_clipping_keeps_the_common_direction_of_all_gradients() -> None:
     tensors = parameters()
     gradients = [RANDOM.normal(size=shape) for shape in SHAPES]
     give(tensors, gradients)
@@ -158,7 +158,7 @@ def test_global_clipping_keeps_the_direction_of_all_gradients_together() -> None
 
 
 @pytest.mark.parametrize("clipping", [GlobalNorm(1.0), AdaptiveClipping()])
-def test_a_gradient_that_is_not_finite_shows_in_the_norm(
+def test_the_norm_of_a_gradient_that_is_not_finite_is_not_finite(
     clipping: Clipping,
 ) -> None:
     tensors = parameters()
@@ -166,12 +166,12 @@ def test_a_gradient_that_is_not_finite_shows_in_the_norm(
     assert not torch.isfinite(clipping(tensors))
 
 
-def test_exactly_one_clipping_is_chosen() -> None:
+def test_exactly_one_kind_of_clipping_must_be_given() -> None:
     adaptive = AdaptiveClipping()
     assert choose_clipping(None, adaptive) is adaptive
-    chosen = choose_clipping(7.0, None)
-    assert isinstance(chosen, GlobalNorm)
-    assert chosen.limit == 7.0
+    limited = choose_clipping(7.0, None)
+    assert isinstance(limited, GlobalNorm)
+    assert limited.limit == 7.0
     for clip_norm, clipping in ((None, None), (1.0, adaptive)):
         with pytest.raises(UserError, match="exactly one"):
             choose_clipping(clip_norm, clipping)
@@ -185,7 +185,7 @@ def test_exactly_one_clipping_is_chosen() -> None:
         ("dreamer_v3", LaProp, (4e-5, 4e-5), None),
     ],
 )
-def test_the_published_training_of_each_generation(
+def test_behavior_training_of_each_generation_is_as_published(
     name: str, kind: type[torch.optim.Optimizer], rates: tuple[float, float], clip_norm: float | None
 ) -> None:
     settings = compose(["preset=tiny", f"behavior_training={name}"])["behavior_training"]
@@ -199,4 +199,4 @@ def test_the_published_training_of_each_generation(
         assert (groups[0]["eps"], groups[0]["warmup"]) == (1e-20, 1000)
     else:  # AdamW decays by lr times its setting
         assert [group["lr"] * group["weight_decay"] for group in groups] == pytest.approx([1e-6, 1e-6])
-    assert settings["updates"] == 4  # the preset's, which the training leaves alone
+    assert settings["updates"] == 4  # from the preset

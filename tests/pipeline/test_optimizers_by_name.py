@@ -1,4 +1,4 @@
-"""A learner's networks and the optimisers of the configuration have the same names, or one line says which do not."""
+"""Networks of a learner and optimisers of the configuration have the same names, or one line says which differ."""
 
 from collections.abc import Mapping
 
@@ -13,6 +13,7 @@ from dreamset.core.errors import UserError
 from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.config.settings import LearnerTraining
 from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer
 from tests.builders import seeded, tiny_batch, tiny_model
 
@@ -36,7 +37,7 @@ class Pair(Learner):
         return LearnerLosses({"left": product.sum(), "right": 2 * product.sum()}, {})
 
     def controller(self, *_: object, **__: object) -> None:
-        raise AssertionError("nobody acts here")
+        raise AssertionError("these tests need no controller")
 
 
 def sgd(parameters: object) -> torch.optim.Optimizer:
@@ -55,15 +56,15 @@ def trainer(*names: str, learner: Learner | None = None) -> BehaviorTrainer:
     )
 
 
-def test_every_gradient_is_computed_before_any_network_moves() -> None:
+def test_all_gradients_are_computed_before_any_network_is_updated() -> None:
     both = trainer("left", "right")
     both.step(tiny_batch())
     weights: list[Tensor] = [network.weight.detach().flatten() for network in (both.behavior.left, both.behavior.right)]
-    # one after the other, the right one would see 0.5 instead of 1 and end at 0.5
+    # with one update after the other, the right network would get the gradient 2 * 0.5 and end at 0.5
     assert torch.cat(weights).tolist() == [0.5, 0.0]
 
 
-def test_a_held_network_stays_and_gets_no_gradient_of_the_other_ones_loss() -> None:
+def test_a_held_network_gets_no_update_and_no_gradient_of_another_loss() -> None:
     both = trainer("left", "right")
     both.step(tiny_batch(), held=("left",))
     assert (both.behavior.left.weight.item(), both.behavior.right.weight.item()) == (1.0, 0.0)
@@ -73,11 +74,11 @@ def test_a_held_network_stays_and_gets_no_gradient_of_the_other_ones_loss() -> N
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        (("left",), "behavior_training.optimizers has none for right, which Pair learns; add it"),
+        (("left",), "behavior_training.optimizers has no entry for right, which Pair trains; add it"),
         (("left", "right", "critc"), "behavior_training.optimizers names critc, but the networks of Pair are left"),
     ],
 )  # fmt: skip
-def test_names_are_compared_both_ways(names: tuple[str, ...], expected: str) -> None:
+def test_a_missing_and_an_unknown_optimizer_are_refused_by_name(names: tuple[str, ...], expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         trainer(*names)
 
@@ -93,16 +94,15 @@ def test_names_are_compared_both_ways(names: tuple[str, ...], expected: str) -> 
         ("behavior=dreamer_v2",),
     ],
 )
-def test_the_configured_optimisers_are_those_of_the_networks(overrides: tuple[str, ...]) -> None:
+def test_every_behavior_training_has_one_optimizer_per_network(overrides: tuple[str, ...]) -> None:
     config, model = compose(["network.hidden=8", *overrides]), tiny_model()
     learner: Learner = build_part(config["behavior"], model.feature_size, model.spec.action)
-    made = BehaviorTrainer.configured(
-        config["behavior_training"], model, learner, PredictedReward(), generator=seeded()
-    )
-    assert made.optimizers.keys() == learner.networks().keys()
+    training = LearnerTraining.model_validate(config["behavior_training"])
+    configured = BehaviorTrainer.configured(training, model, learner, PredictedReward(), generator=seeded())
+    assert configured.optimizers.keys() == learner.networks().keys()
     assert config["behavior_training"].keys() == {"updates", "batch", "optimizers", "clip_norm", "clipping"}
 
 
-def test_a_null_entry_is_no_optimiser() -> None:
+def test_an_optimizer_set_to_null_is_left_out() -> None:
     config = compose(["behavior_training.optimizers.critic=null"])
     assert config["behavior_training"]["optimizers"].keys() == {"actor"}

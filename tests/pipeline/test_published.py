@@ -1,4 +1,4 @@
-"""``preset=dreamer_v1`` and its like compose every number that the papers publish."""
+"""``preset=dreamer_v1`` and the other published presets have every number of the papers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ def optimizer(key: str, target: str, **numbers: float) -> dict[str, object]:
 
 
 def optimizers(target: str, model: float, actor: float, critic: float, **numbers: float) -> dict[str, object]:
-    """The three optimisers of a generation, which differ in their rates only."""
+    """The three optimisers of a generation, which differ only in their learning rates."""
     keys = {"world_model_training.optimizer": model}
     keys |= {"behavior_training.optimizers.actor": actor, "behavior_training.optimizers.critic": critic}
     return {
@@ -128,14 +128,14 @@ def test_one_preset_is_a_generation_exactly_as_published(generation: str) -> Non
 
 
 @pytest.mark.parametrize("generation", ["dreamer_v2", "dreamer_v2_atari"])
-def test_weights_decay_by_a_millionth_per_update_whatever_the_rate(generation: str) -> None:
+def test_weight_decay_is_a_millionth_per_update_for_any_learning_rate(generation: str) -> None:
     config = compose([f"preset={generation}"])
     trained = [config["world_model_training"]["optimizer"], *config["behavior_training"]["optimizers"].values()]
     assert [node["lr"] * node["weight_decay"] for node in trained] == pytest.approx([1e-6] * 3)
 
 
 @pytest.mark.parametrize("generation", PUBLISHED)
-def test_the_published_trainings_replace_those_of_a_small_preset_but_not_how_long_it_trains(generation: str) -> None:
+def test_published_training_replaces_that_of_a_small_preset_except_its_updates(generation: str) -> None:
     trainings = [f"world_model_training={generation}", f"behavior_training={generation}"]
     config, published = compose(["preset=small", *trainings]), PUBLISHED[generation]
     expected = {key: value for key, value in published.items() if key.partition(".")[0].endswith("_training")}
@@ -143,7 +143,7 @@ def test_the_published_trainings_replace_those_of_a_small_preset_but_not_how_lon
     assert (config["world_model_training"]["updates"], config["behavior_training"]["updates"]) == (1600, 300)
 
 
-def test_a_size_and_a_training_of_ones_own_choice_come_after_the_published_ones() -> None:
+def test_size_and_training_overrides_come_after_the_published_preset() -> None:
     config = compose(["preset=dreamer_v3", "size=dreamer_v3_12m", "world_model_training.batch.size=8"])
     assert config["network"]["deterministic"] == 2048
     assert config["world_model_training"]["batch"]["size"] == 8

@@ -17,6 +17,7 @@ from dreamset.pipeline.registry import catalog, retrieval
 from dreamset.pipeline.registry.exchange import import_model
 from dreamset.pipeline.stages import evaluate, learn_behavior, resolve, train_world_model
 from dreamset.pipeline.stages import table as stages
+from dreamset.pipeline.stages.settings import TrainWorldModel
 from dreamset.pipeline.tracking import delivery, reporting
 from tests.pipeline.conftest import TINY
 from tests.pipeline.registered import world_model
@@ -142,7 +143,7 @@ def test_alias_version_run_and_folder_refer_to_the_same_model(client: Any) -> No
     own = stages.train_world_model(compose(TINY))
     for config in resolved:
         assert (config["world_model"], config["generation"]) == (own["world_model"], "dreamer_v1")
-        model, _ = train_world_model.build_networks(config, Store.open(config["store"]), CPU)
+        model, _ = train_world_model.build_networks(TrainWorldModel.of(**config), Store.open(config["store"]), CPU)
         weights = load_file(MODEL / "model.safetensors")
         assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
 

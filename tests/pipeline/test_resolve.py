@@ -127,7 +127,7 @@ def test_finetune_list_adds_files_for_its_objectives_only(project: Path) -> None
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("finetune: []", "finetune: [other]", "other is not there, add it"),
+        ("finetune: []", "finetune: [other]", "add other to objectives"),
         ("  - reward_only", "  - nope", "nope"),
         ("seeds: [0]", "seeds: [zero]", "seeds[0] is 'zero'; allowed: a whole number"),
         ("seeds: [0]", "seeds: []", "seeds is []; allowed: a list of 1 or more entries"),

@@ -1,4 +1,4 @@
-"""Scores: interquartile means by hand, and intervals that cover what they promise."""
+"""Statistics: interquartile means computed by hand, and the coverage of bootstrap intervals."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ def test_the_interquartile_mean_leaves_out_a_quarter_at_each_end() -> None:
     assert interquartile_mean(np.array([-1000.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 1000.0])) == np.mean([2, 3, 4, 5])
 
 
-def test_an_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
+def test_an_interval_covers_the_true_mean_as_often_as_its_confidence() -> None:
     generator = np.random.default_rng(0)
     covered = 0
     for repeat in range(200):
@@ -19,7 +19,7 @@ def test_an_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
     assert 0.82 <= covered / 200 <= 0.96
 
 
-def test_seeds_that_disagree_widen_the_interval() -> None:
+def test_an_interval_is_wider_if_seeds_disagree() -> None:
     generator = np.random.default_rng(0)
     agree = [generator.normal(0, 1, 50) for _ in range(3)]
     disagree = [group + shift for group, shift in zip(agree, (-5, 0, 5), strict=True)]

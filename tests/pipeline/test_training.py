@@ -1,4 +1,4 @@
-"""Training stages: what they write, that they go on where they were killed and that they repeat to the byte."""
+"""Training stages: their outputs, resuming after a kill, and results that repeat to the byte."""
 
 import json
 from collections.abc import Callable
@@ -25,12 +25,12 @@ def _checkpoint_after_every_update(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
 
 
-def test_a_killed_world_model_training_ends_where_an_unbroken_one_would(
+def test_a_killed_world_model_training_resumes_to_the_same_bytes(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = configure("train_world_model")
     train_world_model.run(config)
-    unbroken = WEIGHTS.read_bytes()
+    uninterrupted = WEIGHTS.read_bytes()
     history = pd.read_csv("runs/world_model/reconstruction-0/validation.csv")
     WEIGHTS.unlink()
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -38,37 +38,37 @@ def test_a_killed_world_model_training_ends_where_an_unbroken_one_would(
         train_world_model.run(config)
     assert not WEIGHTS.exists()
     with monkeypatch.context() as patch:
-        kill_after(patch, 2)  # 6 updates in all: only two are left
+        kill_after(patch, 2)  # 4 of 6 updates are done
         train_world_model.run(config)
-    assert WEIGHTS.read_bytes() == unbroken
+    assert WEIGHTS.read_bytes() == uninterrupted
     pd.testing.assert_frame_equal(pd.read_csv("runs/world_model/reconstruction-0/validation.csv"), history)
     assert not list(Path(".checkpoints").glob("*"))
 
 
-def test_a_killed_behavior_learning_ends_where_an_unbroken_one_would(
+def test_a_killed_behavior_training_resumes_to_the_same_bytes(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_world_model.run(configure("train_world_model"))
     config = configure("learn_behavior")
     learn_behavior.run(config)
-    unbroken = POLICY.read_bytes()
+    uninterrupted = POLICY.read_bytes()
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_after(patch, 3)
         learn_behavior.run(config)
     with monkeypatch.context() as patch:
         kill_after(patch, 1)
         learn_behavior.run(config)
-    assert POLICY.read_bytes() == unbroken
+    assert POLICY.read_bytes() == uninterrupted
 
 
-def test_a_killed_pessimistic_learning_ends_where_an_unbroken_one_would(
+def test_a_killed_pessimistic_training_resumes_to_the_same_bytes(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = ["world_model/ensemble=priors", "reward=mean_disagreement", "reward/weight=tuned"]
     train_world_model.run(configure("train_world_model", *overrides))
     config = configure("learn_behavior", *overrides)
     learn_behavior.run(config)
-    unbroken = POLICY.read_bytes()
+    uninterrupted = POLICY.read_bytes()
     curves = pd.read_csv("runs/behavior/reconstruction-0/imagination.csv")
     assert (curves["imagination/penalty"] < 0).all()
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -77,35 +77,35 @@ def test_a_killed_pessimistic_learning_ends_where_an_unbroken_one_would(
     with monkeypatch.context() as patch:
         kill_after(patch, 1)
         learn_behavior.run(config)
-    assert POLICY.read_bytes() == unbroken
+    assert POLICY.read_bytes() == uninterrupted
     learn_behavior.run(configure("learn_behavior", overrides[0], "reward=predicted"))
-    assert POLICY.read_bytes() != unbroken
+    assert POLICY.read_bytes() != uninterrupted
 
 
-def test_pessimism_without_an_ensemble_says_what_to_choose(configure: Configure) -> None:
+def test_pessimism_without_an_ensemble_is_refused_with_the_remedy(configure: Configure) -> None:
     train_world_model.run(configure("train_world_model"))
     with pytest.raises(UserError, match="world_model/ensemble=priors"):
         learn_behavior.run(configure("learn_behavior", "reward=mixture_spread"))
 
 
-def test_another_configuration_never_goes_on_from_a_checkpoint(
+def test_a_training_with_other_settings_never_resumes_from_a_checkpoint(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_after(patch, 4)
         train_world_model.run(configure("train_world_model"))
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_after(patch, 5)  # one too few for a training from the start
+        kill_after(patch, 5)  # one too few for a training from scratch
         train_world_model.run(configure("train_world_model", "weights.kl=0.5"))
 
 
-def test_another_seed_gives_another_model(configure: Configure) -> None:
+def test_different_seeds_give_different_models(configure: Configure) -> None:
     train_world_model.run(configure("train_world_model"))
     train_world_model.run(configure("train_world_model", "seed=1"))
     assert WEIGHTS.read_bytes() != Path("runs/world_model/reconstruction-1/model/model.safetensors").read_bytes()
 
 
-def test_learning_a_behavior_touches_no_environment_and_no_weight_of_the_model(
+def test_learning_a_behavior_needs_no_environment_and_changes_no_weight_of_the_model(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_world_model.run(configure("train_world_model"))
@@ -115,7 +115,7 @@ def test_learning_a_behavior_touches_no_environment_and_no_weight_of_the_model(
     assert WEIGHTS.read_bytes() == before
 
 
-def test_the_stages_write_what_people_and_later_stages_need(configure: Configure) -> None:
+def test_outputs_have_all_metrics_curves_and_media(configure: Configure) -> None:
     train_world_model.run(configure("train_world_model"))
     learn_behavior.run(configure("learn_behavior"))
     evaluate.run(configure("evaluate"))
@@ -139,7 +139,7 @@ def test_the_stages_write_what_people_and_later_stages_need(configure: Configure
     assert lineage["dataset_digest"] == Store.open("data/stores/pendulum_state").digest
 
 
-def test_a_model_whose_state_ignores_the_observations_says_so(
+def test_posterior_collapse_is_reported_with_the_settings_to_change(
     configure: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
     train_world_model.run(configure("train_world_model"))
@@ -150,7 +150,7 @@ def test_a_model_whose_state_ignores_the_observations_says_so(
     assert "world_model_training.optimizer.lr" in caplog.text
 
 
-def test_evaluation_repeats_exactly(configure: Configure) -> None:
+def test_evaluating_twice_gives_the_same_episodes(configure: Configure) -> None:
     train_world_model.run(configure("train_world_model"))
     learn_behavior.run(configure("learn_behavior"))
     evaluate.run(configure("evaluate"))
@@ -159,7 +159,7 @@ def test_evaluation_repeats_exactly(configure: Configure) -> None:
     assert Path("runs/evaluation/reconstruction-0/episodes.csv").read_text() == first
 
 
-def test_windows_longer_than_every_episode_are_refused_and_say_what_to_lower(configure: Configure) -> None:
+def test_windows_longer_than_every_episode_are_refused_with_the_remedy(configure: Configure) -> None:
     config = configure("train_world_model", "world_model_training.batch.length=500")
     with pytest.raises(UserError, match=r"500 rows.*101.*lower"):
         train_world_model.run(config)
@@ -170,12 +170,12 @@ def test_horizons_beyond_every_episode_are_refused_by_key(configure: Configure) 
         train_world_model.run(configure("train_world_model", "validation.horizons=[1,200]"))
 
 
-def test_an_objective_that_the_dataset_cannot_serve_says_so(configure: Configure) -> None:
+def test_an_objective_that_needs_missing_observations_is_refused_by_name(configure: Configure) -> None:
     with pytest.raises(UserError, match=r"\['sound'\].*\['state'\]"):
         train_world_model.run(configure("train_world_model", "objective.names=[sound]"))
 
 
-def test_a_model_of_another_dataset_is_not_taken_for_the_chosen_one(configure: Configure) -> None:
+def test_a_model_of_another_dataset_is_refused(configure: Configure) -> None:
     train_world_model.run(configure("train_world_model"))
     learn_behavior.run(configure("learn_behavior"))
     for stage in (learn_behavior, evaluate):
@@ -186,7 +186,7 @@ def test_a_model_of_another_dataset_is_not_taken_for_the_chosen_one(configure: C
             stage.run(config | {"dataset": "pendulum_spin"})
 
 
-def test_without_an_environment_evaluation_says_how_to_leave_it_out(configure: Configure) -> None:
+def test_evaluation_without_an_environment_is_refused_with_the_remedy(configure: Configure) -> None:
     config = configure("evaluate") | {"environment": None}
-    with pytest.raises(UserError, match=r"dataset\.environment is null"):
+    with pytest.raises(UserError, match=r"dataset\.environment is null.*dvc repro learn_behavior"):
         evaluate.run(config)

@@ -1,4 +1,4 @@
-"""Per-part learning: frozen is frozen to the bit, a factor is a factor, and a world that rests costs no gradient."""
+"""Parameter groups: frozen parts keep every bit, factors scale learning rates, frozen dynamics need no gradient."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -17,6 +17,7 @@ from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.objectives.base import Objective
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.config.settings import WorldModelTraining
 from dreamset.pipeline.training.gradients import apply_gradients
 from dreamset.pipeline.training.optimizers import AdaptiveClipping, Clipping, GlobalNorm, LaProp
 from dreamset.pipeline.training.parameter_groups import OptimizerFactory, factor_of, learns
@@ -39,7 +40,7 @@ OPTIMIZERS: dict[str, OptimizerFactory] = {
 
 
 def networks() -> tuple[WorldModel, Objective]:
-    """Every part there is."""
+    """A world model with all parts, and its objective."""
     model = tiny_model(*GENERATION)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -48,12 +49,12 @@ def networks() -> tuple[WorldModel, Objective]:
 
 def trainer(factors: dict[str, float] | None, **settings: Any) -> WorldModelTrainer:
     model, objective = networks()
-    chosen = {"optimizer": OPTIMIZERS["adam"], "clipping": UNBOUNDED} | settings
-    return WorldModelTrainer(model, chosen.pop("objective", objective), generator=seeded(), factors=factors, **chosen)
+    arguments = {"optimizer": OPTIMIZERS["adam"], "clipping": UNBOUNDED, "objective": objective} | settings
+    return WorldModelTrainer(model, generator=seeded(), factors=factors, **arguments)
 
 
 def weights(learner: WorldModelTrainer) -> dict[str, Tensor]:
-    """Every parameter and buffer as it is now."""
+    """A copy of all parameters and buffers."""
     state = learner.model.state_dict() | {f"objective.{k}": v for k, v in learner.objective.state_dict().items()}
     return {name: value.clone() for name, value in state.items()}
 
@@ -65,7 +66,7 @@ def parameters(learner: WorldModelTrainer) -> dict[str, nn.Parameter]:
 
 
 @pytest.mark.parametrize("generation", ["dreamer_v1_continue", "dreamer_v2", "dreamer_v3"])
-def test_the_parts_are_the_whole_model(generation: str) -> None:
+def test_parts_contain_all_parameters_of_a_model(generation: str) -> None:
     model = tiny_model(f"world_model={generation}", "world_model/ensemble=priors")
     assert {name.split(".")[0] for name in model.state_dict()} == set(PARTS) - {"objective"} == set(model.parts())
 
@@ -73,7 +74,7 @@ def test_the_parts_are_the_whole_model(generation: str) -> None:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("clipping", [GlobalNorm(1.0), AdaptiveClipping()])
 @pytest.mark.parametrize("frozen", [tuple(HEADS_ONLY), ("dynamics", "reward_head"), ("encoder.encoders.image",)])
-def test_what_is_frozen_does_not_change_by_a_bit_and_the_rest_moves(
+def test_frozen_parts_keep_every_bit_and_all_others_change(
     optimizer: str, clipping: Clipping, frozen: tuple[str, ...]
 ) -> None:
     learner = trainer(dict.fromkeys(frozen, 0.0), optimizer=OPTIMIZERS[optimizer], clipping=clipping)
@@ -81,16 +82,16 @@ def test_what_is_frozen_does_not_change_by_a_bit_and_the_rest_moves(
     for seed in range(3):
         learner.step(tiny_batch(seed=seed))
     after, named = weights(learner), parameters(learner)
-    still = {name for name in named if torch.equal(before[name], after[name])}
-    assert still == {name for name in named if name.startswith(tuple(f"{part}." for part in frozen))}
-    assert all(named[name].grad is None and named[name] not in learner.optimizer.state for name in still)
+    unchanged = {name for name in named if torch.equal(before[name], after[name])}
+    assert unchanged == {name for name in named if name.startswith(tuple(f"{part}." for part in frozen))}
+    assert all(named[name].grad is None and named[name] not in learner.optimizer.state for name in unchanged)
 
 
 def observed(learner: WorldModelTrainer, batch: SequenceBatch) -> tuple[dict[str, Loss], Rollout]:
     return learner.module(batch, seeded()), learner.model.observe(batch, seeded())
 
 
-def test_a_world_that_rests_costs_no_gradient() -> None:
+def test_frozen_dynamics_need_no_gradient() -> None:
     batch = tiny_batch()
     heads = observed(trainer(HEADS_ONLY), batch)
     assert not heads[1].features.requires_grad
@@ -102,7 +103,7 @@ def test_a_world_that_rests_costs_no_gradient() -> None:
     assert rollout.embedding.requires_grad  # the encoder learns through the frozen dynamics
 
 
-def test_factors_reach_the_steps_of_plain_gradient_descent() -> None:
+def test_a_step_of_sgd_is_the_rate_times_the_factor_times_the_gradient() -> None:
     factors = {"encoder": 0.5, "dynamics": 0.25, "dynamics.cell": 2.0, "objective": 3.0}
     expected_factor = {"encoder": 0.5, "dynamics": 0.25, "objective": 3.0}
     learner = trainer(factors, optimizer=partial(torch.optim.SGD, lr=0.01))
@@ -122,34 +123,39 @@ def test_factors_reach_the_steps_of_plain_gradient_descent() -> None:
         torch.testing.assert_close(value.detach(), before[name] - 0.01 * factor * gradient, rtol=1e-5, atol=1e-7)
 
 
-def test_a_schedule_multiplies_the_rate_of_every_part() -> None:
+def test_a_schedule_multiplies_the_learning_rate_of_every_part() -> None:
     schedule = partial(LinearLR, start_factor=1.0, end_factor=0.1, total_iters=2)
     learner = trainer({"dynamics": 0.5, "reward_head": 0.0}, scheduler=schedule)
-    shown = [sorted(group["lr"] for group in learner.optimizer.param_groups)]
+    rates = [sorted(group["lr"] for group in learner.optimizer.param_groups)]
     for _ in range(2):
         learner.step(tiny_batch())
-        shown.append(sorted(group["lr"] for group in learner.optimizer.param_groups))
-    for rates, left in zip(shown, (1.0, 0.55, 0.1), strict=True):
-        assert rates == pytest.approx([0.005 * left, 0.01 * left])
+        rates.append(sorted(group["lr"] for group in learner.optimizer.param_groups))
+    for of_parts, left in zip(rates, (1.0, 0.55, 0.1), strict=True):
+        assert of_parts == pytest.approx([0.005 * left, 0.01 * left])
 
 
-def test_what_is_configured_is_what_trains() -> None:
-    settings = tiny_config(*GENERATION)["world_model_training"]
+def test_optimizer_clipping_and_schedule_come_from_the_settings() -> None:
+    settings = WorldModelTraining.model_validate(tiny_config(*GENERATION)["world_model_training"])
     model, objective = networks()
     learner = WorldModelTrainer.configured(
-        settings, model, objective, generator=seeded(), factors={"dynamics": 0.5, "reward_head": 0.0}
+        settings,
+        model,
+        objective,
+        scheduler=settings.scheduler,
+        generator=seeded(),
+        factors={"dynamics": 0.5, "reward_head": 0.0},
     )
-    rate = settings["optimizer"]["lr"]
+    rate = settings.optimizer["lr"]
     assert [group["lr"] for group in learner.optimizer.param_groups] == pytest.approx([rate, rate / 2])
     before = weights(learner)
     for _ in range(6):
         learner.step(tiny_batch())
     assert [group["lr"] for group in learner.optimizer.param_groups] == pytest.approx([rate / 10, rate / 20])
     after = weights(learner)
-    moved = {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])}
-    assert moved == set(PARTS) - {"reward_head"}
+    changed = {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed == set(PARTS) - {"reward_head"}
     assert isinstance(learner.clipping, GlobalNorm)
-    assert learner.clipping.limit == settings["clip_norm"]
+    assert learner.clipping.limit == settings.clip_norm
 
 
 @pytest.mark.parametrize(
@@ -158,13 +164,13 @@ def test_what_is_configured_is_what_trains() -> None:
 )
 def test_a_schedule_that_would_undo_the_factors_is_refused(schedule: Callable[..., Any]) -> None:
     trainer(None, scheduler=schedule)
-    trainer(HEADS_ONLY, scheduler=schedule)  # one rate for all that learns
+    trainer(HEADS_ONLY, scheduler=schedule)  # all trained parts have the same rate
     for factors in ({"dynamics": 0.5}, dict.fromkeys(PARTS, 0.5)):
         with pytest.raises(UserError, match="sets learning rates of its own"):
             trainer(factors, scheduler=schedule)
 
 
-def test_training_the_heads_only_is_training_them_on_stored_features() -> None:
+def test_training_only_the_heads_equals_training_them_on_stored_features() -> None:
     learner = trainer(HEADS_ONLY, clipping=GlobalNorm(0.1))
     model, batches = deepcopy(learner.model), [tiny_batch(seed=seed) for seed in range(4)]
     generator = seeded()
@@ -175,21 +181,21 @@ def test_training_the_heads_only_is_training_them_on_stored_features() -> None:
     optimizer = OPTIMIZERS["adam"](heads.parameters())
     for batch, features in zip(batches, stored, strict=True):
         reward = -model.reward_head(features).log_prob(batch.reward).mean() * model.reward_weight
-        goes_on = -model.continue_head(features).log_prob(0.99 * (~batch.is_terminal)).mean()
+        continuation = -model.continue_head(features).log_prob(0.99 * (~batch.is_terminal)).mean()
         optimizer.zero_grad()
-        (reward + goes_on).backward()
+        (reward + continuation).backward()
         clip_grad_norm_(heads.parameters(), 0.1)
         optimizer.step()
         metrics = learner.step(batch)
-        assert metrics["loss/total"] == reward + goes_on  # constants are shown by name but not in the total
+        assert metrics["loss/total"] == reward + continuation  # the total leaves out constants
         assert "loss/kl" in metrics
     changed = learner.model.state_dict()
     assert all(torch.equal(value, changed[name]) for name, value in model.state_dict().items())
     assert not torch.equal(changed["reward_head.layers.0.weight"], networks()[0].reward_head.layers[0].weight)
 
 
-class Remembering(Objective):
-    """Its target follows a network after every update."""
+class TargetObjective(Objective):
+    """Copies a network to its target network after every update."""
 
     def __init__(self, model: WorldModel) -> None:
         super().__init__()
@@ -204,17 +210,17 @@ class Remembering(Objective):
 
 
 @pytest.mark.parametrize(("factors", "follows"), [({"objective": 0.0}, False), ({"objective.target": 0.0}, True)])
-def test_a_frozen_objectives_target_stays_where_it_is(factors: dict[str, float], follows: bool) -> None:
-    objective = Remembering(networks()[0])
+def test_a_frozen_objective_keeps_its_target_network(factors: dict[str, float], follows: bool) -> None:
+    objective = TargetObjective(networks()[0])
     learner = trainer(factors, objective=objective)
     before = weights(learner)
     learner.step(tiny_batch())
-    moved = {name for name, value in weights(learner).items() if not torch.equal(value, before[name])}
+    changed = {name for name, value in weights(learner).items() if not torch.equal(value, before[name])}
     names = {"objective.online.weight", "objective.online.bias", "objective.target.weight", "objective.target.bias"}
-    assert moved & names == (names if follows else set())
+    assert changed & names == (names if follows else set())
 
 
-def test_without_factors_all_parameters_are_one_group_in_their_own_order() -> None:
+def test_without_factors_all_parameters_are_one_group_in_their_order() -> None:
     learner = trainer(None)
     (group,) = learner.optimizer.param_groups
     every = [*learner.model.parameters(), *learner.objective.parameters()]
@@ -222,7 +228,7 @@ def test_without_factors_all_parameters_are_one_group_in_their_own_order() -> No
     assert group["lr"] == 1e-2
 
 
-def test_the_nearest_name_counts() -> None:
+def test_the_factor_of_the_innermost_module_counts() -> None:
     factors = {"dynamics": 0.0, "dynamics.cell": 0.5, "dynamics.cell.kernel": 0.0}
     assert factor_of("dynamics.cell_norm.weight", factors) == 0.0
     assert factor_of("dynamics.cell.bias", factors) == 0.5
@@ -235,24 +241,27 @@ def test_the_nearest_name_counts() -> None:
 @pytest.mark.parametrize(
     ("factors", "expected"),
     [
-        ({"decoder": 0.0}, r"has no part decoder; its parts are encoder, dynamics, .*, objective, and the modules"),
-        ({"dynamics.cel": 0.0}, r"has no part dynamics\.cel;"),
-        ({"dynamics": -0.1}, r"takes factors .* got \{'dynamics': -0.1\}"),
-        ({"dynamics": float("nan")}, "takes factors"),
-        ({"dynamics": float("inf")}, "takes factors"),
-        ({"dynamics": {"cell": 0.0}}, "takes factors"),
-        ({"dynamics": None}, "takes factors"),
-        ({"objective": None}, "takes factors"),
+        (
+            {"decoder": 0.0},
+            r"names decoder, which .*; allowed: encoder, dynamics, .*, objective, and modules",
+        ),
+        ({"dynamics.cel": 0.0}, r"names dynamics\.cel, which"),
+        ({"dynamics": -0.1}, r"factors \{'dynamics': -0.1\}; allowed: numbers of 0 or more"),
+        ({"dynamics": float("nan")}, "allowed: numbers of 0 or more"),
+        ({"dynamics": float("inf")}, "allowed: numbers of 0 or more"),
+        ({"dynamics": {"cell": 0.0}}, "allowed: numbers of 0 or more"),
+        ({"dynamics": None}, "allowed: numbers of 0 or more"),
+        ({"objective": None}, "allowed: numbers of 0 or more"),
         (dict.fromkeys(PARTS, 0.0), "freezes every part"),
     ],
 )
-def test_a_wrong_choice_is_one_line(factors: Any, expected: str) -> None:
+def test_a_wrong_part_or_factor_is_refused_in_one_line(factors: Any, expected: str) -> None:
     with pytest.raises(UserError, match=expected) as error:
         trainer(factors)
     assert "\n" not in str(error.value)
 
 
-def test_parts_that_a_model_lacks_may_be_named() -> None:
+def test_factors_of_optional_parts_that_a_model_lacks_are_allowed() -> None:
     model = tiny_model()
     assert model.continue_head is None
     objective = build_part(tiny_config()["objective"], model)
@@ -262,7 +271,7 @@ def test_parts_that_a_model_lacks_may_be_named() -> None:
 
 
 @pytest.mark.parametrize("name", ["heads_only", "slow_dynamics", "new_encoder", "everything"])
-def test_every_adaptation_is_made_of_parts(name: str) -> None:
+def test_every_adaptation_names_all_parts(name: str) -> None:
     factors = compose(["preset=tiny", "world_model=from_registry", f"adaptation={name}"])["adaptation"]
     assert set(PARTS) <= factors.keys()
     trainer(factors).step(tiny_batch())
@@ -270,7 +279,7 @@ def test_every_adaptation_is_made_of_parts(name: str) -> None:
 
 
 @pytest.mark.parametrize("generation", ["dreamer_v1", "dreamer_v2", "dreamer_v3"])
-def test_a_world_model_starts_and_learns_the_same_with_an_ensemble_as_without(generation: str) -> None:
+def test_an_ensemble_changes_neither_initial_weights_nor_training_of_the_other_parts(generation: str) -> None:
     spec = tiny_spec()
 
     def learned(*overrides: str) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
@@ -286,18 +295,18 @@ def test_a_world_model_starts_and_learns_the_same_with_an_ensemble_as_without(ge
         return weights(learner), figures
 
     plain, without = learned()
-    watched, beside = learned("world_model/ensemble=priors")
-    assert plain.keys() == {name for name in watched if not name.startswith("ensemble.")}
+    with_ensemble, others_figures = learned("world_model/ensemble=priors")
+    assert plain.keys() == {name for name in with_ensemble if not name.startswith("ensemble.")}
     for name, value in plain.items():
-        assert torch.equal(value, watched[name]), name
-    for figures, others in zip(without, beside, strict=True):
+        assert torch.equal(value, with_ensemble[name]), name
+    for figures, others in zip(without, others_figures, strict=True):
         assert figures.keys() == others.keys() - {"loss/ensemble", "gradient_norm/ensemble"}
         assert figures["gradient_norm/world_model"] == others["gradient_norm/world_model"] > 1e-3
         assert others["gradient_norm/ensemble"] > 0
 
 
 @pytest.mark.parametrize("broken", ["world_model", "ensemble"])
-def test_a_gradient_that_is_not_finite_changes_nothing(broken: str) -> None:
+def test_a_gradient_that_is_not_finite_changes_no_parameter(broken: str) -> None:
     networks = {name: [nn.Parameter(torch.ones(2))] for name in ("world_model", "ensemble")}
     optimizer = torch.optim.SGD([value for values in networks.values() for value in values], lr=0.1)
     factors = {name: float("nan") if name == broken else 1.0 for name in networks}

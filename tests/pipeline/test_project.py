@@ -182,7 +182,7 @@ def test_dataset_without_a_path_is_a_one_line_error(project: Path) -> None:
     (project / "my_walks.py").write_text("class Walks: ...\n")
     (project / "configs/dataset").mkdir()
     (project / "configs/dataset/walks.yaml").write_text("name: walks\nsource: {_target_: my_walks.Walks}\n")
-    with pytest.raises(UserError, match=r"^dataset=walks: its source has no path.*give dataset\.source\.path"):
+    with pytest.raises(UserError, match=r"^dataset=walks: dataset\.source\.path is null.*set it to the file or folder"):
         collect.run(stages.collect(compose(["dataset=walks"])))
 
 

@@ -67,4 +67,4 @@ class UniformChoice:
 
 def _require_share(name: str, value: float, *, highest: float) -> None:
     if not 0 <= value <= highest:
-        raise UserError(f"finetuning.exploration.{name} is {value}, allowed is 0 to {highest:g}; set it in this range")
+        raise UserError(f"finetuning.exploration.{name} is {value}; allowed: 0 to {highest:g}; set it in this range")

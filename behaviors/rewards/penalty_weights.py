@@ -22,7 +22,7 @@ class FixedWeight(PenaltyWeight):
     def __init__(self, value: float) -> None:
         super().__init__()
         if value < 0:
-            raise UserError(f"the weight of the penalty is {value}, allowed is 0 or more; set reward.weight.value")
+            raise UserError(f"the weight of the penalty is {value}; allowed: 0 or more; set reward.weight.value")
         self.value = value
 
     def forward(self, uncertainty: Tensor) -> Tensor:
@@ -44,8 +44,8 @@ class TunedWeight(PenaltyWeight):
         super().__init__()
         if target < 0 or not 0 <= decay < 1:
             raise UserError(
-                f"a tuned penalty has target {target} and decay {decay}, allowed are a target of 0 or more and a decay "
-                f"from 0 to below 1; set reward.weight.target and reward.weight.decay"
+                f"a tuned penalty has target {target} and decay {decay}; allowed: a target of 0 or more and a decay from 0 "
+                f"to below 1; set reward.weight.target and reward.weight.decay"
             )
         self.target = target
         self.decay = decay

@@ -44,6 +44,14 @@ def _file(loader: ConfigLoader, name: str) -> tuple[dict[str, Any], str]:
             content = cast("dict[str, Any]", OmegaConf.to_container(source.load_config(name).config, resolve=False))
             folder = Path(source.path.replace(".", "/")) if source.scheme() == "pkg" else Path(source.path)
             path = (folder / name).with_suffix(".yaml")
-            place = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-            return {key: value for key, value in content.items() if key not in ("defaults", "hydra")}, str(place)
+            return {key: value for key, value in content.items() if key not in ("defaults", "hydra")}, _place(
+                path, folder
+            )
     return {}, name
+
+
+def _place(path: Path, folder: Path) -> str:
+    """How people find a file: from the working folder, or within the package."""
+    if path.is_relative_to(Path.cwd()):
+        return str(path.relative_to(Path.cwd()))
+    return f"{folder.name}/{path.relative_to(folder)} of the package"

@@ -62,6 +62,13 @@ def test_origins_are_comments_on_the_same_yaml(capsys: pytest.CaptureFixture[str
         assert all(re.search(r" # \S", line) for line in lines)
 
 
+def test_origins_in_the_package_are_named_without_the_place_of_its_installation(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sources = origins(show(capsys, "evaluate", "--origin"))
+    assert sources["device"] == "configs/config.yaml of the package"
+
+
 @pytest.mark.usefixtures("configs")
 def test_each_value_names_the_file_or_override_that_set_it(capsys: pytest.CaptureFixture[str]) -> None:
     sources = origins(show(capsys, "learn-behavior", *OVERRIDES, "--origin"))

@@ -44,8 +44,8 @@ class TunedWeight(PenaltyWeight):
         super().__init__()
         if target < 0 or not 0 <= decay < 1:
             raise UserError(
-                f"a tuned penalty has target {target} and decay {decay}; allowed: a target of 0 or more and a decay from 0 "
-                f"to below 1; set reward.weight.target and reward.weight.decay"
+                f"a tuned penalty has target {target} and decay {decay}; allowed: a target of 0 or more and a decay "
+                f"from 0 to below 1; set reward.weight.target and reward.weight.decay"
             )
         self.target = target
         self.decay = decay

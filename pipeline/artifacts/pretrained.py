@@ -81,12 +81,12 @@ def _require_learning(model: nn.Module, left_out: Sequence[Difference], adaptati
         )
 
 
-def descent(start: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The parent as a model's lineage names it."""
+def parent(start: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The entry for the parent in a model's lineage; None if the training starts from scratch."""
     if start is None:
         return None
-    parent = _pinned(start)
-    return {"digest": parent.digest, "name": parent.name, "version": parent.version, "run": parent.run}
+    pinned = _pinned(start)
+    return {"digest": pinned.digest, "name": pinned.name, "version": pinned.version, "run": pinned.run}
 
 
 def _pinned(start: Mapping[str, Any]) -> Pinned:

@@ -56,7 +56,7 @@ def describe_lineage(settings: TrainWorldModel, store: Store) -> dict[str, Any]:
     return {
         "key": digest(settings.text(), store.digest),
         "generation": settings.generation,
-        "parent": pretrained.descent(None if settings.start is None else settings.start.model_dump()),
+        "parent": pretrained.parent(None if settings.start is None else settings.start.model_dump()),
         "objective": settings.objective_name,
         "seed": settings.seed,
         "dataset": settings.dataset,

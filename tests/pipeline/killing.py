@@ -1,4 +1,4 @@
-"""Simulates the kill of a stage."""
+"""What a kill looks like from inside a stage."""
 
 import pytest
 
@@ -7,17 +7,17 @@ from dreamset.datasets.prefetch import Prefetcher
 
 
 class Killed(BaseException):
-    """No code below a test may catch it."""
+    """Nothing below a test may catch it."""
 
 
 def kill_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
-    """Raises ``Killed`` instead of a batch, once ``batches`` batches have been sampled."""
-    sample, sampled = Prefetcher.sample, [0]
+    """Raises ``Killed`` in place of the next batch, once so many have been drawn."""
+    sample, drawn = Prefetcher.sample, [0]
 
     def interrupted(self: Prefetcher) -> SequenceBatch:
-        if sampled[0] == batches:
+        if drawn[0] == batches:
             raise Killed
-        sampled[0] += 1
+        drawn[0] += 1
         return sample(self)
 
     monkeypatch.setattr(Prefetcher, "sample", interrupted)

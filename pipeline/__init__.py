@@ -1,1 +1,1 @@
-"""The stages: the only place with Hydra, MLflow, paths and progress bars."""
+"""The stages and tools: the only package that uses Hydra, MLflow, paths and progress bars."""

@@ -1,4 +1,4 @@
-"""The one console command, ``dreamset``."""
+"""The console command ``dreamset``."""
 
 import argparse
 import logging
@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
+from typing import TypeAlias
 
-# Read when torch loads its thread pool. Waiting threads that spin for long make a busy machine a hundred times slower,
-# threads that never spin make an idle one slower than a single thread; this bounds both.
+# PyTorch reads this when it creates its threads. If waiting threads spin for long, a busy machine becomes a hundred
+# times slower. If they never spin, several threads on an idle machine are slower than one. This number limits both.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
@@ -20,23 +21,31 @@ from dreamset.pipeline.config.project import make_importable
 from dreamset.pipeline.stages.table import COMPARE, Stage
 from dreamset.pipeline.stages.table import STAGES as TABLE
 
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
 STAGES = {stage.command: stage for stage in TABLE.values()}
-ADAPT = ("world_model=from_registry", "adaptation=heads_only")  # what `dreamset adapt` puts before your overrides
+ADAPT = (
+    "world_model=from_registry",
+    "adaptation=heads_only",
+)  # overrides that `dreamset adapt` puts before those of the user
 EPILOG = """\
-The whole pipeline: `dvc repro` (choices in params.yaml). One stage by hand, with Hydra's overrides:
+`dvc repro` runs the whole pipeline with the settings in params.yaml. A single stage takes Hydra overrides:
 
   dreamset train-world-model preset=tiny objective=contrastive seed=1
   dreamset ingest dataset=my_robot
   dreamset adapt dataset=pendulum_spin world_model.name=pendulum_state.world_model
 
+Print the settings of a stage, and where each of them is set:
+
   dreamset show learn-behavior preset=small_v2 --origin
 
-Choices are the files in configs/: dataset=, objective=, world_model=, behavior=, adaptation=, preset=, size=, ...
+GROUP=NAME selects the file configs/GROUP/NAME.yaml. Groups are dataset, objective, world_model, behavior, preset, size
+and the other folders of configs/. KEY=VALUE sets a single value; configs/config.yaml lists the keys.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command; a user's mistake is one line and status 2."""
+    """Runs a command. A user's mistake prints one line and exits with status 2."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     signal.signal(signal.SIGTERM, _interrupt)
     failure = _run(sys.argv[1:] if arguments is None else arguments)
@@ -47,7 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str]) -> tuple[int, str] | None:
-    """Status and message of a failure, said when its traceback is gone: with it the progress bars in it close."""
+    """Runs a command, and returns status and message of a failure.
+
+    The message is printed later, when the traceback is released and its progress bars are closed.
+    """
     try:
         make_importable()
         options = _parse(arguments)
@@ -55,7 +67,7 @@ def _run(arguments: Sequence[str]) -> tuple[int, str] | None:
     except UserError as error:
         return 2, f"error: {error}"
     except KeyboardInterrupt:
-        return 130, "interrupted; the same command goes on from the last checkpoint, if there is one"
+        return 130, "interrupted; the same command resumes from the last checkpoint, if there is one"
     return None
 
 
@@ -71,13 +83,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     options, rest = parser.parse_known_args(arguments)
     if rest and ("overrides" not in options or any(text.startswith("-") for text in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:  # overrides that stand behind an option, which argparse does not put together
+    if rest:  # overrides after an option, which argparse does not join with those before it
         options.overrides = [*options.overrides, *rest]
     return options
 
 
 def _data_tools() -> argparse.ArgumentParser:
-    from dreamset.pipeline.tools import data as data_tools  # loads the formats' libraries
+    from dreamset.pipeline.tools import data as data_tools  # loads the libraries of all formats
 
     return data_tools.parser()
 
@@ -90,70 +102,117 @@ def _model_tools() -> argparse.ArgumentParser:
     return parser
 
 
-TOOLS = {"data": _data_tools, "models": _model_tools}  # commands with commands of their own
+TOOLS = {"data": _data_tools, "models": _model_tools}  # commands with subcommands
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dreamset",
-        description="Offline, dataset-first world models.",
+        description="Train and compare world models on recorded data, without a simulator.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"dreamset {version('dreamset')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, stage in STAGES.items():
-        command = commands.add_parser(name, help=stage.help, description=f"{stage.help[0].upper()}{stage.help[1:]}.")
-        command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, e.g. preset=tiny")
-        command.add_argument("--resolved", type=Path, help="run from this file, as dvc.yaml does, instead of overrides")
+        command = _command(commands, name, stage.help)
+        command.add_argument(
+            "overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, e.g. preset=tiny or seed=1"
+        )
+        command.add_argument(
+            "--resolved", type=Path, help="take the settings from this file, as dvc.yaml does; allows no overrides"
+        )
         command.set_defaults(run=_run_stage, stage=stage)
-    _add_tools(commands)
+    for add in (_add_show, _add_adapt, _add_compare, _add_resolve, _add_export, _add_init):
+        add(commands)
+    commands.add_parser("data", help="inspect, verify, export, merge and split datasets; see `dreamset data --help`")
+    commands.add_parser(
+        "models", help="list, show, compare, export and import trained models; see `dreamset models --help`"
+    )
+    _add_ui(commands)
     return parser
 
 
-def _add_tools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    show = commands.add_parser(
-        "show",
-        help="print the settings that a stage will get",
-        description="Print the settings that a stage will get, as yaml, exactly as `dreamset resolve` writes them.",
-    )
+def _command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+    """Adds a command. Its help page starts with the text that the list of commands shows."""
+    return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+
+
+def _add_show(commands: Commands) -> None:
+    show = _command(commands, "show", "print the settings of a stage as yaml, exactly as it gets them")
     show.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
-    show.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, e.g. preset=tiny")
-    show.add_argument("--origin", action="store_true", help="say behind each value which file or override set it")
+    show.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, e.g. preset=tiny or seed=1")
+    show.add_argument(
+        "--origin", action="store_true", help="add a comment to each value that names the file or override that set it"
+    )
     show.set_defaults(run=_run_show)
+
+
+def _add_adapt(commands: Commands) -> None:
     adapt = commands.add_parser(
         "adapt",
-        help="carry a world model over to another task: train-world-model from one that exists",
-        description=f"train-world-model with {' '.join(ADAPT)}, unless other choices are given.",
+        help="train an existing world model further on another task",
+        description=f"Train an existing world model further: train-world-model with the defaults {' '.join(ADAPT)}.",
     )
     adapt.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides, e.g. dataset=pendulum_spin")
     adapt.set_defaults(run=_run_adapt)
-    compare = commands.add_parser(COMPARE.command, help=COMPARE.help)
-    compare.add_argument("--resolved", type=Path, default=Path("resolved/compare.yaml"), help="default: %(default)s")
+
+
+def _add_compare(commands: Commands) -> None:
+    compare = _command(commands, COMPARE.command, COMPARE.help)
+    compare.add_argument(
+        "--resolved",
+        type=Path,
+        default=Path("resolved/compare.yaml"),
+        help="file with the settings; default: %(default)s",
+    )
     compare.set_defaults(run=_run_stage, stage=COMPARE, overrides=[])
-    resolve = commands.add_parser("resolve", help="compose the configuration of every stage from params.yaml")
-    resolve.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: %(default)s")
-    resolve.add_argument("--output", type=Path, default=Path("resolved"), help="default: %(default)s")
+
+
+def _add_resolve(commands: Commands) -> None:
+    resolve = _command(commands, "resolve", "compose the settings of every stage from params.yaml and configs/")
+    resolve.add_argument("--params", type=Path, default=Path("params.yaml"), help="file to read; default: %(default)s")
+    resolve.add_argument("--output", type=Path, default=Path("resolved"), help="folder to write; default: %(default)s")
     resolve.add_argument(
         "--if-changed",
         action="store_true",
-        help="compose, and look models up in the registry, only if params.yaml or a configuration has changed",
+        help="compose, and ask the registry, only if params.yaml, a configuration or the code has changed",
     )
     resolve.set_defaults(run=_run_resolve)
-    export = commands.add_parser("export", help="write a learned policy as a folder that runs without this package")
-    export.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides that choose the models")
-    export.add_argument("--world-model", type=Path, help="folder of a saved world model; default: the chosen one's")
-    export.add_argument("--policy", type=Path, help="folder of the policy learned in it; default: the chosen one's")
-    export.add_argument("--output", type=Path, help="folder that is made or replaced; default: one in runs/export")
-    export.add_argument("--mlflow", action="store_true", help="add an MLflow model that serves it over REST")
+
+
+def _add_export(commands: Commands) -> None:
+    export = _command(commands, "export", "write a trained policy as a program that runs without this package")
+    export.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="Hydra overrides that select the models, e.g. objective=contrastive",
+    )
+    export.add_argument(
+        "--world-model", type=Path, help="folder of a saved world model; default: that of the configuration"
+    )
+    export.add_argument(
+        "--policy", type=Path, help="folder of the policy that was learned in it; default: that of the configuration"
+    )
+    export.add_argument(
+        "--output", type=Path, help="folder to write; an earlier export is replaced; default: a folder in runs/export"
+    )
+    export.add_argument("--mlflow", action="store_true", help="add an MLflow model that serves the policy over REST")
     export.set_defaults(run=_run_export)
-    init = commands.add_parser("init", help="make a folder a project of your own, in which `dvc repro` runs")
-    init.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: the working folder")
+
+
+def _add_init(commands: Commands) -> None:
+    init = _command(commands, "init", "create a project of your own, in which `dvc repro` runs")
+    init.add_argument(
+        "folder", nargs="?", type=Path, default=Path(), help="folder of the project; default: the working folder"
+    )
     init.set_defaults(run=_run_init)
-    commands.add_parser("data", help="look at, check, export, merge and split datasets: dreamset data --help")
-    commands.add_parser("models", help="list, compare, export and import trained models: dreamset models --help")
-    ui = commands.add_parser("ui", help="open the MLflow UI on the embedded store")
-    ui.add_argument("--port", type=int, default=5000, help="default: %(default)s")
+
+
+def _add_ui(commands: Commands) -> None:
+    ui = _command(commands, "ui", "start the MLflow UI, with the metrics of all runs")
+    ui.add_argument("--port", type=int, default=5000, help="port of the server; default: %(default)s")
     ui.set_defaults(run=_run_ui)
 
 
@@ -165,7 +224,7 @@ def _run_stage(options: argparse.Namespace) -> None:
     stage: Stage = options.stage
     if options.resolved is not None:
         if options.overrides:
-            raise UserError(f"--resolved takes no overrides, got {' '.join(options.overrides)}; change params.yaml")
+            raise UserError(f"--resolved allows no overrides, got {' '.join(options.overrides)}; change params.yaml")
         config = resolve.read_resolved(options.resolved, stage.settings)
     else:
         composed = compose(options.overrides)
@@ -188,7 +247,7 @@ def _run_resolve(options: argparse.Namespace) -> None:
     from dreamset.pipeline.stages import resolve
 
     changes = resolve.run(options.params, options.output, if_changed=options.if_changed)
-    print("\n".join([f"{options.output}: {'changed are' if changes else 'nothing has changed'}", *changes]))  # noqa: T201
+    print("\n".join([f"{options.output}: {'changed:' if changes else 'nothing has changed'}", *changes]))  # noqa: T201
 
 
 def _run_init(options: argparse.Namespace) -> None:
@@ -203,11 +262,11 @@ def _run_export(options: argparse.Namespace) -> None:
 
     folders = {"world_model": options.world_model, "policy": options.policy, "output": options.output}
     output = export.run(compose(options.overrides), **folders, mlflow=options.mlflow)
-    print(f"{output}: {output / 'README.md'} says how to use it")  # noqa: T201
+    print(f"{output}: exported; {output / 'README.md'} has instructions")  # noqa: T201
 
 
 def _run_model_tool(options: argparse.Namespace) -> None:
-    print(options.answer(options))  # noqa: T201 - what the tools answer
+    print(options.answer(options))  # noqa: T201 - output of the tools
 
 
 def _run_ui(options: argparse.Namespace) -> None:
@@ -217,8 +276,10 @@ def _run_ui(options: argparse.Namespace) -> None:
     reporting.OUTBOX.mkdir(parents=True, exist_ok=True)
     if not reporting.delivering():
         delivery.deliver_all(reporting.OUTBOX)
-        delivery.client_of(uri).search_experiments(max_results=1)  # two processes must not make a fresh store together
-    # without background jobs the server is two processes instead of ten and is up in seconds
+        delivery.client_of(uri).search_experiments(
+            max_results=1
+        )  # two processes must not create a store at the same time
+    # without background jobs the server is two processes instead of ten, and starts in seconds
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(options.port)]
     address = f"http://127.0.0.1:{options.port}/?workflowType=machine_learning"

@@ -1,4 +1,4 @@
-"""Json and csv files, checked on the way in, and short names for combinations of settings."""
+"""Writes and reads json and csv files, and computes short digests of texts."""
 
 import csv
 import hashlib
@@ -13,12 +13,12 @@ from dreamset.core.files import write_text
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Readable, sorted json, equal bytes for equal values. NaN is refused: it isn't json."""
+    """Writes readable, sorted json; equal values give equal bytes. NaN raises an error, because json has no NaN."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """One line per row under the first row's names."""
+    """Writes a csv file with one line per row. The keys of the first row are the head."""
     content = io.StringIO()
     writer = csv.DictWriter(content, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -27,7 +27,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
-    """A json object.
+    """The content of a json file, which must be an object.
 
     Raises:
         UserError: if the file is missing or damaged; ``made_by`` names the command that writes it.
@@ -44,5 +44,5 @@ def read_json(path: Path, *, made_by: str) -> dict[str, Any]:
 
 
 def digest(*parts: str) -> str:
-    """A short name for a combination of texts."""
+    """A short digest of several texts."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @contextmanager
 def counter(*, description: str, total: int | None = None) -> Iterator[Callable[[], None]]:
-    """A bar that is moved by calling what it yields."""
+    """A progress bar. Each call of the yielded function adds one."""
     with progress(range(0), description=description, total=total) as bar:
 
         def count() -> None:
@@ -23,7 +23,7 @@ def counter(*, description: str, total: int | None = None) -> Iterator[Callable[
 
 @contextmanager
 def byte_counter(*, description: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar of bytes that appears with the first call of what it yields: bytes done, bytes in all if known."""
+    """A progress bar of bytes. The yielded function takes the bytes so far and the total, or None if it is unknown."""
     with tqdm(desc=description, unit="B", unit_scale=True, unit_divisor=1024, delay=0.1, leave=True) as bar:
 
         def show(done: int, total: int | None) -> None:
@@ -34,14 +34,14 @@ def byte_counter(*, description: str) -> Iterator[Callable[[int, int | None], No
 
 
 def progress(items: Iterable[T], *, description: str, total: int | None = None, initial: int = 0) -> "tqdm[T]":
-    """A bar with speed and time left; one line every ten seconds where nobody watches."""
-    watched = sys.stderr.isatty()
+    """A progress bar with speed and remaining time. Outside of a terminal it writes a line every ten seconds."""
+    interactive = sys.stderr.isatty()
     return tqdm(
         items,
         desc=description,
         total=total,
         initial=initial,
-        mininterval=0.2 if watched else 10.0,
-        maxinterval=0.2 if watched else 30.0,
-        dynamic_ncols=watched,
+        mininterval=0.2 if interactive else 10.0,
+        maxinterval=0.2 if interactive else 30.0,
+        dynamic_ncols=interactive,
     )

@@ -1,4 +1,4 @@
-"""Tiny data, specifications and models for the tests of several folders; import them from ``tests.builders``."""
+"""Tiny data, specifications and models for the tests of several folders."""
 
 from functools import cache
 from typing import Any
@@ -58,7 +58,7 @@ def tiny_config(*overrides: str) -> dict[str, Any]:
 
 
 def tiny_model(*overrides: str, spec: DataSpec | None = None, seed: int = 0) -> WorldModel:
-    """The configured world model at the smallest sizes, with no parameter left at a constant."""
+    """The configured world model at the smallest sizes, without constant parameters."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: WorldModel = build_part(tiny_config(*overrides)["world_model"], spec or tiny_spec())
@@ -67,7 +67,7 @@ def tiny_model(*overrides: str, spec: DataSpec | None = None, seed: int = 0) -> 
 
 
 def without_zeros(module: torch.nn.Module) -> None:
-    """Redraws constant parameters at random: a zero bias would hide errors, a zero kernel would stop gradients."""
+    """Initialises constant parameters at random. A zero bias would hide errors; a zero kernel would stop gradients."""
     for parameter in module.parameters():
         if parameter.ndim == 1 or not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)

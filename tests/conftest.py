@@ -1,4 +1,4 @@
-"""One thread for every test: with more, a busy machine makes small networks a hundred times slower."""
+"""Tests use one thread. With more threads, small networks are a hundred times slower on a busy machine."""
 
 import os
 
@@ -17,13 +17,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The repository."""
+    """The root folder of the repository."""
     return ROOT
 
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test works in a folder of its own, and MLflow's address cannot leak in from the outside."""
+    """Every test works in its own folder, without addresses and folders from environment variables."""
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "MINARI_DATASETS_PATH"):
         monkeypatch.delenv(name, raising=False)

@@ -599,9 +599,7 @@ def test_last_line_of_a_log_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_suite_runs_from_recording_to_results_and_goes_on_where_it_stopped(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_suite_runs_from_recording_to_results_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suite = tmp_path / "suite.yaml"
     entry = {"overrides": ["preset=tiny", "dataset=pendulum_state"], "budget": 1, "max_updates": 100}
     methods = {

@@ -1,4 +1,4 @@
-"""The README's own examples are run, so that they cannot drift."""
+"""Runs the examples of the README and checks its commands, links and tables."""
 
 import re
 import shlex
@@ -29,13 +29,13 @@ Block = Callable[[str, str], str]
 
 @pytest.fixture
 def block(root: Path) -> Block:
-    """``block("yaml", "name: my_robot")``: the README's only yaml block that holds these words."""
+    """``block("yaml", "name: my_robot")``: the README's only yaml block that contains these words."""
     text = (root / "README.md").read_text()
 
     def find(language: str, words: str) -> str:
-        found = [code for code in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL) if words in code]
-        assert len(found) == 1, f"{len(found)} {language} blocks hold {words!r}"
-        return str(found[0])
+        blocks = [code for code in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL) if words in code]
+        assert len(blocks) == 1, f"{len(blocks)} {language} blocks contain {words!r}"
+        return str(blocks[0])
 
     return find
 
@@ -47,7 +47,7 @@ def project(root: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_own_objective_is_complete_and_gives_losses(
+def test_example_objective_of_the_readme_gives_losses(
     block: Block, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, settings = block("python", "class PredictAction"), block("yaml", "PredictAction")
@@ -68,7 +68,7 @@ def test_the_own_objective_is_complete_and_gives_losses(
     assert all(parameter.grad is not None for parameter in objective.parameters())
 
 
-def test_the_own_dataset_is_registered_and_read(block: Block, project: Path) -> None:
+def test_example_dataset_of_the_readme_is_collected_and_read(block: Block, project: Path) -> None:
     recorded = stages.collect(compose(["preset=tiny", "dataset=pendulum_state"]))
     path = collect.record(Collect.of(**recorded), project / "minari")
     own = block("yaml", "name: my_robot").replace("/data/minari/my-robot/expert-v0", str(path))
@@ -83,10 +83,10 @@ def test_the_own_dataset_is_registered_and_read(block: Block, project: Path) -> 
     assert stages.evaluate(config)["environment"] is None
 
 
-def test_params_in_the_readme_are_the_ones_in_the_file(block: Block, root: Path) -> None:
-    shown = yaml.safe_load(block("yaml", "preset: small "))
-    assert shown == yaml.safe_load((root / "params.yaml").read_text())
-    assert set(shown) == set(resolve.Params.model_fields)
+def test_params_in_the_readme_equal_the_file(block: Block, root: Path) -> None:
+    documented = yaml.safe_load(block("yaml", "preset: small "))
+    assert documented == yaml.safe_load((root / "params.yaml").read_text())
+    assert set(documented) == set(resolve.Params.model_fields)
 
 
 def test_commands_in_the_readme_exist(root: Path) -> None:
@@ -115,12 +115,12 @@ def commands(root: Path, *names: str) -> list[list[str]]:
     return [arguments for arguments in split if arguments[0] in names]
 
 
-def test_choices_in_the_documentation_compose(root: Path) -> None:
+def test_overrides_in_the_documentation_compose(root: Path) -> None:
     stage_commands = commands(root, "train-world-model", "adapt", "learn-behavior", "evaluate", "export")
     assert len(stage_commands) > 8
     for command, *arguments in stage_commands:
-        assumed = cli.ADAPT if command == "adapt" else ()
-        compose([*assumed, *(argument for argument in arguments if re.match(r"\+?[a-z_/.]+=", argument))])
+        defaults = cli.ADAPT if command == "adapt" else ()
+        compose([*defaults, *(argument for argument in arguments if re.match(r"\+?[a-z_/.]+=", argument))])
 
 
 def test_model_tools_in_the_documentation_parse(root: Path) -> None:
@@ -130,7 +130,7 @@ def test_model_tools_in_the_documentation_parse(root: Path) -> None:
         model_tools.parser().parse_args(arguments)
 
 
-def test_the_table_of_choices_is_complete(root: Path) -> None:
+def test_table_of_choices_is_complete(root: Path) -> None:
     table = (root / "docs/learning.md").read_text().partition("| group |")[2].partition("```")[0]
     stated: set[str] = set()
     for row in re.findall(r"^\| `.*\|$", table, re.MULTILINE):
@@ -141,14 +141,14 @@ def test_the_table_of_choices_is_complete(root: Path) -> None:
             assert path.stem in stated or path.stem == "null", path
 
 
-def test_pictures_in_the_readme_exist_and_are_pictures(root: Path) -> None:
-    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (root / "README.md").read_text())
-    assert pictures
-    for name in pictures:
+def test_images_in_the_readme_exist(root: Path) -> None:
+    images = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (root / "README.md").read_text())
+    assert images
+    for name in images:
         assert (root / name).read_bytes().startswith(b"\x89PNG"), name
 
 
-def test_the_comparison_is_within_the_first_screen(root: Path) -> None:
+def test_comparison_is_on_the_first_screen_of_the_readme(root: Path) -> None:
     first_screen = (root / "README.md").read_text().splitlines()[:40]
     assert any("(docs/comparison.png)" in line for line in first_screen)
 
@@ -159,7 +159,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_relative_links_of_all_pages_lead_to_files_and_headings(root: Path) -> None:
+def test_relative_links_lead_to_files_and_headings(root: Path) -> None:
     pages = [*root.glob("*.md"), *root.glob("docs/*.md"), *root.glob("benchmarks/*/*.md")]
     links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())]
     broken = []
@@ -172,12 +172,12 @@ def test_relative_links_of_all_pages_lead_to_files_and_headings(root: Path) -> N
     assert broken == []
 
 
-def test_numbers_are_finite_in_the_committed_results(root: Path) -> None:
+def test_committed_results_are_finite(root: Path) -> None:
     table = pd.read_csv(root / "benchmarks/offline_suite/objectives/pendulum_pixels.csv")
     assert np.isfinite(table["return_iqm"]).all()
 
 
-def test_every_dataset_of_the_documentation_has_a_yaml_and_every_yaml_is_documented(root: Path) -> None:
+def test_documented_datasets_are_those_with_a_yaml_file(root: Path) -> None:
     table = (root / "docs/datasets.md").read_text().partition("## Formats")[2].partition("## Checks")[0]
     named = {name for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
     assert named == {path.stem for path in (root / "configs/dataset").glob("*.yaml")}

@@ -1,4 +1,4 @@
-"""Who may import whom, and that everything is packed: read from the syntax trees and the project's own tables."""
+"""Rules for imports, and the completeness of the wheel, checked by syntax trees and pyproject.toml."""
 
 import ast
 import shutil
@@ -35,7 +35,7 @@ ONLY_IN = {  # library -> folders below which it may be imported
     "omegaconf": ("pipeline",),
     "pydantic": ("pipeline",),
 }
-SPEAKS = {"pipeline/cli.py", "pipeline/tools/data.py"}
+MAY_PRINT = {"pipeline/cli.py", "pipeline/tools/data.py"}
 
 CONFIGURATION = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 
@@ -46,7 +46,7 @@ def modules() -> list[Path]:
 
 
 def imports(source: str) -> Iterator[str]:
-    """Dotted names of all imports, wherever they stand; ``from a import b`` counts as ``a.b``, relative as ``.``."""
+    """Dotted names of all imports in a module. ``from a import b`` gives ``a.b``; relative imports start with dots."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -56,7 +56,7 @@ def imports(source: str) -> Iterator[str]:
 
 
 def own_package(name: str) -> str:
-    """``core`` of ``dreamset.core.spec``; nothing of plain ``dreamset``, which no package may import either."""
+    """``core`` for ``dreamset.core.spec``; empty for ``dreamset`` itself, which no package may import."""
     return name.partition(".")[2].partition(".")[0]
 
 
@@ -70,7 +70,7 @@ def imported(path: Path) -> list[str]:
     return list(imports((ROOT / path).read_text()))
 
 
-def test_the_walk_sees_imports_and_prints_wherever_they_stand() -> None:
+def test_imports_and_prints_are_detected_everywhere_in_a_module() -> None:
     inner = "    from d.e import g\n    from . import h\n    from dreamset import core\n    print(1)\n"
     source = f"import a.b, c\ndef f():\n{inner}"
     assert list(imports(source)) == ["a.b", "c", "d.e.g", "..h", "dreamset.core"]
@@ -79,7 +79,7 @@ def test_the_walk_sees_imports_and_prints_wherever_they_stand() -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_packages_import_only_those_below_them(package: str) -> None:
+def test_packages_import_only_allowed_packages(package: str) -> None:
     offences = [
         f"{path}: {name}"
         for path in modules()
@@ -91,10 +91,10 @@ def test_packages_import_only_those_below_them(package: str) -> None:
     assert offences == []
 
 
-def test_the_root_package_imports_none_of_the_others_unless_asked() -> None:
+def test_root_package_imports_no_other_package() -> None:
     modules_of_root = sorted((ROOT / "src" / OURS).glob("*.py"))
-    found = {name for path in modules_of_root for name in parse_module(path.read_bytes(), OURS).references}
-    assert {name for name in found if name.startswith(OURS)} <= {f"{OURS}.moved", f"{OURS}.moved.install"}
+    names = {name for path in modules_of_root for name in parse_module(path.read_bytes(), OURS).references}
+    assert {name for name in names if name.startswith(OURS)} <= {f"{OURS}.moved", f"{OURS}.moved.install"}
 
 
 def test_core_needs_torch_and_the_standard_library_only() -> None:
@@ -110,20 +110,20 @@ def test_core_needs_torch_and_the_standard_library_only() -> None:
 
 
 @pytest.mark.parametrize("library", sorted(ONLY_IN))
-def test_a_library_is_imported_only_where_it_belongs(library: str) -> None:
+def test_libraries_are_imported_only_in_their_folders(library: str) -> None:
     users = {path for path in modules() for name in imported(path) if name.split(".")[0] == library}
-    assert users, f"nobody imports {library}: take it out of the table"
+    assert users, f"nothing imports {library}: remove it from the table"
     outside = [str(path) for path in users if not any(path.is_relative_to(folder) for folder in ONLY_IN[library])]
     assert outside == []
 
 
 def test_only_the_command_line_prints() -> None:
     lines = {str(path): prints((ROOT / path).read_text()) for path in modules()}
-    assert {path for path, found in lines.items() if found} <= SPEAKS
+    assert {path for path, numbers in lines.items() if numbers} <= MAY_PRINT
 
 
 def packages_on_disk() -> set[str]:
-    """Dotted names of all folders with an ``__init__.py`` that hold source of the library."""
+    """Dotted names of all folders with an ``__init__.py`` that contain source of the library."""
     ignored = {"src", "tests", "typings", "build", "benchmarks"}
     folders = (path.parent.relative_to(ROOT) for path in ROOT.glob("[!.]*/**/__init__.py"))
     ours = {".".join((OURS, *folder.parts)) for folder in folders if folder.parts[0] not in ignored}
@@ -140,7 +140,7 @@ def test_every_package_has_its_folder_in_the_table() -> None:
     assert CONFIGURATION["package-dir"] == {OURS: f"src/{OURS}", **top}
 
 
-def test_the_type_checker_sees_every_package_through_a_link() -> None:
+def test_typings_link_to_every_package() -> None:
     folder = ROOT / "typings" / OURS
     links = {path.name: path.resolve() for path in folder.iterdir()}
     source = {path.name: path.resolve() for path in (ROOT / "src" / OURS).iterdir() if path.name != "__pycache__"}
@@ -148,12 +148,12 @@ def test_the_type_checker_sees_every_package_through_a_link() -> None:
     assert all(path.is_symlink() for path in folder.iterdir())
 
 
-def test_the_packages_of_this_test_are_those_on_disk() -> None:
+def test_tables_of_this_test_list_all_packages_on_disk() -> None:
     assert {name.split(".")[1] for name in packages_on_disk() - {OURS}} == set(PACKAGES) == set(MAY_IMPORT)
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_every_module_and_every_configuration(tmp_path: Path) -> None:
+def test_wheel_contains_every_module_and_configuration(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     for name in (*PACKAGES, "src"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))

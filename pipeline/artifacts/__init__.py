@@ -1,4 +1,4 @@
-"""Saved models: written, described, migrated, compared and loaded."""
+"""Saved models: writing, describing, migrating, comparing and loading them."""
 
 from dreamset.pipeline.artifacts.saved_models import load_world_model
 

@@ -1,4 +1,4 @@
-"""Whether a saved model fits other data or another network, key by key, and loading what does."""
+"""Compares a saved model with other data or another network, key by key, and loads the weights that fit."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One key that is on one side only or something else on the other; None: it is not there."""
+    """One key whose values differ between two sides; None: that side does not have the key."""
 
     key: str
     saved: str | None
@@ -23,44 +23,47 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """What is wrong, seen from the one who wants the key."""
+        """What is wrong, from the side of ``wanted``."""
         if self.saved is None:
             return "missing"
         return "unexpected" if self.wanted is None else "different"
 
 
 def differences(saved: Mapping[str, str], wanted: Mapping[str, str]) -> list[Difference]:
-    """Every key whose values are not equal, by name."""
+    """Every key whose values differ, sorted by name."""
     keys = sorted(saved.keys() | wanted.keys())
-    found = (Difference(key, saved.get(key), wanted.get(key)) for key in keys)
-    return [difference for difference in found if difference.saved != difference.wanted]
+    pairs = (Difference(key, saved.get(key), wanted.get(key)) for key in keys)
+    return [pair for pair in pairs if pair.saved != pair.wanted]
 
 
-def listing(found: Sequence[Difference], *, saved: str, wanted: str) -> str:
-    """One line per difference below a head that names both sides."""
-    rows = [(d.verdict, d.key, d.saved or "-", d.wanted or "-") for d in found]
+def listing(unequal: Sequence[Difference], *, saved: str, wanted: str) -> str:
+    """A table with one line per difference; ``saved`` and ``wanted`` are the headings of the two sides."""
+    rows = [(d.verdict, d.key, d.saved or "-", d.wanted or "-") for d in unequal]
     return columns(("", "key", saved, wanted), rows, indent="  ")
 
 
 def load_fitting(module: nn.Module, weights: Mapping[str, Tensor], *, strict: bool, where: object) -> list[Difference]:
-    """Fills ``module``; without ``strict`` what does not fit stays as it was initialised and is logged.
+    """Loads ``weights`` into ``module``. Without ``strict``, parameters that do not fit keep their initial values.
 
     Returns:
-        every key that is missing, unexpected or of another shape.
+        every key that is missing, unexpected or of another shape; these keys are also logged.
 
     Raises:
-        UserError: listing all of them, if ``strict``; nothing is loaded then.
+        UserError: if ``strict`` and a key does not fit; the message lists these keys, and nothing is loaded.
     """
     wanted = module.state_dict()
-    found = differences(_shapes(weights), _shapes(wanted))
-    if found:
-        text = listing(found, saved="in the file", wanted="in the network")
+    unequal = differences(_shapes(weights), _shapes(wanted))
+    if unequal:
+        text = listing(unequal, saved="in the file", wanted="in the network")
         if strict:
-            raise UserError(f"{where} does not fit the network, {len(found)} of {len(wanted)} keys differ:\n{text}")
-        log.warning("%s: loaded what fits, left out these %d keys:\n%s", where, len(found), text)
-    left_out = {difference.key for difference in found}
+            raise UserError(
+                f"{where} does not fit the network: {len(unequal)} of {len(wanted)} keys differ; choose a model with "
+                f"this architecture:\n{text}"
+            )
+        log.warning("%s: loaded the keys that fit; skipped these %d keys:\n%s", where, len(unequal), text)
+    left_out = {difference.key for difference in unequal}
     module.load_state_dict({key: value for key, value in weights.items() if key not in left_out}, strict=False)
-    return found
+    return unequal
 
 
 def _shapes(weights: Mapping[str, Tensor]) -> dict[str, str]:
@@ -68,31 +71,33 @@ def _shapes(weights: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def fitted_spec(saved: DataSpec, data: DataSpec, *, strict: bool, where: object) -> DataSpec:
-    """What a saved model is to read when it goes on with other data.
+    """The specification with which a saved model is trained further on other data.
 
-    Actions keep the bounds, and observations that fit keep the statistics, by which the model learned to read them.
-    Without ``strict`` the observations are the data's, and what differs is logged.
+    Actions keep the bounds of the saved model. Observations that fit keep its statistics, with which it was trained.
+    Without ``strict`` the observations are those of the data, and the differences are logged.
 
     Raises:
-        UserError: if actions are of another size or kind, or, with ``strict``, listing all that differs.
+        UserError: if actions have another size or kind, or, with ``strict``, if anything differs.
     """
     _require_same_action(saved.action, data.action, where)
-    found = differences(described(saved), described(data))
-    if found:
-        text = listing(found, saved="the model", wanted="the dataset")
+    unequal = differences(described(saved), described(data))
+    if unequal:
+        text = listing(unequal, saved="the model", wanted="the dataset")
         if strict:
             raise UserError(
-                f"{where} was made for other data; choose data like them, or load what fits with "
-                f"world_model.strict=false:\n{text}"
+                f"{where} was trained on other data; choose a dataset with the same columns, or load the parts that "
+                f"fit with world_model.strict=false:\n{text}"
             )
-        log.warning("%s was made for other data; the parts that read these keys are new:\n%s", where, text)
+        log.warning(
+            "%s was trained on other data; the layers that read these keys are re-initialised:\n%s", where, text
+        )
     same = {name for name, spec in data.observations.items() if saved.observations.get(name) == spec}
-    kept = {name: statistics for name, statistics in saved.statistics.items() if name in same}
-    return DataSpec(data.observations, saved.action, data.privileged, {**data.statistics, **kept})
+    statistics = {name: value for name, value in saved.statistics.items() if name in same}
+    return DataSpec(data.observations, saved.action, data.privileged, {**data.statistics, **statistics})
 
 
 def described(spec: DataSpec) -> dict[str, str]:
-    """What a model reads and writes, as text by name: equal if a model of the one fits the other."""
+    """The model's inputs and outputs as texts by name. Two specifications with equal texts fit the same model."""
     return {
         **{f"observation {name}": _array(array) for name, array in spec.observations.items()},
         "action": _action(spec.action),
@@ -103,8 +108,8 @@ def described(spec: DataSpec) -> dict[str, str]:
 def _require_same_action(saved: ActionSpec, data: ActionSpec, where: object) -> None:
     if (saved.size, saved.discrete) != (data.size, data.discrete):
         raise UserError(
-            f"{where} acts by {_action(saved)}, the dataset by {_action(data)}; what the model knows is what its own "
-            "actions do, so nothing of its dynamics would hold; train a new model"
+            f"{where} has {_action(saved)} actions, the dataset has {_action(data)}; for other actions the learned "
+            "dynamics would be invalid; train a new model"
         )
 
 
@@ -113,10 +118,10 @@ def _array(spec: ArraySpec) -> str:
 
 
 def _action(spec: ActionSpec) -> str:
-    return f"a choice among {spec.size}" if spec.discrete else f"{spec.size} continuous"
+    return f"{spec.size} discrete" if spec.discrete else f"{spec.size} continuous"
 
 
 def _bounds(spec: ActionSpec) -> str:
     pairs = list(zip(spec.low, spec.high, strict=True))
-    shown = pairs[:1] if len(set(pairs)) == 1 else pairs
-    return ", ".join(f"{low:g} to {high:g}" for low, high in shown)
+    distinct = pairs[:1] if len(set(pairs)) == 1 else pairs
+    return ", ".join(f"{low:g} to {high:g}" for low, high in distinct)

@@ -1,7 +1,7 @@
-"""Training that starts from a world model that exists: ``world_model=from_registry``, with any ``adaptation``.
+"""Training that starts from an existing world model: ``world_model=from_registry``, with any ``adaptation``.
 
-When the configuration is resolved, the reference is pinned to one very model, whose own architecture takes its place.
-So a resolved file means the same model for ever, and what is trained from it is a model like any other.
+When the configuration is resolved, the reference is pinned to one model by its digest, and is replaced by that model's
+architecture. A resolved file therefore always means the same model. The trained model is saved like any other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,23 +28,23 @@ from dreamset.pipeline.training.parameter_groups import Factors, factor_of
 
 
 def pin_world_model(node: Mapping[str, Any], dataset: str, adaptation: Factors) -> dict[str, Any]:
-    """What ``world_model=from_registry`` stands for: the model's own architecture, and where its weights are.
+    """Replaces ``world_model=from_registry`` by the model's own architecture and the place of its weights.
 
     Args:
-        node: the choice, see ``configs/world_model/from_registry.yaml``.
-        dataset: whose family is meant where nothing is named.
-        adaptation: how fast its parts learn, see ``configs/adaptation/``.
+        node: the settings of ``configs/world_model/from_registry.yaml``.
+        dataset: name of the dataset, which gives the model's name if ``node`` names none.
+        adaptation: factors on the learning rates of its parts, see ``configs/adaptation/``.
 
     Raises:
-        UserError: if there is no such world model, or the choice has keys that nothing reads.
+        UserError: if there is no such world model, or ``node`` has keys that nothing reads.
     """
     settings = dict(node)
     strict = settings.pop("strict")
     unknown = sorted(settings.keys() - {"name", "alias", "version", "run", "folder"})
     if unknown:
-        raise UserError(f"world_model=from_registry keeps the model's own architecture; leave {unknown} out")
+        raise UserError(f"world_model=from_registry keeps the saved model's architecture; remove the keys {unknown}")
     if settings["run"] is not None and settings["folder"] is not None:
-        raise UserError("world_model.run and world_model.folder are two models; give one of them")
+        raise UserError("world_model.run and world_model.folder name two models; set only one of them")
     settings["name"] = settings["name"] or catalog.family(dataset, WORLD_MODEL)
     pinned = pin(Reference(**settings))
     saved = read_description(local_folder(pinned), made_by=MADE_BY, kind=WORLD_MODEL)
@@ -54,30 +54,30 @@ def pin_world_model(node: Mapping[str, Any], dataset: str, adaptation: Factors) 
 
 
 def continued(start: Mapping[str, Any], data: DataSpec) -> nn.Module:
-    """The pinned world model, to be trained on with other data or with more of the same.
+    """The pinned world model, to be trained further on other data or on more of the same data.
 
     Raises:
-        UserError: if its files are gone, it does not fit the data, listed key by key, or what is to begin anew is
-            frozen.
+        UserError: if its files are missing, if it does not fit the data (the message lists the keys), or if
+            re-initialised layers are frozen.
     """
     pinned = _pinned(start)
     folder = local_folder(pinned)
     saved = read_description(folder, made_by=MADE_BY, kind=WORLD_MODEL)
-    spec = fitted_spec(saved.spec, data, strict=start["strict"], where=pinned.shown)
+    spec = fitted_spec(saved.spec, data, strict=start["strict"], where=pinned.label)
     model: nn.Module = build(saved.architecture, spec, allowed=WORLD_MODEL_PARTS)
     left_out = load_weights(folder / WEIGHTS, model, made_by=MADE_BY, strict=start["strict"])
-    _require_learning(model, left_out, start["adaptation"])
+    _require_trained(model, left_out, start["adaptation"])
     return model
 
 
-def _require_learning(model: nn.Module, left_out: Sequence[Difference], adaptation: Factors) -> None:
-    """A parameter that was drawn anew must not stay as it was drawn."""
+def _require_trained(model: nn.Module, left_out: Sequence[Difference], adaptation: Factors) -> None:
+    """Refuses to freeze a re-initialised parameter, which would keep its random values."""
     new = {difference.key for difference in left_out} & dict(model.named_parameters()).keys()
     frozen = sorted(name for name in new if factor_of(name, adaptation) == 0)
     if frozen:
         raise UserError(
-            f"the adaptation freezes what begins anew, so it would stay random: {', '.join(frozen)}; let it learn, "
-            "e.g. adaptation=new_encoder"
+            f"the adaptation freezes re-initialised layers, which would stay random: {', '.join(frozen)}; train them, "
+            "e.g. with adaptation=new_encoder"
         )
 
 

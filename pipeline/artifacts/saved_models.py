@@ -1,4 +1,4 @@
-"""Saved models: safetensors weights beside a json that says how to rebuild the network. Loading runs no code."""
+"""Saved models: safetensors weights beside a json that describes the network. Loading executes no code from them."""
 
 import hashlib
 import json
@@ -27,24 +27,24 @@ from dreamset.pipeline.files import read_json, write_json
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
-OBJECTIVE = "objective/objective.safetensors"  # beside the folder of a world model
-REWARD = "reward.safetensors"  # in the folder of a policy whose reward has networks of its own
+OBJECTIVE = "objective/objective.safetensors"  # path of the objective's weights, beside the folder of a world model
+REWARD = "reward.safetensors"  # in the folder of a policy whose reward function owns networks
 WORLD_MODEL, POLICY = "world_model", "policy"  # kinds of models
-WORLD_MODEL_PARTS = ("dreamset.models",)  # packages whose classes a saved world model may name
-POLICY_PARTS = ("dreamset.behaviors", "dreamset.models")  # and a saved policy
+WORLD_MODEL_PARTS = ("dreamset.models",)  # packages whose classes a saved world model may use
+POLICY_PARTS = ("dreamset.behaviors", "dreamset.models")  # packages whose classes a saved policy may use
 
 
 @dataclass(frozen=True, slots=True)
 class SavedModel:
-    """What stands in ``model.json``."""
+    """The content of ``model.json``."""
 
-    architecture: Mapping[str, Any]  # nodes with `_target_`, as Hydra composed them
+    architecture: Mapping[str, Any]  # nodes with `_target_`, as Hydra composes them
     spec: DataSpec
-    lineage: Mapping[str, Any]  # objective, seed, dataset digest: where the model comes from
+    lineage: Mapping[str, Any]  # origin of the model: objective, seed, dataset digest, parent
     kind: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values for a json file."""
         return {
             "format_version": migrations.FORMAT_VERSION,
             "kind": self.kind,
@@ -55,19 +55,19 @@ class SavedModel:
 
 
 def save_model(folder: Path, module: nn.Module, saved: SavedModel) -> None:
-    """Writes the weights, then the description that makes the folder a model."""
+    """Writes the weights first, then the description. A folder without a description is no saved model."""
     save_weights(folder / WEIGHTS, module)
     write_json(folder / DESCRIPTION, saved.to_json())
 
 
 def save_weights(path: Path, module: nn.Module) -> None:
-    """Every parameter and buffer of ``module`` as safetensors."""
+    """Writes every parameter and buffer of ``module`` to a safetensors file."""
     weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
     save_with(path, lambda beside: save_file(weights, beside))
 
 
 def model_digest(folder: Path) -> str:
-    """One checksum of weights and description: the name of a model wherever it lies.
+    """One checksum of weights and description. It identifies the model, whatever its folder is.
 
     Raises:
         UserError: if the folder holds no model.
@@ -80,10 +80,10 @@ def model_digest(folder: Path) -> str:
 
 
 def read_description(folder: Path, *, made_by: str, kind: str | None = None) -> SavedModel:
-    """The description of a saved model, brought up to this release's format.
+    """The description of a saved model, converted to the format of this release.
 
     Raises:
-        UserError: if it is missing, damaged, of a format that cannot be read or of another kind than ``kind``.
+        UserError: if it is missing, damaged, of an unknown format version or not of the kind ``kind``.
     """
     path = folder / DESCRIPTION
     try:
@@ -101,13 +101,13 @@ def read_description(folder: Path, *, made_by: str, kind: str | None = None) -> 
 
 
 def load_weights(path: Path, module: nn.Module, *, made_by: str, strict: bool = True) -> list[Difference]:
-    """Fills ``module`` from a file of weights; without ``strict`` only what fits, and what does not is logged.
+    """Loads a file of weights into ``module``. Without ``strict``, keys that do not fit are skipped and logged.
 
     Returns:
-        what did not fit.
+        the keys that do not fit.
 
     Raises:
-        UserError: if the file is missing, truncated or, with ``strict``, made for other shapes, naming the keys.
+        UserError: if the file is missing or truncated or, with ``strict``, if a key does not fit.
     """
     return load_fitting(module, read_weights(path, made_by=made_by), strict=strict, where=path)
 
@@ -128,10 +128,10 @@ def read_weights(path: Path, *, made_by: str) -> dict[str, Tensor]:
 
 
 def build(node: Mapping[str, Any], *arguments: object, allowed: tuple[str, ...]) -> Any:
-    """Instantiates a saved node whose every ``_target_`` is allowed, see ``check_targets``.
+    """Builds the object that a saved node describes, after ``check_targets``.
 
     Raises:
-        UserError: if a file asks for a class from anywhere else, or for one that does not take its arguments.
+        UserError: if the node names a class that is not allowed, or arguments that its class does not take.
     """
     check_targets(node, allowed=allowed)
     try:
@@ -139,33 +139,34 @@ def build(node: Mapping[str, Any], *arguments: object, allowed: tuple[str, ...])
     except InstantiationException as error:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
-        raise UserError(f"a saved model cannot be rebuilt: {' '.join(str(error).split())}") from error
+        raise UserError(f"a saved model cannot be built: {' '.join(str(error).split())}") from error
 
 
 def check_targets(node: Mapping[str, Any], *, allowed: tuple[str, ...]) -> None:
-    """Whether building a node that came from a file runs code of the packages ``allowed`` only.
+    """Checks that a node from a file names only classes of the packages ``allowed``.
 
-    In a project of the user's, also code of the project's own modules that its ``configs/project.yaml`` lists.
+    In a user's project, modules of the project that its ``configs/project.yaml`` lists are allowed, too.
 
     Raises:
-        UserError: if it asks for anything else, or holds an interpolation, by which OmegaConf reads the environment.
+        UserError: if the node names anything else, or holds an interpolation, which could read environment variables.
     """
     if "_target_" not in node:
-        raise UserError("a saved model names no class to build (_target_); its file is damaged")
+        raise UserError("a saved model names no class to build (_target_); its file is damaged, choose another")
     project = Project.here()
     for target in targets(node):
         packaged = target.startswith(tuple(f"{package}." for package in allowed))
         if not (packaged or _is_trusted(target, project)) or not _is_defined_there(target):
             raise UserError(
-                f"a saved model asks for {target}, but files may name classes of {allowed} only"
-                + ("" if project is None else f", and of the modules that {MARK} lists under saved_models_may_use")
+                f"a saved model names {target}; allowed: classes of {', '.join(allowed)}"
+                + ("" if project is None else f" and of the modules in saved_models_may_use of {MARK}")
+                + "; load only models whose classes you trust"
             )
     if "${" in json.dumps(node, default=str):
-        raise UserError("a saved model holds an interpolation (${...}), but files may hold plain values only")
+        raise UserError("a saved model contains an interpolation (${...}); allowed: plain values; choose another model")
 
 
 def _is_trusted(target: str, project: Project | None) -> bool:
-    """Whether the module is one of the project's own that the project lists; another of the same name is not."""
+    """Whether the project lists the module and contains it; an installed module of the same name is not trusted."""
     module = target.rpartition(".")[0]
     if project is None or not project.trusts(module):
         return False
@@ -178,13 +179,16 @@ def _is_trusted(target: str, project: Project | None) -> bool:
 
 
 def _is_defined_there(target: str) -> bool:
-    """Not merely imported there: ``dreamset.models.recurrent.rssm.torch.hub.load`` names a way out of the package."""
+    """Whether the module defines the name itself.
+
+    An imported name does not count: ``dreamset.models.recurrent.rssm.torch.hub.load`` would leave the package.
+    """
     module, _, name = target.rpartition(".")
     try:
-        found = getattr(import_module(module), name)
+        value = getattr(import_module(module), name)
     except (ImportError, AttributeError):
         return False
-    return getattr(found, "__module__", None) == module
+    return getattr(value, "__module__", None) == module
 
 
 def targets(node: object) -> list[str]:
@@ -198,15 +202,16 @@ def targets(node: object) -> list[str]:
 
 
 def require_dataset(saved: SavedModel, wanted: str, folder: Path) -> None:
-    """Whether the model that lies in ``folder`` is of the dataset that was chosen; runs of several share folders.
+    """Checks that the model in ``folder`` was trained on the selected dataset, because datasets share output folders.
 
     Raises:
-        UserError: if it is another's.
+        UserError: if it was trained on another dataset.
     """
-    found = saved.lineage["dataset"]
-    if found != wanted:
+    trained_on = saved.lineage["dataset"]
+    if trained_on != wanted:
         raise UserError(
-            f"{folder} was trained on {found}, not on {wanted}; choose dataset={found}, or train with dataset={wanted}"
+            f"{folder} was trained on {trained_on}, not on {wanted}; choose dataset={trained_on}, or train with "
+            f"dataset={wanted}"
         )
 
 
@@ -231,13 +236,13 @@ def load_behavior(folder: Path, device: torch.device) -> Learner:
 
 
 def save_reward(folder: Path, reward: RewardFunction) -> None:
-    """Keeps what a reward with networks of its own has learned beside the policy; others have nothing to keep."""
+    """Saves the weights of a reward function that owns networks into the policy's folder; others save nothing."""
     if reward.networks():
         save_weights(folder / REWARD, reward)
 
 
 def load_reward(reward: RewardFunction, folder: Path) -> RewardFunction:
-    """``reward`` with the weights that were saved beside the policy in ``folder``, if it has networks of its own."""
+    """``reward`` with its weights from the policy's folder, if it owns networks."""
     if reward.networks():
         load_weights(folder / REWARD, reward, made_by="dreamset learn-behavior")
     return reward

@@ -1,4 +1,4 @@
-"""A learned behaviour as a policy to record with."""
+"""Recording episodes with a saved policy."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")  # one episode at a time is too little work for a GPU
 def saved_policy(
     environment: Environment, generator: np.random.Generator, *, world_model: str, behavior: str
 ) -> Policy:
-    """Acts as the stage ``evaluate`` does, on one thread so that every machine with any number of workers acts alike.
+    """Acts as the stage ``evaluate`` does. It uses one thread, so that results do not depend on the number of workers.
 
     In a configuration::
 
@@ -34,20 +34,20 @@ def saved_policy(
           behavior: runs/behavior/reconstruction-0/model
 
     Args:
-        environment: must show what the world model was trained on.
-        generator: draws the seed of the latent states.
+        environment: must have the observations on which the world model was trained.
+        generator: draws the seed for the samples of the latent states.
         world_model: folder of the saved world model.
-        behavior: folder of the behaviour that was learned in it.
+        behavior: folder of the policy that was learned in this world model.
 
     Raises:
-        UserError: if a folder is no such model or the environment does not fit it.
+        UserError: if a folder holds no such model, or the environment does not fit the model.
     """
     controller = _load(world_model, behavior)
     _check_fits(controller.spec, environment, world_model)
     draws = torch.Generator(CPU).manual_seed(int(generator.integers(2**63)))
     agent, first = Agent(controller, generator=draws), True
 
-    def act(observation: Observation, info: Mapping[str, Any]) -> Action:  # noqa: ARG001 - it knows what it sees
+    def act(observation: Observation, info: Mapping[str, Any]) -> Action:  # noqa: ARG001 - part of the interface
         nonlocal first
         with _one_thread():
             rows = {name: _row(observation[name]) for name in controller.spec.observations}
@@ -60,7 +60,7 @@ def saved_policy(
 
 @lru_cache(maxsize=4)
 def _load(world_model: str, behavior: str) -> Controller[Any]:
-    """Once per process, not once per episode."""
+    """Loads the models once per process instead of once per episode."""
     model, _ = load_world_model(Path(world_model), CPU)
     learner = load_behavior(Path(behavior), CPU)
     require(model, *learner.needs, by=type(learner).__name__)
@@ -68,15 +68,17 @@ def _load(world_model: str, behavior: str) -> Controller[Any]:
 
 
 def _check_fits(spec: DataSpec, environment: Environment, folder: str) -> None:
-    shown = {name: tuple(space.shape) for name, space in environment.observation_space.spaces.items()}  # type: ignore[attr-defined]
+    offered = {name: tuple(space.shape) for name, space in environment.observation_space.spaces.items()}  # type: ignore[attr-defined]
     needed = {name: array.shape for name, array in spec.observations.items()}
-    wrong = {name: shape for name, shape in needed.items() if shown.get(name) != shape}
+    wrong = {name: shape for name, shape in needed.items() if offered.get(name) != shape}
     if wrong:
-        raise UserError(f"{folder} was trained on {needed}, but the environment shows {shown}; mend its settings")
+        raise UserError(f"{folder} was trained on {needed}, but the environment has {offered}; fix its settings")
     size = (spec.action.size,)
     if environment.action_space.shape != size:
-        got = environment.action_space.shape
-        raise UserError(f"{folder} acts with {size} numbers, but the environment takes {got}; it is another task's")
+        taken = environment.action_space.shape
+        raise UserError(
+            f"{folder} has actions of shape {size}, but the environment takes {taken}; choose a policy of the same task"
+        )
 
 
 def _row(value: Any) -> torch.Tensor:

@@ -1,1 +1,1 @@
-"""Configuration: composed by Hydra, checked, and turned into parts."""
+"""Configuration: composing it with Hydra, checking it, and building parts from it."""

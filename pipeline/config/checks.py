@@ -1,4 +1,4 @@
-"""Checks a composed configuration: against the schema, parts against what they name, overrides for having an effect."""
+"""Checks a composed configuration against the schema, its parts against their signatures, and overrides for effect."""
 
 import json
 import re
@@ -16,17 +16,26 @@ from dreamset.pipeline.config.origins import Origins, origin_of
 from dreamset.pipeline.config.settings import Config, Settings, schema_keys
 
 Checked = TypeVar("Checked", bound=BaseModel)
-BESIDE = "choices"  # names the chosen parts; composed, but nobody sets it
-SHARED = {"network", "weights", "free_nats", "free_bits", "imagination", "tanh_normal", "collection", "decoder"}
+CHOICES = "choices"  # section with the names of the selected parts; users do not set it
+SHARED = {
+    "network",
+    "weights",
+    "free_nats",
+    "free_bits",
+    "imagination",
+    "tanh_normal",
+    "collection",
+    "decoder",
+}  # sections that parts read
 OPTIMIZERS = "behavior_training.optimizers"
-RENAMED = {
+RENAMED = {  # key of an earlier release -> its present name
     "behavior_training.actor_optimizer": f"{OPTIMIZERS}.actor",
     "behavior_training.critic_optimizer": f"{OPTIMIZERS}.critic",
 }
 
 
 def renamed(key: str) -> str | None:
-    """What a key of an earlier release is called now; None if it is called the same."""
+    """The present name of a key of an earlier release; None if its name has not changed."""
     for old, new in RENAMED.items():
         if below(key, old):
             return new + key.removeprefix(old)
@@ -34,7 +43,7 @@ def renamed(key: str) -> str | None:
 
 
 def read_by_parts(raw: Config) -> set[str]:
-    """The shared settings that the chosen parts read. No stage reads ``SHARED`` itself, so other sections must."""
+    """The shared settings that the selected parts read. Stages never read the sections of ``SHARED`` directly."""
     return read_keys(raw, raw.keys() - SHARED)
 
 
@@ -43,33 +52,32 @@ def checked(model: type[Checked], node: object, *, where: str) -> Checked:
 
     Args:
         model: the schema.
-        node: from a file.
-        where: the file, for the message.
+        node: the content of a file.
+        where: the file's name, for the message.
 
     Raises:
-        UserError: for the first mistake in it.
+        UserError: for the first mistake.
     """
     if not isinstance(node, dict):
-        raise UserError(f"{where} must be a mapping with the keys {', '.join(model.model_fields)}")
+        raise UserError(f"{where} is not a mapping; it needs the keys {', '.join(model.model_fields)}")
     try:
         return model.model_validate_json(json.dumps(node, default=str), strict=True)
     except ValidationError as error:
         detail = _unknown_first(error)[0]
-        found = of_error(detail, dotted(detail["loc"], node), schema_keys(model))
-        raise UserError(f"{where}: {found.key or 'it'} {found.finding}") from None
+        mistake = of_error(detail, dotted(detail["loc"], node), schema_keys(model))
+        raise UserError(f"{where}: {mistake.key or 'the file'} {mistake.finding}") from None
 
 
 def mistakes(config: Config, read: set[str]) -> list[Mistake]:
-    """Against the schema first: parts are looked at once everything around them has its place.
+    """All mistakes against the schema or, if there are none, all mistakes in the arguments of parts.
 
     Args:
-        config: resolved.
+        config: the configuration with resolved interpolations.
         read: see ``read_by_parts``.
     """
-    checked = {name: value for name, value in config.items() if name != BESIDE}
-    found = _schema_mistakes(checked, read)
-    parts = {name: value for name, value in checked.items() if name != "decoder"}  # the objective holds it
-    return found or list(targets.mistakes(parts))
+    settings = {name: value for name, value in config.items() if name != CHOICES}
+    parts = {name: value for name, value in settings.items() if name != "decoder"}  # the objective contains it
+    return _schema_mistakes(settings, read) or list(targets.mistakes(parts))
 
 
 def _schema_mistakes(config: Config, read: set[str]) -> list[Mistake]:
@@ -81,29 +89,29 @@ def _schema_mistakes(config: Config, read: set[str]) -> list[Mistake]:
         return []
     unknown = {key for detail, key in errors if detail["type"] == UNKNOWN}
     known = {key for key in dotted_keys(config) if not is_read(key, unknown)} | schema_keys()
-    found = []
+    mistakes = []
     for detail, key in errors:
-        now = renamed(key)
-        if now is not None:
-            found.append(Mistake(key, f"is now {now}; rename it"))
+        new_name = renamed(key)
+        if new_name is not None:
+            mistakes.append(Mistake(key, f"is now {new_name}; rename it"))
         elif detail["type"] != UNKNOWN or not _extends(key, read):
-            found.append(of_error(detail, key, known))
-    return found
+            mistakes.append(of_error(detail, key, known))
+    return mistakes
 
 
 def _unknown_first(error: ValidationError) -> list[ErrorDetails]:
-    """A misspelt key is missing as well, but under the name that the user did not write."""
+    """The errors, unknown keys first. A misspelt key also causes an error for its missing correct name."""
     return sorted(error.errors(), key=lambda detail: detail["type"] != UNKNOWN)
 
 
 def _extends(key: str, read: set[str]) -> bool:
-    """Whether an unknown key is a shared setting of a user's own part: something reads it."""
+    """Whether an unknown key is a shared setting of a user's own part, which reads it."""
     section = key.partition(".")[0]
     return (section in SHARED or section not in Settings.model_fields) and is_read(key, read)
 
 
 def dotted(location: Sequence[int | str], config: Config) -> str:
-    """Where pydantic found something; what is no key of the configuration names a branch of the schema."""
+    """The dotted key of pydantic's location. Entries that are no keys name branches of the schema, and are skipped."""
     key, node = "", cast("Any", config)
     for place, name in enumerate(location, start=1):
         inside = isinstance(node, list) or (isinstance(node, Mapping) and name in node)
@@ -116,24 +124,24 @@ def dotted(location: Sequence[int | str], config: Config) -> str:
     return key.removeprefix(".")
 
 
-def in_words(found: Sequence[Mistake], raw: Config, set_keys: Sequence[str], origins: Callable[[], Origins]) -> str:
-    """One line about the mistake that the user is most likely to have just made: in an override, then in a file.
+def message(mistakes: Sequence[Mistake], raw: Config, set_keys: Sequence[str], origins: Callable[[], Origins]) -> str:
+    """One line about one mistake. Mistakes in overrides come before mistakes in files.
 
     Args:
-        found: at least one.
-        raw: with interpolations.
-        set_keys: of the overrides.
-        origins: asked only if no override is to blame.
+        mistakes: at least one.
+        raw: the configuration with its interpolations.
+        set_keys: keys of the overrides.
+        origins: returns the files that set the keys; called only if no override caused the mistake.
     """
 
     def overridden(key: str) -> bool:
         return any(below(key, name) or below(name, key) for name in set_keys)
 
-    by_source = [(source_key(raw, mistake.key) if mistake.of_value else mistake.key, mistake) for mistake in found]
+    by_source = [(source_key(raw, mistake.key) if mistake.of_value else mistake.key, mistake) for mistake in mistakes]
     key, mistake = min(by_source, key=lambda pair: not overridden(pair[0]))
     line = f"{key} {mistake.finding}"
     if key != mistake.key:
-        line += f" by {mistake.key}, which reads it"
+        line += f"; {mistake.key} reads this value"
     if overridden(key):
         return line
     origin = origin_of(re.sub(r"\[.*", "", key), origins())
@@ -141,13 +149,13 @@ def in_words(found: Sequence[Mistake], raw: Config, set_keys: Sequence[str], ori
 
 
 def without_effect(config: Config, read: set[str], set_keys: Sequence[str]) -> dict[str, str]:
-    """Overrides of what no chosen part reads, each with what is read instead."""
-    dead = {key: read_instead(key, config[BESIDE], read) for key in set_keys if _is_dead(key, read)}
+    """Overrides that no selected part reads, each with the settings that are read instead."""
+    dead = {key: read_instead(key, config[CHOICES], read) for key in set_keys if _is_dead(key, read)}
     networks = config["behavior_training"].get("networks")
     if networks is not None:
         others = [f"{OPTIMIZERS}.{name}." for name in config["behavior_training"]["optimizers"] if name not in networks]
-        behavior = config[BESIDE]["behavior"]
-        instead = f"the networks of behavior={behavior} are {', '.join(networks)}"
+        behavior = config[CHOICES]["behavior"]
+        instead = f"behavior={behavior} has the networks {', '.join(networks)}"
         dead |= {key: instead for key in set_keys if key.startswith(tuple(others))}
     return dead
 
@@ -157,8 +165,8 @@ def _is_dead(key: str, read: set[str]) -> bool:
 
 
 def read_instead(key: str, choices: Mapping[str, str], read: set[str]) -> str:
-    """What the chosen parts read of the section in which ``key`` stands."""
+    """The settings in the section of ``key`` that the selected parts read, in words."""
     section = key.partition(".")[0]
     names = sorted(name for name in read if below(name, section))
-    chosen = " ".join(f"{group}={choices[group]}" for group in ("objective", "world_model", "behavior"))
-    return f"of {section}, {chosen} read {', '.join(names) or 'nothing'}"
+    parts = " ".join(f"{group}={choices[group]}" for group in ("objective", "world_model", "behavior"))
+    return f"of {section}, {parts} read {', '.join(names) or 'nothing'}"

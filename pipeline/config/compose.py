@@ -1,4 +1,4 @@
-"""Hydra composition, with every mistake translated into one line that says what to do."""
+"""Composes configurations with Hydra. Every mistake becomes one line that states what to do."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,18 +28,23 @@ from dreamset.pipeline.config.settings import Config as Config
 from dreamset.pipeline.config.settings import schema_keys
 
 GROUPS = ("dataset", "objective", "world_model", "behavior", "preset", "adaptation")
-WITHOUT_PLUS = ("size", "adaptation", "world_model_training", "behavior_training")  # a plus before them is ignored
+WITHOUT_PLUS = (
+    "size",
+    "adaptation",
+    "world_model_training",
+    "behavior_training",
+)  # groups before which a plus is ignored
 NOT_SET = re.compile(r"Could not (?:override|append|delete)[^']*'([^'=]+)")
 
 
 @dataclass(frozen=True)
 class Composition:
-    """A checked configuration, and how it came about."""
+    """A checked configuration with its overrides and interpolations."""
 
-    config: Config  # plain values; ``choices`` names the chosen parts
+    config: Config  # plain values; ``choices`` names the selected parts
     raw: Config  # with interpolations
     overrides: Sequence[str]
-    without_effect: Mapping[str, str]  # key of an override that nothing reads -> what is read instead
+    without_effect: Mapping[str, str]  # key of an override that nothing reads -> the settings that are read instead
 
     def origins(self) -> Origins:
         """The file or the override that set each key."""
@@ -47,14 +52,14 @@ class Composition:
 
 
 def compose(overrides: Sequence[str]) -> Config:
-    """The whole configuration as plain values, interpolations resolved; ``choices`` names the chosen parts.
+    """The whole configuration as plain values, without interpolations. ``choices`` names the selected parts.
 
     Args:
         overrides: Hydra's syntax, e.g. ``["objective=contrastive", "network.hidden=200"]``.
 
     Raises:
-        UserError: for bad syntax, an unknown choice or key, a value of a wrong kind or out of bounds, a part with
-            wrong arguments, or an override of something that nothing reads.
+        UserError: for wrong syntax, an unknown choice or key, a wrong value, a part with wrong arguments, or an
+            override that nothing reads.
     """
     composition = composed(overrides)
     require_effect(composition.without_effect)
@@ -62,17 +67,17 @@ def compose(overrides: Sequence[str]) -> Config:
 
 
 def composed(overrides: Sequence[str]) -> Composition:
-    """As ``compose``, but overrides without effect are left to the caller, who may have compositions that read them."""
+    """As ``compose``, but the caller checks overrides without effect, because other compositions may read them."""
     overrides = [text.lstrip("+") if override_key(text) in WITHOUT_PLUS else text for text in overrides]
     _refuse_old_names(override_key(text) for text in overrides)
-    found, groups = _compose(overrides)
+    composition, groups = _compose(overrides)
     set_keys = [key for key in map(override_key, overrides) if key not in groups]
-    raw = cast("Config", OmegaConf.to_container(found, resolve=False))
-    config: Config = _with_current_names(_plain(found, overrides))
+    raw = cast("Config", OmegaConf.to_container(composition, resolve=False))
+    config: Config = _with_current_names(_plain(composition, overrides))
     read = checks.read_by_parts(raw)
     mistakes = checks.mistakes(config, read)
     if mistakes:
-        raise UserError(f"configuration: {checks.in_words(mistakes, raw, set_keys, lambda: origins(overrides))}")
+        raise UserError(f"configuration: {checks.message(mistakes, raw, set_keys, lambda: origins(overrides))}")
     dead = checks.without_effect(config, read, set_keys)
     config["behavior_training"] = _of_networks(config["behavior_training"])
     return Composition(config, raw, overrides, dead)
@@ -85,10 +90,10 @@ def origins(overrides: Sequence[str]) -> Origins:
 
 
 def require_effect(without_effect: Mapping[str, str]) -> None:
-    """Refuses what a user set in vain.
+    """Refuses overrides without effect.
 
     Raises:
-        UserError: if there is such a key.
+        UserError: for the first override that nothing reads.
     """
     for key, instead in without_effect.items():
         raise UserError(f"configuration: {key} is set, but nothing reads it; {instead}")
@@ -96,21 +101,21 @@ def require_effect(without_effect: Mapping[str, str]) -> None:
 
 def _refuse_old_names(keys: Iterable[str]) -> None:
     for key in keys:
-        now = checks.renamed(key)
-        if now is not None:
-            raise UserError(f"configuration: {key} is now {now}; change the override")
+        new_name = checks.renamed(key)
+        if new_name is not None:
+            raise UserError(f"configuration: {key} is now {new_name}; change the override")
 
 
 def _compose(overrides: Sequence[str]) -> tuple[DictConfig, set[str]]:
-    """The configuration, and the groups that there is a choice of."""
+    """The configuration, and the names of all groups."""
     with _translated(overrides), _initialized():
         composed = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
         assert isinstance(composed, DictConfig)
-        chosen = composed.hydra.runtime.choices
+        choices = composed.hydra.runtime.choices
         with open_dict(composed):
             del composed["hydra"]
-            composed.choices = {group: chosen[group] for group in GROUPS}
-        return composed, set(chosen)
+            composed.choices = {group: choices[group] for group in GROUPS}
+        return composed, set(choices)
 
 
 def _plain(composed: DictConfig, overrides: Sequence[str]) -> Config:
@@ -119,15 +124,15 @@ def _plain(composed: DictConfig, overrides: Sequence[str]) -> Config:
 
 
 def _with_current_names(node: Any) -> Any:
-    """Parts under the names that they have today."""
+    """Replaces the old names of parts by their present ones."""
     if isinstance(node, list):
         return [_with_current_names(value) for value in node]
     if not isinstance(node, dict):
         return node
-    renewed = {name: _with_current_names(value) for name, value in node.items()}
-    if isinstance(renewed.get(targets.TARGET), str):
-        renewed[targets.TARGET] = current_name(renewed[targets.TARGET])
-    return renewed
+    renamed = {name: _with_current_names(value) for name, value in node.items()}
+    if isinstance(renamed.get(targets.TARGET), str):
+        renamed[targets.TARGET] = current_name(renamed[targets.TARGET])
+    return renamed
 
 
 @contextmanager
@@ -136,19 +141,19 @@ def _translated(overrides: Sequence[str]) -> Iterator[None]:
         yield
     except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
         missing = error.full_key if isinstance(error, MissingMandatoryValue) else _one_line(error)
-        raise UserError(f"configuration: {missing} has no default, give it: {missing}=...") from None
+        raise UserError(f"configuration: {missing} has no default; set it with {missing}=...") from None
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"configuration: {_explained(_one_line(error), overrides)}") from None
 
 
 def _explained(message: str, overrides: Sequence[str]) -> str:
-    """Hydra's message, or a better one where Hydra does not know what is allowed."""
+    """Hydra's message, or a clearer one for mistakes that Hydra does not explain."""
     if "--multirun" in message:
         several = re.search(r"'([^']+)'", message)
         override = several[1] if several else message
         return (
-            f"{override} gives several values, and a stage takes one: run it once for each, or name several objectives "
-            "or seeds in params.yaml; a list stands in brackets, [1,2]"
+            f"{override} has several values, but a stage takes one; run the stage once per value, list several "
+            "objectives or seeds in params.yaml, or write a list in brackets: [1,2]"
         )
     unknown = NOT_SET.search(message)
     if unknown is not None and "." in unknown[1]:
@@ -157,42 +162,42 @@ def _explained(message: str, overrides: Sequence[str]) -> str:
 
 
 def _unknown_override(key: str, overrides: Sequence[str]) -> str | None:
-    """Why Hydra cannot set ``key``; None if it is there without it."""
-    chosen, _ = _compose([text for text in overrides if "." not in override_key(text)])
-    raw = cast("Config", OmegaConf.to_container(chosen, resolve=False))
-    there = set(dotted_keys(raw))
-    if key in there:
+    """Why Hydra cannot set ``key``; None if the key exists without this override."""
+    composition, _ = _compose([text for text in overrides if "." not in override_key(text)])
+    raw = cast("Config", OmegaConf.to_container(composition, resolve=False))
+    composed_keys = set(dotted_keys(raw))
+    if key in composed_keys:
         return None
     if key in schema_keys():
         read = checks.read_by_parts(raw)
         return f"{key} is set, but nothing reads it; {checks.read_instead(key, raw['choices'], read)}"
-    return f"{key} is unknown{hint(key, there | schema_keys())}"
+    return f"{key} is unknown{hint(key, composed_keys | schema_keys())}"
 
 
 @contextmanager
 def _initialized() -> Iterator[None]:
-    """Hydra with the folders of ``config_folders``, of which the last one is whole."""
+    """Initialises Hydra with the folders of ``config_folders``. The last one contains all groups."""
     Plugins.instance().register(ProjectFirst)
     with initialize_config_dir(str(config_folders()[-1]), version_base="1.3"):
         yield
 
 
-class ProjectFirst(SearchPathPlugin):  # type: ignore[misc] # of Hydra, which has no types
-    """Puts the configurations of a project before those of the package."""
+class ProjectFirst(SearchPathPlugin):  # type: ignore[misc] # Hydra has no types
+    """Makes Hydra search the configurations of a project before those of the package."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Called by Hydra for every search path, also for those of other programs in this process."""
-        *first, whole = config_folders()
-        if any(element.path.removeprefix("file://") == str(whole) for element in search_path.get_path()):
+        """Hydra calls this for every search path, also for those of other programs in this process."""
+        *first, complete = config_folders()
+        if any(element.path.removeprefix("file://") == str(complete) for element in search_path.get_path()):
             for folder in first:
                 search_path.prepend("project", f"file://{folder}", anchor="main")
 
 
 def config_folders() -> list[Path]:
-    """Where configurations are looked for, in this order.
+    """The folders in which configurations are searched, in this order.
 
-    In a clone the working folder's ``configs/`` alone, which is whole; in a project of the user's its ``configs/``,
-    then the package's; elsewhere the package's alone.
+    In a clone: the ``configs/`` of the working folder. In a user's project: its ``configs/``, then the package's.
+    Elsewhere: the package's.
     """
     own, installed = Path("configs").resolve(), Path(str(files("dreamset.configs"))).resolve()
     if (own / "config.yaml").exists():
@@ -211,7 +216,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _of_networks(training: Config) -> Config:
-    """With the optimisers of networks that there are: those that the behaviour names, or all that are not null."""
+    """The training with the optimisers of the behaviour's networks, or with all that are not null if it names none."""
     names = training.get("networks") or list(training["optimizers"])
     optimizers = {name: node for name, node in training["optimizers"].items() if node is not None and name in names}
     return {key: value for key, value in training.items() if key != "networks"} | {"optimizers": optimizers}

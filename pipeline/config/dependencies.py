@@ -1,9 +1,9 @@
-"""Which code a stage depends on: every module that it can reach by imports, computed instead of listed.
+"""Computes the code that a stage depends on: every module that it can reach by imports.
 
-The modules of a stage are those that its own module reaches and those that its ``_target_``s reach, wherever they lie:
-in this package or in a folder of the user's. Installed packages of others are left out: which versions are installed
-is not a matter of code. An import counts wherever it stands, in a function too. An import whose name is computed while
-the program runs is not seen, unless the name is a ``_target_`` or the ``function`` of a transform.
+A stage depends on the modules that its own module and its ``_target_``s reach, in this package and in the user's
+folders. Installed packages do not count, because their versions are not part of the code. Imports inside functions
+count. An import whose name is computed at run time is not detected, unless the name is a ``_target_`` or the
+``function`` of a transform.
 """
 
 import hashlib
@@ -22,19 +22,19 @@ from dreamset.pipeline.config.project import Project, is_library
 
 OURS = "dreamset"
 STAGES = f"{OURS}.pipeline.stages"
-REBUILT = {  # stage -> parts of the configuration that it does not read but rebuilds from saved models
+REBUILT = {  # stage -> parts that it rebuilds from saved models instead of reading them from its settings
     "learn_behavior": ("world_model",),
     "evaluate": ("world_model", "behavior"),
     "finetune": ("world_model", "behavior"),
 }
 SAVED_PARTS = f"{OURS}.models.*"
 SETTINGS = (f"{OURS}.pipeline.config.settings", f"{STAGES}.settings")
-LEFT_OUT = (  # modules and packages that, with what only they import, can never change an output of a stage
-    OURS,  # the module of this very name, not what is in the package: it offers names, whose modules count
+LEFT_OUT = (  # modules and packages that never change an output of a stage, and neither do their own imports
+    OURS,  # the module of this name, not the modules of the package; the names that it offers count
     f"{OURS}.moved",  # leads from old names to modules, which count
-    f"{OURS}.pipeline.progress",  # draws bars
-    f"{OURS}.pipeline.tracking",  # reports what a stage did, decides nothing that is saved
-    *SETTINGS,  # they check values and change none; all values are in the stage's resolved file
+    f"{OURS}.pipeline.progress",  # draws progress bars
+    f"{OURS}.pipeline.tracking",  # reports metrics, and decides nothing that is saved
+    *SETTINGS,  # check values and change none; all values are in the stage's resolved file
 )
 
 
@@ -43,9 +43,9 @@ def with_code(stage: str, settings: Config, config: Config, modules: "ImportPath
 
     Args:
         stage: its name in ``dreamset.pipeline.stages``.
-        settings: what the stage reads.
-        config: the whole configuration from which the settings were selected.
-        modules: what was found for other stages at the same moment, so that nothing is looked for twice.
+        settings: the settings that the stage reads.
+        config: the whole configuration, from which the settings are selected.
+        modules: a shared cache, so that several stages search each module once.
 
     Raises:
         UserError: if a ``_target_`` names no module, or a module is not valid Python.
@@ -55,20 +55,20 @@ def with_code(stage: str, settings: Config, config: Config, modules: "ImportPath
 
 
 def starting_points(stage: str, settings: Config, config: Config) -> list[str]:
-    """Dotted names that lead to everything that the stage runs; ``package.*`` stands for all modules in a package."""
+    """Dotted names from which all code of the stage is reachable. ``package.*`` means all modules of a package."""
     rebuilt = [targets(config[part]) for part in REBUILT.get(stage, ())]
     named = [*targets(settings), *(target for part in rebuilt for target in part)]
     return [f"{STAGES}.{stage}", *named, *([] if all(rebuilt) else _saved_parts())]
 
 
 def _saved_parts() -> list[str]:
-    """All that a world model which was not configured here may be made of."""
+    """All modules that an existing world model may use, because its parts are not configured here."""
     project = Project.here()
     return [SAVED_PARTS, *(f"{module}.*" for module in (project.trusted if project is not None else ()))]
 
 
 def targets(node: object) -> list[str]:
-    """Everything that a configuration names to be called: every ``_target_`` and every ``function``."""
+    """All names of callables in a configuration: every ``_target_`` and every ``function``."""
     if isinstance(node, Mapping):
         own = [node[key].replace(":", ".") for key in ("_target_", "function") if isinstance(node.get(key), str)]
         return own + [target for value in node.values() for target in targets(value)]
@@ -78,7 +78,7 @@ def targets(node: object) -> list[str]:
 
 
 class ImportPath:
-    """The modules that Python would import, found without importing any; none is looked for twice."""
+    """Finds modules as Python would, but without importing them. Each module is searched once."""
 
     def __init__(self) -> None:
         self._spec = cache(self._find_spec)
@@ -86,50 +86,50 @@ class ImportPath:
         self._modules_of = cache(self._find_modules)
 
     def digest(self, names: Iterable[str]) -> str:
-        """One checksum of all code that the dotted names reach; places of files do not count."""
+        """One checksum of all code that the dotted names reach. It does not depend on the location of files."""
         modules = sorted(self.reachable(names).items())
         lines = "".join(f"{name} {module.digest}\n" for name, module in modules)
         return hashlib.sha256(lines.encode()).hexdigest()
 
     def reachable(self, names: Iterable[str]) -> dict[str, ModuleCode]:
-        """Every module of this package and of the user's that can be reached from the names, by its name.
+        """The modules of this package and of the user that are reachable from the names, by their names.
 
         A module that is itself one of the names counts even if it is left out otherwise.
 
         Raises:
-            UserError: if a name is in no module, or a module is not valid Python.
+            UserError: if a name belongs to no module, or a module is not valid Python.
         """
-        asked = set(names)
-        waiting = [module for name in asked for module in self._named(name)]
-        found: dict[str, ModuleCode] = {}
+        given = set(names)
+        waiting = [module for name in given for module in self._named(name)]
+        modules: dict[str, ModuleCode] = {}
         while waiting:
             name = waiting.pop()
-            if name in found or (name not in asked and is_left_out(name)):
+            if name in modules or (name not in given and is_left_out(name)):
                 continue
             module = self._read(name)
             if module is not None:
-                found[name] = module
+                modules[name] = module
                 waiting += [name for reference in module.references for name in self._modules_of(reference)]
-        return found
+        return modules
 
     def _named(self, name: str) -> Sequence[str]:
-        """The modules that a starting point names itself, which must be there."""
+        """The modules of a starting point. They must exist."""
         if name.endswith(".*"):
             return list(self._inside(name.removesuffix(".*")))
         modules = self._modules_of(name)
         if not modules or not self._may_hold(modules[-1], current_name(name)):
-            raise UserError(f"_target_ is {name}, but there is no module {name.rpartition('.')[0]}; check its spelling")
+            raise UserError(f"_target_ is {name}, but no module {name.rpartition('.')[0]} exists; check the spelling")
         _check_not_hidden(modules[0], self._spec(modules[0]))
         return modules
 
     def _may_hold(self, module: str, name: str) -> bool:
-        """Whether ``name`` is defined in the module, or within a class that is; of libraries this is not known."""
+        """Whether the module, or a class in it, may define ``name``. Modules of libraries may define any name."""
         code = self._read(module)
         inner = name.removeprefix(module).removeprefix(".").split(".")
         return code is None or len(inner) == 1 or inner[0] in code.names | code.offered.keys()
 
     def _find_modules(self, dotted: str) -> tuple[str, ...]:
-        """The modules that run when ``dotted`` is imported: the packages above it, its module, what loads it lazily."""
+        """The modules that an import of ``dotted`` runs: its packages, its module and its lazily loaded origin."""
         modules: list[str] = []
         for part in current_name(dotted).split("."):
             inner = ".".join([*modules[-1:], part])
@@ -150,7 +150,7 @@ class ImportPath:
             yield from self._inside(f"{package}.{item.name}")
 
     def _read_code(self, name: str) -> ModuleCode | None:
-        """None for what does not count, and for packages without a file of their own."""
+        """The code of a module; None if it does not count, or is a package without an ``__init__.py``."""
         spec = self._spec(name)
         if spec is None or spec.origin is None or not self._counts(name):
             return None
@@ -158,12 +158,12 @@ class ImportPath:
         return read_module(Path(spec.origin), name if is_package else name.rpartition(".")[0])
 
     def _counts(self, name: str) -> bool:
-        """Whether it is code of this package or of the user's: neither a library nor Python's own."""
+        """Whether the module belongs to this package or to the user, and not to Python or an installed library."""
         spec = self._spec(name)
         return spec is not None and (name.partition(".")[0] == OURS or not is_library(spec))
 
     def _find_spec(self, name: str) -> ModuleSpec | None:
-        """As the import system finds it, but without running the packages above it."""
+        """Finds a module as the import system does, but without running its packages."""
         package = name.rpartition(".")[0]
         above = self._spec(package) if package else None
         inside = above.submodule_search_locations if above is not None else None
@@ -174,13 +174,15 @@ class ImportPath:
 
 
 def _check_not_hidden(module: str, spec: ModuleSpec | None) -> None:
-    """Installed packages come before the modules of a project: silently taking the other one would be a riddle."""
+    """Refuses a project's module with the name of an installed package, because Python would import the package."""
     project = Project.here()
     own = project.own_file(module) if project is not None else None
     if project is not None and own is not None and spec is not None and not project.holds(spec):
-        raise UserError(f"_target_ means {own}, but the installed package {module} comes first; rename {own.name}")
+        raise UserError(
+            f"_target_ refers to {own}, but the installed package {module} has the same name; rename {own.name}"
+        )
 
 
 def is_left_out(name: str) -> bool:
-    """Whether a module, with what only it imports, never counts."""
+    """Whether a module never counts, and neither do modules that only it imports."""
     return any(name == left_out or (left_out != OURS and name.startswith(f"{left_out}.")) for left_out in LEFT_OUT)

@@ -1,4 +1,4 @@
-"""What a Python module imports and what its code is, read from its syntax tree; nothing of it is run."""
+"""Reads the imports and the digest of a Python module from its syntax tree, without running the module."""
 
 import ast
 import hashlib
@@ -12,23 +12,23 @@ from dreamset.core.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class ModuleCode:
-    """What matters of a module's source."""
+    """The digest and the imports of a module."""
 
-    digest: str  # without comments, docstrings, formatting and blocks for type checkers
-    references: frozenset[str]  # dotted names that it imports, wherever in it, and attributes of what it imports
-    offered: Mapping[str, str]  # name -> where it comes from, of names that it may load when they are asked for
-    names: frozenset[str]  # of its classes and of what it imports
+    digest: str  # of its code, without comments, docstrings, formatting and blocks for type checkers
+    references: frozenset[str]  # dotted names of all its imports, and of attributes of imported names
+    offered: Mapping[str, str]  # lazily loaded name -> its origin
+    names: frozenset[str]  # of its classes and imports
 
 
 def read_module(path: Path, package: str) -> ModuleCode:
-    """The module in a file.
+    """The code of the module in a file.
 
     Args:
-        path: its file; of a compiled module every byte counts, and its imports are not seen.
-        package: the package that relative imports start from.
+        path: the file. The digest of a compiled module covers all bytes, and its imports are unknown.
+        package: the package at which relative imports start.
 
     Raises:
-        UserError: if it is not valid Python.
+        UserError: if the module is not valid Python.
     """
     content = path.read_bytes()
     if path.suffix != ".py":
@@ -41,7 +41,7 @@ def read_module(path: Path, package: str) -> ModuleCode:
 
 @lru_cache(maxsize=4096)
 def parse_module(content: bytes, package: str) -> ModuleCode:
-    """``read_module`` for source text. Reading a file again is cheap, parsing it again is not."""
+    """As ``read_module``, but for source text. Results are cached, because parsing is slow."""
     stripped = _Code()
     code = stripped.visit(ast.parse(content))
     nodes = list(ast.walk(code))
@@ -55,7 +55,7 @@ def parse_module(content: bytes, package: str) -> ModuleCode:
 
 
 class _Code(ast.NodeTransformer):
-    """Takes docstrings, other lone strings and blocks for type checkers out of a tree."""
+    """Removes docstrings, other string statements and blocks for type checkers from a tree."""
 
     def __init__(self) -> None:
         self.for_type_checkers: list[ast.AST] = []  # the statements in these blocks
@@ -66,7 +66,7 @@ class _Code(ast.NodeTransformer):
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.AST]:
         if ast.unparse(node.test).rpartition(".")[2] == "TYPE_CHECKING":
             self.for_type_checkers += node.body
-            return [kept for statement in node.orelse if (kept := self.visit(statement)) is not None]
+            return [other for statement in node.orelse if (other := self.visit(statement)) is not None]
         return self.generic_visit(node)
 
 
@@ -75,7 +75,7 @@ def _is_text(node: ast.expr) -> bool:
 
 
 def _bindings(nodes: Iterable[ast.AST], package: str) -> Iterator[tuple[str, str]]:
-    """Each name that an import binds, and the dotted name that it stands for."""
+    """Each name that an import binds, with its full dotted name."""
     for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -94,7 +94,7 @@ def _origin(node: ast.ImportFrom, package: str) -> str:
 
 
 def _imported(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Dotted names that ``import`` names, and ``import_module`` where it is called with a text."""
+    """Dotted names in ``import`` statements, and in calls of ``import_module`` with a literal string."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -103,7 +103,7 @@ def _imported(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def _attributes(nodes: Iterable[ast.AST], bound: Mapping[str, str]) -> Iterator[str]:
-    """``a.b.c`` of every expression that starts with an imported name: attributes may be modules, or loaded lazily."""
+    """``a.b.c`` of each expression that starts with an imported name. Attributes may be modules or lazily loaded."""
     for node in nodes:
         names: list[str] = []
         inner: ast.AST = node

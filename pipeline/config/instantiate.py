@@ -1,4 +1,4 @@
-"""Parts built from what the configuration says of them."""
+"""Builds parts from their configuration."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +10,10 @@ from dreamset.core.errors import UserError
 
 
 def build_part(node: Mapping[str, Any], *arguments: object, **named: object) -> Any:
-    """What ``_target_`` names, with nested parts built first.
+    """The object that ``_target_`` names. Nested parts are built first.
 
     Raises:
-        UserError: if the target or one of its arguments is wrong, or if the part itself refuses.
+        UserError: if the target or one of its arguments is wrong, or if the part raises one.
     """
     try:
         return instantiate(dict(node), *arguments, _convert_="all", **named)

@@ -1,18 +1,20 @@
-"""Which setting another one's value comes from, and which settings nothing reads."""
+"""Follows interpolations: the key from which a value comes, and the keys that are read."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")  # ${network.hidden}; resolvers such as ${oc.env:HOME} read no key
+REFERENCE = re.compile(
+    r"\$\{([A-Za-z_][\w.]*)\}"
+)  # such as ${network.hidden}; resolvers such as ${oc.env:HOME} refer to no key
 
 
 def source_key(raw: Mapping[str, Any], key: str) -> str:
-    """The key whose value ``key`` takes over, through any number of interpolations; itself if it takes none.
+    """The key from which the value of ``key`` comes, through any number of interpolations; else ``key`` itself.
 
     Args:
         raw: the composed configuration with its interpolations.
-        key: dotted.
+        key: a dotted key.
     """
     names = key.split(".")
     node: Any = raw
@@ -25,7 +27,7 @@ def source_key(raw: Mapping[str, Any], key: str) -> str:
 
 
 def read_keys(raw: Mapping[str, Any], roots: Iterable[str]) -> set[str]:
-    """Every key that an interpolation in one of the sections ``roots`` reads, directly or through others."""
+    """All keys that interpolations in the sections ``roots`` read, directly or through other interpolations."""
     read: set[str] = set()
     waiting = {key for root in roots for key in _references(raw.get(root))}
     while waiting:
@@ -36,7 +38,7 @@ def read_keys(raw: Mapping[str, Any], roots: Iterable[str]) -> set[str]:
 
 
 def is_read(key: str, read: Iterable[str]) -> bool:
-    """Whether one of the keys ``read`` is ``key``, a section above it or something below it."""
+    """Whether ``read`` contains ``key``, a section that contains it, or a key below it."""
     return any(f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.") for other in read)
 
 

@@ -1,4 +1,4 @@
-"""A mistake in the configuration, in words: which key, what was found, what is allowed, and which key was meant."""
+"""Describes a mistake in the configuration: the key, the finding, the allowed values and the nearest known key."""
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-UNKNOWN = "extra_forbidden"  # the schema's word for a key that nothing reads
-WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {  # kind of error -> what is allowed
+UNKNOWN = "extra_forbidden"  # pydantic's type of error for an unknown key
+ALLOWED: dict[str, Callable[[Mapping[str, Any]], str]] = {  # pydantic's type of error -> the allowed values, in words
     "int_type": lambda _: "a whole number",
     "int_from_float": lambda _: "a whole number",
     "float_type": lambda _: "a number",
@@ -24,9 +24,9 @@ WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {  # kind of error -> wha
     "less_than_equal": lambda limit: f"{limit['le']:g} or less",
     "less_than": lambda limit: f"less than {limit['lt']:g}",
     "literal_error": lambda limit: str(limit["expected"]),
-    "too_short": lambda limit: f"at least {limit['min_length']} of them",
-    "string_too_short": lambda _: "a text that is not empty",
-    "callable_type": lambda _: "a part, with the class or function as _target_",
+    "too_short": lambda limit: f"a list of {limit['min_length']} or more entries",
+    "string_too_short": lambda _: "a non-empty text",
+    "callable_type": lambda _: "a part: a mapping with the class or function as _target_",
     "value_error": lambda limit: str(limit["error"]),
 }
 
@@ -36,29 +36,29 @@ class Mistake:
     """One wrong setting."""
 
     key: str
-    finding: str  # after the key: "is 0, allowed is 1 or more"
-    of_value: bool = False  # so that the key from which the value comes is to blame
+    finding: str  # continues the key: "is 0; allowed: 1 or more"
+    of_value: bool = False  # whether the value is wrong, so that the key from which it comes has to change
 
 
 def of_error(error: ErrorDetails, key: str, known: Iterable[str]) -> Mistake:
-    """What pydantic found at ``key``, in the words of all other messages."""
+    """Pydantic's error at ``key``, in the form of all other messages."""
     if error["type"] == UNKNOWN:
         return Mistake(key, f"is unknown{hint(key, known)}")
     if error["type"] == "missing":
-        return Mistake(key, "is missing; its section has no default for it")
+        return Mistake(key, "is missing and has no default; set it")
     if error["type"] == "value_error" and isinstance(error["input"], Mapping):
-        return Mistake(key, f"takes {allowed(error)}")
-    return Mistake(key, f"is {shown(error['input'])}, allowed is {allowed(error)}", of_value=True)
+        return Mistake(key, f"needs {allowed(error)}")
+    return Mistake(key, f"is {yaml_text(error['input'])}; allowed: {allowed(error)}", of_value=True)
 
 
 def allowed(error: ErrorDetails) -> str:
-    """What the schema accepts instead."""
-    words = WORDS.get(error["type"])
+    """The values that the schema accepts, in words."""
+    words = ALLOWED.get(error["type"])
     return words(error.get("ctx", {})) if words else error["msg"].removeprefix("Input should be ")
 
 
-def shown(value: object) -> str:
-    """A value as yaml writes it, shortened if it is long."""
+def yaml_text(value: object) -> str:
+    """A value as in yaml, shortened if it is long."""
     text = {None: "null", True: "true", False: "false"}[value] if value is None or value in (True, False) else ""
     if isinstance(value, int | float) and not isinstance(value, bool):
         text = str(value)
@@ -67,7 +67,7 @@ def shown(value: object) -> str:
 
 
 def hint(key: str, known: Iterable[str]) -> str:
-    """The known key that is most like ``key``; if none is, the keys of its section."""
+    """A hint at the known key that is most similar to ``key``; if none is similar, the keys of its section."""
     keys = list(known)
     section, _, name = key.rpartition(".")
     beside = {known.rpartition(".")[2]: known for known in keys if known.rpartition(".")[0] == section}
@@ -76,11 +76,11 @@ def hint(key: str, known: Iterable[str]) -> str:
         close = difflib.get_close_matches(key, keys, n=1, cutoff=0.7)
     if close:
         return f"; did you mean {close[0]}?"
-    return f"; known are {', '.join(sorted(beside))}" if beside else ""
+    return f"; allowed: {', '.join(sorted(beside))}" if beside else ""
 
 
 def dotted_keys(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Every key below ``node``, sections included."""
+    """All dotted keys below ``node``, including those of sections."""
     for name, value in node.items():
         key = f"{prefix}{name}"
         yield key
@@ -89,10 +89,10 @@ def dotted_keys(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def override_key(override: str) -> str:
-    """The key, or the group, that an override in Hydra's syntax sets."""
+    """The key or group that an override in Hydra's syntax sets."""
     return override.partition("=")[0].lstrip("+~").partition("@")[0]
 
 
 def below(key: str, section: str) -> bool:
-    """Whether ``key`` is ``section`` or stands in it."""
+    """Whether ``key`` is ``section`` or a key in it."""
     return f"{key}.".startswith(f"{section}.") or key.startswith(f"{section}[")

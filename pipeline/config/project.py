@@ -1,8 +1,7 @@
-"""A project of the user's own: a folder that ``dreamset init`` made, in which the installed package works.
+"""A user's project: a folder that ``dreamset init`` created, in which the installed package runs.
 
-Its mark is the file ``configs/project.yaml``. In such a folder the command finds the configurations in ``configs/``
-before those of the package, and the folder's modules by ``_target_``. A clone has no such file: its folders are the
-package itself.
+The file ``configs/project.yaml`` marks a project. There the command finds the configurations in ``configs/`` before
+those of the package, and ``_target_`` may name the folder's modules. A clone of the repository has no such file.
 """
 
 import sys
@@ -23,64 +22,64 @@ KEYS = {"saved_models_may_use"}
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """What a project says of itself."""
+    """The settings of a project."""
 
     folder: Path
-    trusted: tuple[str, ...]  # modules of the folder whose classes files of saved models may name
+    trusted: tuple[str, ...]  # modules of the folder whose classes saved models may use
 
     @classmethod
     def here(cls) -> "Project | None":
-        """The project in the working folder, if it is one.
+        """The project in the working folder; None if the folder is no project.
 
         Raises:
-            UserError: if its ``configs/project.yaml`` is wrong.
+            UserError: if its ``configs/project.yaml`` is invalid.
         """
         folder = Path.cwd()
         try:
-            said = yaml.safe_load((folder / MARK).read_text())
+            settings = yaml.safe_load((folder / MARK).read_text())
         except FileNotFoundError:
             return None
         except yaml.YAMLError as error:
             raise UserError(f"{MARK} is not valid yaml: {' '.join(str(error).split())}; fix it") from None
-        if not isinstance(said, dict) or set(said) != KEYS:
-            got = sorted(map(str, said)) if isinstance(said, dict) else type(said).__name__
-            raise UserError(f"{MARK} must have exactly the keys {sorted(KEYS)}, it has {got}")
-        trusted = said["saved_models_may_use"]
+        if not isinstance(settings, dict) or set(settings) != KEYS:
+            keys = ", ".join(map(str, settings)) if isinstance(settings, dict) else type(settings).__name__
+            raise UserError(f"{MARK} contains {keys or 'no keys'}; allowed: exactly the keys {', '.join(KEYS)}; fix it")
+        trusted = settings["saved_models_may_use"]
         if not isinstance(trusted, list) or not all(isinstance(name, str) for name in trusted):
-            raise UserError(f"{MARK}: saved_models_may_use must be a list of module names, got {trusted!r}")
+            raise UserError(f"{MARK}: saved_models_may_use is {trusted!r}; allowed: a list of module names; fix it")
         return cls(folder, tuple(trusted))
 
     def trusts(self, module: str) -> bool:
-        """Whether a file may name classes of this module: it is listed, or in a listed package."""
+        """Whether saved models may use classes of this module: it is listed, or in a listed package."""
         return any(module == name or module.startswith(f"{name}.") for name in self.trusted)
 
     def holds(self, spec: ModuleSpec) -> bool:
-        """Whether a module lies in the project's folder, and not in the libraries of an environment that is there."""
+        """Whether a module lies in the project's folder, and not in the libraries of an environment in this folder."""
         inside = any(place.resolve().is_relative_to(self.folder.resolve()) for place in _places(spec))
         return inside and not is_library(spec)
 
     def own_file(self, module: str) -> Path | None:
-        """The file or package in the project that has the name of this top-level module."""
+        """The project's file for a top-level module of this name; None if there is none."""
         files = (self.folder / f"{module}.py", self.folder / module / "__init__.py")
         return next((path for path in files if path.exists()), None)
 
 
 def is_library(spec: ModuleSpec) -> bool:
-    """Whether a module is Python's own or was installed."""
+    """Whether a module belongs to Python or to an installed package."""
     places = _places(spec)
     installed = any(part in LIBRARY_FOLDERS for place in places for part in place.parts)
     return not places or installed or any(place.resolve().is_relative_to(STANDARD_LIBRARY) for place in places)
 
 
 def _places(spec: ModuleSpec) -> list[Path]:
-    """Its file, or the folders of a package without one; none of what is built into Python."""
+    """The file of a module, or the folders of a package without a file. Built-in modules have neither."""
     if spec.origin in ("built-in", "frozen"):
         return []
     return [Path(place) for place in ([spec.origin] if spec.origin else spec.submodule_search_locations or ())]
 
 
 def make_importable() -> None:
-    """Puts the project in the working folder, if it is one, last on the import path: it never hides a package."""
+    """Adds the project in the working folder to the end of the import path, where it hides no installed package."""
     project = Project.here()
     if project is not None and str(project.folder) not in sys.path:
         sys.path.append(str(project.folder))

@@ -1,6 +1,6 @@
-"""The schema of the whole composed configuration: which keys there are, of which kind, and within which bounds.
+"""The schema of the composed configuration: its keys, their types and their bounds.
 
-A node with ``_target_`` is free here, since its keys are the arguments of what it names: ``targets`` checks those.
+A node with ``_target_`` may have any keys here, because they are arguments of a part. ``targets`` checks them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,22 +15,22 @@ Amount = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]
-Config = dict[str, Any]  # composed, as plain values
+Config = dict[str, Any]  # composed configuration, as plain values
 Device = Literal["auto", "cpu", "cuda"]
 
 
 def _is_part(node: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(node.get("_target_"), str):
-        raise ValueError("a part, with the class or function as _target_")
+        raise ValueError("a part: a mapping with the class or function as _target_")
     return node
 
 
 Part = Annotated[dict[str, Any], AfterValidator(_is_part)]
-Factors = dict[str, Amount]  # part of a world model, or module below one -> factor on its learning rate
+Factors = dict[str, Amount]  # part of a world model, or module in a part -> factor on its learning rate
 
 
 class Section(BaseModel):
-    """A mapping with known keys; a key that is not among them is a mistake."""
+    """A mapping with known keys. Unknown keys are mistakes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -49,7 +49,7 @@ class Network(Section):
 
 
 class Weights(Section):
-    """Of the terms of the evidence lower bound."""
+    """Weights of the terms of the evidence lower bound."""
 
     reward: Amount
     observation: Amount
@@ -58,7 +58,7 @@ class Weights(Section):
 
 
 class Imagination(Section):
-    """Numbers of a behaviour that presets change. Every behaviour has some of them."""
+    """Settings of behaviours that presets change. Each behaviour uses some of them."""
 
     horizon: Count = 1
     discount: Share = 0
@@ -68,7 +68,7 @@ class Imagination(Section):
 
 
 class TanhNormal(Section):
-    """Numbers of Dreamer v1's actor that presets change."""
+    """Settings of Dreamer v1's actor that presets change."""
 
     initial_std: Positive = 1
     min_std: Amount = 0
@@ -76,14 +76,14 @@ class TanhNormal(Section):
 
 
 class Collection(Section):
-    """How many episodes are recorded here."""
+    """Numbers of episodes, for datasets that the pipeline records."""
 
     episodes: Count
     reference_episodes: Count
 
 
 class Ingest(Section):
-    """How the store is written."""
+    """Settings for writing the store."""
 
     compression: Literal["lzf", "gzip", "lz4", "zstd"] | None
     shard_megabytes: Count
@@ -91,7 +91,7 @@ class Ingest(Section):
 
 
 class Batch(Section):
-    """Windows that are learned from together."""
+    """Settings of batches of windows."""
 
     size: Count
     length: Count
@@ -100,7 +100,7 @@ class Batch(Section):
 
 
 class Clipped(Section):
-    """Training with one of two kinds of clipping."""
+    """A training with one of two kinds of gradient clipping."""
 
     clip_norm: Positive | None
     clipping: Part | None
@@ -108,46 +108,46 @@ class Clipped(Section):
     @model_validator(mode="after")
     def _one_clipping(self) -> Self:
         if (self.clip_norm is None) == (self.clipping is None):
-            found = "neither" if self.clip_norm is None else "both"
-            raise ValueError(f"exactly one of clip_norm and clipping, the other one null; got {found}")
+            given = "neither" if self.clip_norm is None else "both"
+            raise ValueError(f"exactly one of clip_norm and clipping, and null for the other; {given} is set")
         return self
 
 
 class WorldModelOptimisation(Clipped):
-    """How a world model's gradients are applied."""
+    """Optimiser and clipping of a world model."""
 
     optimizer: Part
 
 
 class WorldModelTraining(WorldModelOptimisation):
-    """How a world model is trained."""
+    """Settings of the training of a world model."""
 
-    updates: Whole  # none: a reused model as it is
+    updates: Whole  # 0 takes an existing model unchanged
     batch: Batch
     scheduler: Part | None
 
 
 class LearnerOptimisation(Clipped):
-    """How the gradients of a learner's networks are applied, by the networks' names."""
+    """Optimisers of a learner, by the names of its networks, and clipping."""
 
     optimizers: dict[str, Part | None]
 
 
 class LearnerTraining(LearnerOptimisation):
-    """How a learner is trained."""
+    """Settings of the training of a learner."""
 
     updates: Count
     batch: Batch
 
 
 class BehaviorTraining(LearnerTraining):
-    """The same as it is configured: a behaviour may say which of the networks it has."""
+    """The configured training of a learner. A behaviour may list its networks."""
 
-    networks: Annotated[list[Text], Field(min_length=1)] | None = None  # null: those that optimizers names
+    networks: Annotated[list[Text], Field(min_length=1)] | None = None  # null: all networks in optimizers
 
 
 class ProbeDecoder(Section):
-    """The decoder that is trained on a finished model's features."""
+    """The decoder that is trained on the features of a finished world model."""
 
     updates: Whole
     batch_size: Count
@@ -158,7 +158,7 @@ class ProbeDecoder(Section):
 
 
 class Validation(Section):
-    """How the held-out figures are taken."""
+    """Settings of validation on held-out episodes."""
 
     every: Count
     episodes: Count
@@ -171,14 +171,14 @@ class Validation(Section):
 
 
 class Explorer(Section):
-    """A learner that collects in the policy's place, with a reward of its own."""
+    """A second learner with its own reward, which collects episodes instead of the policy."""
 
     behavior: Part
     reward: Part
 
 
 class Finetuning(Section):
-    """Learning that goes on in the environment."""
+    """Settings of fine-tuning in the environment."""
 
     environment_steps: Count
     environments: Count
@@ -195,7 +195,7 @@ class Finetuning(Section):
 
 
 class Evaluation(Section):
-    """How a policy is scored in the environment."""
+    """Settings of the evaluation of a policy in the environment."""
 
     episodes: Count
     seed: Whole
@@ -205,7 +205,7 @@ class Evaluation(Section):
 
 
 class Paths(Section):
-    """Folders that the stages write to."""
+    """Folders of the stages' outputs."""
 
     recordings: Text
     stores: Text
@@ -215,14 +215,14 @@ class Paths(Section):
 
 
 class Split(Section):
-    """Which episodes validate."""
+    """The split into training and validation episodes."""
 
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     seed: Whole = 0
 
 
 class Recording(Section):
-    """How a dataset is recorded here."""
+    """Settings for recording a dataset."""
 
     dataset_id: Text
     episodes: Count
@@ -233,14 +233,14 @@ class Recording(Section):
 
 
 class Reference(Section):
-    """Policies whose mean returns are 0 and 100 of the normalised score."""
+    """Policies whose mean returns are 0 and 100 on the scale of the normalised score."""
 
     low: Part
     high: Part
 
 
 class Dataset(Section):
-    """Where trajectories come from; what a dataset's yaml leaves out has a default here."""
+    """A dataset. Keys that its yaml file omits have their defaults here."""
 
     name: Text
     id: str | None = None
@@ -255,7 +255,7 @@ class Dataset(Section):
 
 
 class RegisteredModel(Section):
-    """A world model that exists: ``world_model=from_registry``."""
+    """An existing world model: ``world_model=from_registry``."""
 
     name: Text | None
     alias: Text | None
@@ -275,7 +275,7 @@ ModelChoice = Annotated[
 
 
 class Settings(Section):
-    """Everything that ``configs/`` composes."""
+    """The whole configuration that ``configs/`` composes."""
 
     seed: Whole
     device: Device
@@ -304,7 +304,7 @@ class Settings(Section):
 
 @cache
 def schema_keys(model: type[BaseModel] = Settings) -> frozenset[str]:
-    """Every key of a schema, dotted; what is free below a part is not among them."""
+    """All dotted keys of a schema, except the arguments of parts."""
     return frozenset(_fields(model))
 
 

@@ -1,4 +1,4 @@
-"""Checks nodes with ``_target_`` against what they name: it must exist, and take these arguments with these values."""
+"""Checks nodes with ``_target_``: the target must exist, and accept the arguments and their values."""
 
 import ast
 import importlib
@@ -16,19 +16,19 @@ from pydantic.fields import FieldInfo
 
 from dreamset.core.errors import UserError
 from dreamset.moved import current_name
-from dreamset.pipeline.config.mistakes import WORDS, Mistake, allowed, hint, shown
+from dreamset.pipeline.config.mistakes import ALLOWED, Mistake, allowed, hint, yaml_text
 
 TARGET = "_target_"
 OF_HYDRA = {TARGET, "_partial_", "_args_", "_recursive_", "_convert_"}
-GIVEN_ARGUMENTS = {  # parts that a stage gives positional arguments to
+GIVEN_ARGUMENTS = {  # parts that get positional arguments from a stage
     *("world_model", "objective", "behavior", "finetuning.explorer.behavior"),
 }
-SUPPLIED = {"dataset.fetch": {"on_bytes"}}  # arguments that a stage gives by name
-ONLY_AT_RUN_TIME = "needs_python_object"  # pydantic's word for a class that yaml cannot write
-BOUNDED = ("dreamset.", "torch.")  # whose arguments have the meaning below; other parts annotate theirs
+SUPPLIED = {"dataset.fetch": {"on_bytes"}}  # part -> arguments that a stage passes by name
+ONLY_AT_RUN_TIME = "needs_python_object"  # pydantic's type of error for classes without a form in yaml
+BOUNDED = ("dreamset.", "torch.")  # packages to which BOUNDS applies; other parts annotate their arguments
 
 _WHOLE, _COUNT, _POSITIVE, _SHARE = (Ge(0),), (Ge(1),), (Gt(0),), (Ge(0), Le(1))
-BOUNDS: dict[str, tuple[BaseMetadata, ...]] = {  # of a number by the argument's name, unless its annotation has some
+BOUNDS: dict[str, tuple[BaseMetadata, ...]] = {  # argument -> bounds of its number, unless its annotation has bounds
     **dict.fromkeys(("action_repeat", "bins", "block", "blocks", "classes", "depth", "episode_steps"), _COUNT),
     **dict.fromkeys(("episodes", "every", "hidden", "horizon", "image_size", "longest_hold", "members"), _COUNT),
     **dict.fromkeys(("prior_layers", "size", "variables", "workers"), _COUNT),
@@ -44,12 +44,12 @@ BOUNDS: dict[str, tuple[BaseMetadata, ...]] = {  # of a number by the argument's
 
 
 def mistakes(node: object, key: str = "", *, parent: str | None = None) -> Iterator[Mistake]:
-    """Everything wrong with the parts in ``node``, which stands at ``key``, and below.
+    """All mistakes in the parts in and below ``node``.
 
     Args:
         node: any value of the configuration.
-        key: dotted, for the messages.
-        parent: target of the part that ``node`` is an argument of, if it is one.
+        key: dotted key of ``node``, for the messages.
+        parent: target of the part that takes ``node`` as an argument, if any.
     """
     if isinstance(node, Mapping):
         if TARGET in node:
@@ -72,21 +72,21 @@ def _part_mistakes(node: Mapping[str, Any], key: str, *, parent: str | None) -> 
     parameters = None if part is None else _parameters(part)
     if parameters is None:
         return
-    given = {name: value for name, value in node.items() if name not in OF_HYDRA}
-    yield from _unknown(target, parameters, given, key)
+    arguments = {name: value for name, value in node.items() if name not in OF_HYDRA}
+    yield from _unknown(target, parameters, arguments, key)
     if "_args_" not in node:
         partial = bool(node.get("_partial_", False))
-        supplied = given.keys() | SUPPLIED.get(key, set()) | (_passed_by(parent) if parent and partial else set())
+        supplied = arguments.keys() | SUPPLIED.get(key, set()) | (_passed_by(parent) if parent and partial else set())
         complete = not partial and key not in GIVEN_ARGUMENTS
         yield from _missing(target, parameters, supplied, key, positional=complete)
-    for name, value in given.items():
+    for name, value in arguments.items():
         if name in parameters and not _holds_part(value):
             yield from _value_mistakes(target, parameters[name], value, f"{key}.{name}")
 
 
 @cache
 def _passed_by(target: str) -> frozenset[str]:
-    """Arguments that the module of ``target`` passes by name in any call: to the parts that it is given, perhaps."""
+    """Arguments that the module of ``target`` passes by name in its calls, and so perhaps to its partial parts."""
     try:
         tree = ast.parse(inspect.getsource(sys.modules[str(getattr(located(target), "__module__", ""))]))
     except (KeyError, OSError, TypeError, UserError):
@@ -96,27 +96,27 @@ def _passed_by(target: str) -> frozenset[str]:
 
 
 def _unknown(
-    target: str, parameters: Mapping[str, inspect.Parameter], given: Mapping[str, Any], key: str
+    target: str, parameters: Mapping[str, inspect.Parameter], arguments: Mapping[str, Any], key: str
 ) -> Iterator[Mistake]:
     kinds = {parameter.kind for parameter in parameters.values()}
     if inspect.Parameter.VAR_KEYWORD in kinds:
         return
     takes = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    for name in sorted(given.keys() - set(takes)):
-        meant = hint(f"{key}.{name}", (f"{key}.{taken}" for taken in takes))
-        yield Mistake(f"{key}.{name}", f"is no argument of {target}{meant}")
+    for name in sorted(arguments.keys() - set(takes)):
+        nearest = hint(f"{key}.{name}", (f"{key}.{argument}" for argument in takes))
+        yield Mistake(f"{key}.{name}", f"is no argument of {target}{nearest}")
 
 
 def _missing(
     target: str, parameters: Mapping[str, inspect.Parameter], supplied: set[str], key: str, *, positional: bool
 ) -> Iterator[Mistake]:
-    """Arguments without a default that nobody gives. What is called by a part or a stage is given the first ones."""
+    """Required arguments that are missing. Parts that another part or a stage calls get their first ones there."""
     for name, parameter in parameters.items():
         needed = parameter.kind is parameter.KEYWORD_ONLY or (
             positional and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         )
         if needed and parameter.default is parameter.empty and name not in supplied:
-            yield Mistake(f"{key}.{name}", f"is missing; {target} needs it")
+            yield Mistake(f"{key}.{name}", f"is missing, but {target} needs it; set it")
 
 
 def _value_mistakes(target: str, parameter: inspect.Parameter, value: object, key: str) -> Iterator[Mistake]:
@@ -129,12 +129,12 @@ def _value_mistakes(target: str, parameter: inspect.Parameter, value: object, ke
     except ValidationError as error:
         details = [detail for detail in error.errors() if detail["type"] != ONLY_AT_RUN_TIME]
         kinds = " or ".join(dict.fromkeys(allowed(detail) for detail in details))
-        yield Mistake(key, f"is {shown(value)}, allowed is {kinds or WORDS['callable_type']({})}", of_value=True)
+        yield Mistake(key, f"is {yaml_text(value)}; allowed: {kinds or ALLOWED['callable_type']({})}", of_value=True)
 
 
 @cache
 def _adapter(annotation: Any, bounds: tuple[BaseMetadata, ...]) -> TypeAdapter[Any] | None:
-    """Checks values of a plain kind; nothing checks what only exists at run time, such as a module."""
+    """A check for plain values; None for types that exist only at run time, such as a network."""
     if annotation is inspect.Parameter.empty:
         annotation = Any
     if bounds and not _has_bounds(annotation):
@@ -157,14 +157,14 @@ def _holds_part(value: object) -> bool:
 
 @cache
 def _parameters(part: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
-    """By name, with annotations that are types; None where the part cannot tell, as some that are written in C."""
+    """Parameters by name, with evaluated annotations; None for parts without a signature, such as some written in C."""
     try:
         parameters = inspect.signature(part).parameters
     except (TypeError, ValueError):
         return None
     try:
         hints = get_type_hints(part.__init__ if inspect.isclass(part) else part, include_extras=True)
-    except (NameError, TypeError, AttributeError):  # names that only type checkers import
+    except (NameError, TypeError, AttributeError):  # annotations with names that only type checkers import
         hints = {}
     return {
         name: parameter.replace(annotation=hints.get(name, inspect.Parameter.empty))
@@ -173,39 +173,41 @@ def _parameters(part: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | N
 
 
 def located(target: str) -> Callable[..., Any] | None:
-    """What ``target`` names; None if a library that it needs is not installed, which the stage that uses it says.
+    """The object that ``target`` names; None if a library is not installed, which the stage reports when it runs.
 
     Raises:
-        UserError: if there is no such module, or nothing of that name in it.
+        UserError: if there is no such module, or the module has no such name.
     """
     names = current_name(target).split(".")
-    found: Any = None
+    module: Any = None
     for count in range(1, len(names)):
         try:
-            found = importlib.import_module(".".join(names[:count]))
+            module = importlib.import_module(".".join(names[:count]))
         except ModuleNotFoundError as error:
-            module = ".".join(names[:count])
-            if error.name is not None and not f"{module}.".startswith(f"{error.name}."):
-                return None  # the module is there, another one that it imports is not
+            missing = ".".join(names[:count])
+            if error.name is not None and not f"{missing}.".startswith(f"{error.name}."):
+                return None  # the module exists, but one of its imports does not
             if count == 1:
-                raise UserError(f"is {target}, but there is no module {module}; check its spelling") from None
-            return _attribute(found, names[count - 1 :], target)
+                raise UserError(f"is {target}, but no module {missing} exists; check the spelling") from None
+            return _attribute(module, names[count - 1 :], target)
         except ImportError:
             return None
         except Exception as error:  # a user's module may fail in any way
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise UserError(f"is {target}, but {'.'.join(names[:count])} cannot be imported: {reason}") from error
-    return _attribute(found, names[len(names) - 1 :], target)
+            raise UserError(
+                f"is {target}, but {'.'.join(names[:count])} cannot be imported: {reason}; fix it"
+            ) from error
+    return _attribute(module, names[len(names) - 1 :], target)
 
 
 def _attribute(module: Any, names: Sequence[str], target: str) -> Callable[..., Any]:
-    found = module
+    value = module
     for name in names:
-        if not hasattr(found, name):
-            where = getattr(found, "__name__", str(found))
-            offered = [known for known in getattr(found, "__dict__", ()) if not known.startswith("_")]
-            raise UserError(f"is {target}, but there is no {name} in {where}{hint(name, offered)}")
-        found = getattr(found, name)
-    if not callable(found):
-        raise UserError(f"is {target}, which can be neither built nor called")
-    return found  # type: ignore[no-any-return]
+        if not hasattr(value, name):
+            where = getattr(value, "__name__", str(value))
+            public = [known for known in getattr(value, "__dict__", ()) if not known.startswith("_")]
+            raise UserError(f"is {target}, but {where} has no {name}{hint(name, public)}")
+        value = getattr(value, name)
+    if not callable(value):
+        raise UserError(f"is {target}, which is neither a class nor a function; name one of these")
+    return value  # type: ignore[no-any-return]

@@ -1,1 +1,1 @@
-"""Export: a learned policy as a program that runs without this package."""
+"""Export: a trained policy as a program that runs without this package."""

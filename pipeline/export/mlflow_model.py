@@ -1,4 +1,4 @@
-"""An exported policy as an MLflow model from code, for ``mlflow models serve``."""
+"""Saves an exported policy as an MLflow model from code, for ``mlflow models serve``."""
 
 import logging
 import os
@@ -14,21 +14,25 @@ import yaml
 from dreamset.core.files import write_text
 from dreamset.core.variables import environment_variable
 
-TORCH = torch.__version__.partition("+")[0]  # without the name of the build, which no registry knows
-CODE = Path(__file__).parent / "standalone" / "service.py"  # the model has a copy of it; it imports nothing of ours
+TORCH = torch.__version__.partition("+")[
+    0
+]  # without the build's name, such as +cpu, which package registries do not know
+CODE = (
+    Path(__file__).parent / "standalone" / "service.py"
+)  # it is copied into the model and imports nothing of this package
 
 
 def save_service(folder: Path, exported: Path, description: Mapping[str, Any]) -> None:
-    """Makes the MLflow model ``folder``: code, program and description, no pickle.
+    """Writes the MLflow model ``folder``: code, program and description, without a pickle.
 
-    MLflow runs the model once on the example that it keeps as ``serving_input_example.json``.
+    MLflow runs the model once on the example that it stores as ``serving_input_example.json``.
 
     Args:
         folder: must not exist.
-        exported: the folder with program, description and runner.
-        description: what stands in ``policy.json``.
+        exported: the folder with the program, its description and ``policy.py``.
+        description: the content of ``policy.json``.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it when it is imported
     os.environ.setdefault("DO_NOT_TRACK", "true")
     import mlflow
     from mlflow.models import ModelSignature
@@ -46,9 +50,7 @@ def save_service(folder: Path, exported: Path, description: Mapping[str, Any]) -
     )
     with (
         environment_variable("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
-        warnings.catch_warnings(
-            record=True
-        ),  # MLflow wants types in ``predict``; the signature says more than they could
+        warnings.catch_warnings(record=True),  # MLflow asks for type hints, which say less than the signature
     ):
         mlflow.pyfunc.save_model(
             folder,
@@ -58,11 +60,11 @@ def save_service(folder: Path, exported: Path, description: Mapping[str, Any]) -
             input_example=(first_row(inputs), {"seed": 0}),
             pip_requirements=[f"mlflow=={mlflow.__version__}", f"numpy=={np.__version__}", f"torch=={TORCH}"],
         )
-    _forget_where_it_was_made(folder / "MLmodel")
+    _remove_absolute_paths(folder / "MLmodel")
 
 
-def _forget_where_it_was_made(path: Path) -> None:
-    """MLflow writes down this machine's paths of code and files, but finds both in the model's own folder."""
+def _remove_absolute_paths(path: Path) -> None:
+    """Removes this machine's paths, which MLflow writes but does not need: all files lie in the model's folder."""
     model = yaml.safe_load(path.read_text(encoding="utf-8"))
     flavor = model["flavors"]["python_function"]
     flavor["model_code_path"] = Path(flavor["model_code_path"]).name
@@ -72,7 +74,7 @@ def _forget_where_it_was_made(path: Path) -> None:
 
 
 def named_inputs(description: Mapping[str, Any]) -> dict[str, Any]:
-    """What a request holds, flat: everything but the noise, which the service draws."""
+    """The inputs of a request by flat names: all inputs except the noise, which the service samples."""
     inputs = description["inputs"]
     observations = {f"observations/{spec['name']}": spec for spec in inputs["observations"]}
     rest = {name: spec for name, spec in inputs.items() if name not in ("observations", "noise")}
@@ -80,7 +82,7 @@ def named_inputs(description: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def first_row(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """A request at the start of one episode: zeros."""
+    """An example request: zeros, at the start of one episode."""
     return {
         name: np.full((1, *spec["shape"]), name == "is_first", np.dtype(spec["dtype"])) for name, spec in inputs.items()
     }

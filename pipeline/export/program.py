@@ -1,12 +1,12 @@
-"""``dreamset export``: a learned policy as one program that runs without this package.
+"""``dreamset export``: writes a trained policy as one program that runs without this package.
 
 The folder holds::
 
-    policy.pt2    one step as ``torch.export`` writes it, for any number of episodes side by side
-    policy.json   its inputs and outputs, and where the policy comes from
-    policy.py     a class that runs it: twenty lines on torch and numpy
-    README.md     how to use it
-    mlflow/       if asked for: an MLflow model that serves it over REST
+    policy.pt2    one step of the policy, written by ``torch.export``, for any number of parallel episodes
+    policy.json   its inputs and outputs, and the origin of the policy
+    policy.py     a short class that runs the program and needs only torch and numpy
+    README.md     instructions
+    mlflow/       with ``--mlflow``: an MLflow model that serves the policy over REST
 """
 
 import copy
@@ -41,114 +41,116 @@ from dreamset.pipeline.registry.registration import code_version
 from dreamset.pipeline.stages import table as stages
 
 FORMAT_VERSION = 1
-OLDEST_TORCH = "2.13"  # whose archives are known to hold no pickle; not every earlier one can write them so
+OLDEST_TORCH = "2.13"  # the oldest release whose archives are tested to contain no pickle
 LEARN = "dreamset learn-behavior"
 PROGRAM, DESCRIPTION, RUNNER, MLFLOW = "policy.pt2", "policy.json", "policy.py", "mlflow"
 CPU = torch.device("cpu")
 
 
 def run(config: Config, *, world_model: Path | None, policy: Path | None, output: Path | None, mlflow: bool) -> Path:
-    """Exports what a composed configuration chooses, or the folders that are given, and says where it lies.
+    """Exports the models in the given folders, or else those of the composed configuration. Returns the new folder.
 
     Raises:
-        UserError: if the policy that lies where the configuration's would is another dataset's; see ``export_policy``.
+        UserError: if the policy in the configuration's folder was trained on another dataset; see ``export_policy``.
     """
-    chosen, wanted = stages.evaluate(config), config["dataset"]["name"]
-    folder = policy or Path(chosen["policy"])
-    described = read_description(folder, made_by=LEARN)
+    settings, dataset = stages.evaluate(config), config["dataset"]["name"]
+    folder = policy or Path(settings["policy"])
+    saved = read_description(folder, made_by=LEARN)
     if policy is None:
-        require_dataset(described, wanted, folder)
+        require_dataset(saved, dataset, folder)
     name = stages.run_key(config["choices"]["objective"], config["seed"])
     output = output or Path(config["paths"]["runs"]) / "export" / name
-    environment = chosen["environment"] if described.lineage["dataset"] == wanted else None
-    export_policy(world_model or Path(chosen["world_model"]), folder, output, environment=environment, mlflow=mlflow)
+    environment = settings["environment"] if saved.lineage["dataset"] == dataset else None
+    export_policy(world_model or Path(settings["world_model"]), folder, output, environment=environment, mlflow=mlflow)
     return output
 
 
 def export_policy(
     world_model: Path, policy: Path, output: Path, *, environment: Mapping[str, Any] | None, mlflow: bool = False
 ) -> None:
-    """Makes or replaces the folder ``output``.
+    """Creates or replaces the folder ``output``.
 
     Args:
         world_model: folder of the saved world model.
-        policy: folder of the policy that was learned in it.
+        policy: folder of the policy that was learned in this world model.
         output: a new or empty folder, or an earlier export.
-        environment: settings of the environment that the policy is meant for, written down as they are.
+        environment: settings of the policy's environment, which are copied into ``policy.json``.
         mlflow: whether to add a model for ``mlflow models serve``.
 
     Raises:
-        UserError: if a folder is no such model, the two do not belong together, ``output`` is something else or PyTorch
-            is too old.
+        UserError: if a folder holds no such model, the two models do not belong together, ``output`` holds
+            something else, or PyTorch is too old.
     """
     if torch.__version__ < OLDEST_TORCH:
-        raise UserError(f"export needs PyTorch {OLDEST_TORCH} or newer, this is {torch.__version__}; update it")
+        raise UserError(f"PyTorch is {torch.__version__}; export needs {OLDEST_TORCH} or newer; update PyTorch")
     _require_replaceable(output)
-    model, of_model = load_world_model(world_model, CPU)
+    model, saved_model = load_world_model(world_model, CPU)
     learner = load_behavior(policy, CPU)
-    described = read_description(policy, made_by=LEARN)
-    _require_pair(world_model, of_model, policy, described)
+    saved_policy = read_description(policy, made_by=LEARN)
+    _require_pair(world_model, saved_model, policy, saved_policy)
     controller = exportable(model, learner)
-    with replaced_folder(output) as fresh:
-        torch.export.save(trace(controller), fresh / PROGRAM)
+    with replaced_folder(output) as folder:
+        torch.export.save(trace(controller), folder / PROGRAM)
         description = {
             **describe(controller),
             "environment": environment,
-            "lineage": dict(described.lineage),
+            "lineage": dict(saved_policy.lineage),
             "digests": {"world_model": model_digest(world_model), "policy": model_digest(policy)},
-            "program_sha256": file_sha256(fresh / PROGRAM),
+            "program_sha256": file_sha256(folder / PROGRAM),
         }
-        write_json(fresh / DESCRIPTION, description)
-        shutil.copyfile(exported_policy.__file__, fresh / RUNNER)
-        write_text(fresh / "README.md", readme(description, served=mlflow))
+        write_json(folder / DESCRIPTION, description)
+        shutil.copyfile(exported_policy.__file__, folder / RUNNER)
+        write_text(folder / "README.md", readme(description, served=mlflow))
         if mlflow:
             from dreamset.pipeline.export.mlflow_model import save_service  # loads MLflow
 
-            save_service(fresh / MLFLOW, fresh, description)
+            save_service(folder / MLFLOW, folder, description)
 
 
 def _require_replaceable(output: Path) -> None:
     free = not output.exists() or (output.is_dir() and not any(output.iterdir()))
     if not free and not (output / DESCRIPTION).is_file():
-        raise UserError(f"{output} exists and is no exported policy, so it is not replaced; choose another --output")
-
-
-def _require_pair(world_model: Path, of_model: SavedModel, policy: Path, of_policy: SavedModel) -> None:
-    learned_in = of_policy.lineage["world_model"]
-    if learned_in is None:  # saved by a release that recorded no digest
-        belongs = of_policy.lineage["key"] == of_model.lineage["key"]
-    else:
-        belongs = learned_in["digest"] == model_digest(world_model)
-    if not belongs:
         raise UserError(
-            f"{policy} was learned in another world model than {world_model}; give two that belong together by "
+            f"{output} exists and is not an exported policy, so it is not replaced; choose another --output"
+        )
+
+
+def _require_pair(world_model: Path, saved_model: SavedModel, policy: Path, saved_policy: SavedModel) -> None:
+    origin = saved_policy.lineage["world_model"]
+    if origin is None:  # saved by a release that recorded no digest
+        matches = saved_policy.lineage["key"] == saved_model.lineage["key"]
+    else:
+        matches = origin["digest"] == model_digest(world_model)
+    if not matches:
+        raise UserError(
+            f"{policy} was learned in another world model than {world_model}; choose a matching pair with "
             "--world-model and --policy"
         )
 
 
 def exportable(model: Any, learner: Learner) -> Exportable[Any]:
-    """The controller that is exported, with no weights that acting does not need.
+    """The controller to export, without weights that acting does not need.
 
     Raises:
-        UserError: if its step is no function of tensors.
+        UserError: if the controller's step cannot be traced.
     """
     require(model, *learner.needs, by=type(learner).__name__)
     controller = learner.controller(model.for_acting() if isinstance(model, Prunable) else copy.deepcopy(model))
     if not isinstance(controller, Exportable) or not isinstance(controller, nn.Module):
         raise UserError(
-            f"{type(learner).__name__} acts by {type(controller).__name__}, which cannot be traced into a program, so "
-            "it cannot be exported; choose a policy with an actor"
+            f"{type(learner).__name__} cannot be exported, because its controller {type(controller).__name__} cannot "
+            "be traced into a program; choose a policy with an actor"
         )
     return controller.eval()
 
 
 class NamedStep(nn.Module):
-    """A controller's step whose outputs are named like the inputs of the next row, tensors only."""
+    """A controller's step on named tensors. Each output has the name of the input that it becomes at the next row."""
 
     def __init__(self, controller: Exportable[Any]) -> None:
         super().__init__()
         self.controller = controller
-        self.memory = controller.initial(1)  # tells the names of its tensors
+        self.memory = controller.initial(1)  # for the names of its tensors
         named = ("observations", "is_first", "noise", *named_tensors(self.memory))
 
         def forward(
@@ -157,16 +159,16 @@ class NamedStep(nn.Module):
             action, after = controller.step(observations, is_first, with_tensors(self.memory, memory), noise)
             return {"action": action, **named_tensors(after)}
 
-        # PyTorch reads the program's arguments off the signature, and cannot do that with **memory
+        # PyTorch takes the program's arguments from the signature, which is impossible with **memory
         parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in named]
         forward.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         self.forward = forward
 
 
 def trace(controller: Exportable[Any]) -> ExportedProgram:
-    """The step as a program for any number of rows; its arguments are given by name.
+    """The step as a program for any number of rows, with arguments by name.
 
-    The example inputs are left out, the one thing in the archive that PyTorch would pickle.
+    Example inputs are removed, because PyTorch would pickle them into the archive.
     """
     inputs = example_inputs(controller)
     batch = Dim("batch", min=1)
@@ -181,7 +183,7 @@ def trace(controller: Exportable[Any]) -> ExportedProgram:
 
 
 def example_inputs(controller: Exportable[Any]) -> dict[str, Any]:
-    """Zeros for two rows: one row would make the program one for a single row."""
+    """Zeros for two rows. With one row, PyTorch would specialise the program to a single row."""
     memory = named_tensors(controller.initial(2))
     return {
         "observations": {
@@ -195,7 +197,7 @@ def example_inputs(controller: Exportable[Any]) -> dict[str, Any]:
 
 
 def describe(controller: Exportable[Any]) -> dict[str, Any]:
-    """What ``policy.json`` says of the program; shapes are without the axis of the rows."""
+    """The description of the program in ``policy.json``. Shapes exclude the axis of the rows."""
     inputs = example_inputs(controller)
     tensors = {name: _array(value) for name, value in inputs.items() if name != "observations"}
     observations = [{"name": name, **_array(value)} for name, value in inputs["observations"].items()]

@@ -1,4 +1,4 @@
-"""The text that lies in every exported folder."""
+"""The README of an exported folder."""
 
 from collections.abc import Mapping
 from string import Template
@@ -7,32 +7,33 @@ from typing import Any
 TEXT = Template("""\
 # A policy for `$dataset`
 
-Learned in the world model `$objective` (seed $seed, id `$key`), exported by dreamset $dreamset.
-It needs PyTorch and numpy, not dreamset:
+Learned in the world model `$objective` (seed $seed, id `$key`) and exported by dreamset $dreamset.
+It needs PyTorch and numpy, but not dreamset:
 
 ```python
 import numpy as np
 
 from policy import Policy
 
-policy = Policy(".", count=1)  # episodes side by side
-is_first = np.array([True])  # where an episode begins: what came before is forgotten
+policy = Policy(".", count=1)  # number of parallel episodes
+is_first = np.array([True])  # True for the first row of an episode; it resets the memory
 observations = {
 $observations
 }
 action = policy.act(observations, is_first)  # [1, $size]: $meaning
 ```
 
-`policy.pt2` is one step without memory; the class `Policy` in `policy.py` keeps the state and draws the noise. In
-`policy.json` are the shapes and types of everything, without the axis of the episodes, and where the policy comes from.
+`policy.pt2` computes one step and has no memory. The class `Policy` in `policy.py` keeps the memory and samples the
+noise. `policy.json` lists the shapes and types of all inputs and outputs, and the origin of the policy. Shapes exclude
+the axis of the episodes.
 
-- Arguments are given by name, observations in the order of `policy.json`: PyTorch goes by their order, not their names.
-- What comes out under a name goes in under it with the next row: $memory.
-- The noise makes the state a random draw, as in training and evaluation. Zeros instead take the likeliest state.
-- Exported with PyTorch $torch, for the CPU. PyTorch does not promise that another version reads the file.
-- Load it only if you trust whoever gave it to you. As written here `policy.pt2` holds no pickle, but PyTorch's loader
-  unpickles, and so runs, whatever a changed file asks it to; `policy.py` is code anyway. The checksum in `policy.json`
-  shows damage, not intent.
+- Pass arguments by name, and observations in the order of `policy.json`: PyTorch uses their order, not their names.
+- Pass these outputs back under the same names with the next row: $memory.
+- The noise samples the state, as in training and evaluation. Zeros select the most likely state.
+- It was exported with PyTorch $torch for the CPU. PyTorch does not guarantee that another version can read the file.
+- Load the file only if you trust its source. As exported, `policy.pt2` contains no pickle. PyTorch's loader would
+  unpickle a modified file, however, and so execute its code; `policy.py` is code anyway. The checksum in `policy.json`
+  detects damage, but not tampering.
 $serving""")
 SERVING = """
 ## Serving
@@ -40,13 +41,13 @@ SERVING = """
     mlflow models serve -m mlflow --env-manager local --host 127.0.0.1 --port 5001
     curl http://127.0.0.1:5001/invocations -H "Content-Type: application/json" -d @mlflow/serving_input_example.json
 
-The service remembers nothing: send $memory of its answer with the next request.
-`params: {"seed": 7}` fixes the noise of one request; without it no two answers have to be alike.
+The service has no memory: send $memory of its answer with the next request.
+`params: {"seed": 7}` fixes the noise of one request. Without a seed, equal requests may get different answers.
 """
 
 
 def readme(description: Mapping[str, Any], *, served: bool) -> str:
-    """How to use the folder whose ``policy.json`` this is, with its own names and shapes."""
+    """Instructions for an exported folder, with the names and shapes of its ``policy.json``."""
     lineage, space = description["lineage"], description["action_space"]
     memory = ", ".join(f"`{name}`" for name in description["outputs"] if name in description["inputs"])
     return TEXT.substitute(

@@ -1,12 +1,12 @@
-"""Models in MLflow's registry: what a version says of itself, which one is the champion, and what came from what.
+"""Models in MLflow's registry: their versions and tags, the champion, and the lineage of a model.
 
 A family of comparable models is one registered model, ``<dataset>.world_model`` or ``<dataset>.policy``. Each of its
-versions is one trained model, and its tag ``digest`` names the very files (``artifacts.model_digest``), so the same
-model is never registered twice, and a policy names its world model by it.
+versions is one trained model. The tag ``digest`` identifies the model's files (``saved_models.model_digest``), so the
+same model is never registered twice. A policy refers to its world model by this digest.
 
-- ``latest`` is the version with the highest number, as MLflow itself reads that word.
-- ``champion`` is an alias. It moves to a newly measured version that is better by ``ranking.SCORES``, and never by
-  itself otherwise: set by hand in MLflow's pages, it stays until something better comes.
+- ``latest`` is the version with the highest number, as in MLflow.
+- ``champion`` is an alias. It moves only to a newly measured version that ranks higher by ``ranking.SCORES``. An alias
+  that a person sets in MLflow's pages stays until a better version is measured.
 """
 
 import json
@@ -20,23 +20,23 @@ from dreamset.core.errors import UserError
 from dreamset.pipeline.registry.ranking import SCORES, is_figure
 
 CHAMPION, LATEST = "champion", "latest"
-FOLDER = "model"  # of the run's artifacts
-KIND = "dreamset.kind"  # tag of the registered models that are ours
-WORDS = {"world_model": "learned in", "parent": "started from"}  # roles of the models that a model came from
+FOLDER = "model"  # folder of the model among the run's artifacts
+KIND = "dreamset.kind"  # tag of the registered models that this program made
+RELATIONS = {"world_model": "learned in", "parent": "started from"}  # role of an earlier model -> its description
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A model as a stage hands it over, in plain values."""
+    """A model for the registry, in plain values."""
 
     name: str
     kind: str
     digest: str
     tags: Mapping[str, str]
     figures: Mapping[str, float]
-    origins: Mapping[str, str]  # role of WORDS -> digest of the model that this one came from
+    origins: Mapping[str, str]  # role, see RELATIONS -> digest of the earlier model
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +52,26 @@ class Version:
 
     @property
     def reference(self) -> str:
-        """How a person writes it."""
+        """Name and number, as people write them: ``NAME/3``."""
         return f"{self.name}/{self.number}"
 
     @property
     def digest(self) -> str:
-        """Of the model's files.
+        """The digest of the model's files.
 
         Raises:
-            UserError: if the version was not registered by this program.
+            UserError: if another program registered the version.
         """
         return _checked(self.tags.get("digest", ""))
 
     @property
     def rank(self) -> tuple[float, ...] | None:
-        """Of the score, None if there is none."""
+        """The rank of its score; None if it has no score."""
         return tuple(json.loads(self.tags["rank"])) if "rank" in self.tags else None
 
     @property
     def score(self) -> str:
-        """The figure that ranks it, for people."""
+        """The figure by which it is ranked, as text."""
         figure = self.tags.get("ranked_by")
         return "-" if figure is None else f"{figure} = {self.tags.get(figure, '?')}"
 
@@ -82,29 +82,29 @@ class Version:
 
 
 def family(dataset: str, kind: str) -> str:
-    """Name of the registered model that holds a dataset's models of one kind; MLflow takes no / and no :."""
+    """Name of the registered model for a dataset's models of one kind. MLflow allows no ``/`` and ``:`` in it."""
     return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', dataset)}.{kind}"
 
 
 def register(client: Any, run: str, registration: Registration) -> Version:
-    """Makes a version whose files are the run's artifacts, unless the same model is one already."""
-    found = find(client, registration.digest, name=registration.name)
-    if found is None:
+    """The version of a model; it is created from the run's artifacts unless the same model is registered already."""
+    registered = find(client, registration.digest, name=registration.name)
+    if registered is None:
         require_family(client, registration)
         source = f"{client.get_run(run).info.artifact_uri}/{FOLDER}"
         tags = {**registration.tags, **_origin_tags(client, registration), **_figure_tags(registration)}
         tags |= {"kind": registration.kind, "digest": registration.digest}
         number = client.create_model_version(registration.name, source, run, tags=tags).version
-        found = version(client, registration.name, number=int(number))
-    _crown(client, found)
-    return found
+        registered = version(client, registration.name, number=int(number))
+    _promote(client, registered)
+    return registered
 
 
 def require_family(client: Any, registration: Registration) -> None:
-    """Makes the registered model if it is the first of its name.
+    """Creates the registered model if none has this name.
 
     Raises:
-        UserError: if the name is another kind's.
+        UserError: if the name belongs to models of another kind.
     """
     of_name = [model for model in _all(client.search_registered_models) if model.name == registration.name]
     if not of_name:
@@ -115,23 +115,24 @@ def require_family(client: Any, registration: Registration) -> None:
 
 
 def measure(client: Any, digest: str, figures: Mapping[str, float]) -> None:
-    """Figures that a later stage found about a registered model.
+    """Adds figures that a later stage measured to a registered model.
 
     Raises:
         UserError: if no version has that digest.
     """
-    found = [_version(entity) for entity in _all(client.search_model_versions, f"tags.digest = '{_checked(digest)}'")]
-    if not found:
-        raise UserError(f"model {digest[:12]} is not registered, so its figures are not kept with it")
-    for known in found:
+    entities = _all(client.search_model_versions, f"tags.digest = '{_checked(digest)}'")
+    measured = list(map(_version, entities))
+    if not measured:
+        raise UserError(f"model {digest[:12]} is not registered, so it cannot get figures; register it first")
+    for known in measured:
         registration = Registration(known.name, known.tags["kind"], digest, {}, {**known.figures, **figures}, {})
         for key, value in _figure_tags(registration).items():
             client.set_model_version_tag(known.name, str(known.number), key, value)
-        _crown(client, version(client, known.name, number=known.number))
+        _promote(client, version(client, known.name, number=known.number))
 
 
-def _crown(client: Any, candidate: Version) -> None:
-    """Moves the alias ``champion`` if the candidate is better, or the first with a score."""
+def _promote(client: Any, candidate: Version) -> None:
+    """Moves the alias ``champion`` to the candidate if it ranks higher, or if it is the first with a score."""
     if candidate.rank is None:
         return
     numbers = _aliases(client, candidate.name)
@@ -143,7 +144,7 @@ def _crown(client: Any, candidate: Version) -> None:
 
 
 def families(client: Any) -> list[str]:
-    """Names of all registered models that are ours."""
+    """Names of all registered models that this program made."""
     return sorted(model.name for model in _all(client.search_registered_models) if KIND in model.tags)
 
 
@@ -151,27 +152,27 @@ def versions(client: Any, name: str) -> list[Version]:
     """Every version of a registered model, the oldest first.
 
     Raises:
-        UserError: if there is no such registered model.
+        UserError: if no registered model has this name.
     """
     if name not in families(client):
         known = ", ".join(families(client)) or "none yet"
-        raise UserError(f"no model named {name!r} is registered; there are: {known}")
+        raise UserError(f"no model named {name!r} is registered; registered: {known}")
     named: dict[int, list[str]] = {}
     for alias, number in _aliases(client, name).items():
         named.setdefault(number, []).append(alias)
-    found = (_version(entity, named) for entity in _all(client.search_model_versions, f"name = '{name}'"))
-    return sorted(found, key=lambda entry: entry.number)
+    entries = (_version(entity, named) for entity in _all(client.search_model_versions, f"name = '{name}'"))
+    return sorted(entries, key=lambda entry: entry.number)
 
 
 def version(client: Any, name: str, *, number: int | None = None, alias: str | None = None) -> Version:
-    """One version, by its number or an alias; by neither, the champion or, where there is none, the latest.
+    """One version, by its number or an alias. Without both: the champion, or the latest if there is no champion.
 
     Raises:
-        UserError: if there is none, naming those that there are.
+        UserError: if there is no such version; the message lists the existing ones.
     """
     every = versions(client, name)
     if not every:
-        raise UserError(f"{name} has no versions any more; train one")
+        raise UserError(f"{name} has no versions; train a model")
     if number is not None:
         wanted = [entry for entry in every if entry.number == number]
     elif alias == LATEST:
@@ -181,54 +182,54 @@ def version(client: Any, name: str, *, number: int | None = None, alias: str | N
         wanted = wanted or (every[-1:] if alias is None else [])
     if not wanted:
         numbers = ", ".join(str(entry.number) for entry in every)
-        aliases = ", ".join([LATEST, *(given for entry in every for given in entry.aliases)])
+        aliases = ", ".join([LATEST, *(name for entry in every for name in entry.aliases)])
         asked = f"version {number}" if number is not None else f"{alias!r}"
-        raise UserError(f"{name} has no {asked}; versions are {numbers}, aliases are {aliases}")
+        raise UserError(f"{name} has no {asked}; versions: {numbers}; aliases: {aliases}")
     return wanted[0]
 
 
 def find(client: Any, digest: str, *, name: str | None = None) -> Version | None:
-    """The first version of that very model, in one registered model or in any."""
+    """The first version with this digest, in one registered model or in all; None if there is none."""
     within = "" if name is None else f"name = '{name}' and "
-    found = _all(client.search_model_versions, f"{within}tags.digest = '{_checked(digest)}'")
-    ordered = sorted(map(_version, found), key=lambda entry: (entry.created, entry.name, entry.number))
+    entities = _all(client.search_model_versions, f"{within}tags.digest = '{_checked(digest)}'")
+    ordered = sorted(map(_version, entities), key=lambda entry: (entry.created, entry.name, entry.number))
     return ordered[0] if ordered else None
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """One step back from a model to what it came from."""
+    """An earlier model in the lineage of a model."""
 
-    role: str  # how it served, in words
+    role: str  # its relation to the later model, in words
     digest: str
     version: Version | None  # None: not registered here
 
 
 def origins(client: Any, start: Version) -> list[Origin]:
-    """The models that a model came from, the nearest first, followed by the digests in the tags."""
+    """The lineage of a model, the nearest model first. The tags hold the digests that link one to the next."""
     chain: list[Origin] = []
     current: Version | None = start
     seen = {start.tags.get("digest")}
     while current is not None:
         tags = current.tags
-        role = next((role for role in WORDS if f"{role}_digest" in tags), None)
+        role = next((role for role in RELATIONS if f"{role}_digest" in tags), None)
         if role is None or tags[f"{role}_digest"] in seen:
             break
         digest = tags[f"{role}_digest"]
         seen.add(digest)
         current = find(client, digest)
-        chain.append(Origin(WORDS[role], digest, current))
+        chain.append(Origin(RELATIONS[role], digest, current))
     return chain
 
 
 def _origin_tags(client: Any, registration: Registration) -> dict[str, str]:
-    """The models it came from: by digest, and by version and run where they are registered."""
+    """Tags for the earlier models: their digests and, if they are registered, their versions and runs."""
     tags: dict[str, str] = {}
     for role, digest in registration.origins.items():
         tags[f"{role}_digest"] = digest
-        found = find(client, digest)
-        if found is not None:
-            tags |= {role: found.reference, f"{role}_run": found.run}
+        origin = find(client, digest)
+        if origin is not None:
+            tags |= {role: origin.reference, f"{role}_run": origin.run}
     return tags
 
 
@@ -241,7 +242,7 @@ def _figure_tags(registration: Registration) -> dict[str, str]:
 
 
 def _aliases(client: Any, name: str) -> dict[str, int]:
-    """Alias to number; searches answer without them."""
+    """Alias -> number of its version. MLflow's searches return no aliases."""
     return {alias: int(number) for alias, number in client.get_registered_model(name).aliases.items()}
 
 
@@ -253,14 +254,14 @@ def _version(entity: Any, named: Mapping[int, list[str]] | None = None) -> Versi
 
 
 def _checked(digest: str) -> str:
-    """It goes into a filter, and into a path."""
+    """The digest, after a check, because it becomes part of a filter and of a path."""
     if not _DIGEST.fullmatch(digest):
-        raise UserError(f"{digest[:80]!r} is no digest of a model; it was registered by another program")
+        raise UserError(f"{digest[:80]!r} is no digest of a model; another program registered it, choose another model")
     return digest
 
 
 def _all(search: Callable[..., Any], condition: str | None = None) -> Iterator[Any]:
-    """Every page of a search."""
+    """The entries of all pages of a search."""
     token = None
     while True:
         page = search(filter_string=condition, page_token=token)

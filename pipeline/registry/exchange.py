@@ -1,4 +1,4 @@
-"""Registered models as folders that can be passed on, and back."""
+"""Exports registered models to folders, and imports such folders."""
 
 import shutil
 import tempfile
@@ -23,8 +23,8 @@ from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.registry.retrieval import FILES, Pinned, Reference, connection, figures_of, local_folder, pin
 from dreamset.pipeline.tracking import delivery
 
-FIGURES = "figures.json"  # beside the model
-EXPERIMENT = "dreamset-imports"  # its runs keep imported files
+FIGURES = "figures.json"  # beside the model's files
+EXPERIMENT = "dreamset-imports"  # MLflow experiment whose runs hold imported files
 LOADERS: dict[str, Callable[[Path, torch.device], object]] = {WORLD_MODEL: load_world_model, POLICY: load_behavior}
 
 
@@ -32,30 +32,30 @@ def export_model(reference: Reference, path: Path) -> Pinned:
     """Writes the model's files and its figures into a new folder.
 
     Raises:
-        UserError: if the folder is there already, or the model is not.
+        UserError: if the folder exists already, or the model does not exist.
     """
     if path.exists():
-        raise UserError(f"{path}: exists already and is not overwritten; remove it or choose another PATH")
+        raise UserError(f"{path} exists already and is not overwritten; remove it or choose another PATH")
     pinned = pin(reference)
     folder, figures = local_folder(pinned), figures_of(pinned)
-    with replaced_folder(path) as fresh:
+    with replaced_folder(path) as exported:
         for name in FILES:
-            shutil.copyfile(folder / name, fresh / name)
-        write_json(fresh / FIGURES, figures)
+            shutil.copyfile(folder / name, exported / name)
+        write_json(exported / FIGURES, figures)
     return pinned
 
 
 def import_model(path: Path, name: str) -> catalog.Version:
-    """Registers the model in ``path`` after everything that loading it would check; the same one is not added twice.
+    """Registers the model in ``path`` after loading it as a check. The same model is not registered twice.
 
     Raises:
-        UserError: if the folder holds no model that loads, or ``name`` holds models of another kind.
+        UserError: if the model in the folder cannot be loaded, or ``name`` holds models of another kind.
     """
     if Reference.parse(name) != Reference(name=name):
-        raise UserError(f"{name!r} cannot name a registered model; take a plain name such as robot.policy")
+        raise UserError(f"{name!r} cannot name a registered model; choose a plain name such as robot.policy")
     saved = read_description(path, made_by="dreamset models export")
     if saved.kind not in LOADERS:
-        raise UserError(f"{path} holds a {saved.kind}, but only these are registered: {', '.join(LOADERS)}")
+        raise UserError(f"{path} holds a {saved.kind}; allowed: {', '.join(LOADERS)}; choose another folder")
     LOADERS[saved.kind](path, torch.device("cpu"))
     described = registration(path, _figures_beside(path), name=name)
     with connection(make=True) as client:
@@ -68,12 +68,12 @@ def _figures_beside(path: Path) -> dict[str, float]:
     figures = read_json(path / FIGURES, made_by="dreamset models export")
     wrong = [name for name, value in figures.items() if type(value) not in (int, float)]
     if wrong:
-        raise UserError(f"{path / FIGURES}: {wrong} are no numbers; mend the file or remove it")
+        raise UserError(f"{path / FIGURES}: {wrong} are not numbers; fix the file or remove it")
     return figures
 
 
 def _register(client: Any, path: Path, described: catalog.Registration) -> catalog.Version:
-    """A run of its own keeps the files: the two that make the model, whatever else lies beside them."""
+    """Registers the model from a new run, which holds only the two files of the model."""
     catalog.require_family(client, described)  # before anything is sent
     run = delivery.make_run(client, EXPERIMENT, f"import {described.name}")
     with tempfile.TemporaryDirectory() as beside:

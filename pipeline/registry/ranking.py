@@ -1,4 +1,4 @@
-"""Which of two models of a family is better: by one figure that their stages report."""
+"""Ranks the models of a family by one figure that a stage reports."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ _HORIZON = re.compile(r"validation/reward_error_h(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What versions of a family are ranked by."""
+    """The figure by which versions of a family are ranked."""
 
     figure: str  # the figure's name
     rank: tuple[float, ...]  # compared from the left, higher is better
@@ -18,9 +18,10 @@ class Score:
 def reward_error(figures: Mapping[str, float]) -> Score | None:
     """The open-loop reward error at the longest horizon.
 
-    A longer horizon ranks above every shorter one, whatever the errors: a quick trial never beats a real training.
+    A longer horizon ranks above every shorter one, whatever the errors. A short trial therefore never ranks above a
+    full training, whose validation has longer horizons.
     """
-    horizons = [int(found[1]) for found in map(_HORIZON.fullmatch, figures) if found]
+    horizons = [int(match[1]) for match in map(_HORIZON.fullmatch, figures) if match]
     if not horizons:
         return None
     name = f"validation/reward_error_h{max(horizons)}"
@@ -28,12 +29,12 @@ def reward_error(figures: Mapping[str, float]) -> Score | None:
 
 
 def evaluated_return(figures: Mapping[str, float]) -> Score | None:
-    """The interquartile mean of the returns in the environment; a policy has none before it is evaluated."""
+    """The interquartile mean of the returns in the environment; None before the policy is evaluated."""
     name = "evaluation/return_iqm"
     return Score(name, (figures[name],)) if name in figures else None
 
 
-# kind of model -> what its versions are ranked by
+# kind of model -> the score of its versions
 SCORES: dict[str, Callable[[Mapping[str, float]], Score | None]] = {
     "world_model": reward_error,
     "policy": evaluated_return,
@@ -41,5 +42,5 @@ SCORES: dict[str, Callable[[Mapping[str, float]], Score | None]] = {
 
 
 def is_figure(name: str) -> bool:
-    """Whether a stage's figure is kept with the model; losses and the like are the run's alone."""
+    """Whether a metric is stored with the model. Others, such as losses, are stored with the run only."""
     return name.partition("/")[0] in ("validation", "evaluation", "imagination", "cost")

@@ -1,4 +1,4 @@
-"""What the registry is told of a saved model: everything is read from the model's own folder."""
+"""Builds the registry's entry for a saved model from the model's own folder."""
 
 import subprocess
 from collections.abc import Mapping
@@ -8,16 +8,16 @@ from pathlib import Path
 from dreamset.core.errors import UserError
 from dreamset.pipeline.artifacts import migrations
 from dreamset.pipeline.artifacts.compatibility import described
-from dreamset.pipeline.artifacts.saved_models import SavedModel, model_digest, read_description
-from dreamset.pipeline.registry.catalog import WORDS, Registration, family
+from dreamset.pipeline.artifacts.saved_models import DESCRIPTION, SavedModel, model_digest, read_description
+from dreamset.pipeline.registry.catalog import RELATIONS, Registration, family
 from dreamset.pipeline.registry.ranking import is_figure
 
 
 def registration(folder: Path, figures: Mapping[str, float], *, name: str | None = None) -> Registration:
-    """The model in ``folder``, for the registered model ``name`` or else for its dataset's family.
+    """The entry for the model in ``folder``. ``name`` is the registered model; the default is its dataset's family.
 
     Raises:
-        UserError: if the folder holds no model that can be read.
+        UserError: if the folder holds no readable model.
     """
     saved = read_description(folder, made_by="dreamset train-world-model")
     try:
@@ -27,10 +27,10 @@ def registration(folder: Path, figures: Mapping[str, float], *, name: str | None
             digest=model_digest(folder),
             tags=_tags(saved),
             figures={key: value for key, value in figures.items() if is_figure(key)},
-            origins={role: saved.lineage[role]["digest"] for role in WORDS if saved.lineage.get(role)},
+            origins={role: saved.lineage[role]["digest"] for role in RELATIONS if saved.lineage.get(role)},
         )
     except (KeyError, TypeError) as error:
-        raise UserError(f"{folder} does not say where its model comes from ({error!r}); choose another") from None
+        raise UserError(f"{folder}: the lineage in {DESCRIPTION} is incomplete ({error!r}); choose another") from None
 
 
 def _tags(saved: SavedModel) -> dict[str, str]:
@@ -55,13 +55,13 @@ def _tags(saved: SavedModel) -> dict[str, str]:
 
 
 def code_version() -> str:
-    """The package's version, and the commit where it runs from a clone; ``-dirty`` if files differ from it."""
+    """The package's version and, in a clone, its commit; ``-dirty`` marks files that differ from the commit."""
     release, clone = version("dreamset"), Path(__file__).resolve().parents[2]
     if not (clone / ".git").exists():
         return release
     command = ["git", "-C", str(clone), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return release
-    return f"{release} ({found.stdout.strip()})"
+    return f"{release} ({done.stdout.strip()})"

@@ -1,7 +1,7 @@
-"""Models that exist already: found in the registry, by run or as a folder, and kept on disk under their digest.
+"""Finds existing models in the registry, by run or as a folder, and stores their files under their digest.
 
-A reference that may mean another model tomorrow is *pinned* to the model's digest once. From then on the registry is
-only asked for files that are not on this disk.
+A reference such as an alias may name another model later. It is therefore *pinned* to the digest of the model once.
+Afterwards the registry is asked only for files that are not on this disk.
 """
 
 import os
@@ -21,8 +21,8 @@ from dreamset.pipeline.registry import catalog
 from dreamset.pipeline.tracking import delivery, reporting
 
 FILES = (DESCRIPTION, WEIGHTS)
-KEPT = Path("tracking/models")  # models from the registry, in folders named by their digests
-MADE_BY = "dreamset models list"  # names what there is
+CACHE = Path("tracking/models")  # models from the registry, in folders named by their digests
+MADE_BY = "dreamset models list"  # the command that lists the models
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _RUN = re.compile(r"[0-9a-f]{32}")
 _NAMED = re.compile(r"(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))?")
@@ -30,10 +30,10 @@ _NAMED = re.compile(r"(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))?"
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Where a model is: a folder, an MLflow run or a registered model.
+    """A model's place: a folder, an MLflow run or a registered model.
 
-    Of a registered model the version counts before the alias; without both it is the champion or, where there is
-    none, the latest.
+    For a registered model the version takes precedence over the alias. Without both it is the champion, or the latest
+    version if there is no champion.
     """
 
     name: str | None = None
@@ -47,22 +47,25 @@ class Reference:
         """``NAME``, ``NAME@alias``, ``NAME/3``, the id of a run, or the path of a folder with a model.
 
         Raises:
-            UserError: if it is none of these.
+            UserError: if the text is none of these.
         """
         if (Path(text) / DESCRIPTION).exists():
             return cls(folder=text)
         if _RUN.fullmatch(text):
             return cls(run=text)
-        found = _NAMED.fullmatch(text)
-        if found is None:
-            raise UserError(f"{text!r} is no NAME, NAME@alias, NAME/version, run id or folder with {DESCRIPTION}")
-        number = found["version"]
-        return cls(name=found["name"], alias=found["alias"], version=None if number is None else int(number))
+        named = _NAMED.fullmatch(text)
+        if named is None:
+            raise UserError(
+                f"{text!r} refers to no model; allowed: NAME, NAME@alias, NAME/version, a run id or a folder with "
+                f"{DESCRIPTION}"
+            )
+        number = named["version"]
+        return cls(name=named["name"], alias=named["alias"], version=None if number is None else int(number))
 
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """One very model; where it came from is for people and for finding its files again."""
+    """One model, identified by its digest. The other fields are for messages and for downloading its files."""
 
     digest: str
     name: str | None = None
@@ -71,22 +74,22 @@ class Pinned:
     folder: str | None = None
 
     @property
-    def shown(self) -> str:
-        """For people."""
+    def label(self) -> str:
+        """A short name for messages and tables."""
         return self.folder or (f"run {self.run}" if self.name is None else f"{self.name}/{self.version}")
 
 
 def from_registry(name: str, *, alias: str | None = None, version: int | None = None) -> Path:
-    """The folder of a registered model, downloaded unless it is on this disk already.
+    """The folder of a registered model, which is downloaded unless it is on this disk.
 
     Raises:
-        UserError: if there is no such model, or its files are not what was registered.
+        UserError: if there is no such model, or its files differ from the registered ones.
     """
     return local_folder(pin(Reference(name=name, alias=alias, version=version)))
 
 
 def pin(reference: Reference) -> Pinned:
-    """Looks an alias up; of a run the files are downloaded, since nothing but they tells which model it is.
+    """Identifies the model. The files of a run are downloaded, since only these files identify the model.
 
     Raises:
         UserError: if there is no such model.
@@ -97,30 +100,30 @@ def pin(reference: Reference) -> Pinned:
         if reference.run is not None:
             return Pinned(_download(client, reference.run).name, run=reference.run)
         assert reference.name is not None
-        found = catalog.version(client, reference.name, number=reference.version, alias=reference.alias)
-        return Pinned(found.digest, found.name, found.number, found.run)
+        version = catalog.version(client, reference.name, number=reference.version, alias=reference.alias)
+        return Pinned(version.digest, version.name, version.number, version.run)
 
 
 def local_folder(pinned: Pinned) -> Path:
-    """The model's files.
+    """The folder with the model's files.
 
     Raises:
-        UserError: if they are not those that were pinned, or cannot be had.
+        UserError: if the files differ from the pinned ones, or cannot be downloaded.
     """
     if pinned.folder is not None:
         if model_digest(Path(pinned.folder)) != pinned.digest:
-            raise UserError(f"{pinned.folder} is another model than when this was resolved; resolve again")
+            raise UserError(f"{pinned.folder} has changed since the configuration was resolved; resolve it again")
         return Path(pinned.folder)
-    kept = KEPT / pinned.digest
-    if _is_whole(kept):
-        return kept
+    cached = CACHE / pinned.digest
+    if _is_complete(cached):
+        return cached
     assert pinned.run is not None
     with connection() as client:
         return _download(client, pinned.run, expected=pinned.digest)
 
 
 def figures_of(pinned: Pinned) -> dict[str, float]:
-    """What the registry knows of it; nothing of a model that was named by its run or folder."""
+    """The model's figures in the registry; none for a model that a run or a folder names."""
     if pinned.name is None:
         return {}
     with connection() as client:
@@ -129,24 +132,24 @@ def figures_of(pinned: Pinned) -> dict[str, float]:
 
 @contextmanager
 def connection(*, make: bool = False) -> Iterator[Any]:
-    """A client of the registry to which stages deliver, after what finished stages have left was sent there.
+    """A client of the registry. Reports of finished stages are sent first, so that the registry is up to date.
 
     Args:
-        make: make the embedded store if there is none.
+        make: whether to create the embedded store if it does not exist.
 
     Raises:
-        UserError: if there is none, or in place of what MLflow raises inside the block.
+        UserError: if there is no store, or instead of any MLflow error inside the block.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     embedded = delivery.EMBEDDED / "mlflow.db"
     waiting = reporting.OUTBOX.is_dir() and any(reporting.OUTBOX.glob("*.jsonl"))
     if not (uri or make or waiting or embedded.exists()):
-        raise UserError(f"there is no {embedded}, so no model is registered; train one or set MLFLOW_TRACKING_URI")
+        raise UserError(f"{embedded} does not exist, so no model is registered; train one or set MLFLOW_TRACKING_URI")
     delivery.EMBEDDED.mkdir(exist_ok=True)
     delivery.settle(reporting.OUTBOX)
     from mlflow.exceptions import MlflowException  # takes seconds
 
-    # with its own patience MLflow needs minutes to say that a server is away; its bars are of single small files
+    # By default MLflow needs minutes to report an unreachable server. Its progress bars show single small files only.
     with (
         environment_variable(RETRIES, os.environ.get(RETRIES, "2")),
         environment_variable("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
@@ -158,24 +161,24 @@ def connection(*, make: bool = False) -> Iterator[Any]:
 
 
 def _download(client: Any, run: str, *, expected: str | None = None) -> Path:
-    """The model among a run's artifacts, put in place when it is whole: two files of fixed names, nothing else."""
+    """Downloads the two files of a run's model. Its folder appears only when both files are complete."""
     _require_model(client, run)
-    KEPT.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=KEPT, prefix=".download-") as beside:
-        whole = Path(beside) / "whole"
-        whole.mkdir()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE, prefix=".download-") as beside:
+        model = Path(beside) / "complete"
+        model.mkdir()
         for name in FILES:
-            _fetch(client, run, name, Path(beside)).rename(whole / name)
-        digest = model_digest(whole)
+            _fetch(client, run, name, Path(beside)).rename(model / name)
+        digest = model_digest(model)
         if expected not in (None, digest):
             raise UserError(
-                f"the files of run {run} are not the model that was registered: digest {digest[:12]} instead of "
-                f"{str(expected)[:12]}; they were changed or damaged, choose another version"
+                f"the files of run {run} were changed or damaged: their digest is {digest[:12]}, the registered one is "
+                f"{str(expected)[:12]}; choose another version"
             )
-        with replaced_folder(KEPT / digest) as fresh:
+        with replaced_folder(CACHE / digest) as cached:
             for name in FILES:
-                (whole / name).rename(fresh / name)
-    return KEPT / digest
+                (model / name).rename(cached / name)
+    return CACHE / digest
 
 
 def _require_model(client: Any, run: str) -> None:
@@ -185,18 +188,18 @@ def _require_model(client: Any, run: str) -> None:
     experiment = client.get_run(run).info.experiment_id
     children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run}'")
     stages = ", ".join(f"{child.info.run_name} {child.info.run_id}" for child in children)
-    raise UserError(f"run {run} keeps no model" + (f"; its stages are {stages}" if stages else ""))
+    raise UserError(f"run {run} has no model; choose " + (f"one of its stages: {stages}" if stages else "another run"))
 
 
 def _fetch(client: Any, run: str, name: str, folder: Path) -> Path:
     path = Path(client.download_artifacts(run, f"{catalog.FOLDER}/{name}", str(folder)))
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"run {run}: {name} came from another place than the run's artifacts; it is not taken")
+        raise UserError(f"run {run}: {name} lies outside of the run's artifacts, so it is refused; choose another run")
     return path
 
 
-def _is_whole(kept: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     try:
-        return model_digest(kept) == kept.name
+        return model_digest(folder) == folder.name
     except UserError:
         return False

@@ -1,1 +1,1 @@
-"""What a person looks at: figures, videos, cards, tables."""
+"""Reports for people: figures, videos, cards, tables."""

@@ -1,4 +1,4 @@
-"""The dataset card: counts, returns and pictures on one page."""
+"""The dataset card: counts, returns and images on one page."""
 
 from pathlib import Path
 
@@ -12,18 +12,18 @@ _PAGE = "card.md"
 
 
 def write_card(store: Store, folder: Path) -> None:
-    """``card.md``, a histogram of returns and a contact sheet of frames where there are any.
+    """Writes ``card.md``, a histogram of returns and, for each image observation, a contact sheet of frames.
 
     Raises:
-        UserError: if ``folder`` holds something that is no card.
+        UserError: if ``folder`` holds anything but a card.
     """
     if folder.exists() and not (folder / _PAGE).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"{folder}: exists and is no dataset card, so it is not replaced; choose another folder")
-    with replaced_folder(folder) as fresh:
-        figures.return_histogram(store, fresh / "returns.png")
-        pictures = ["![returns](returns.png)"]
+        raise UserError(f"{folder} exists and is not a dataset card, so it is not replaced; choose another folder")
+    with replaced_folder(folder) as card:
+        figures.return_histogram(store, card / "returns.png")
+        plots = ["![returns](returns.png)"]
         for name, spec in store.spec.observations.items():
             if spec.is_image:
-                figures.contact_sheet(store, name, fresh / f"{name}.png")
-                pictures.append(f"![{name}]({name}.png)")
-        write_text(fresh / _PAGE, "\n\n".join([summary_markdown(store), *pictures]) + "\n")
+                figures.contact_sheet(store, name, card / f"{name}.png")
+                plots.append(f"![{name}]({name}.png)")
+        write_text(card / _PAGE, "\n\n".join([summary_markdown(store), *plots]) + "\n")

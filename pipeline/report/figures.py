@@ -1,4 +1,4 @@
-"""Plots that people look at: histograms, contact sheets, open-loop predictions and the comparison."""
+"""Plots: histograms, contact sheets, open-loop predictions, comparisons and learning curves."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,7 +29,7 @@ STYLE = {
 
 
 def _save(figure: Figure, path: Path) -> None:
-    # without the metadata equal figures are equal files
+    # without metadata, equal figures give equal files
     save_with(path, lambda beside: figure.savefig(beside, dpi=120, metadata={"Software": None}))
 
 
@@ -39,7 +39,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def return_histogram(store: Store, path: Path) -> None:
-    """Returns of the episodes, training and validation apart."""
+    """A histogram of the returns of episodes, with training and validation in different colours."""
     with mpl.rc_context(STYLE):
         figure = _figure(6, 3.2)
         axes = figure.subplots()
@@ -54,17 +54,17 @@ def return_histogram(store: Store, path: Path) -> None:
 
 
 def contact_sheet(store: Store, name: str, path: Path, *, episodes: int = 6, frames: int = 10) -> None:
-    """Evenly spread frames (columns) of episodes from the worst to the best return (rows)."""
+    """Evenly spaced frames (columns) of episodes (rows), from the lowest to the highest return."""
     order = np.argsort(store.returns)
-    chosen = order[np.linspace(0, len(order) - 1, min(episodes, len(order))).round().astype(int)]
+    selected = order[np.linspace(0, len(order) - 1, min(episodes, len(order))).round().astype(int)]
     with mpl.rc_context(STYLE):
-        figure = _figure(frames * 0.9, len(chosen) * 0.95 + 0.3)
-        grid = figure.subplots(len(chosen), frames, squeeze=False)
-        for row, episode in zip(grid, chosen, strict=True):
+        figure = _figure(frames * 0.9, len(selected) * 0.95 + 0.3)
+        grid = figure.subplots(len(selected), frames, squeeze=False)
+        for row, episode in zip(grid, selected, strict=True):
             images = store.read(int(episode))[name]
             steps = np.linspace(0, len(images) - 1, frames).round().astype(int)
             for axes, step in zip(row, steps, strict=True):
-                _image(axes, images[step], str(step) if episode == chosen[0] else "")
+                _image(axes, images[step], str(step) if episode == selected[0] else "")
             row[0].set_ylabel(f"{store.returns[episode]:.1f}", rotation=0, labelpad=14, va="center")
         figure.suptitle(f"{store.path.name}: {name}; return on the left, step above", fontsize=9)
         _save(figure, path)
@@ -78,7 +78,7 @@ def _image(axes: Axes, image: NDArray[Any], title: str) -> None:
 
 
 def open_loop_strip(truth: Images, prediction: Images, context: int, path: Path) -> None:
-    """The first episode at rising horizons, truth above prediction."""
+    """The first episode at increasing horizons, with the truth above the open-loop prediction."""
     horizons = [0, *(h for h in (1, 2, 5, 10, 15, 20, 30, 45) if context - 1 + h < truth.shape[1])]
     with mpl.rc_context(STYLE):
         figure = _figure(len(horizons) * 1.0, 2.3)
@@ -87,12 +87,12 @@ def open_loop_strip(truth: Images, prediction: Images, context: int, path: Path)
             for axes, horizon in zip(row, horizons, strict=True):
                 _image(axes, part[0, context - 1 + horizon], f"+{horizon}" if label == "truth" else "")
             row[0].set_ylabel(label)
-        figure.suptitle("steps after the model stopped looking", fontsize=9)
+        figure.suptitle("steps after the last observation", fontsize=9)
         _save(figure, path)
 
 
 def open_loop_lines(truth: NDArray[Any], prediction: NDArray[Any], context: int, path: Path, *, most: int = 6) -> None:
-    """Elements of a vector (rows) in a few episodes (columns), with the row at which looking ends."""
+    """Elements of a vector (rows) in a few episodes (columns). A line marks the end of the context."""
     elements = min(truth.shape[-1], most)
     with mpl.rc_context(STYLE):
         figure = _figure(2.6 * len(truth), 1.5 * elements + 0.4)
@@ -118,11 +118,11 @@ def comparison(
     """Four panels: returns with intervals, reward error and probe R^2 against the horizon, cost.
 
     Args:
-        summary: one row per objective, as ``compare`` writes it.
+        summary: one row per objective, from the stage ``compare``.
         episodes: returns of every episode, by objective.
         horizons: columns objective, horizon, reward_error, probe_r2.
-        references: named returns to draw as lines.
-        path: the PNG to write.
+        references: returns to draw as lines, by label.
+        path: of the PNG file.
     """
     colors = {name: COLORS[index % len(COLORS)] for index, name in enumerate(summary["objective"])}
     with mpl.rc_context(STYLE):
@@ -142,7 +142,7 @@ def comparison(
 
 
 def online_curve(evaluations: pd.DataFrame, path: Path, *, title: str) -> None:
-    """Returns against environment steps, with intervals, beside what the model imagined and the offline policy."""
+    """Returns with intervals against environment steps, beside imagined returns, the offline policy and the data."""
     steps = evaluations["environment_steps"]
     with mpl.rc_context(STYLE):
         figure = _figure(6, 3.6)
@@ -195,7 +195,7 @@ def _against_horizon(axes: Axes, horizons: pd.DataFrame, column: str, colors: Ma
     ticks: Iterable[int] = sorted(set(horizons["horizon"]))
     axes.set_xticks(list(ticks), [str(tick) for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("steps after the model stopped looking")
+    axes.set_xlabel("steps after the last observation")
 
 
 def _cost(axes: Axes, summary: pd.DataFrame, colors: Mapping[str, Any]) -> None:

@@ -1,12 +1,12 @@
-"""Tables of text for a terminal."""
+"""Text tables for a terminal."""
 
 from collections.abc import Sequence
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
-    """Left-aligned columns, as wide as their longest cell, below their names.
+    """A table of left-aligned columns below their names. A column is as wide as its longest cell.
 
-    Characters that move a terminal's cursor are shown as ``?``: cells may come from other people's files.
+    Control characters are replaced by ``?``, because cells may come from untrusted files.
     """
     cells = [[_plain(cell) for cell in row] for row in (head, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

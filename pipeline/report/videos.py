@@ -1,4 +1,4 @@
-"""Videos: what the model imagines beside what happened, and what the policy does."""
+"""Videos: open-loop predictions beside the truth, and episodes of a policy."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,23 +15,23 @@ from dreamset.environments.wrappers import Environment
 Images = NDArray[np.float32]  # [..., H, W, C] in [0, 1]
 
 FRAMES_PER_SECOND = 10
-VIDEO_EDGE = 128  # pixels that a small frame is enlarged to, at least
-SEEN, UNSEEN = (0.2, 0.6, 0.2), (0.8, 0.2, 0.2)  # border colours: the model looks, the model imagines
+VIDEO_EDGE = 128  # least height in pixels of an enlarged frame
+CONTEXT, OPEN_LOOP = (0.2, 0.6, 0.2), (0.8, 0.2, 0.2)  # border colours: green while the model observes, then red
 
 
 def open_loop_video(truth: Images, prediction: Images, context: int, path: Path) -> None:
-    """Truth, prediction and their difference (rows) of episodes (columns); the border turns red when looking ends."""
+    """Truth, prediction and difference (rows) of episodes (columns). The border turns red after the context."""
     difference = np.clip((prediction - truth) / 2 + 0.5, 0, 1)
     rows = [_columns(enlarge(part)) for part in (truth, prediction, difference)]  # [T, H, W, C] each
     frames = np.concatenate(rows, axis=1)
-    border = np.array([SEEN if t < context else UNSEEN for t in range(len(frames))])[:, None, None, :]
+    border = np.array([CONTEXT if t < context else OPEN_LOOP for t in range(len(frames))])[:, None, None, :]
     framed = np.broadcast_to(border, (len(frames), frames.shape[1] + 8, frames.shape[2] + 8, 3)).copy()
     framed[:, 4:-4, 4:-4] = frames
     write_video(path, (framed * 255).round().astype(np.uint8))
 
 
 def episode_video(episodes: Sequence[RecordedEpisode], make: Callable[[], Environment], path: Path) -> None:
-    """Episodes side by side: their own images, or the environment's rendering of the same seeds and actions."""
+    """Episodes side by side: their image observations, or renderings of the same seeds and actions."""
     clips = [_frames(episode, make) for episode in episodes]
     length = max(len(clip) for clip in clips)
     padded = [np.concatenate([clip, np.repeat(clip[-1:], length - len(clip), axis=0)]) for clip in clips]
@@ -53,7 +53,7 @@ def _frames(episode: RecordedEpisode, make: Callable[[], Environment]) -> NDArra
 
 
 def enlarge(images: NDArray[Any]) -> NDArray[Any]:
-    """Small images [..., H, W, C] repeated to at least ``VIDEO_EDGE`` pixels, grey ones in three channels."""
+    """Images [..., H, W, C], enlarged to at least ``VIDEO_EDGE`` pixels by repetition, with three channels."""
     factor = -(-VIDEO_EDGE // images.shape[-3])
     large = images.repeat(factor, axis=-3).repeat(factor, axis=-2)
     return large.repeat(3, axis=-1) if large.shape[-1] == 1 else large
@@ -65,7 +65,7 @@ def _columns(clips: NDArray[Any]) -> NDArray[Any]:
 
 
 def write_video(path: Path, frames: NDArray[np.uint8]) -> None:
-    """H.264 in mp4, [T, H, W, 3]; H and W even, as the format wants them."""
+    """Writes frames [T, H, W, 3] as H.264 in mp4. H and W are cropped to even numbers, as the format requires."""
     frames = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
     save_with(
         path,

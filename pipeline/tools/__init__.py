@@ -1,1 +1,1 @@
-"""Command-line tools around the stages: data, models."""
+"""Command-line tools beside the stages: data, models, show, init."""

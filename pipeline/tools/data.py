@@ -1,9 +1,10 @@
-"""``dreamset data``: looking at datasets, checking, exporting, merging and splitting them."""
+"""``dreamset data``: inspecting, verifying, exporting, merging and splitting datasets."""
 
 import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from dreamset.core.errors import UserError
 from dreamset.datasets.card import summary_markdown
@@ -14,49 +15,72 @@ from dreamset.datasets.layout import MANIFEST
 from dreamset.datasets.store import Store
 from dreamset.pipeline.progress import counter
 
-STORE = "a store: the folder with dataset.json"
+Tools: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+STORE = "folder of a store, which contains dataset.json"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The tools and their options."""
-    parser = argparse.ArgumentParser(prog="dreamset data", description="Tools for datasets.")
+    """The parser of the tools and their options."""
+    parser = argparse.ArgumentParser(
+        prog="dreamset data", description="Inspect, verify, export, merge and split datasets."
+    )
     tools = parser.add_subparsers(title="tools", metavar="TOOL", required=True)
-
-    inspect = _tool(
-        tools, "inspect", "what is in a store, or in any HDF5, npz or parquet file or folder of them", _inspect
-    )
-    inspect.add_argument("path", type=Path, help="a store, a file or a folder")
-
-    verify = _tool(tools, "verify", "read every byte of stores and compare it with the checksums", _verify)
-    verify.add_argument("stores", type=Path, nargs="+", metavar="STORE", help=STORE)
-
-    card = _tool(tools, "card", "write the dataset card: counts, returns, a contact sheet of pictures", _card)
-    card.add_argument("store", type=Path, help=STORE)
-    card.add_argument("--output", type=Path, required=True, help="folder that is made or replaced")
-
-    export = _tool(
-        tools, "export", "write a store in another format; ingesting that again gives the same columns", _export
-    )
-    export.add_argument("store", type=Path, help=STORE)
-    export.add_argument("--to", choices=sorted(EXPORTS), required=True, help="the format")
-    export.add_argument("--output", type=Path, required=True, help="folder that is made; it must not exist")
-
-    merging = _tool(
-        tools, "merge", "one store from several with the same columns; each episode keeps its split", _merge
-    )
-    merging.add_argument("stores", type=Path, nargs="+", metavar="STORE", help=STORE)
-    merging.add_argument("--output", type=Path, required=True, help="folder of the new store")
-
-    splitting = _tool(tools, "split", "several stores, each with a drawn share of the episodes", _split)
-    splitting.add_argument("store", type=Path, help=STORE)
-    splitting.add_argument("shares", nargs="+", metavar="NAME=SHARE", help="e.g. pretrain=0.8 adapt=0.2")
-    splitting.add_argument("--output", type=Path, required=True, help="folder for the new stores, one folder each")
-    splitting.add_argument("--seed", type=int, default=0, help="of the draw; default: %(default)s")
+    for add in (_add_inspect, _add_verify, _add_card, _add_export, _add_merge, _add_split):
+        add(tools)
     return parser
 
 
+def _add_inspect(tools: Tools) -> None:
+    inspect = _tool(tools, "inspect", "show the content of a store, or of HDF5, npz or parquet files", _inspect)
+    inspect.add_argument("path", type=Path, help="folder of a store, a file, or a folder of files")
+
+
+def _add_verify(tools: Tools) -> None:
+    verify = _tool(tools, "verify", "compare all files of stores with their checksums", _verify)
+    verify.add_argument("stores", type=Path, nargs="+", metavar="STORE", help=STORE)
+
+
+def _add_card(tools: Tools) -> None:
+    card = _tool(tools, "card", "write the dataset card: a page with counts, returns and example images", _card)
+    card.add_argument("store", type=Path, help=STORE)
+    card.add_argument("--output", type=Path, required=True, help="folder of the card; an earlier card is replaced")
+
+
+def _add_export(tools: Tools) -> None:
+    export = _tool(
+        tools, "export", "write a store in another format, which can be ingested again without loss", _export
+    )
+    export.add_argument("store", type=Path, help=STORE)
+    export.add_argument("--to", choices=sorted(EXPORTS), required=True, help="the format")
+    export.add_argument("--output", type=Path, required=True, help="new folder")
+
+
+def _add_merge(tools: Tools) -> None:
+    merging = _tool(
+        tools, "merge", "merge stores with the same columns; every episode stays in training or validation", _merge
+    )
+    merging.add_argument("stores", type=Path, nargs="+", metavar="STORE", help=STORE)
+    merging.add_argument("--output", type=Path, required=True, help="new folder of the merged store")
+
+
+def _add_split(tools: Tools) -> None:
+    splitting = _tool(tools, "split", "split the episodes of a store at random into several stores", _split)
+    splitting.add_argument("store", type=Path, help=STORE)
+    splitting.add_argument(
+        "shares",
+        nargs="+",
+        metavar="NAME=SHARE",
+        help="names of the new stores and their shares of episodes, e.g. pretrain=0.8 adapt=0.2",
+    )
+    splitting.add_argument(
+        "--output", type=Path, required=True, help="new folder, with one subfolder for each new store"
+    )
+    splitting.add_argument("--seed", type=int, default=0, help="seed of the random split; default: %(default)s")
+
+
 def _tool(
-    tools: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    tools: Tools,
     name: str,
     text: str,
     run: Callable[[argparse.Namespace], None],
@@ -66,13 +90,13 @@ def _tool(
     return parser
 
 
-def _say(text: str) -> None:
-    print(text)  # noqa: T201 - what the tools answer
+def _print(text: str) -> None:
+    print(text)  # noqa: T201 - output of the tools
 
 
 def _inspect(options: argparse.Namespace) -> None:
     is_store = (options.path / MANIFEST).is_file()
-    _say(summary_markdown(Store.open(options.path)) if is_store else describe_path(options.path))
+    _print(summary_markdown(Store.open(options.path)) if is_store else describe_path(options.path))
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -80,14 +104,14 @@ def _verify(options: argparse.Namespace) -> None:
         store = Store.open(path)
         with counter(description=f"verify {path}", total=len(store.info["shards"])) as count:
             store.verify(on_shard=count)
-        _say(f"{path}: {len(store.info['shards'])} shards are as they were written, digest {store.digest}")
+        _print(f"{path}: {len(store.info['shards'])} shards match their checksums, digest {store.digest}")
 
 
 def _card(options: argparse.Namespace) -> None:
     from dreamset.pipeline.report.card import write_card  # loads matplotlib
 
     write_card(Store.open(options.store), options.output)
-    _say(f"{options.output / 'card.md'}")
+    _print(f"{options.output / 'card.md'}")
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -95,7 +119,7 @@ def _export(options: argparse.Namespace) -> None:
     _require_absent(options.output)
     with counter(description=f"export to {options.to}", total=len(store.lengths)) as count:
         EXPORTS[options.to](store, options.output, count)
-    _say(f"{options.output}: {len(store.lengths)} episodes")
+    _print(f"{options.output}: {len(store.lengths)} episodes")
 
 
 def _merge(options: argparse.Namespace) -> None:
@@ -103,7 +127,7 @@ def _merge(options: argparse.Namespace) -> None:
     total = sum(len(Store.open(path).lengths) for path in options.stores)
     with counter(description="merge", total=total) as count:
         store = merge(options.stores, options.output, on_episode=lambda _: count())
-    _say(f"{options.output}: {json.dumps(store.info['counts'])}")
+    _print(f"{options.output}: {json.dumps(store.info['counts'])}")
 
 
 def _split(options: argparse.Namespace) -> None:
@@ -112,7 +136,7 @@ def _split(options: argparse.Namespace) -> None:
     with counter(description="split", total=len(Store.open(options.store).lengths)) as count:
         parts = split(options.store, shares, options.output, seed=options.seed, on_episode=lambda _: count())
     for store in parts.values():
-        _say(f"{store.path}: {json.dumps(store.info['counts'])}")
+        _print(f"{store.path}: {json.dumps(store.info['counts'])}")
 
 
 def _shares(texts: Sequence[str]) -> dict[str, float]:
@@ -122,14 +146,14 @@ def _shares(texts: Sequence[str]) -> dict[str, float]:
         try:
             shares[name] = float(share)
         except ValueError:
-            raise UserError(f"{text!r} is no NAME=SHARE such as pretrain=0.8; mend it") from None
+            raise UserError(f"{text!r} is not NAME=SHARE, such as pretrain=0.8; fix it") from None
         if name in ("", "..") or Path(name).name != name:
             raise UserError(f"{name!r} cannot name a folder; choose a plain name")
     if len(shares) < len(texts):
-        raise UserError(f"{' '.join(texts)} names a part twice; choose different names")
+        raise UserError(f"{' '.join(texts)} names a share twice; choose different names")
     return shares
 
 
 def _require_absent(path: Path) -> None:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"{path}: exists already and is not overwritten; remove it or choose another --output")
+        raise UserError(f"{path} exists already and is not overwritten; remove it or choose another --output")

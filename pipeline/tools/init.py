@@ -1,4 +1,4 @@
-"""A project of the user's own: the files that the pipeline needs in a folder, when the package is installed."""
+"""``dreamset init``: turns a folder into a project that uses the installed package."""
 
 import subprocess
 import sys
@@ -20,45 +20,45 @@ TEMPLATES = {  # file of the project -> its template in the folder ``project``
 
 
 def run(folder: Path) -> list[str]:
-    """Makes ``folder`` a project and a DVC repository.
+    """Turns ``folder`` into a project and a DVC repository.
 
     Returns:
-        what was done, for people.
+        messages about what was done.
 
     Raises:
-        UserError: if a file is there already, or DVC cannot start; nothing is written then.
+        UserError: if one of the files exists, or DVC cannot be initialised; then nothing is written.
     """
     folder = folder.absolute()
-    there = [name for name in TEMPLATES if (folder / name).exists()]
-    if there:
-        raise UserError(f"{folder} has {', '.join(there)} already, and nothing is overwritten; choose another folder")
+    existing = [name for name in TEMPLATES if (folder / name).exists()]
+    if existing:
+        raise UserError(f"{folder} already contains {', '.join(existing)}, and nothing is overwritten; choose another")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder} cannot be made ({error.strerror}); choose another folder") from None
+        raise UserError(f"{folder} cannot be created ({error.strerror}); choose another folder") from None
     repository = _start_dvc(folder)
     with as_file(files("dreamset.pipeline.tools") / "project") as templates:
         for name, template in TEMPLATES.items():
             write_bytes(folder / name, (templates / template).read_bytes())
-    return [f"{folder}: wrote {', '.join(TEMPLATES)}", repository, "next: choose in params.yaml, then `dvc repro`"]
+    return [f"{folder}: wrote {', '.join(TEMPLATES)}", repository, "next: edit params.yaml, then run `dvc repro`"]
 
 
 def _start_dvc(folder: Path) -> str:
-    """A DVC repository, which `dvc repro` needs. Git is used where it is, and never started uninvited."""
+    """Initialises the DVC repository that `dvc repro` needs. An existing git repository is used; none is created."""
     dvc, git = _above(folder, ".dvc"), _above(folder, ".git")
     if dvc is not None:
-        return f"DVC: the repository in {dvc}, which is there already"
+        return f"DVC: uses the existing repository in {dvc}"
     options = ["--no-scm"] if git is None else [] if git == folder else ["--subdir"]
     done = subprocess.run(  # noqa: S603 - a command of our own
         [sys.executable, "-m", "dvc", "init", "--quiet", *options], cwd=folder, capture_output=True, text=True
     )
     if done.returncode != 0:
-        raise UserError(f"{folder}: dvc init failed ({' '.join(done.stderr.split())}); run it there yourself")
+        raise UserError(f"{folder}: `dvc init` failed ({' '.join(done.stderr.split())}); run it there by hand")
     if git is None:
-        return "DVC: a new repository without git; for `dvc exp` and versions, run `git init` and `dvc init -f`"
-    return f"DVC: a new repository in the git repository {git}; `git commit` records it"
+        return "DVC: a new repository without git; for versions and `dvc exp`, run `git init` and `dvc init -f`"
+    return f"DVC: a new repository in the git repository {git}; commit it with `git commit`"
 
 
 def _above(folder: Path, name: str) -> Path | None:
-    """The nearest folder, from this one upwards, that holds ``name``."""
+    """The nearest folder, from this one upwards, that contains ``name``; None if there is none."""
     return next((above for above in (folder, *folder.parents) if (above / name).exists()), None)

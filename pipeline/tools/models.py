@@ -1,4 +1,4 @@
-"""``dreamset models``: the registry's models, for a person at a terminal. Each tool returns what is to be shown."""
+"""``dreamset models``: tools for the models in the registry. Each tool returns the text to print."""
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping
@@ -13,39 +13,45 @@ from dreamset.pipeline.registry.catalog import Version
 from dreamset.pipeline.registry.retrieval import MADE_BY, Pinned, Reference, connection, figures_of, local_folder, pin
 from dreamset.pipeline.report.tables import columns
 
-REFERENCE = "NAME, NAME@champion, NAME@latest, NAME/3, the id of a run, or a folder with model.json"
+REFERENCE = "NAME, NAME@champion, NAME@latest, NAME/3, the id of an MLflow run, or a folder with model.json"
 DESCRIPTION = """\
-The registry's models. MLFLOW_TRACKING_URI says where it is; without it, in tracking/mlflow.db.
+List, show, compare, export and import the trained models in the registry. The registry is the MLflow server at
+MLFLOW_TRACKING_URI, or tracking/mlflow.db if this environment variable is not set.
 
-NAME is <dataset>.world_model or <dataset>.policy, with @champion, @latest or /3 for one version. Without these it is
-the champion or, where there is none, the latest. A world model is champion by its open-loop reward error at the longest
-horizon, a policy by its evaluated return (IQM); aliases can also be set in MLflow's pages: dreamset ui.
+NAME is <dataset>.world_model or <dataset>.policy. NAME@champion, NAME@latest and NAME/3 refer to one version. NAME
+alone refers to the champion, or to the latest version if there is no champion. The champion among world models has the
+lowest open-loop reward error at the longest horizon. The champion among policies has the highest evaluated return.
+`dreamset ui` opens MLflow's pages, where aliases can also be set by hand.
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """The tools and their options."""
+    """The parser of the tools and their options."""
     parser = argparse.ArgumentParser(
         prog="dreamset models", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     tools = parser.add_subparsers(title="tools", metavar="TOOL", required=True)
 
-    _tool(tools, "list", "every registered model: versions, champion, what it is ranked by", _list)
+    _tool(tools, "list", "list the registered models with their versions and champions", _list)
 
-    show = _tool(tools, "show", "the versions of a model, and one of them with all that it came from", _show)
+    show = _tool(
+        tools, "show", "show the versions of a model, and the settings, figures and lineage of one version", _show
+    )
     show.add_argument("name", metavar="NAME", help="NAME, NAME@alias or NAME/version")
 
-    compare = _tool(tools, "compare", "two models beside each other: figures, and every setting that differs", _compare)
+    compare = _tool(tools, "compare", "compare the figures and the different settings of two models", _compare)
     compare.add_argument("first", metavar="NAME_A", help=REFERENCE)
-    compare.add_argument("second", metavar="NAME_B", help="the same")
+    compare.add_argument("second", metavar="NAME_B", help="as NAME_A")
 
-    export = _tool(tools, "export", "write a model's two files and its figures into a new folder", _export)
+    export = _tool(tools, "export", "write the two files of a model and its figures into a new folder", _export)
     export.add_argument("name", metavar="NAME", help=REFERENCE)
-    export.add_argument("path", type=Path, metavar="PATH", help="folder that is made; it must not exist")
+    export.add_argument("path", type=Path, metavar="PATH", help="new folder")
 
-    importing = _tool(tools, "import", "check the model in a folder and register it", _import)
+    importing = _tool(tools, "import", "check the model in a folder, and register it", _import)
     importing.add_argument("path", type=Path, metavar="PATH", help="folder with model.json and model.safetensors")
-    importing.add_argument("name", metavar="NAME", help="registered model that gets the version; made if it is new")
+    importing.add_argument(
+        "name", metavar="NAME", help="registered model that gets the new version; it is created if it does not exist"
+    )
     return parser
 
 
@@ -60,34 +66,34 @@ def _tool(
     return parser
 
 
-def _list(options: argparse.Namespace) -> str:  # noqa: ARG001 - tools take options alike
+def _list(options: argparse.Namespace) -> str:  # noqa: ARG001 - all tools take options
     with connection() as client:
-        held = [versions for name in catalog.families(client) if (versions := catalog.versions(client, name))]
-    if not held:
-        return "No model is registered yet: train one, or `dreamset models import PATH NAME`."
-    rows = [(v[0].name, str(len(v)), str(v[-1].number), *_champion(v)) for v in held]
+        models = [versions for name in catalog.families(client) if (versions := catalog.versions(client, name))]
+    if not models:
+        return "No model is registered yet: train one, or import one with `dreamset models import PATH NAME`."
+    rows = [(v[0].name, str(len(v)), str(v[-1].number), *_champion(v)) for v in models]
     return columns(("model", "versions", "latest", "champion", "ranked by"), rows)
 
 
 def _champion(versions: list[Version]) -> tuple[str, str]:
-    crowned = [version for version in versions if catalog.CHAMPION in version.aliases]
-    return (str(crowned[0].number), crowned[0].score) if crowned else ("-", "-")
+    champions = [version for version in versions if catalog.CHAMPION in version.aliases]
+    return (str(champions[0].number), champions[0].score) if champions else ("-", "-")
 
 
 def _show(options: argparse.Namespace) -> str:
     reference = Reference.parse(options.name)
     if reference.name is None:
-        raise UserError(f"{options.name!r} is no registered model; `dreamset models list` names them")
+        raise UserError(f"{options.name!r} is not a registered model; `dreamset models list` lists them")
     with connection() as client:
         versions = catalog.versions(client, reference.name)
-        chosen = catalog.version(client, reference.name, number=reference.version, alias=reference.alias)
-        origins = catalog.origins(client, chosen)
+        version = catalog.version(client, reference.name, number=reference.version, alias=reference.alias)
+        origins = catalog.origins(client, version)
     head = ("version", "aliases", "made (UTC)", "generation", "objective", "seed", "ranked by")
-    rows = [_row(version, latest=version is versions[-1]) for version in versions]
+    rows = [_row(entry, latest=entry is versions[-1]) for entry in versions]
     tables = (
         columns(head, rows),
-        columns((chosen.reference, f"run {chosen.run}"), sorted(chosen.tags.items())),
-        columns(("came from", "", "run", "digest"), list(_steps(chosen, origins))),
+        columns((version.reference, f"run {version.run}"), sorted(version.tags.items())),
+        columns(("came from", "", "run", "digest"), list(_lineage(version, origins))),
     )
     return "\n\n".join(tables)
 
@@ -95,18 +101,18 @@ def _show(options: argparse.Namespace) -> str:
 def _row(version: Version, *, latest: bool) -> tuple[str, ...]:
     aliases = ", ".join([*version.aliases, *([catalog.LATEST] if latest else [])])
     made = datetime.fromtimestamp(version.created / 1000, UTC).strftime("%Y-%m-%d %H:%M")
-    told = (version.tags.get(name, "-") for name in ("generation", "objective", "seed"))
-    return (str(version.number), aliases, made, *told, version.score)
+    tags = (version.tags.get(name, "-") for name in ("generation", "objective", "seed"))
+    return (str(version.number), aliases, made, *tags, version.score)
 
 
-def _steps(chosen: Version, origins: list[catalog.Origin]) -> Iterator[tuple[str, str, str, str]]:
-    """From a model back to the first one that was trained, each followed by its data."""
-    yield from _data(chosen)
+def _lineage(version: Version, origins: list[catalog.Origin]) -> Iterator[tuple[str, str, str, str]]:
+    """The models from the latest back to the first one, each followed by its dataset."""
+    yield from _data(version)
     for origin in origins:
-        known = origin.version
-        place = ("not registered here", "-") if known is None else (known.reference, known.run)
+        earlier = origin.version
+        place = ("not registered here", "-") if earlier is None else (earlier.reference, earlier.run)
         yield (origin.role, *place, origin.digest)
-        yield from _data(known)
+        yield from _data(earlier)
 
 
 def _data(version: Version | None) -> Iterator[tuple[str, str, str, str]]:
@@ -120,9 +126,9 @@ def _compare(options: argparse.Namespace) -> str:
     settings = [_settings(side) for side in sides]
     differing = [name for name in sorted({*settings[0], *settings[1]}) if len({s.get(name, "-") for s in settings}) > 1]
     rows = [("digest", *(side.digest for side in sides))]
-    rows += [(name, *(_shown(side.get(name)) for side in figures)) for name in sorted({*figures[0], *figures[1]})]
+    rows += [(name, *(_text(side.get(name)) for side in figures)) for name in sorted({*figures[0], *figures[1]})]
     rows += [(name, *(side.get(name, "-") for side in settings)) for name in differing]
-    return columns(("", *(side.shown for side in sides)), rows)
+    return columns(("", *(side.label for side in sides)), rows)
 
 
 def _settings(side: Pinned) -> dict[str, str]:
@@ -136,21 +142,21 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
         for key, inner in value.items():
             yield from _leaves(inner, f"{path}.{key}" if path else str(key))
     else:
-        yield path, _shown(value)
+        yield path, _text(value)
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _export(options: argparse.Namespace) -> str:
-    from dreamset.pipeline.registry.exchange import export_model  # loads what the stage evaluate loads
+    from dreamset.pipeline.registry.exchange import export_model  # loads PyTorch and the learners
 
     pinned = export_model(Reference.parse(options.name), options.path)
-    return f"{options.path}: {pinned.shown}, digest {pinned.digest}"
+    return f"{options.path}: {pinned.label}, digest {pinned.digest}"
 
 
 def _import(options: argparse.Namespace) -> str:
-    from dreamset.pipeline.registry.exchange import import_model  # loads what the stage evaluate loads
+    from dreamset.pipeline.registry.exchange import import_model  # loads PyTorch and the learners
 
     return f"{options.path}: {import_model(options.path, options.name).reference}"

@@ -1,4 +1,4 @@
-"""``dreamset show``: what a stage will get, and who decided it."""
+"""``dreamset show``: the settings of a stage, and the file or override that set each of them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,12 +17,12 @@ Origin = Callable[[str], str]
 
 
 def show(stage: Stage, overrides: Sequence[str], *, origin: bool) -> str:
-    """The yaml that ``stage`` gets, exactly as ``dreamset resolve`` writes it.
+    """The settings of ``stage`` as yaml, exactly as ``dreamset resolve`` writes them.
 
     Args:
-        stage: of the table.
-        overrides: Hydra's.
-        origin: whether a comment behind each value names the file or the override that set it.
+        stage: a stage of the table.
+        overrides: in Hydra's syntax.
+        origin: whether a comment after each value names the file or the override that set it.
     """
     composition = composed(overrides)
     require_effect(composition.without_effect)
@@ -33,20 +33,20 @@ def show(stage: Stage, overrides: Sequence[str], *, origin: bool) -> str:
 
 
 def _origins(stage: Stage, composition: Composition) -> Origin:
-    found = composition.origins()
-    given = {override_key(text): text for text in composition.overrides}
-    chosen = {f"choices.{group}": given.get(group, "chosen by default or by the preset") for group in GROUPS}
+    files = composition.origins()
+    overrides = {override_key(text): text for text in composition.overrides}
+    choices = {f"choices.{group}": overrides.get(group, "the default or the preset") for group in GROUPS}
 
     def origin(key: str) -> str:
         first, dot, rest = key.partition(".")
-        ours = stage.sources.get(first, first) + dot + rest
-        if ours.partition(".")[0] not in composition.raw:
-            return "follows from the choices"
-        if ours in chosen:
-            return chosen[ours]
-        source = source_key(composition.raw, ours)
-        where = origin_of(source, found) or "the default of the schema"
-        return where if source == ours else f"{where}: {source}"
+        composed_key = stage.sources.get(first, first) + dot + rest
+        if composed_key.partition(".")[0] not in composition.raw:
+            return "computed from other settings"
+        if composed_key in choices:
+            return choices[composed_key]
+        source = source_key(composition.raw, composed_key)
+        where = origin_of(source, files) or "the default of the schema"
+        return where if source == composed_key else f"{where}: {source}"
 
     return origin
 
@@ -63,5 +63,5 @@ def _lines(node: Mapping[str, Any], above: str, origin: Origin) -> Iterator[str]
 
 
 def _flow(node: Mapping[str, Any]) -> str:
-    """``name: value`` on one line."""
+    """``name: value`` as yaml on one line."""
     return yaml.safe_dump(node, default_flow_style=True, width=10**6).strip()[1:-1]

@@ -1,1 +1,1 @@
-"""Tracking: stages report to an outbox, a process of its own delivers it to MLflow."""
+"""Tracking: stages write reports to an outbox, and a separate process sends them to MLflow."""

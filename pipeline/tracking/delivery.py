@@ -1,8 +1,8 @@
-"""From the outbox of ``tracking`` to MLflow, in order, each line once.
+"""Sends the outbox's log files to MLflow: in order, and each line once.
 
-One root run per trained world model, so that the chart view, which lists root runs only, has one row per objective;
-each stage is a child run. DVC may skip stages, so a later stage finds its root by the ``lineage`` key that the
-model's own files carry. Run by ``tracking`` as ``python -m dreamset.pipeline.tracking.delivery OUTBOX``.
+Each trained world model has one root run, and each stage is a child run. MLflow's chart view lists root runs only, so
+it shows one row per objective. DVC may skip stages, so a later stage finds its root run by the ``lineage`` key in the
+model's files. ``reporting`` starts this module as ``python -m dreamset.pipeline.tracking.delivery OUTBOX``.
 """
 
 import json
@@ -23,30 +23,30 @@ from filelock import FileLock, Timeout
 from dreamset.core.files import write_text
 from dreamset.pipeline.registry import catalog
 
-LINGER_SECONDS = 10.0  # the next stage starts within this time, and MLflow takes seconds to load
-ROUND_SECONDS = 0.5
-SETTLE_SECONDS = 30.0
-LARGEST_BATCH = 1000  # MLflow takes at most this many metrics in one request
-EMBEDDED = Path("tracking")
-LINEAGE = "dreamset.lineage"
-# MLflow draws colours by run id and often twice the same; roots take these in turn.
+LINGER_SECONDS = 10.0  # waiting time for the next stage, because loading MLflow takes seconds
+ROUND_SECONDS = 0.5  # between two looks at the outbox
+SETTLE_SECONDS = 30.0  # longest time that ``settle`` waits
+LARGEST_BATCH = 1000  # metrics in one request: the most that MLflow accepts
+EMBEDDED = Path("tracking")  # folder of the embedded MLflow store
+LINEAGE = "dreamset.lineage"  # tag with the lineage key
+# MLflow chooses colours by run id, often the same one twice. Root runs take these colours in turn.
 RUN_COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf")
 
 Line = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
-# Read by MLflow when it is imported: no usage reports.
+# MLflow reads these when it is imported; they switch usage reports off.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Sends until nothing has come for a while; ends at once if another process sends already."""
+    """Sends until no stage has written for a while. Ends at once if another process is already sending."""
     outbox = Path(arguments[0])
     with suppress(Timeout), FileLock(outbox / "delivery.lock", blocking=False):
         if hasattr(os, "nice"):
-            os.nice(10)  # the training comes first
+            os.nice(10)  # training has priority
         last = time.monotonic()
         while time.monotonic() - last < LINGER_SECONDS:
             if deliver(outbox):
@@ -55,30 +55,30 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def deliver_all(outbox: Path) -> None:
-    """Sends what is there now."""
+    """Sends all lines that are in the outbox now."""
     with FileLock(outbox / "delivery.lock"):
         deliver(outbox)
 
 
 def deliver(outbox: Path) -> bool:
-    """One round over all letters, the oldest first. Returns whether one is still being written."""
+    """Sends the new lines of all log files, the oldest file first. Returns whether a stage is still writing."""
     writing = False
     for path in sorted(outbox.glob("*.jsonl")):
-        letter = Letter(path)
+        log_file = LogFile(path)
         try:
-            letter.send()
-        except Exception as error:  # the server is away: the letters stay
+            log_file.send()
+        except Exception as error:  # the server is unreachable: the log files stay
             write_text(outbox / "failure.txt", " ".join(str(error).split())[:300])
-            return not letter.abandoned
-        writing |= not letter.complete
+            return not log_file.abandoned
+        writing |= not log_file.complete
     (outbox / "failure.txt").unlink(missing_ok=True)
     return writing
 
 
 def settle(outbox: Path) -> None:
-    """Sends what finished stages have left, or lets the process that is at it do so, for up to half a minute.
+    """Sends the reports of finished stages, or waits up to half a minute for the process that is sending them.
 
-    What is asked of the registry next then knows of them. A server that is away is the asker's to notice.
+    Afterwards the registry includes these stages. The caller reports an unreachable server.
     """
     deadline = time.monotonic() + SETTLE_SECONDS
     while any(map(_is_ended, outbox.glob("*.jsonl"))) and time.monotonic() < deadline:
@@ -88,25 +88,25 @@ def settle(outbox: Path) -> None:
         time.sleep(ROUND_SECONDS)
 
 
-class Letter:
-    """One stage's report: the file, how far it was sent, and the runs that it went to."""
+class LogFile:
+    """The reports of one stage in the outbox: a file, how much of it was sent, and the MLflow runs that got it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.complete = False
-        self.abandoned = False  # nobody writes it any more
+        self.abandoned = False  # whether its stage has ended without finishing the file
         self._state_file = path.with_suffix(".state")
         self._state: dict[str, Any] = {"sent": 0, "run": None, "root": None, "uri": None}
         if self._state_file.exists():
             self._state = json.loads(self._state_file.read_text(encoding="utf-8"))
 
     def send(self) -> None:
-        """Sends the lines that were not sent yet; removes the letter when its last one is.
+        """Sends the new lines, and removes the file after its last line.
 
         Raises:
-            Exception: whatever MLflow raises while the server cannot be reached; sent lines stay sent.
+            Exception: any MLflow error while the server is unreachable. Lines that were sent are not sent again.
         """
-        self.abandoned = _is_ended(self.path)  # asked first: what is read afterwards is then all there will be
+        self.abandoned = _is_ended(self.path)  # checked before reading, so that no later line is missed
         lines = self._unsent()
         for kind, group in groupby(lines, key=lambda line: line["kind"]):
             self._send_group(kind, list(group))
@@ -129,7 +129,7 @@ class Letter:
         try:
             SENDERS[kind](self, lines)
         except Exception as error:
-            self._client.search_experiments(max_results=1)  # raises if it is the server
+            self._client.search_experiments(max_results=1)  # raises if the server is the cause
             log.warning("%s: MLflow refuses %s: %s", self.path.name, kind, " ".join(str(error).split())[:300])
         self._state["sent"] += sum(line["bytes"] for line in lines)
         write_text(self._state_file, json.dumps(self._state))
@@ -143,8 +143,8 @@ class Letter:
         if root is None or lineage is None:
             self._state["run"] = _create(client, experiment, line["stage"], {}, at)
             return
-        found = None if line["new_root"] else _find_root(client, experiment, lineage)
-        self._state["root"] = found or _create_root(client, experiment, root, lineage, at)
+        existing = None if line["new_root"] else _find_root(client, experiment, lineage)
+        self._state["root"] = existing or _create_root(client, experiment, root, lineage, at)
         tags = {"mlflow.parentRunId": self._state["root"], LINEAGE: lineage}
         self._state["run"] = _create(client, experiment, line["stage"], tags, at)
 
@@ -202,7 +202,7 @@ class Letter:
                 self._client.set_terminated(run_id, line["status"], line["at"])
 
     def _runs(self, line: Mapping[str, Any]) -> list[str]:
-        """The stage's own run, and the root if the line is for both."""
+        """Ids of the runs that a line is for: the stage's run, and the root run if the line is for both."""
         names = ("run", "root") if line.get("on_root") else ("run",)
         return [self._state[name] for name in names if self._state[name] is not None]
 
@@ -216,22 +216,22 @@ class Letter:
             path.unlink(missing_ok=True)
 
 
-SENDERS: dict[str, Callable[[Letter, list[Line]], None]] = {
-    "open": Letter._open,
-    "metrics": Letter._metrics,
-    "parameters": Letter._parameters,
-    "artifact": Letter._artifact,
-    "dataset": Letter._dataset,
-    "model": Letter._model,
-    "measured": Letter._measured,
-    "finish": Letter._finish,
+SENDERS: dict[str, Callable[[LogFile, list[Line]], None]] = {
+    "open": LogFile._open,
+    "metrics": LogFile._metrics,
+    "parameters": LogFile._parameters,
+    "artifact": LogFile._artifact,
+    "dataset": LogFile._dataset,
+    "model": LogFile._model,
+    "measured": LogFile._measured,
+    "finish": LogFile._finish,
 }
 
 
-def _is_ended(letter: Path) -> bool:
-    """Whether nobody writes it any more."""
+def _is_ended(log_file: Path) -> bool:
+    """Whether its stage has ended, and so has released the lock."""
     try:
-        with FileLock(letter.with_suffix(".lock"), blocking=False):
+        with FileLock(log_file.with_suffix(".lock"), blocking=False):
             return True
     except Timeout:
         return False
@@ -239,7 +239,7 @@ def _is_ended(letter: Path) -> bool:
 
 @cache
 def client_of(uri: str) -> Any:
-    """A client; MLflow makes a fresh SQLite store on first use."""
+    """A client of an MLflow server or store. MLflow creates a SQLite store on first use."""
     from mlflow import MlflowClient
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -248,20 +248,20 @@ def client_of(uri: str) -> Any:
 
 
 def make_run(client: Any, experiment: str, name: str) -> str:
-    """A run outside the outbox, for somebody who waits for it: its id."""
+    """Creates a run at once, without the outbox, and returns its id."""
     place = _experiment(client, experiment, os.environ.get("MLFLOW_TRACKING_URI"))
     return _create(client, place, name, {}, int(time.time() * 1000))
 
 
 def embedded_uri() -> str:
-    """The SQLite store below the working folder."""
+    """Address of the SQLite store in the working folder."""
     return f"sqlite:///{(EMBEDDED / 'mlflow.db').resolve()}"
 
 
 def _experiment(client: Any, name: str, uri: str | None) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        return str(experiment.experiment_id)
     location = None if uri else (EMBEDDED / "artifacts" / name).resolve().as_uri()
     return str(client.create_experiment(name, artifact_location=location))
 
@@ -271,13 +271,13 @@ def _create(client: Any, experiment: str, name: str, tags: Mapping[str, str], at
 
 
 def _create_root(client: Any, experiment: str, name: str, lineage: str, at: int) -> str:
-    before = [run for run in client.search_runs([experiment]) if "mlflow.parentRunId" not in run.data.tags]
-    color = RUN_COLORS[len(before) % len(RUN_COLORS)]
+    roots = [run for run in client.search_runs([experiment]) if "mlflow.parentRunId" not in run.data.tags]
+    color = RUN_COLORS[len(roots) % len(RUN_COLORS)]
     return _create(client, experiment, name, {LINEAGE: lineage, "mlflow.runColor": color}, at)
 
 
 def _find_root(client: Any, experiment: str, lineage: str) -> str | None:
-    """The latest root run of the same model."""
+    """Id of the latest root run with this lineage key; None if there is none."""
     runs = client.search_runs([experiment], f"tags.`{LINEAGE}` = '{lineage}'", order_by=["start_time DESC"])
     roots = [run.info.run_id for run in runs if "mlflow.parentRunId" not in run.data.tags]
     return roots[0] if roots else None

@@ -1,10 +1,10 @@
-"""What a stage reports for MLflow: written to an outbox on disk, sent by a process of its own.
+"""Reports of a stage for MLflow: written to an outbox on disk, and sent by a separate process.
 
-So a slow or absent tracking server never holds a training up, nothing is lost while it is away, and no stage waits
-for MLflow to load. ``delivery`` reads the outbox; ``DREAMSET_TRACKING`` says when:
+A slow or unreachable tracking server therefore never delays training, and no report is lost. No stage waits until
+MLflow is loaded. ``delivery`` sends the outbox. The environment variable ``DREAMSET_TRACKING`` states when:
 
 - ``background`` (default): a detached process sends while the stages run, and ends a few seconds after the last one;
-- ``foreground``: each stage sends before it ends, for machines that stop when the command does;
+- ``foreground``: each stage sends before it ends, for CI jobs and containers that are torn down when the command exits;
 - ``off``: nothing is recorded.
 """
 
@@ -26,20 +26,20 @@ from filelock import FileLock, Timeout
 from dreamset.core.errors import UserError
 from dreamset.pipeline.registry.catalog import Registration
 
-if TYPE_CHECKING:  # a stage without a dataset loads no reader of one
+if TYPE_CHECKING:  # stages without a dataset do not load the readers
     from dreamset.datasets import Store
 
 OUTBOX = Path("tracking/outbox")
-OBJECTIVES, DATASETS, COMPARISONS = "dreamset", "dreamset-datasets", "dreamset-comparisons"
+OBJECTIVES, DATASETS, COMPARISONS = "dreamset", "dreamset-datasets", "dreamset-comparisons"  # MLflow experiments
 MODES = ("background", "foreground", "off")
-LONGEST_VALUE = 6000  # characters of a parameter that MLflow keeps
+LONGEST_VALUE = 6000  # characters of a parameter's value: the most that MLflow stores
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetReference:
-    """What MLflow shows as the run's input."""
+    """A dataset as MLflow shows it: as the input of a run."""
 
     name: str
     digest: str
@@ -47,74 +47,74 @@ class DatasetReference:
 
 
 def reference(store: "Store", name: str) -> DatasetReference:
-    """A store as MLflow shows it."""
+    """The reference to a store."""
     return DatasetReference(name, store.digest, str(store.path))
 
 
 def root_name(lineage: Mapping[str, Any]) -> str:
-    """How the root run of a model is called."""
+    """Name of the root run of a model."""
     return f"{lineage['objective']} (seed {lineage['seed']})"
 
 
 @dataclass(slots=True)
 class StageRun:
-    """What a stage may report; each call appends one line to the stage's letter and returns at once."""
+    """Reports of one stage. Each call appends one line to the stage's log file and returns at once."""
 
-    letter: Path | None  # None: nothing is recorded
+    log_file: Path | None  # in the outbox; None: nothing is recorded
     _file: TextIO | None = None
     _lock: FileLock | None = None
-    _kept: int = field(default=0)  # artifacts so far
+    _artifact_count: int = field(default=0)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Curves of the stage's own run."""
+        """Metrics of the stage's own run."""
         self._write("metrics", values=dict(values), step=step)
 
     def headline(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Figures that objectives are compared by: on the stage's run and on the root."""
+        """The main metrics, by which objectives are compared: for the stage's run and its root run."""
         self._write("metrics", values=dict(values), step=step, on_root=True)
 
     def parameters(self, config: Mapping[str, Any], *, on_root: bool = False) -> None:
-        """The resolved configuration, flat. A parameter can never change, so the root takes one stage's only."""
+        """The resolved configuration. MLflow's parameters cannot change, so only one stage may set ``on_root``."""
         values = {name: str(value)[:LONGEST_VALUE] for name, value in flatten(config)}
         self._write("parameters", values=values, on_root=on_root)
 
     def artifacts(self, *paths: Path, folder: str | None = None, on_root: bool = False) -> None:
-        """Files or folders, kept with the run as they are now."""
+        """Files or folders for the run, with their present content."""
         for path in paths:
-            if self.letter is not None:
-                kept = snapshot(path, self.letter.with_suffix(".files") / str(self._kept))
-                self._kept += 1
+            if self.log_file is not None:
+                copy = snapshot(path, self.log_file.with_suffix(".files") / str(self._artifact_count))
+                self._artifact_count += 1
                 place = folder if path.is_file() else folder or path.name
-                self._write("artifact", path=str(kept.absolute()), folder=place, on_root=on_root)
+                self._write("artifact", path=str(copy.absolute()), folder=place, on_root=on_root)
 
     def dataset(self, reference: DatasetReference) -> None:
-        """The dataset as the run's input."""
+        """The dataset, as input of the run and of its root run."""
         values = {"name": reference.name, "digest": reference.digest, "source": reference.source}
         self._write("dataset", values=values, on_root=True)
 
     def model(self, registration: Registration) -> None:
-        """A model among the artifacts that were handed over before, for the registry."""
+        """A model for the registry. Its files must have been reported as artifacts before."""
         self._write("model", values=asdict(registration))
 
     def measured(self, digest: str, figures: Mapping[str, float]) -> None:
-        """What this stage found about a model that an earlier one registered."""
+        """Figures that this stage measured for a model that an earlier stage registered."""
         self._write("measured", digest=digest, values=dict(figures))
 
     def open(self, **description: Any) -> None:
-        """Starts the letter; its lock tells the delivery that somebody is still writing."""
-        if self.letter is None:
+        """Creates the log file. Its lock shows the sending process that the stage is still writing."""
+        if self.log_file is None:
             return
         try:
-            self.letter.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.letter.with_suffix(".lock"))
+            self.log_file.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.log_file.with_suffix(".lock"))
             self._lock.acquire()
-            self._file = self.letter.open("w", encoding="utf-8", buffering=1)  # a line is written whole
+            self._file = self.log_file.open("w", encoding="utf-8", buffering=1)  # whole lines
         except OSError as error:
             self._give_up(error)
         self._write("open", **description)
 
     def finish(self, status: str) -> None:
-        """Ends the run."""
+        """Ends the run with an MLflow status."""
         self._write("finish", status=status)
         if self._file is not None:
             self._file.close()
@@ -131,8 +131,8 @@ class StageRun:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        log.warning("tracking is off for the rest of this stage: %s", error)
-        self._file = self.letter = None
+        log.warning("tracking: the outbox cannot be written, so the rest of this stage is not recorded: %s", error)
+        self._file = self.log_file = None
 
 
 @contextmanager
@@ -149,16 +149,15 @@ def stage_run(
     Args:
         stage: name of the run.
         experiment: MLflow experiment.
-        root: name of the root run that this stage belongs to; without one the stage's run is itself a root.
-        lineage: key by which stages of other processes find the same root.
-        new_root: start a root even if there is one with that key: a training from scratch.
+        root: name of the root run of this stage; None makes the stage's run a root run itself.
+        lineage: key by which stages in other processes find the same root run.
+        new_root: create a root run even if one with this key exists; for a training from scratch.
 
     Raises:
-        UserError: if ``DREAMSET_TRACKING`` is none of its three values.
+        UserError: if ``DREAMSET_TRACKING`` is not one of its three values.
     """
-    chosen = mode()
-    letter = None if chosen == "off" else OUTBOX / f"{time.time_ns():020d}-{os.getpid()}.jsonl"
-    run = StageRun(letter)
+    tracking_mode = mode()
+    run = StageRun(None if tracking_mode == "off" else OUTBOX / f"{time.time_ns():020d}-{os.getpid()}.jsonl")
     run.open(
         stage=stage,
         experiment=experiment,
@@ -167,7 +166,7 @@ def stage_run(
         new_root=new_root,
         uri=os.environ.get("MLFLOW_TRACKING_URI"),
     )
-    if chosen == "background":
+    if tracking_mode == "background":
         send_in_background()
     try:
         yield run
@@ -180,29 +179,29 @@ def stage_run(
     else:
         run.finish("FINISHED")
     finally:
-        _hand_over(chosen)
+        _send(tracking_mode)
 
 
 def mode() -> str:
-    """When the outbox is sent."""
-    chosen = os.environ.get("DREAMSET_TRACKING", MODES[0])
-    if chosen not in MODES:
-        raise UserError(f"DREAMSET_TRACKING is {chosen!r}, allowed are {', '.join(MODES)}; change the variable")
-    return chosen
+    """The value of ``DREAMSET_TRACKING``: when the outbox is sent."""
+    value = os.environ.get("DREAMSET_TRACKING", MODES[0])
+    if value not in MODES:
+        raise UserError(f"DREAMSET_TRACKING is {value!r}; allowed: {', '.join(MODES)}; change the variable")
+    return value
 
 
-def _hand_over(chosen: str) -> None:
-    if chosen == "foreground":
+def _send(tracking_mode: str) -> None:
+    if tracking_mode == "foreground":
         from dreamset.pipeline.tracking.delivery import deliver_all
 
         deliver_all(OUTBOX)
-    elif chosen == "background":
+    elif tracking_mode == "background":
         send_in_background()
     failure = OUTBOX / "failure.txt"
-    if chosen != "off" and failure.exists():
+    if tracking_mode != "off" and failure.exists():
         waiting = len(list(OUTBOX.glob("*.jsonl")))
         log.warning(
-            "tracking: %d run(s) wait in %s (%s); the next stage or `dreamset ui` sends them",
+            "tracking: %d run(s) in %s are not sent yet (%s); the next stage or `dreamset ui` sends them",
             waiting,
             OUTBOX,
             failure.read_text(encoding="utf-8"),
@@ -210,21 +209,21 @@ def _hand_over(chosen: str) -> None:
 
 
 def send_in_background() -> None:
-    """Starts the sending process; a second one sees the first at work and ends at once."""
+    """Starts the sending process, unless one is running."""
     if delivering():
         return
     with (OUTBOX / "delivery.log").open("a") as output:
-        subprocess.Popen(  # noqa: S603 - our own module; -P keeps the clone's folder names off its path
+        subprocess.Popen(  # noqa: S603 - a module of this package; -P keeps the clone's folder names off its path
             [sys.executable, "-P", "-m", "dreamset.pipeline.tracking.delivery", str(OUTBOX)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # Ctrl-C ends the stage, not what it still has to say
+            start_new_session=True,  # Ctrl-C ends the stage, but not the sending of its reports
         )
 
 
 def delivering() -> bool:
-    """Whether a sending process is at work."""
+    """Whether a sending process is running."""
     try:
         with FileLock(OUTBOX / "delivery.lock", blocking=False):
             return False
@@ -233,7 +232,7 @@ def delivering() -> bool:
 
 
 def snapshot(path: Path, folder: Path) -> Path:
-    """A hard link to each file, or a copy on another disk: later changes are renames and leave it as it is."""
+    """Links each file, or copies it to another disk. Files are replaced by renaming, so the links keep the content."""
     folder.mkdir(parents=True)
     target = folder / path.name
     if path.is_dir():
@@ -251,7 +250,7 @@ def _link(source: str, target: str) -> None:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested keys joined by dots."""
+    """Every value with its nested keys, joined by dots."""
     for name, value in config.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{name}.")

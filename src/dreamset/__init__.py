@@ -1,7 +1,7 @@
 """Dreamset: an offline, dataset-first world-model pipeline.
 
-The names in ``PUBLIC`` are for programs of your own, e.g. ``dreamset.Store``; docs/python.md has examples. Each name
-is loaded when it is first asked for, so that ``import dreamset`` loads neither PyTorch nor anything else that is large.
+The names in ``PUBLIC`` are for users' programs, e.g. ``dreamset.Store``; docs/python.md has examples. Each name is
+loaded on first use, so that ``import dreamset`` loads neither PyTorch nor any other large library.
 """
 
 from importlib import import_module
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dreamset import moved
 
-if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a test compares them with the table
+if TYPE_CHECKING:  # the same names for type checkers and editors; a test compares them with PUBLIC
     from dreamset.behaviors.base import Experience as Experience
     from dreamset.behaviors.base import Learner as Learner
     from dreamset.behaviors.base import LearnerLosses as LearnerLosses
@@ -88,7 +88,7 @@ moved.install()
 
 def __getattr__(name: str) -> Any:
     if name not in PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(PUBLIC)}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; public names: {', '.join(PUBLIC)}")
     return getattr(import_module(PUBLIC[name]), name)
 
 

@@ -1,4 +1,4 @@
-"""Names of before: modules that have moved still import, with a warning, and so do ``_target_``s in people's files."""
+"""Old names: modules that have moved can still be imported, with a warning, and users' ``_target_``s still work."""
 
 import importlib
 import sys
@@ -8,7 +8,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-MOVED = {  # module or class of release 0.1 -> where it is now
+MOVED = {  # module or class of release 0.1 -> its present name
     "dreamset.behaviors.actor": "dreamset.behaviors.actor_critic.actors",
     "dreamset.behaviors.actor_critic.ImaginationActorCritic": (
         "dreamset.behaviors.actor_critic.learner.ImaginationActorCritic"
@@ -97,7 +97,7 @@ MOVED = {  # module or class of release 0.1 -> where it is now
 
 
 def current_name(name: str) -> str:
-    """Where what was called ``name`` is now: the name itself unless it has moved."""
+    """The present name of a module or of its member: ``name`` itself unless it has moved."""
     moved = [old for old in MOVED if name == old or name.startswith(f"{old}.")]
     if not moved:
         return name
@@ -106,7 +106,7 @@ def current_name(name: str) -> str:
 
 
 class MovedModules(MetaPathFinder, Loader):
-    """Finds modules under the names that they had; asked only for what nothing else finds."""
+    """Finds modules under their old names, after all other finders."""
 
     def __init__(self) -> None:
         self._specs: dict[str, ModuleSpec | None] = {}
@@ -121,19 +121,19 @@ class MovedModules(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self) if fullname in MOVED else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """The module under its name of today."""
+        """The module under its present name."""
         warnings.warn(f"{spec.name} is now {MOVED[spec.name]}", DeprecationWarning, stacklevel=2)
         module = importlib.import_module(MOVED[spec.name])
         self._specs[spec.name] = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """It has run already; the import system gave it the old name's spec, so its own is put back."""
+        """Restores the module's own spec, which the import system replaced. The module has run already."""
         assert module.__spec__ is not None
         module.__spec__ = self._specs.pop(module.__spec__.name)
 
 
 def install() -> None:
-    """Once per process."""
+    """Adds the finder, once per process."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(MovedModules())

@@ -27,5 +27,7 @@ def test_moved_module_imports_under_its_old_name_with_a_warning() -> None:
 def test_current_name_renames_the_longest_match_and_nothing_else() -> None:
     assert current_name("dreamset.models.rssm.RSSM") == "dreamset.models.recurrent.rssm.RSSM"
     assert current_name("dreamset.behaviors.actor.actor_for") == "dreamset.behaviors.actor_critic.actors.actor_for"
+    spread = "dreamset.behaviors.rewards.spreads.MeanDisagreement"  # its module moved elsewhere
+    assert current_name("dreamset.models.ensemble.MeanDisagreement") == spread
     assert current_name("dreamset.models.heads.NormalHead") == "dreamset.models.heads.NormalHead"
     assert current_name("dreamset.models.rssmology") == "dreamset.models.rssmology"

@@ -1,6 +1,6 @@
-"""What the stages write with ``preset=tiny``: every figure of every generation, and models of this format to load.
+"""Records the figures of all stages with ``preset=tiny`` for every generation, and saves models and a store.
 
-The dataset ``pendulum_state`` and with it the store are part of what is recorded.
+The dataset is ``pendulum_state``.
 """
 
 import json
@@ -25,13 +25,13 @@ CASES = {
     ),
     "v3": ("world_model=dreamer_v3", "behavior=dreamer_v3", "objective=contrastive"),
 }
-UNSTABLE = ("seconds",)  # figures that no two runs share
+UNSTABLE = ("seconds",)  # endings of figures that differ between runs
 
 
 def figures(case: str) -> dict[str, float]:
-    """Every figure of all stages, run in the working folder, which must hold the ingested data."""
+    """All figures of all stages, which run in the working folder. It must contain the ingested data."""
     config = compose(["preset=tiny", "dataset=pendulum_state", *CASES[case], f"paths.runs=runs/{case}"])
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for name, stage in (
         ("world_model", train_world_model),
         ("behavior", learn_behavior),
@@ -41,8 +41,8 @@ def figures(case: str) -> dict[str, float]:
         settings = stages.STAGES[stage.__name__.rpartition(".")[2]](config)
         stage.run(settings)
         written: dict[str, Any] = json.loads((Path(settings["output"]) / "metrics.json").read_text())
-        found |= {f"{name}/{key}": value for key, value in written.items() if not key.endswith(UNSTABLE)}
-    return found
+        values |= {f"{name}/{key}": value for key, value in written.items() if not key.endswith(UNSTABLE)}
+    return values
 
 
 def ingested() -> None:
@@ -53,7 +53,7 @@ def ingested() -> None:
 
 
 def main() -> None:
-    """Records all cases, and keeps their models and the store if asked to: ``python -m tests.golden.stages --keep``."""
+    """Records all cases; ``python -m tests.golden.stages --keep`` also saves their models and the store."""
     os.environ["DREAMSET_TRACKING"] = "off"
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
@@ -63,8 +63,8 @@ def main() -> None:
             shutil.copytree("data/stores/pendulum_state", SAVED / "store")
             for case in CASES:
                 for part in ("world_model", "behavior"):
-                    (found,) = Path(f"runs/{case}/{part}").iterdir()
-                    shutil.copytree(found / "model", SAVED / case / part)
+                    (run,) = Path(f"runs/{case}/{part}").iterdir()
+                    shutil.copytree(run / "model", SAVED / case / part)
     ASSET.write_text(json.dumps(recorded, indent=0, sort_keys=True) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Models and stores that release 0.1 wrote load, and compute what they computed then."""
+"""Models and stores of release 0.1 load, and compute the same numbers."""
 
 import json
 from functools import cache
@@ -29,30 +29,30 @@ def batch() -> SequenceBatch:
     return next(sequences(store, split="train", length=6, batch_size=2, limit=2))
 
 
-def test_a_saved_store_has_the_same_rows() -> None:
+def test_saved_store_has_the_recorded_rows() -> None:
     assert batch().reward.tolist() == expected()["batch"]["reward"]
     assert batch().action.tolist() == expected()["batch"]["action"]
 
 
 @pytest.mark.parametrize("case", ["v1", "v2", "v3"])
-def test_a_saved_world_model_computes_the_same_states_and_rewards(case: str) -> None:
+def test_saved_world_model_computes_the_recorded_states_and_rewards(case: str) -> None:
     model, _ = load_world_model(SAVED / case / "world_model", CPU)
     rollout = model.observe(batch(), seeded())
-    wanted = expected()[case]
-    assert rollout.features.flatten().tolist() == pytest.approx(wanted["features"], rel=1e-4, abs=1e-5)
+    recorded = expected()[case]
+    assert rollout.features.flatten().tolist() == pytest.approx(recorded["features"], rel=1e-4, abs=1e-5)
     reward = model.reward(recorded_trajectory(model, rollout, batch())).t()
-    assert reward.flatten().tolist() == pytest.approx(wanted["reward"], rel=1e-4, abs=1e-5)
+    assert reward.flatten().tolist() == pytest.approx(recorded["reward"], rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize("case", ["v1", "v2", "v3"])
-def test_a_saved_policy_acts_the_same(case: str) -> None:
+def test_saved_policy_takes_the_recorded_actions(case: str) -> None:
     model, _ = load_world_model(SAVED / case / "world_model", CPU)
     controller = load_behavior(SAVED / case / "behavior", CPU).controller(model)
     rows, generator = batch(), seeded()
     memory, actions = controller.initial(2), []
     for t in range(rows.reward.shape[1]):
-        seen = {name: value[:, t] for name, value in rows.observations.items()}
-        action, memory = controller.act(seen, rows.is_first[:, t], memory, generator)
+        row = {name: value[:, t] for name, value in rows.observations.items()}
+        action, memory = controller.act(row, rows.is_first[:, t], memory, generator)
         actions.append(action)
     assert torch.stack(actions, dim=1).flatten().tolist() == pytest.approx(
         expected()[case]["actions"], rel=1e-4, abs=1e-5

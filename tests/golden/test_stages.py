@@ -1,4 +1,4 @@
-"""Every figure of every stage equals the recorded one, from the recording to the fine-tuned policy."""
+"""All figures of all stages, from recording to fine-tuning, equal the recorded ones."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_figures_of_all_stages_equal_the_recorded_ones(case: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_of_all_stages_equal_recorded_figures(case: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(data)
     monkeypatch.setenv("DREAMSET_TRACKING", "off")
     recorded = json.loads(stages.ASSET.read_text())[case]

@@ -1,4 +1,4 @@
-"""Twenty tiny updates of every generation with every objective: the numbers that a rebuild must not change."""
+"""Records losses of twenty tiny updates of every generation with every objective, for tests/golden/test_updates.py."""
 
 import json
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def cases() -> Iterator[tuple[str, str]]:
 
 
 def losses(generation: str, objective: str) -> dict[str, list[float]]:
-    """Every loss by name, one number per update: of the world model first, then of the behaviour learned in it."""
+    """All losses by name, with one number per update: of a world model, then of a behaviour that is learned in it."""
     config = tiny_config(*GENERATIONS[generation], f"objective={objective}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -62,7 +62,7 @@ def _columns(part: str, rows: list[dict[str, torch.Tensor]]) -> dict[str, list[f
 
 
 def main() -> None:
-    """Records all cases: ``python -m tests.golden.updates``, after a change of the numbers that is intended."""
+    """Records all cases: ``python -m tests.golden.updates``, after an intended change of the numbers."""
     recorded = {f"{generation} {objective}": losses(generation, objective) for generation, objective in cases()}
     ASSET.write_text(json.dumps(recorded, indent=0, sort_keys=True) + "\n")
 

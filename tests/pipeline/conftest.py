@@ -1,4 +1,4 @@
-"""A recorded and ingested tiny dataset, made once, and stage configurations on top of it."""
+"""A tiny dataset, recorded and ingested once, and stage configurations that use it."""
 
 import os
 import shutil
@@ -41,7 +41,7 @@ def workspace(tiny_data: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def configure(workspace: Path) -> Configure:  # noqa: ARG001 - the configuration speaks of the working folder
+def configure(workspace: Path) -> Configure:  # noqa: ARG001 - the configuration refers to the working folder
     """``configure("train_world_model", "objective=contrastive")``: one stage's configuration."""
 
     def stage_config(stage: str, *overrides: str) -> dict[str, Any]:
@@ -52,5 +52,5 @@ def configure(workspace: Path) -> Configure:  # noqa: ARG001 - the configuration
 
 @pytest.fixture(autouse=True)
 def _no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MLflow takes seconds to load; the tests that look at it switch it on."""
+    """Switches tracking off, because MLflow takes seconds to load. Tests of tracking switch it on."""
     monkeypatch.setenv("DREAMSET_TRACKING", "off")

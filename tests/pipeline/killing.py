@@ -1,4 +1,4 @@
-"""What a kill looks like from inside a stage."""
+"""Interrupts a stage as a kill would."""
 
 import pytest
 
@@ -7,17 +7,17 @@ from dreamset.datasets.prefetch import Prefetcher
 
 
 class Killed(BaseException):
-    """Nothing below a test may catch it."""
+    """A kill; only tests may catch it."""
 
 
 def kill_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
-    """Raises ``Killed`` in place of the next batch, once so many have been drawn."""
-    sample, drawn = Prefetcher.sample, [0]
+    """Raises ``Killed`` instead of the next batch after ``batches`` batches."""
+    sample, sampled = Prefetcher.sample, [0]
 
     def interrupted(self: Prefetcher) -> SequenceBatch:
-        if drawn[0] == batches:
+        if sampled[0] == batches:
             raise Killed
-        drawn[0] += 1
+        sampled[0] += 1
         return sample(self)
 
     monkeypatch.setattr(Prefetcher, "sample", interrupted)

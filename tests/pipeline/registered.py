@@ -1,4 +1,4 @@
-"""Small models in a registry of the working folder."""
+"""Small models in the registry of the working folder."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ from dreamset.pipeline.tracking import delivery
 
 
 def spec(*, size: int = 3, action: int = 1, high: float = 2.0, discrete: bool = False, **more: ArraySpec) -> DataSpec:
-    """Of a dataset with the vector ``state`` and ``more``."""
+    """The specification of a dataset with the vector ``state`` and the columns ``more``."""
     observations = {"state": ArraySpec((size,), "float32"), **more}
     statistics = {
         name: VectorStatistics((0.5,) * array.size, (2.0,) * array.size) for name, array in observations.items()
@@ -39,14 +39,14 @@ def architecture(*overrides: str) -> dict[str, Any]:
 
 
 def lineage(**changes: Any) -> dict[str, Any]:
-    """As a training of a world model writes it."""
+    """A lineage as the training of a world model writes it."""
     common = {"key": "k", "generation": "dreamer_v1", "parent": None, "objective": "reconstruction", "seed": 0}
     data = {"dataset": "pendulum", "dataset_digest": "d" * 64, "dataset_return": {"mean": 1.0}}
     return {**common, **data, "reference": {"low": None, "high": None}, **changes}
 
 
 def world_model(folder: Path, *, seed: int = 0, size: int = 3, **changes: Any) -> Path:
-    """A folder with a world model that never learned."""
+    """A folder with an untrained world model."""
     torch.manual_seed(seed)
     node = architecture()
     model: WorldModel = build(node, spec(size=size), allowed=WORLD_MODEL_PARTS)
@@ -55,7 +55,7 @@ def world_model(folder: Path, *, seed: int = 0, size: int = 3, **changes: Any) -
 
 
 def policy(folder: Path, *, seed: int = 0, of: str) -> Path:
-    """A folder with something that is registered as a policy learned in the world model ``of``."""
+    """A folder that can be registered as a policy of the world model ``of``."""
     torch.manual_seed(seed)
     described = lineage(seed=seed, world_model={"digest": of}, reward={"_target_": "R"}, feature_size=2)
     node = {"_target_": "dreamset.behaviors.None"}
@@ -64,7 +64,7 @@ def policy(folder: Path, *, seed: int = 0, of: str) -> Path:
 
 
 def register(client: Any, folder: Path, **figures: float) -> catalog.Version:
-    """Registers a folder as a stage's delivery does, in a run of its own."""
+    """Registers a folder from a new run, as the delivery of a stage does."""
     run = delivery.make_run(client, "dreamset", folder.name)
     client.log_artifacts(run, str(folder), catalog.FOLDER)
     named = {name.replace("__", "/"): value for name, value in figures.items()}
@@ -72,7 +72,7 @@ def register(client: Any, folder: Path, **figures: float) -> catalog.Version:
 
 
 def fresh_store(template: Path) -> Any:
-    """The embedded store of the working folder, copied, since MLflow needs seconds to make one."""
+    """The embedded store of the working folder, copied, because MLflow needs seconds to create one."""
     Path("tracking").mkdir()
     shutil.copy(template, "tracking/mlflow.db")
     return delivery.client_of(delivery.embedded_uri())

@@ -1,4 +1,4 @@
-"""Saved models: they come back equal, run no code and say what is wrong with them."""
+"""Saved models: they load unchanged, execute no code, and damaged ones are reported clearly."""
 
 import json
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     (folder / "model.json").write_text(json.dumps(description))
 
 
-def test_a_model_comes_back_with_every_weight_and_its_specification(saved: Path, configure: Configure) -> None:
+def test_loaded_model_has_the_saved_weights_and_specification(saved: Path, configure: Configure) -> None:
     config = configure("train_world_model", "seed=5")
     store = Store.open(config["store"])
     other, _ = build_networks(TrainWorldModel.of(**config), store, CPU)
@@ -59,7 +59,7 @@ def test_a_model_comes_back_with_every_weight_and_its_specification(saved: Path,
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
-def test_a_file_that_asks_for_a_class_from_elsewhere_is_refused(saved: Path) -> None:
+def test_class_from_another_package_is_refused(saved: Path) -> None:
     description = json.loads((saved / "model.json").read_text())
     description["architecture"]["encoder"]["_target_"] = "os.system"
     (saved / "model.json").write_text(json.dumps(description))
@@ -71,12 +71,12 @@ def test_targets_are_found_at_every_depth() -> None:
     node = {"_target_": "a.A", "parts": [{"_target_": "b.B"}, {"deeper": {"_target_": "c.C"}}]}
     assert targets(node) == ["a.A", "b.B", "c.C"]
     nested = {"_target_": "dreamset.models.heads.NormalHead", "parts": [{"deeper": {"_target_": "c.C"}}]}
-    with pytest.raises(UserError, match=r"asks for c\.C"):
+    with pytest.raises(UserError, match=r"names c\.C"):
         build(nested, allowed=("dreamset.models",))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
-def test_a_missing_or_truncated_file_is_named(saved: Path, name: str) -> None:
+def test_missing_or_truncated_file_is_named(saved: Path, name: str) -> None:
     content = (saved / name).read_bytes()
     (saved / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=rf"{name} is damaged"):
@@ -86,7 +86,7 @@ def test_a_missing_or_truncated_file_is_named(saved: Path, name: str) -> None:
         load_world_model(saved, CPU)
 
 
-def test_weights_of_another_shape_are_refused_with_their_names(saved: Path) -> None:
+def test_weights_of_another_shape_are_refused_by_name(saved: Path) -> None:
     description = json.loads((saved / "model.json").read_text())
     description["architecture"]["dynamics"]["latent"]["size"] = 7
     (saved / "model.json").write_text(json.dumps(description))
@@ -103,7 +103,7 @@ def test_weights_that_do_not_fit_are_listed_key_by_key(saved: Path) -> None:
     with pytest.raises(UserError) as error:
         load_world_model(saved, CPU)
     first, head, *lines = str(error.value).splitlines()
-    assert f"model.safetensors does not fit the network, 3 of {len(weights)} keys differ:" in first
+    assert f"model.safetensors does not fit the network: 3 of {len(weights)} keys differ;" in first
     assert head.split() == ["key", "in", "the", "file", "in", "the", "network"]
     assert [line.split() for line in lines] == [
         ["missing", "reward_head.layers.0.bias", "-", f"[{len(bias)}]"],
@@ -113,21 +113,21 @@ def test_weights_that_do_not_fit_are_listed_key_by_key(saved: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [99, 0, -1, 1.5, "2", None, True])
-def test_a_format_version_that_nothing_leads_from_is_refused(saved: Path, version: Any) -> None:
+def test_format_version_without_a_migration_is_refused(saved: Path, version: Any) -> None:
     rewrite(saved, lambda description: description.update(format_version=version))
-    expected = "written by a newer release.*update dreamset" if version == 99 else "run `dreamset train-world-model`"
+    expected = "a newer release wrote.*update dreamset" if version == 99 else "run `dreamset train-world-model`"
     with pytest.raises(UserError, match=rf"format version {version!r}.*{expected}"):
         load_world_model(saved, CPU)
 
 
-def test_a_model_of_the_first_format_loads(saved: Path) -> None:
+def test_model_of_the_first_format_loads(saved: Path) -> None:
     now = read_description(saved, made_by="-")
 
-    def as_it_was(description: dict[str, Any]) -> None:
+    def to_first_format(description: dict[str, Any]) -> None:
         description.update(format_version=1)
         del description["kind"]
 
-    rewrite(saved, as_it_was)
+    rewrite(saved, to_first_format)
     model, described = load_world_model(saved, CPU)
     assert described.lineage == {"seed": 0, "generation": None, "parent": None}
     assert (described.kind, described.spec, described.architecture) == (WORLD_MODEL, now.spec, now.architecture)
@@ -138,38 +138,38 @@ def test_a_model_of_the_first_format_loads(saved: Path) -> None:
     assert (policy.kind, policy.lineage["generation"], policy.lineage["world_model"]) == (POLICY, "dreamer_v3", None)
 
 
-def test_a_model_of_today_loads_in_a_release_with_another_format(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_migrations_convert_a_model_version_by_version(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     current = migrations.FORMAT_VERSION
     monkeypatch.setattr(migrations, "FORMAT_VERSION", current + 2)
-    with pytest.raises(UserError, match=rf"has format version {current}, this release reads 1 to {current + 2}"):
+    with pytest.raises(UserError, match=rf"has format version {current}; allowed: 1 to {current + 2}"):
         load_world_model(saved, CPU)
 
     def rename(value: dict[str, Any]) -> dict[str, Any]:
-        return value | {"format_version": current + 1, "lineage": {"sown": value["lineage"]["seed"]}}
+        return value | {"format_version": current + 1, "lineage": {"start": value["lineage"]["seed"]}}
 
     def double(value: dict[str, Any]) -> dict[str, Any]:
-        return value | {"format_version": current + 2, "lineage": {"sown": value["lineage"]["sown"] + 7}}
+        return value | {"format_version": current + 2, "lineage": {"start": value["lineage"]["start"] + 7}}
 
     monkeypatch.setitem(migrations.MIGRATIONS, current, rename)
     monkeypatch.setitem(migrations.MIGRATIONS, current + 1, double)
     before = (saved / "model.json").read_bytes()
     _, described = load_world_model(saved, CPU)
-    assert described.lineage == {"sown": 7}
+    assert described.lineage == {"start": 7}
     assert (saved / "model.json").read_bytes() == before
 
 
-def test_every_format_leads_to_this_releases() -> None:
+def test_every_earlier_format_has_a_migration() -> None:
     assert sorted(migrations.MIGRATIONS) == list(range(1, migrations.FORMAT_VERSION))
 
 
-def test_another_kind_is_refused(saved: Path) -> None:
+def test_model_of_another_kind_is_refused(saved: Path) -> None:
     rewrite(saved, lambda description: description.update(kind=POLICY))
     with pytest.raises(UserError, match="model holds a policy, but a world_model is needed"):
         load_world_model(saved, CPU)
 
 
 @pytest.mark.parametrize("part", ["architecture", "spec", "lineage", "kind"])
-def test_a_description_that_lacks_a_part_or_holds_another_type_is_damaged(saved: Path, part: str) -> None:
+def test_incomplete_or_mistyped_description_is_damaged(saved: Path, part: str) -> None:
     rewrite(saved, lambda description: description.update({part: 3}))
     with pytest.raises(UserError, match=r"model\.json is damaged|holds a 3"):
         load_world_model(saved, CPU)
@@ -178,22 +178,22 @@ def test_a_description_that_lacks_a_part_or_holds_another_type_is_damaged(saved:
         load_world_model(saved, CPU)
 
 
-def test_an_architecture_that_cannot_be_built_is_refused(saved: Path) -> None:
+def test_architecture_that_cannot_be_built_is_refused(saved: Path) -> None:
     rewrite(saved, lambda description: description["architecture"].update(wings=2))
-    with pytest.raises(UserError, match=r"a saved model cannot be rebuilt: .*wings"):
+    with pytest.raises(UserError, match=r"a saved model cannot be built: .*wings"):
         load_world_model(saved, CPU)
     rewrite(saved, lambda description: description["architecture"].pop("_target_"))
     with pytest.raises(UserError, match="names no class to build"):
         load_world_model(saved, CPU)
 
 
-def test_a_file_cannot_read_the_environment(saved: Path) -> None:
+def test_saved_model_cannot_read_environment_variables(saved: Path) -> None:
     rewrite(saved, lambda description: description["architecture"].update(reward_weight="${oc.env:HOME}"))
-    with pytest.raises(UserError, match="holds an interpolation"):
+    with pytest.raises(UserError, match="contains an interpolation"):
         load_world_model(saved, CPU)
 
 
-def test_the_digest_names_weights_and_description_and_not_the_place(saved: Path) -> None:
+def test_digest_depends_on_weights_and_description_only(saved: Path) -> None:
     first = model_digest(saved)
     assert model_digest(saved.rename("elsewhere")) == first
     folder = Path("elsewhere")
@@ -213,6 +213,6 @@ def test_the_digest_names_weights_and_description_and_not_the_place(saved: Path)
         "dreamset.models.none.X",
     ],
 )
-def test_what_a_module_of_ours_imports_is_not_ours(target: str) -> None:
-    with pytest.raises(UserError, match=f"asks for {target}"):
+def test_names_imported_by_an_allowed_module_are_refused(target: str) -> None:
+    with pytest.raises(UserError, match=f"names {target}"):
         build({"_target_": target, "_args_": [3]}, allowed=("dreamset.models",))

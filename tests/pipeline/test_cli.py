@@ -1,4 +1,4 @@
-"""The command line: help that explains, mistakes in one line with a status of their own."""
+"""The command line: help texts, one-line errors and exit statuses."""
 
 import signal
 import subprocess
@@ -28,8 +28,8 @@ def test_help_explains_every_command(command: list[str], capsys: pytest.CaptureF
     with pytest.raises(SystemExit) as stop:
         cli.main([*command, "--help"])
     assert stop.value.code == 0
-    shown = capsys.readouterr().out
-    assert all(name in shown for name in COMMANDS) if not command else "usage: dreamset" in shown
+    output = capsys.readouterr().out
+    assert all(name in output for name in COMMANDS) if not command else "usage: dreamset" in output
 
 
 @pytest.mark.parametrize(
@@ -41,26 +41,26 @@ def test_help_explains_every_command(command: list[str], capsys: pytest.CaptureF
         (["train-world-model", "dataset=pendulum_state"], "data/stores/pendulum_state"),
         (["learn-behavior", "dataset=pendulum_state"], "data/stores/pendulum_state"),
         (["evaluate"], "model.json does not exist; run `dreamset train-world-model` first"),
-        (["adapt"], "there is no tracking/mlflow.db, so no model is registered"),
+        (["adapt"], "tracking/mlflow.db does not exist, so no model is registered"),
         (["adapt", "world_model=dreamer_v1"], "adaptation=heads_only needs an existing world model"),
         (["compare"], "resolved/compare.yaml does not exist; run `dreamset resolve` first"),
         (["resolve"], "params.yaml does not exist"),
-        (["evaluate", "device=tpu"], "device is 'tpu', allowed is 'auto', 'cpu' or 'cuda'"),
-        (["ingest", "--resolved", "x.yaml", "seed=1"], "--resolved takes no overrides"),
+        (["evaluate", "device=tpu"], "device is 'tpu'; allowed: 'auto', 'cpu' or 'cuda'"),
+        (["ingest", "--resolved", "x.yaml", "seed=1"], "--resolved allows no overrides"),
     ],
 )
-def test_a_mistake_is_one_line_and_status_two(
+def test_mistake_prints_one_line_and_exits_with_status_two(
     arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
     assert stop.value.code == 2
-    message = capsys.readouterr().err.strip().splitlines()
-    assert len(message) == 1, message
-    assert expected in message[0]
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert expected in lines[0]
 
 
-def test_a_stage_runs_from_its_resolved_file_as_from_overrides(configure: Configure) -> None:
+def test_resolved_file_and_overrides_give_the_same_model(configure: Configure) -> None:
     config = configure("train_world_model")
     Path("stage.yaml").write_text(yaml.safe_dump(config))
     cli.main(["train-world-model", "--resolved", "stage.yaml"])
@@ -70,10 +70,10 @@ def test_a_stage_runs_from_its_resolved_file_as_from_overrides(configure: Config
     assert weights.read_bytes() == first
 
 
-@pytest.mark.parametrize(("failure", "said"), [(KeyboardInterrupt, "interrupted"), (UserError, "error: disk full")])
-def test_the_last_line_says_why_a_loop_ended(
+@pytest.mark.parametrize(("failure", "message"), [(KeyboardInterrupt, "interrupted"), (UserError, "error: disk full")])
+def test_last_line_of_output_states_why_training_ended(
     failure: type[BaseException],
-    said: str,
+    message: str,
     configure: Configure,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -85,13 +85,13 @@ def test_the_last_line_says_why_a_loop_ended(
     monkeypatch.setattr(train_world_model, "validate", fail)
     with pytest.raises(SystemExit):
         cli.main(["train-world-model", "preset=tiny", "dataset=pendulum_state"])
-    shown = capsys.readouterr().err
-    assert "reconstruction:" in shown  # the progress bar
-    assert shown.splitlines()[-1].startswith(f"dreamset: {said}")
+    output = capsys.readouterr().err
+    assert "reconstruction:" in output  # the progress bar
+    assert output.splitlines()[-1].startswith(f"dreamset: {message}")
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_in_one_line_and_the_next_run_goes_on(configure: Configure, sent: signal.Signals) -> None:
+def test_interrupted_training_ends_in_one_line_and_resumes(configure: Configure, sent: signal.Signals) -> None:
     config = configure("train_world_model", "world_model_training.updates=1000000", "validation.every=1000000")
     Path("stage.yaml").write_text(yaml.safe_dump(config))
     code = (
@@ -107,10 +107,10 @@ def test_an_interrupt_ends_in_one_line_and_the_next_run_goes_on(configure: Confi
     while not list(Path(".checkpoints").glob("*/state.pt")) and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(sent)
-    _, shown = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Traceback" not in shown
-    assert "interrupted" in shown.splitlines()[-1]
+    assert "Traceback" not in output
+    assert "interrupted" in output.splitlines()[-1]
     saved = next(Path(".checkpoints").glob("*/state.pt"))
     assert saved.stat().st_size > 0
     training = train_world_model.start(TrainWorldModel.of(**config), Store.open(config["store"]), torch.device("cpu"))

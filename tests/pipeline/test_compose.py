@@ -1,4 +1,4 @@
-"""Composition: what people choose is what the stages get, and a mistake is one clear line."""
+"""Composition: presets, groups and overrides reach the settings of the stages."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from dreamset.pipeline.config.instantiate import build_part
 PRESETS = sorted(path.stem for path in (Path(configs.__file__).parent / "preset").glob("*.yaml"))
 
 
-def test_presets_and_overrides_reach_every_part_that_shares_a_size() -> None:
+def test_presets_and_overrides_set_sizes_of_all_parts() -> None:
     config = compose(["preset=tiny", "network.hidden=24"])
     assert config["network"]["depth"] == 2
     assert config["objective"]["hidden"] == 24
@@ -21,7 +21,7 @@ def test_presets_and_overrides_reach_every_part_that_shares_a_size() -> None:
     assert config["behavior"]["critic"]["hidden"] == 24
 
 
-def test_paper_preset_is_the_published_scale() -> None:
+def test_paper_preset_has_the_published_numbers() -> None:
     config = compose(["preset=paper"])
     assert config["world_model"]["dynamics"]["latent"] | {"_target_": ""} == {
         "_target_": "",
@@ -50,13 +50,13 @@ def test_every_preset_composes_with_every_dataset(name: str, dataset: str) -> No
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_no_preset_touches_the_architecture_of_a_model_that_exists(name: str) -> None:
-    chosen = compose([f"preset={name}", "world_model=from_registry"])
-    assert set(chosen["world_model"]) == {"name", "alias", "version", "run", "folder", "strict"}
+def test_no_preset_changes_the_architecture_of_an_existing_model(name: str) -> None:
+    config = compose([f"preset={name}", "world_model=from_registry"])
+    assert set(config["world_model"]) == {"name", "alias", "version", "run", "folder", "strict"}
 
 
 @pytest.mark.parametrize("name", ["small_v2", "small_v3", "small_state_v2", "small_state_v3"])
-def test_a_preset_of_a_generation_chooses_model_and_behavior(name: str) -> None:
+def test_preset_of_a_generation_selects_model_and_behavior(name: str) -> None:
     generation = f"dreamer_{name[-2:]}"
     config = compose([f"preset={name}"])
     assert (config["choices"]["world_model"], config["choices"]["behavior"]) == (generation, generation)
@@ -69,8 +69,8 @@ def test_a_preset_of_a_generation_chooses_model_and_behavior(name: str) -> None:
     "generation", ["dreamer_v1", "dreamer_v1_continue", "dreamer_v2", "dreamer_v2_atari", "dreamer_v3"]
 )
 def test_every_generation_can_be_pessimistic(generation: str, spread: str, weight: str) -> None:
-    chosen = [f"reward={spread}", f"reward/weight={weight}", "world_model/ensemble=priors"]
-    config = compose(["preset=tiny", f"world_model={generation}", *chosen])
+    overrides = [f"reward={spread}", f"reward/weight={weight}", "world_model/ensemble=priors"]
+    config = compose(["preset=tiny", f"world_model={generation}", *overrides])
     assert config["world_model"]["ensemble"]["members"] == 7
     reward = build_part(config["reward"])
     assert isinstance(reward, PenalizedReward)
@@ -87,7 +87,7 @@ def test_whole_numbers_are_accepted_where_the_default_has_a_fraction() -> None:
     assert compose(["weights.kl=1"])["world_model"]["divergence"]["weight"] == 1
 
 
-def test_the_working_folders_own_configs_come_before_the_installed_ones(root: Path, tmp_path: Path) -> None:
+def test_configs_of_the_working_folder_precede_installed_ones(root: Path, tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(root / "configs", tmp_path / "configs")
@@ -96,12 +96,12 @@ def test_the_working_folders_own_configs_come_before_the_installed_ones(root: Pa
     assert compose(["objective=contrastive"])["objective"]["min_std"] == 0.7
 
 
-def test_every_key_of_a_resolved_stage_is_plain_yaml() -> None:
+def test_composed_configuration_is_plain_yaml() -> None:
     config = compose(["preset=small"])
     assert yaml.safe_load(yaml.safe_dump(config)) == config
 
 
-def test_the_preset_for_vectors_changes_what_it_says_and_keeps_the_rest() -> None:
+def test_preset_for_vectors_changes_only_its_own_settings() -> None:
     vectors, frames = compose(["preset=small_state", "dataset=pendulum_state"]), compose(["preset=small"])
     assert vectors["objective"]["weight"] == 20.0
     assert vectors["world_model_training"]["scheduler"]["total_iters"] == 1200

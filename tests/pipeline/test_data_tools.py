@@ -1,4 +1,4 @@
-"""``dreamset data``: each tool as a person calls it, and the stage ``ingest`` with transforms and a quarantine."""
+"""``dreamset data``: every tool on the command line, and the stage ``ingest`` with transforms and quarantine."""
 
 import json
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from dreamset.pipeline.report.card import write_card
 from tests.datasets.conftest import CounterSource
 
 TOOLS = ("inspect", "verify", "card", "export", "merge", "split")
-PICTURE = b"\x89PNG"
+PNG = b"\x89PNG"
 
 
 class Later(CounterSource):
-    """The counting episodes from number 100 on, so that no episode is in two stores."""
+    """The counting episodes from number 100 on, so that two stores share no episode."""
 
     def read(self, number: int) -> Any:
         return CounterSource([4] * (number + 101)).read(number + 100)
@@ -37,17 +37,17 @@ def run(*arguments: str | Path) -> None:
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    def run_and_listen(*arguments: str | Path) -> str:
+def printed(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    def run_and_capture(*arguments: str | Path) -> str:
         run(*arguments)
         return capsys.readouterr().out
 
-    return run_and_listen
+    return run_and_capture
 
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """The one line of a failing call, whose exit status is 2."""
+    """Runs a failing call, and returns its one-line error. The exit status is 2."""
 
     def run_and_fail(*arguments: str | Path) -> str:
         with pytest.raises(SystemExit) as stop:
@@ -67,13 +67,13 @@ def test_help_explains_every_tool(arguments: list[str], capsys: pytest.CaptureFi
     with pytest.raises(SystemExit) as stop:
         run(*arguments, "--help")
     assert stop.value.code == 0
-    shown = capsys.readouterr().out
-    assert shown.startswith(" ".join(["usage: dreamset data", *arguments]))
-    assert arguments or all(f"\n    {tool} " in shown for tool in TOOLS)
+    output = capsys.readouterr().out
+    assert output.startswith(" ".join(["usage: dreamset data", *arguments]))
+    assert arguments or all(f"\n    {tool} " in output for tool in TOOLS)
 
 
 @pytest.mark.parametrize("arguments", [[], ["shred"], ["export", "store"], ["split", "store", "--output", "x"]])
-def test_a_call_that_lacks_something_shows_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_incomplete_call_shows_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         run(*arguments)
     assert stop.value.code == 2
@@ -96,7 +96,7 @@ def test_arguments_may_be_any_sequence(store: Store, capsys: pytest.CaptureFixtu
         ["split", "nowhere", "a=0.5", "b=0.5", "--output", "out"],
     ],
 )
-def test_a_wrong_path_is_one_line(refused: Callable[..., str], store: Store, arguments: list[str]) -> None:
+def test_wrong_path_is_a_one_line_error(refused: Callable[..., str], store: Store, arguments: list[str]) -> None:
     before = sorted(Path().iterdir())
     message = refused(*arguments)
     assert message.startswith("dreamset: error: nowhere: contains no dataset.json, so it is not a Dreamset dataset")
@@ -104,17 +104,17 @@ def test_a_wrong_path_is_one_line(refused: Callable[..., str], store: Store, arg
     store.verify()
 
 
-def test_inspect_shows_a_store_as_its_card_and_anything_else_by_its_arrays(
-    said: Callable[..., str], refused: Callable[..., str], store: Store
+def test_inspect_shows_a_stores_card_or_a_files_arrays(
+    printed: Callable[..., str], refused: Callable[..., str], store: Store
 ) -> None:
-    shown = said("inspect", store.path)
-    assert shown.startswith("# Dataset `store`")
-    assert "4 episodes, 18 transitions, 22 rows" in shown
-    file, action, *_ = said("inspect", "store/shard-00000.h5").splitlines()
+    card = printed("inspect", store.path)
+    assert card.startswith("# Dataset `store`")
+    assert "4 episodes, 18 transitions, 22 rows" in card
+    file, action, *_ = printed("inspect", "store/shard-00000.h5").splitlines()
     assert (file, action) == ("store/shard-00000.h5", "  action: float32[22, 1]")
     with h5py.File("foreign.hdf5", "w") as file:
         file["data/demo_0/obs"] = np.zeros((3, 2))
-    assert said("inspect", "foreign.hdf5").splitlines() == [
+    assert printed("inspect", "foreign.hdf5").splitlines() == [
         "foreign.hdf5",
         "  data/",
         "    demo_0/",
@@ -123,20 +123,20 @@ def test_inspect_shows_a_store_as_its_card_and_anything_else_by_its_arrays(
     assert refused("inspect", "nowhere") == "dreamset: error: nowhere: no such file or folder; check the path"
 
 
-def test_inspect_of_the_working_folder_has_a_name(
-    said: Callable[..., str], store: Store, monkeypatch: pytest.MonkeyPatch
+def test_inspect_names_the_working_folder(
+    printed: Callable[..., str], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(store.path)
-    assert said("inspect", ".").startswith("# Dataset `store`")
+    assert printed("inspect", ".").startswith("# Dataset `store`")
 
 
-def test_verify_reads_every_store_and_names_the_damaged_file(
-    said: Callable[..., str], refused: Callable[..., str], store: Store
+def test_verify_checks_every_store_and_names_the_damaged_file(
+    printed: Callable[..., str], refused: Callable[..., str], store: Store
 ) -> None:
     other = write_store(CounterSource([3, 3]), "other")
-    assert said("verify", "store", "other").splitlines() == [
-        f"store: 1 shards are as they were written, digest {store.digest}",
-        f"other: 1 shards are as they were written, digest {other.digest}",
+    assert printed("verify", "store", "other").splitlines() == [
+        f"store: 1 shards match their checksums, digest {store.digest}",
+        f"other: 1 shards match their checksums, digest {other.digest}",
     ]
     shard = Path("store/shard-00000.h5")
     content = bytearray(shard.read_bytes())
@@ -145,28 +145,28 @@ def test_verify_reads_every_store_and_names_the_damaged_file(
     assert refused("verify", "store").startswith("dreamset: error: store/shard-00000.h5: its checksum is")
 
 
-def test_card_writes_a_page_with_pictures_and_replaces_only_cards(
-    said: Callable[..., str], refused: Callable[..., str], store: Store
+def test_card_has_text_and_images_and_replaces_only_cards(
+    printed: Callable[..., str], refused: Callable[..., str], store: Store
 ) -> None:
     for _ in range(2):  # the second replaces the first
-        assert said("card", "store", "--output", "cards/store").strip() == "cards/store/card.md"
+        assert printed("card", "store", "--output", "cards/store").strip() == "cards/store/card.md"
         files = {file.name: file.read_bytes() for file in Path("cards/store").iterdir()}
         assert files.keys() == {"card.md", "returns.png", "image.png"}
         page = files.pop("card.md").decode()
         assert page.startswith("# Dataset `store`")
         assert "![image](image.png)" in page
-        assert all(content.startswith(PICTURE) for content in files.values())
+        assert all(content.startswith(PNG) for content in files.values())
         Path("cards/store/leftover").touch()
     Path("thesis").mkdir()
     Path("thesis/chapter.txt").write_text("years of work")
     for taken in ("thesis", "thesis/chapter.txt", "store"):
         message = refused("card", "store", "--output", taken)
-        assert f"{taken}: exists and is no dataset card, so it is not replaced" in message
+        assert f"{taken} exists and is not a dataset card, so it is not replaced" in message
     assert Path("thesis/chapter.txt").read_text() == "years of work"
     store.verify()
 
 
-def test_a_card_is_made_of_a_part_that_nothing_validates(tmp_path: Path) -> None:
+def test_card_of_a_store_without_validation_episodes_is_written(tmp_path: Path) -> None:
     splits = {"train": np.arange(2), "validation": np.arange(0)}
     write_card(write_store(CounterSource([3, 3]), "part", splits=lambda _: splits), tmp_path / "card")
     page = (tmp_path / "card" / "card.md").read_text()
@@ -175,73 +175,73 @@ def test_a_card_is_made_of_a_part_that_nothing_validates(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("to", ["npz", "minari"])
-def test_export_says_where_and_overwrites_nothing(
-    said: Callable[..., str], refused: Callable[..., str], store: Store, to: str
+def test_export_prints_its_folder_and_overwrites_nothing(
+    printed: Callable[..., str], refused: Callable[..., str], store: Store, to: str
 ) -> None:
-    assert said("export", "store", "--to", to, "--output", "out").strip() == "out: 4 episodes"
+    assert printed("export", "store", "--to", to, "--output", "out").strip() == "out: 4 episodes"
     files = sorted(file.name for file in Path("out").rglob("*") if file.is_file())
     assert ("00000003-6.npz" if to == "npz" else "main_data.hdf5") in files
     before = {file: file.read_bytes() for file in Path("out").rglob("*") if file.is_file()}
     message = refused("export", "store", "--to", to, "--output", "out")
-    assert message.startswith("dreamset: error: out: exists already and is not overwritten; remove it or choose")
+    assert message.startswith("dreamset: error: out exists already and is not overwritten; remove it or choose")
     assert {file: file.read_bytes() for file in Path("out").rglob("*") if file.is_file()} == before
     assert len(store.lengths) == 4
 
 
-def test_an_exported_store_is_ingested_again(said: Callable[..., str], store: Store) -> None:
-    said("export", "store", "--to", "minari", "--output", "out")
+def test_exported_store_is_ingested_again(printed: Callable[..., str], store: Store) -> None:
+    printed("export", "store", "--to", "minari", "--output", "out")
     again = write_store(MinariSource("out/dreamset/store-v0"), "again")
     assert again.lengths.tolist() == store.lengths.tolist()
     np.testing.assert_array_equal(again.read(3)["state"], store.read(3)["state"])
 
 
-def test_an_unknown_format_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_format_error_lists_known_formats(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         run("export", "store", "--to", "csv", "--output", "out")
     assert stop.value.code == 2
     assert "minari" in capsys.readouterr().err
 
 
-def test_merge_counts_the_whole_and_overwrites_nothing(
-    said: Callable[..., str], refused: Callable[..., str], store: Store
+def test_merge_prints_the_counts_and_overwrites_nothing(
+    printed: Callable[..., str], refused: Callable[..., str], store: Store
 ) -> None:
     write_store(Later([4, 4, 4]), "later")
-    path, _, counts = said("merge", "store", "later", "--output", "both").partition(": ")
+    path, _, counts = printed("merge", "store", "later", "--output", "both").partition(": ")
     assert path == "both"
     assert json.loads(counts) == {"episodes": 7, "rows": 37, "transitions": 30}
     assert Store.open("both").lengths[:4].tolist() == store.lengths.tolist()
-    assert "both: exists already and is not overwritten" in refused("merge", "store", "later", "--output", "both")
+    assert "both exists already and is not overwritten" in refused("merge", "store", "later", "--output", "both")
     assert "equals episode 0 of store" in refused("merge", "store", "store", "--output", "twice")
     assert not Path("twice").exists()
 
 
-def test_split_counts_every_part_and_overwrites_nothing(
-    said: Callable[..., str], refused: Callable[..., str], store: Store
+def test_split_prints_the_counts_of_each_part_and_overwrites_nothing(
+    printed: Callable[..., str], refused: Callable[..., str], store: Store
 ) -> None:
-    lines = said("split", "store", "most=0.75", "rest=0.25", "--output", "parts", "--seed", "3").splitlines()
+    lines = printed("split", "store", "most=0.75", "rest=0.25", "--output", "parts", "--seed", "3").splitlines()
     counts = {path: json.loads(text) for path, _, text in (line.partition(": ") for line in lines)}
-    assert {path: found["episodes"] for path, found in counts.items()} == {"parts/most": 3, "parts/rest": 1}
-    assert sum(found["rows"] for found in counts.values()) == store.info["counts"]["rows"]
+    assert {path: count["episodes"] for path, count in counts.items()} == {"parts/most": 3, "parts/rest": 1}
+    assert sum(count["rows"] for count in counts.values()) == store.info["counts"]["rows"]
     assert Store.open("parts/rest").info["source"]["split"]["seed"] == 3
-    assert "parts: exists already" in refused("split", "store", "a=0.5", "b=0.5", "--output", "parts")
+    assert "parts exists already" in refused("split", "store", "a=0.5", "b=0.5", "--output", "parts")
 
 
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
-        (["half"], "'half' is no NAME=SHARE such as pretrain=0.8; mend it"),
-        (["a=much"], "'a=much' is no NAME=SHARE"),
+        (["half"], "'half' is not NAME=SHARE, such as pretrain=0.8; fix it"),
+        (["a=much"], "'a=much' is not NAME=SHARE"),
         (["=1"], "'' cannot name a folder"),
         (["../a=1"], "'../a' cannot name a folder; choose a plain name"),
         (["..=0.5", "b=0.5"], "'..' cannot name a folder"),
         ([".=0.5", "b=0.5"], "'.' cannot name a folder"),
-        (["a=0.5", "a=0.5"], "a=0.5 a=0.5 names a part twice"),
+        (["a=0.5", "a=0.5"], "a=0.5 a=0.5 names a share twice"),
         (["a=0.5", "b=0.6"], "positive numbers that sum to 1"),
         (["a=nan", "b=0.5"], "positive numbers that sum to 1"),
         (["a=0.99", "b=0.01"], "too few episodes for the part 'b'; choose a larger share"),
     ],
 )
-def test_wrong_shares_are_one_line_and_leave_nothing(
+def test_wrong_shares_are_a_one_line_error_and_write_nothing(
     refused: Callable[..., str], store: Store, shares: list[str], message: str
 ) -> None:
     assert message in refused("split", store.path, *shares, "--output", "parts")
@@ -249,9 +249,11 @@ def test_wrong_shares_are_one_line_and_leave_nothing(
 
 
 @pytest.mark.parametrize("tool", [["merge", "store"], ["split", "store", "a=0.5", "b=0.5"]])
-def test_a_file_is_no_place_for_a_store(refused: Callable[..., str], store: Store, tool: list[str]) -> None:
+def test_existing_file_is_not_overwritten_by_a_store(
+    refused: Callable[..., str], store: Store, tool: list[str]
+) -> None:
     Path("notes.txt").write_text("kept")
-    assert "notes.txt: exists already and is not overwritten" in refused(*tool, "--output", "notes.txt")
+    assert "notes.txt exists already and is not overwritten" in refused(*tool, "--output", "notes.txt")
     assert Path("notes.txt").read_text() == "kept"
     store.verify()
 
@@ -291,17 +293,15 @@ def ingest(**changes: Any) -> None:
 def episodes(store: Store) -> Path:
     """The store as npz files, the second of them with a NaN."""
     run("export", store.path, "--to", "npz", "--output", "episodes")
-    spoilt = Path("episodes/00000001-5.npz")
-    with np.load(spoilt) as archive:
+    damaged = Path("episodes/00000001-5.npz")
+    with np.load(damaged) as archive:
         arrays = dict(archive)
     arrays["state"][2, 1] = np.nan
-    np.savez(spoilt, **arrays)
+    np.savez(damaged, **arrays)
     return Path("episodes")
 
 
-def test_the_stage_transforms_and_quarantines_and_the_card_says_so(
-    episodes: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_ingest_lists_transforms_and_quarantined_episodes(episodes: Path, caplog: pytest.LogCaptureFixture) -> None:
     ingest()
     assert "1 of 4 episodes are quarantined; card/card.md says why" in caplog.text
     store = Store.open("ingested")
@@ -314,10 +314,10 @@ def test_the_stage_transforms_and_quarantines_and_the_card_says_so(
     assert "## Quarantined: 1 episodes" in page
     reason = f"episode 1 of {episodes}/00000001-5.npz: observation 'state' is nan at step 2, element [1]"
     assert f"| 1 | {reason}" in page
-    assert Path("card/image.png").read_bytes().startswith(PICTURE)
+    assert Path("card/image.png").read_bytes().startswith(PNG)
 
 
-def test_the_stage_stops_at_the_first_mistake_if_that_is_wanted(
+def test_ingest_stops_at_the_first_invalid_episode_if_configured(
     episodes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
@@ -329,7 +329,7 @@ def test_the_stage_stops_at_the_first_mistake_if_that_is_wanted(
     assert not Path("card").exists()
 
 
-def test_a_transform_that_does_not_fit_is_one_line(episodes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unfit_transform_is_a_one_line_error(episodes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         ingest(transforms=[{"_target_": "dreamset.datasets.transforms.Resize", "height": 9, "width": 9}])
     assert stop.value.code == 2
@@ -348,8 +348,8 @@ def test_equal_ingests_give_equal_stores(episodes: Path, monkeypatch: pytest.Mon
     assert len(list(episodes.iterdir())) == 4
 
 
-def test_a_card_in_the_place_of_something_else_is_refused(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="exists and is no dataset card"):
+def test_card_does_not_replace_other_files(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="exists and is not a dataset card"):
         write_card(store, store.path)
     (tmp_path / "empty").mkdir()
     write_card(store, tmp_path / "empty")

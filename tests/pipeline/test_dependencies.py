@@ -1,4 +1,4 @@
-"""Which code a stage depends on: an edit changes the digests of the stages that can reach it, and no other."""
+"""Code dependencies: an edit changes the digests of exactly the stages that can reach the edited module."""
 
 import importlib
 import json
@@ -54,7 +54,7 @@ def copy(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of the user's on the import path."""
+    """A user's folder on the import path."""
     folder = tmp_path / "own"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
@@ -97,22 +97,22 @@ def module_of_class(root: Path, name: str) -> str:
     return ".".join(("dreamset", *path.relative_to(root).with_suffix("").parts))
 
 
-def test_an_edit_of_the_behavior_trainer_changes_behavior_learning(root: Path, copy: Copy) -> None:
+def test_behavior_trainer_edit_changes_behavior_learning(root: Path, copy: Copy) -> None:
     module = module_of_class(root, "BehaviorTrainer")
     assert {"learn_behavior", "finetune"} <= changed(lambda: copy.edit(module, add_code))
 
 
-def test_an_edit_of_the_behavior_trainer_retrains_no_world_model(root: Path, copy: Copy) -> None:
+def test_behavior_trainer_edit_retrains_no_world_model(root: Path, copy: Copy) -> None:
     module = module_of_class(root, "BehaviorTrainer")
     assert "train_world_model" not in changed(lambda: copy.edit(module, add_code))
 
 
-def test_an_edit_of_the_videos_changes_the_stages_that_write_videos(copy: Copy) -> None:
+def test_video_code_edit_changes_the_stages_that_write_videos(copy: Copy) -> None:
     edited = changed(lambda: copy.edit("dreamset.pipeline.report.videos", add_code))
     assert edited == {"train_world_model", "evaluate", "finetune"}
 
 
-def test_an_edit_of_tracking_changes_nothing(copy: Copy) -> None:
+def test_tracking_code_edit_changes_no_stage(copy: Copy) -> None:
     def edit() -> None:
         for module in ("dreamset.pipeline.tracking.reporting", "dreamset.pipeline.progress", "dreamset.__init__"):
             copy.edit(module, add_code)
@@ -120,13 +120,13 @@ def test_an_edit_of_tracking_changes_nothing(copy: Copy) -> None:
     assert changed(edit) == set()
 
 
-def test_an_edit_of_another_objective_changes_nothing(copy: Copy) -> None:
+def test_objective_edit_changes_only_stages_that_use_the_objective(copy: Copy) -> None:
     assert changed(lambda: copy.edit("dreamset.objectives.contrastive", add_code)) == set()
     edited = changed(lambda: copy.edit("dreamset.objectives.contrastive", add_code), "objective=contrastive")
     assert edited == {"train_world_model", "finetune"}
 
 
-def test_a_part_of_a_world_model_counts_wherever_the_saved_model_is_rebuilt(own: Path) -> None:
+def test_world_model_part_edit_changes_all_stages_that_rebuild_the_model(own: Path) -> None:
     head = "class Mine:\n    def __init__(self, *_, **__): ...\n"
     (own / "my_encoder.py").write_text(head)
     edited = changed(
@@ -136,10 +136,10 @@ def test_a_part_of_a_world_model_counts_wherever_the_saved_model_is_rebuilt(own:
     assert edited == {"train_world_model", "learn_behavior", "evaluate", "finetune"}
 
 
-def test_of_a_world_model_that_exists_already_every_possible_part_counts() -> None:
+def test_existing_world_model_depends_on_all_possible_parts() -> None:
     config = compose([*TINY]) | {"world_model": {"name": None}}
-    found = ImportPath().reachable(starting_points("evaluate", {}, config))
-    assert {"dreamset.models.recurrent.cells", "dreamset.models.encoders", "dreamset.models.layers"} <= found.keys()
+    modules = ImportPath().reachable(starting_points("evaluate", {}, config))
+    assert {"dreamset.models.recurrent.cells", "dreamset.models.encoders", "dreamset.models.layers"} <= modules.keys()
 
 
 @pytest.mark.parametrize(
@@ -152,21 +152,21 @@ def test_of_a_world_model_that_exists_already_every_possible_part_counts() -> No
     ],
     ids=["comment", "docstring", "formatting", "type checking"],
 )
-def test_what_is_no_code_changes_nothing(copy: Copy, change: Callable[[str], str]) -> None:
+def test_comments_docstrings_and_formatting_change_nothing(copy: Copy, change: Callable[[str], str]) -> None:
     assert changed(lambda: copy.edit("dreamset.models.layers", change)) == set()
     assert changed(lambda: copy.edit("dreamset.models.layers", add_code)) >= {"train_world_model", "evaluate"}
 
 
-def test_an_own_objective_counts_with_what_it_imports_beside_it(own: Path) -> None:
+def test_users_objective_counts_with_its_imports(own: Path) -> None:
     code = "def build():\n    from my_helper import weight\n\nclass Mine:\n    def __init__(self, *_, **__): ...\n"
     (own / "my_objective.py").write_text(code)
     (own / "my_helper.py").write_text("weight = 1\n")
-    chosen = ("objective=reward_only", "++objective._target_=my_objective.Mine")
-    edited = changed(lambda: (own / "my_helper.py").write_text("weight = 2\n"), *chosen)
+    overrides = ("objective=reward_only", "++objective._target_=my_objective.Mine")
+    edited = changed(lambda: (own / "my_helper.py").write_text("weight = 2\n"), *overrides)
     assert edited == {"train_world_model", "finetune"}
 
 
-def test_the_function_of_a_transform_counts(own: Path) -> None:
+def test_function_of_a_transform_counts(own: Path) -> None:
     (own / "my_rewards.py").write_text("def fast(): ...\n")
     transform = "{_target_: dreamset.datasets.transforms.RelabelReward, function: 'my_rewards:fast'}"
     edited = changed(
@@ -176,7 +176,7 @@ def test_the_function_of_a_transform_counts(own: Path) -> None:
 
 
 def reached(own: Path, **sources: str) -> set[str]:
-    """Modules of the user's that ``start`` reaches."""
+    """The user's modules that ``start`` reaches."""
     for name, source in sources.items():
         path = own / f"{name.replace('__', '/')}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,7 +205,7 @@ def reached(own: Path, **sources: str) -> set[str]:
         ("import torch, yaml, json, sys", set()),
     ],
 )
-def test_imports_are_seen_in_every_form(own: Path, source: str, expected: set[str]) -> None:
+def test_imports_are_detected_in_every_form(own: Path, source: str, expected: set[str]) -> None:
     package = (
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from mine.lazy import Lazy\ndef __getattr__(n): ...\n"
     )
@@ -217,7 +217,7 @@ def test_imports_are_seen_in_every_form(own: Path, source: str, expected: set[st
     assert reached(own, start=f"{source}\nclass Thing: ...\n") == expected
 
 
-def test_old_names_are_followed_to_where_things_are_now(own: Path) -> None:
+def test_old_names_lead_to_present_modules(own: Path) -> None:
     (own / "start.py").write_text("from dreamset.models.world_model import WorldModel\nclass Thing: ...\n")
     assert "dreamset.models.recurrent.world_model" in ImportPath().reachable(["start.Thing"])
     old, new = ("dreamset.behaviors.actor_critic.ImaginationActorCritic", "dreamset.behaviors.actor_critic.learner.X")
@@ -226,32 +226,32 @@ def test_old_names_are_followed_to_where_things_are_now(own: Path) -> None:
 
 def test_public_names_lead_to_their_modules(own: Path) -> None:
     (own / "start.py").write_text("import dreamset\nclass Thing(dreamset.Objective): ...\n")
-    found = ImportPath().reachable(["start.Thing"])
-    assert "dreamset.objectives.base" in found
-    assert "dreamset.behaviors.base" not in found
+    modules = ImportPath().reachable(["start.Thing"])
+    assert "dreamset.objectives.base" in modules
+    assert "dreamset.behaviors.base" not in modules
 
 
-def test_where_files_lie_does_not_count(copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_location_of_files_does_not_count(copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = codes()
     monkeypatch.setattr(copy, "folder", Path(shutil.copytree(copy.folder, tmp_path / "elsewhere")))
     assert codes() == before
 
 
-def test_a_target_in_no_module_is_one_line() -> None:
+def test_target_in_no_module_is_a_one_line_error() -> None:
     for target in ("nowhere.Mine", "dreamset.objectives.nope.Mine"):
-        with pytest.raises(UserError, match=rf"^_target_ is {target}, but there is no module .*check its spelling$"):
+        with pytest.raises(UserError, match=rf"^_target_ is {target}, but no module .*exists; check the spelling$"):
             ImportPath().digest([target])
     ImportPath().digest(["dreamset.datasets.Store.open", "torch.optim.Adam"])  # a method of a class; a library's
 
 
-def test_a_module_that_is_not_python_is_one_line(own: Path) -> None:
+def test_invalid_python_module_is_a_one_line_error(own: Path) -> None:
     (own / "broken.py").write_text("def f(:\n")
     with pytest.raises(UserError, match=r"broken\.py is not valid Python \(.*line 1\).*; fix it$") as error:
         ImportPath().digest(["broken.Mine"])
     assert "\n" not in str(error.value)
 
 
-def test_a_module_is_parsed_once_for_all_stages() -> None:
+def test_modules_are_parsed_once_for_all_stages() -> None:
     parse_module.cache_clear()
     codes()
     parsed = parse_module.cache_info().misses
@@ -260,7 +260,7 @@ def test_a_module_is_parsed_once_for_all_stages() -> None:
     assert parse_module.cache_info().misses == parsed
 
 
-def test_a_stage_by_hand_gets_what_dvc_gives_it(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stage_by_hand_gets_the_settings_of_dvc(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = yaml.safe_load((root / "params.yaml").read_text()) | {
         "preset": "tiny",
         "dataset": "pendulum_state",
@@ -268,13 +268,13 @@ def test_a_stage_by_hand_gets_what_dvc_gives_it(root: Path, tmp_path: Path, monk
     }
     Path("params.yaml").write_text(yaml.safe_dump(params))
     resolve.run(Path("params.yaml"), tmp_path / "resolved")
-    given: list[Config] = []
+    received: list[Config] = []
     for stage in stages.PER_OBJECTIVE:
         module = importlib.import_module(f"dreamset.pipeline.stages.{stage}")
-        monkeypatch.setattr(module, "run", given.append)
+        monkeypatch.setattr(module, "run", received.append)
         cli.main([stage.replace("_", "-"), *TINY, "objective=reward_only"])
-        assert given[-1] == resolve.read_resolved(tmp_path / f"resolved/{stage}/reward_only-0.yaml")
-        assert len(given[-1]["code"]) == 64
+        assert received[-1] == resolve.read_resolved(tmp_path / f"resolved/{stage}/reward_only-0.yaml")
+        assert len(received[-1]["code"]) == 64
 
 
 TRACE = """\
@@ -287,7 +287,7 @@ REGISTRY = {f"dreamset.pipeline.registry{name}" for name in ("", ".catalog", ".r
 
 
 @pytest.mark.slow
-def test_what_a_stage_really_imports_is_in_the_computed_set(tmp_path: Path) -> None:
+def test_modules_imported_by_a_run_are_in_the_computed_set(tmp_path: Path) -> None:
     config = compose([*TINY, "objective=contrastive"])
     checks = ImportPath().reachable(SETTINGS).keys()  # they check the settings and change no output
     for stage in (*stages.STAGES, "compare"):

@@ -81,11 +81,11 @@ def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(project: Path, tmp_path: Path) -> Path:
-    """The reproduced project, to be changed by one test."""
+    """A copy of the reproduced project for one test."""
     return Path(shutil.copytree(project, tmp_path / "project", symlinks=True))
 
 
-def test_the_comparison_has_every_objective(project: Path) -> None:
+def test_comparison_includes_every_objective(project: Path) -> None:
     summary = pd.read_csv(project / "runs/comparison/summary.csv")
     assert summary["objective"].tolist() == ["reconstruction", "reward_only"]
     assert (summary["return_iqm_low"] <= summary["return_iqm_high"]).all()
@@ -94,11 +94,11 @@ def test_the_comparison_has_every_objective(project: Path) -> None:
     assert (project / "runs/comparison/comparison.png").stat().st_size > 10_000
 
 
-def test_a_second_time_does_nothing(project: Path) -> None:
-    said = dvc(project, "repro")
-    assert RUN.findall(said) == ["resolve"]  # which looks whether anything has changed
-    assert "resolved: nothing has changed" in said
-    assert len(re.findall("didn't change, skipping", said)) == 9
+def test_second_run_has_nothing_to_do(project: Path) -> None:
+    output = dvc(project, "repro")
+    assert RUN.findall(output) == ["resolve"]  # which checks for changes
+    assert "resolved: nothing has changed" in output
+    assert len(re.findall("didn't change, skipping", output)) == 9
 
 
 def test_no_stage_lists_code(root: Path) -> None:
@@ -106,15 +106,15 @@ def test_no_stage_lists_code(root: Path) -> None:
         assert all(dep.startswith(("resolved/", "data/", "runs/")) for dep in stage.get("deps", [])), name
 
 
-def test_metrics_and_plots_can_be_shown(project: Path) -> None:
-    shown = dvc(project, "metrics", "show", "--md")
-    assert "runs/evaluation/reconstruction-0/metrics.json" in shown
-    assert "evaluation/return_iqm" in shown
+def test_dvc_shows_metrics_and_plots(project: Path) -> None:
+    output = dvc(project, "metrics", "show", "--md")
+    assert "runs/evaluation/reconstruction-0/metrics.json" in output
+    assert "evaluation/return_iqm" in output
     dvc(project, "plots", "show", "-o", "plots")
     assert (project / "plots/index.html").stat().st_size > 1000
 
 
-def test_one_objectives_setting_reruns_that_objective_only(copy: Path) -> None:
+def test_setting_of_an_objective_reruns_that_objective_only(copy: Path) -> None:
     edit(copy / "configs/objective/reconstruction.yaml", "weight: ${weights.observation}", "weight: 2.0")
     assert stages_run(copy) == [
         "resolve",
@@ -125,7 +125,7 @@ def test_one_objectives_setting_reruns_that_objective_only(copy: Path) -> None:
     ]
 
 
-def test_a_behavior_setting_never_retrains_a_world_model(copy: Path) -> None:
+def test_setting_of_a_behavior_retrains_no_world_model(copy: Path) -> None:
     edit(copy / "configs/behavior/dreamer_v1.yaml", "discount: 0.99", "discount: 0.9")
     run = stages_run(copy)
     assert [stage for stage in run if stage.startswith("learn_behavior")] == [
@@ -135,12 +135,12 @@ def test_a_behavior_setting_never_retrains_a_world_model(copy: Path) -> None:
     assert not [stage for stage in run if stage.startswith(("collect", "ingest", "train_world_model"))]
 
 
-def test_another_task_is_another_dataset_and_a_model_that_exists(copy: Path) -> None:
+def test_adaptation_is_a_new_dataset_with_an_existing_model(copy: Path) -> None:
     shutil.copytree(copy / "runs/world_model/reconstruction-0/model", copy / "original")
     edit(copy / "params.yaml", "dataset: pendulum_state", "dataset: pendulum_spin")
     edit(copy / "params.yaml", "  - reward_only\n", "")
-    chosen = "[world_model=from_registry, world_model.folder=original, adaptation=heads_only]"
-    edit(copy / "params.yaml", "overrides: []", f"overrides: {chosen}")
+    overrides = "[world_model=from_registry, world_model.folder=original, adaptation=heads_only]"
+    edit(copy / "params.yaml", "overrides: []", f"overrides: {overrides}")
     assert stages_run(copy) == [
         "resolve",
         "collect",
@@ -156,7 +156,7 @@ def test_another_task_is_another_dataset_and_a_model_that_exists(copy: Path) -> 
     assert stages_run(copy) == ["resolve"]
 
 
-def test_going_online_is_one_stage_more(copy: Path) -> None:
+def test_fine_tuning_adds_one_stage(copy: Path) -> None:
     edit(copy / "params.yaml", "finetune: []", "finetune: [reconstruction]")
     assert stages_run(copy) == ["resolve", "finetune@reconstruction-0"]
     assert pd.read_csv(copy / "runs/finetune/reconstruction-0/curve.csv")["environment_steps"].tolist() == [0, 200, 400]
@@ -180,7 +180,7 @@ class Mine(Objective):
 '''
 
 
-def test_another_objective_even_one_from_outside_trains_only_itself(copy: Path) -> None:
+def test_new_objective_in_a_users_module_trains_only_itself(copy: Path) -> None:
     (copy / "mine").mkdir()
     (copy / "mine/my_objectives.py").write_text(OWN_OBJECTIVE)
     (copy / "configs/objective/mine.yaml").write_text("_target_: my_objectives.Mine\nweight: 0.1\n")

@@ -1,4 +1,4 @@
-"""An exported policy acts exactly as ours does, without this package."""
+"""An exported policy acts exactly as the saved policy does, without this package."""
 
 import json
 import os
@@ -37,13 +37,13 @@ GENERATIONS = {
     "v3": (("world_model=dreamer_v3", "behavior=dreamer_v3"), False),
     "v3 choices": (("world_model=dreamer_v3", "behavior=dreamer_v3"), True),
 }
-WITHOUT_US = "import sys; sys.modules['dreamset'] = None\n"  # every import of it fails
+WITHOUT_DREAMSET = "import sys; sys.modules['dreamset'] = None\n"  # every import of it fails
 
 
 def run_alone(code: str, *arguments: str, folder: Path) -> str:
-    """What the code prints, run in ``folder`` by an interpreter that cannot import this package."""
+    """The output of code that runs in ``folder`` in an interpreter that cannot import this package."""
     done = subprocess.run(
-        [sys.executable, "-I", "-c", WITHOUT_US + code, *arguments],
+        [sys.executable, "-I", "-c", WITHOUT_DREAMSET + code, *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -66,7 +66,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pair, Path]:
-    """The quickest of them."""
+    """The pair whose export is the quickest."""
     folder = tmp_path_factory.mktemp("one")
     pair = save_pair(folder / "runs")
     export_policy(pair.world_model, pair.policy, folder / "policy", environment={"action_repeat": 2})
@@ -74,7 +74,9 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pair, Path]:
 
 
 @pytest.mark.parametrize("count", [1, 5])
-def test_actions_equal_ours_over_episodes_for_any_number_of_them(exported: tuple[Pair, Path], count: int) -> None:
+def test_exported_actions_equal_those_of_evaluation_for_any_number_of_episodes(
+    exported: tuple[Pair, Path], count: int
+) -> None:
     pair, folder = exported
     observations, first = episodes(count)
     ours, theirs, unbroken = pair.ours(seed=3), Policy(folder, count=count, seed=3), Policy(folder, count=count, seed=3)
@@ -89,7 +91,7 @@ def test_actions_equal_ours_over_episodes_for_any_number_of_them(exported: tuple
     assert torch.equal(differ, restarted)
 
 
-def test_the_archive_holds_no_pickle_and_only_what_acting_needs(exported: tuple[Pair, Path]) -> None:
+def test_archive_contains_no_pickle_and_only_weights_for_acting(exported: tuple[Pair, Path]) -> None:
     archive = zipfile.ZipFile(exported[1] / "policy.pt2")
     sizes = {item.filename: item.file_size for item in archive.infolist()}
     assert [size for name, size in sizes.items() if "sample_inputs" in name] == [0]
@@ -102,36 +104,39 @@ def test_the_archive_holds_no_pickle_and_only_what_acting_needs(exported: tuple[
     assert not [name for name in sizes if "/data/weights" not in name and archive.read(name).startswith(magic)]
 
 
-def test_the_step_filters_as_training_does(exported: tuple[Pair, Path]) -> None:
+def test_exported_step_computes_the_states_of_training(exported: tuple[Pair, Path]) -> None:
     pair, _ = exported
     model, _ = load_world_model(pair.world_model, CPU)
     controller = load_behavior(pair.policy, CPU).controller(model)
     observations, first = episodes(3)
     noise = model.noise((first.shape[1], 3), seeded())
     memory = controller.initial(3)
-    led_here, states = [], []
+    previous_actions, states = [], []
     for t in range(first.shape[1]):
-        led_here.append(memory.action)
-        seen = {n: v[:, t] for n, v in observations.items()}
-        _, memory = controller.step(seen, first[:, t], memory, noise[t])
+        previous_actions.append(memory.action)
+        row = {n: v[:, t] for n, v in observations.items()}
+        _, memory = controller.step(row, first[:, t], memory, noise[t])
         states.append(memory.state)
     batch = replace(
-        tiny_batch(3, first.shape[1]), observations=observations, action=torch.stack(led_here, 1), is_first=first
+        tiny_batch(3, first.shape[1]),
+        observations=observations,
+        action=torch.stack(previous_actions, 1),
+        is_first=first,
     )
     whole = model.observe(batch, seeded()).states
     torch.testing.assert_close(torch.stack([s.deterministic for s in states], 1), whole.deterministic)
     torch.testing.assert_close(torch.stack([s.stochastic for s in states], 1), whole.stochastic)
 
 
-def test_where_an_episode_begins_everything_before_is_forgotten(one: tuple[Pair, Path]) -> None:
+def test_first_row_of_an_episode_resets_the_memory(one: tuple[Pair, Path]) -> None:
     observations, first = episodes(2)
     rows = {name: value[:, 0] for name, value in observations.items()}
-    fresh, spoilt = Policy(one[1], count=2), Policy(one[1], count=2)
+    new, spoilt = Policy(one[1], count=2), Policy(one[1], count=2)
     spoilt.memory = {name: torch.full_like(value, torch.nan) for name, value in spoilt.memory.items()}
-    np.testing.assert_array_equal(spoilt.act(rows, first[:, 0]), fresh.act(rows, first[:, 0]))
+    np.testing.assert_array_equal(spoilt.act(rows, first[:, 0]), new.act(rows, first[:, 0]))
 
 
-def test_the_description_says_everything_that_a_caller_needs(one: tuple[Pair, Path]) -> None:
+def test_description_lists_interface_lineage_versions_and_digests(one: tuple[Pair, Path]) -> None:
     pair, folder = one
     about = json.loads((folder / "policy.json").read_text())
     assert about["format_version"] == 1
@@ -151,19 +156,19 @@ def test_the_description_says_everything_that_a_caller_needs(one: tuple[Pair, Pa
     assert about["digests"] == {"world_model": model_digest(pair.world_model), "policy": model_digest(pair.policy)}
 
 
-def test_every_latent_names_its_noise(exported: tuple[Pair, Path]) -> None:
+def test_exported_policy_samples_the_noise_of_its_latent(exported: tuple[Pair, Path]) -> None:
     pair, folder = exported
     model, _ = load_world_model(pair.world_model, CPU)
     controller, policy = load_behavior(pair.policy, CPU).controller(model), Policy(folder, count=3)
     observations, first = episodes(3)
     memory = policy.step({n: v[:, 0] for n, v in observations.items()}, first[:, 0], policy.memory, policy.generator)
     noise = controller.noise(3, torch.Generator().manual_seed(0))
-    seen = {n: v[:, 0] for n, v in observations.items()}
-    _, after = controller.step(seen, first[:, 0], controller.initial(3), noise)
+    row = {n: v[:, 0] for n, v in observations.items()}
+    _, after = controller.step(row, first[:, 0], controller.initial(3), noise)
     assert torch.equal(memory["stochastic"], after.state.stochastic)
 
 
-def test_it_runs_where_this_package_cannot_be_imported(one: tuple[Pair, Path], tmp_path: Path) -> None:
+def test_exported_policy_runs_without_this_package(one: tuple[Pair, Path], tmp_path: Path) -> None:
     pair, folder = one
     observations, first = episodes(3)
     np.savez(tmp_path / "episodes.npz", first=first.numpy(), **{name: v.numpy() for name, v in observations.items()})
@@ -182,7 +187,7 @@ def test_it_runs_where_this_package_cannot_be_imported(one: tuple[Pair, Path], t
         np.testing.assert_array_equal(row, expected.numpy())
 
 
-def test_the_code_in_its_readme_runs(one: tuple[Pair, Path]) -> None:
+def test_code_in_the_exported_readme_runs(one: tuple[Pair, Path]) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (one[1] / "README.md").read_text(), re.DOTALL)
     assert run_alone(f"sys.path.insert(0, '.')\n{code}\nprint(action.shape)", folder=one[1]).strip() == "(1, 2)"
 
@@ -194,7 +199,7 @@ def test_the_code_in_its_readme_runs(one: tuple[Pair, Path]) -> None:
         ("CartPole-v1", ActionSpec(2, discrete=True, low=(0.0, 0.0), high=(1.0, 1.0)), "dreamer_v2"),
     ],
 )
-def test_the_example_plays_the_episode_that_we_play(
+def test_example_program_gets_the_return_of_the_saved_policy(
     environment: str, action: ActionSpec, generation: str, root: Path, tmp_path: Path
 ) -> None:
     env = gymnasium.make(environment)
@@ -203,21 +208,21 @@ def test_the_example_plays_the_episode_that_we_play(
     export_policy(pair.world_model, pair.policy, tmp_path / "policy", environment={"action_repeat": 2})
     code = "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
     arguments = (str(root / "examples/run_policy.py"), str(tmp_path / "policy"), environment)
-    shown = run_alone(f"sys.argv = sys.argv[1:]\n{code}", *arguments, folder=tmp_path)
-    policy, (seen, _) = pair.ours(seed=0), env.reset(seed=0)
+    output = run_alone(f"sys.argv = sys.argv[1:]\n{code}", *arguments, folder=tmp_path)
+    policy, (observation, _) = pair.ours(seed=0), env.reset(seed=0)
     total, first, over = 0.0, True, False
     while not over:
-        act = policy.act({"state": torch.as_tensor(seen)[None]}, torch.tensor([first]))[0].numpy()
+        act = policy.act({"state": torch.as_tensor(observation)[None]}, torch.tensor([first]))[0].numpy()
         for _ in range(2):
-            seen, reward, terminated, truncated, _ = env.step(int(act.argmax()) if action.discrete else act)
+            observation, reward, terminated, truncated, _ = env.step(int(act.argmax()) if action.discrete else act)
             total, over = total + float(reward), over or terminated or truncated
             if over:
                 break
         first = False
-    assert shown.strip() == f"return {total:.2f}"
+    assert output.strip() == f"return {total:.2f}"
 
 
-def test_observations_go_by_name_even_when_they_are_shaped_alike(tmp_path: Path) -> None:
+def test_observations_of_equal_shape_are_passed_by_name(tmp_path: Path) -> None:
     spec = tiny_spec()
     alike = replace(
         spec,
@@ -229,19 +234,19 @@ def test_observations_go_by_name_even_when_they_are_shaped_alike(tmp_path: Path)
     rows = {"b.velocity": torch.ones(1, 3), "a": torch.zeros(1, 3)}
     first = torch.tensor([True])
     expected = pair.ours(seed=0).act(rows, first).numpy()
-    for given in (rows, dict(reversed(rows.items()))):
-        np.testing.assert_array_equal(Policy(tmp_path / "policy").act(given, first), expected)
+    for ordered in (rows, dict(reversed(rows.items()))):
+        np.testing.assert_array_equal(Policy(tmp_path / "policy").act(ordered, first), expected)
     swapped = {"b.velocity": rows["a"], "a": rows["b.velocity"]}
     assert not np.array_equal(Policy(tmp_path / "policy").act(swapped, first), expected)
 
 
-def test_pictures_that_are_not_whole_numbers_are_refused_instead_of_cut(one: tuple[Pair, Path]) -> None:
+def test_images_with_fractions_are_refused_instead_of_truncated(one: tuple[Pair, Path]) -> None:
     rows = {"image": np.full((1, 16, 16, 3), 0.5), "state": np.zeros((1, 3))}
     with pytest.raises(TypeError, match="uint8"):
         Policy(one[1]).act(rows, [True])
 
 
-def test_an_export_is_replaced_whole_or_not_at_all(
+def test_export_is_replaced_completely_or_not_at_all(
     one: tuple[Pair, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pair, _ = one
@@ -263,23 +268,23 @@ def test_an_export_is_replaced_whole_or_not_at_all(
     assert sorted(path.name for path in output.iterdir()) == ["README.md", "policy.json", "policy.pt2", "policy.py"]
 
 
-def test_a_folder_that_is_something_else_is_left_alone(one: tuple[Pair, Path], tmp_path: Path) -> None:
+def test_folder_that_is_no_export_is_not_replaced(one: tuple[Pair, Path], tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter").touch()
-    with pytest.raises(UserError, match=r"thesis exists and is no exported policy"):
+    with pytest.raises(UserError, match=r"thesis exists and is not an exported policy"):
         export_policy(one[0].world_model, one[0].policy, tmp_path / "thesis", environment=None)
     assert (tmp_path / "thesis" / "chapter").exists()
 
 
-def test_a_pytorch_that_is_too_old_is_named(
+def test_old_pytorch_is_refused_with_both_versions(
     one: tuple[Pair, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "__version__", TorchVersion("2.9.1"))
-    with pytest.raises(UserError, match=r"needs PyTorch 2\.13 or newer, this is 2\.9\.1"):
+    with pytest.raises(UserError, match=r"PyTorch is 2\.9\.1; export needs 2\.13 or newer"):
         export_policy(one[0].world_model, one[0].policy, tmp_path / "policy", environment=None)
 
 
-def test_models_that_do_not_belong_together_are_refused(one: tuple[Pair, Path], tmp_path: Path) -> None:
+def test_policy_of_another_world_model_is_refused(one: tuple[Pair, Path], tmp_path: Path) -> None:
     other = save_pair(tmp_path / "runs", seed=1)
     with pytest.raises(UserError, match=r"behavior/.* was learned in another world model than .*world_model/"):
         export_policy(one[0].world_model, other.policy, tmp_path / "policy", environment=None)
@@ -290,7 +295,7 @@ def test_models_that_do_not_belong_together_are_refused(one: tuple[Pair, Path], 
         export_policy(one[0].world_model, other.policy, tmp_path / "policy", environment=None)
 
 
-def test_the_command_exports_what_the_configuration_chooses(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_exports_the_configured_models(capsys: pytest.CaptureFixture[str]) -> None:
     pair = save_pair(Path("runs"))
     cli.main(["export", "preset=tiny"])
     output = Path("runs/export/reconstruction-0")
@@ -301,7 +306,7 @@ def test_the_command_exports_what_the_configuration_chooses(capsys: pytest.Captu
     assert json.loads(Path("elsewhere/policy.json").read_text())["environment"] is None
 
 
-def test_a_policy_of_another_dataset_is_not_taken_for_the_chosen_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_policy_of_another_dataset_is_not_exported(capsys: pytest.CaptureFixture[str]) -> None:
     save_pair(Path("runs"))
     with pytest.raises(SystemExit):
         cli.main(["export", "dataset=cartpole", "--output", "elsewhere"])
@@ -317,9 +322,7 @@ def test_a_policy_of_another_dataset_is_not_taken_for_the_chosen_one(capsys: pyt
         (["objective=none"], "none"),
     ],
 )
-def test_mistakes_of_the_command_are_one_line(
-    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_export_errors_are_one_line(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["export", *arguments])
     assert stop.value.code == 2

@@ -22,6 +22,7 @@ from dreamset.core.capabilities import (
     require,
 )
 from dreamset.core.errors import UserError
+from dreamset.datasets import Store
 from dreamset.models.probes import recorded_trajectory
 from dreamset.pipeline.artifacts import saved_models
 from dreamset.pipeline.artifacts.saved_models import load_behavior, load_world_model
@@ -119,6 +120,21 @@ def test_a_latent_model_is_fine_tuned_online_with_an_explorer(configure: Configu
     assert any(not torch.equal(before[name], after[name]) for name in before)
     curve = pd.read_csv("runs/finetune/reward_only-0/curve.csv")
     assert curve["environment_steps"].iloc[-1] >= 400
+
+
+def test_an_explorer_collects_in_place_of_the_policy(configure: Configure) -> None:
+    trained(configure, LATENT)
+    learn_behavior.run(configure("learn_behavior", REWARD_ONLY))
+    config = configure("finetune", REWARD_ONLY)
+    predicted = {"_target_": "dreamset.behaviors.rewards.PredictedReward"}
+    explorer = {"behavior": PLANNED, "reward": predicted}
+    config["finetuning"] = config["finetuning"] | {"explorer": explorer, "factors": {"encoder": 0.1}}
+    finetune.run(config)
+    online = Store.open("runs/finetune/reward_only-0/online")
+    plan = np.linspace(-2, 2, 5)
+    for number in range(len(online.lengths)):
+        taken = online.read(number)["action"][1:, 0]  # row 0 of an episode has no action
+        np.testing.assert_allclose(taken, np.resize(plan, len(taken)), atol=1e-6)
 
 
 def test_an_explorer_may_be_the_configured_behavior_with_another_reward() -> None:

@@ -1,4 +1,4 @@
-"""Every setting that a message names exists: what it advises can be done."""
+"""Every setting that a message names exists, so users can follow its advice."""
 
 import ast
 import importlib.util
@@ -18,7 +18,7 @@ PACKAGES = ("behaviors", "core", "datasets", "environments", "models", "objectiv
 DOTTED = re.compile(r"(?<![\w./-])[a-z][a-z_]+(?:\.[a-z_]\w*)+")
 CHOICE = re.compile(r"(?<![\w./-])([a-z][a-z_/]*[a-z])=(\w*)")
 SUFFIXES = {"csv", "json", "yaml", "npz", "png", "safetensors", "db", "md", "arrow", "jsonl", "parquet", "hdf", "mp"}
-COMPOSED = (  # between them they have every part that a message names
+COMPOSED = (  # together they have every part that a message names
     [],
     ["world_model=from_registry", "adaptation=heads_only"],
     ["world_model=dreamer_v3", "behavior=dreamer_v3", "dataset=d4rl", "objective=contrastive"],
@@ -27,9 +27,9 @@ COMPOSED = (  # between them they have every part that a message names
     ["dataset=dreamer_v3_replay", "dataset.source.path=x", "objective=reconstruction_and_contrastive"],
     ["dataset=hdf5_folder", "dataset.source.path=x", "dataset.source.observations={image: rgb}"],
 )
-BATCH = "behavior_training."  # messages about windows say batch.size, since more than one training has one
+BATCH = "behavior_training."  # messages about windows name batch.size only, because several trainings have this setting
 EXAMPLES = {"robot.policy", "dynamics.from_embedding"}  # a registered model, a module below a part
-FIELDS_OF_DATA = {"info", "metadata", "features"}  # in messages about files: info.json's fields, not settings
+FIELDS_OF_DATA = {"info", "metadata", "features"}  # fields of files such as info.json; not settings
 
 
 @cache
@@ -37,8 +37,8 @@ def keys() -> frozenset[str]:
     return schema_keys().union(*(dotted_keys(compose(overrides)) for overrides in COMPOSED))
 
 
-def spoken(source: str) -> Iterator[str]:
-    """The texts of errors for users and of warnings, with {} where a value stands."""
+def messages(source: str) -> Iterator[str]:
+    """The texts of user errors and warnings, with {} in place of values."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and _name(node.func) in ("UserError", "warning", "Mistake"):
             for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
@@ -61,7 +61,7 @@ def _texts(node: ast.expr) -> Iterator[str]:
 
 
 def wrong(text: str) -> list[str]:
-    """Names in a message that look like settings and are none."""
+    """Names in a message that look like settings but are not."""
     names = [name for name in DOTTED.findall(text) if name.rpartition(".")[2] not in SUFFIXES]
     known = keys() | EXAMPLES | {key.removeprefix(BATCH) for key in keys() if key.startswith(f"{BATCH}batch.")}
     unknown = [name for name in names if name not in known and not _is_code(name) and not _is_field(name)]
@@ -89,20 +89,22 @@ def modules() -> list[Path]:
 
 
 @pytest.mark.parametrize("module", modules(), ids=str)
-def test_settings_that_messages_name_exist(module: Path) -> None:
-    texts = list(spoken((ROOT / module).read_text()))
+def test_settings_named_in_messages_exist(module: Path) -> None:
+    texts = list(messages((ROOT / module).read_text()))
     assert [(text, wrong(text)) for text in texts if wrong(text)] == []
 
 
-def test_the_search_sees_wrong_names_wherever_they_stand() -> None:
+def test_search_detects_wrong_names_in_messages() -> None:
     source = 'raise UserError(f"{x} is bad; set dataset.observations={y} or " "behavior.lamda_, or objective=nope")'
-    (text,) = spoken(source)
+    (text,) = messages(source)
     assert wrong(text) == ["dataset.observations", "behavior.lamda_", "objective=nope"]
-    (good,) = spoken('log.warning("lower validation.horizons, see params.yaml, or objective=contrastive")')
+    (good,) = messages('log.warning("lower validation.horizons, see params.yaml, or objective=contrastive")')
     assert wrong(good) == []
 
 
-def test_most_messages_with_advice_are_seen() -> None:
-    named = {name for path in modules() for text in spoken((ROOT / path).read_text()) for name in DOTTED.findall(text)}
+def test_search_covers_messages_that_name_settings() -> None:
+    named = {
+        name for path in modules() for text in messages((ROOT / path).read_text()) for name in DOTTED.findall(text)
+    }
     assert len(named & keys()) > 10
     assert named & set(Settings.model_fields) == set()

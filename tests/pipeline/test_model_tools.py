@@ -1,4 +1,4 @@
-"""``dreamset models``: what a person sees, and models that are passed on as folders."""
+"""``dreamset models``: the output of the tools, and models that are exported and imported as folders."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from tests.pipeline.registered import fresh_store, policy, register, rewrite, wo
 TOOLS = ("list", "show", "compare", "export", "import")
 FAMILY = "pendulum.world_model"
 
-Say = Callable[..., list[list[str]]]
+Words = Callable[..., list[list[str]]]
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def family(client: Any) -> catalog.Version:
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Say:
-    """The words of every line of an answer."""
+def words(capsys: pytest.CaptureFixture[str]) -> Words:
+    """Runs a tool and returns the words of each line of its output."""
 
     def run(*arguments: str | Path) -> list[list[str]]:
         cli.main(["models", *map(str, arguments)])
@@ -75,27 +75,27 @@ def test_help_explains_every_tool(tool: str, capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit) as stop:
         cli.main(["models", *tool.split(), "--help"])
     assert stop.value.code == 0
-    shown = capsys.readouterr().out
-    assert f"usage: dreamset models{f' {tool}' if tool else ''}" in shown
-    assert tool or all(name in shown for name in (*TOOLS, "champion", "@latest", "MLFLOW_TRACKING_URI"))
+    output = capsys.readouterr().out
+    assert f"usage: dreamset models{f' {tool}' if tool else ''}" in output
+    assert tool or all(name in output for name in (*TOOLS, "champion", "@latest", "MLFLOW_TRACKING_URI"))
 
 
-def test_list_has_one_line_per_model(family: catalog.Version, said: Say) -> None:  # noqa: ARG001
-    assert said("list") == [
+def test_list_has_one_line_per_model(family: catalog.Version, words: Words) -> None:  # noqa: ARG001
+    assert words("list") == [
         ["model", "versions", "latest", "champion", "ranked", "by"],
         ["pendulum.policy", "1", "1", "1", "evaluation/return_iqm", "=", "90"],
         [FAMILY, "2", "2", "2", "validation/reward_error_h5", "=", "0.25"],
     ]
 
 
-def test_show_follows_a_policy_back_to_the_dataset(family: catalog.Version, said: Say) -> None:
-    lines = said("show", "pendulum.policy")
+def test_show_lists_the_lineage_of_a_policy_back_to_the_dataset(family: catalog.Version, words: Words) -> None:
+    lines = words("show", "pendulum.policy")
     assert lines[1][:2] == ["1", "champion,"]
     assert ["evaluation/return_iqm", "90"] in lines
     chain = lines[lines.index(["came", "from", "run", "digest"]) + 1 :]
     data = ["trained", "on", "pendulum", "-", "d" * 64]
     first = model_digest(Path("first"))
-    run = next(line for line in said("show", f"{FAMILY}/1") if line[:1] == [f"{FAMILY}/1"])[2]
+    run = next(line for line in words("show", f"{FAMILY}/1") if line[:1] == [f"{FAMILY}/1"])[2]
     assert chain == [
         data,
         ["learned", "in", f"{FAMILY}/2", family.run, family.digest],
@@ -105,27 +105,27 @@ def test_show_follows_a_policy_back_to_the_dataset(family: catalog.Version, said
     ]
 
 
-def test_show_says_where_the_chain_breaks(client: Any, said: Say) -> None:
+def test_show_marks_a_model_that_is_not_registered(client: Any, words: Words) -> None:
     register(client, policy(Path("policy"), of="e" * 64))
-    assert ["learned", "in", "not", "registered", "here", "-", "e" * 64] in said("show", "pendulum.policy@latest")
+    assert ["learned", "in", "not", "registered", "here", "-", "e" * 64] in words("show", "pendulum.policy@latest")
 
 
-def test_show_takes_the_champion_unless_told_otherwise(
+def test_show_takes_the_champion_by_default(
     client: Any,
     family: catalog.Version,  # noqa: ARG001 - it is in the store
-    said: Say,
+    words: Words,
 ) -> None:
     register(client, world_model(Path("third"), seed=2), validation__reward_error_h5=0.75)
-    lines = said("show", FAMILY)
+    lines = words("show", FAMILY)
     assert ["validation/reward_error_h5", "0.25"] in lines
     assert lines[3][-6:] == ["dreamer_v1", "reconstruction", "2", "validation/reward_error_h5", "=", "0.75"]
     assert [lines[2][1], lines[3][1]] == ["champion", "latest"]
-    assert ["validation/reward_error_h5", "0.5"] in said("show", f"{FAMILY}/1")
-    assert ["validation/reward_error_h5", "0.75"] in said("show", f"{FAMILY}@latest")
+    assert ["validation/reward_error_h5", "0.5"] in words("show", f"{FAMILY}/1")
+    assert ["validation/reward_error_h5", "0.75"] in words("show", f"{FAMILY}@latest")
 
 
-def test_compare_shows_figures_and_what_differs_only(family: catalog.Version, said: Say) -> None:
-    lines = said("compare", f"{FAMILY}/1", "second")
+def test_compare_shows_figures_and_different_settings_only(family: catalog.Version, words: Words) -> None:
+    lines = words("compare", f"{FAMILY}/1", "second")
     digest = model_digest(Path("first"))
     assert lines == [
         [f"{FAMILY}/1", "second"],
@@ -136,36 +136,34 @@ def test_compare_shows_figures_and_what_differs_only(family: catalog.Version, sa
     ]
 
 
-def test_what_is_exported_and_imported_elsewhere_is_the_same_model(
-    family: catalog.Version, said: Say, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_exported_and_imported_model_is_the_same_model(
+    family: catalog.Version, words: Words, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert said("export", f"{FAMILY}@champion", "out") == [["out:", f"{FAMILY}/2,", "digest", family.digest]]
+    assert words("export", f"{FAMILY}@champion", "out") == [["out:", f"{FAMILY}/2,", "digest", family.digest]]
     assert model_digest(Path("out")) == family.digest
     assert json.loads(Path("out/figures.json").read_text()) == {"validation/reward_error_h5": 0.25}
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     other = fresh_store(template)
-    assert said("import", "../out", "robot.model") == [["../out:", "robot.model/1"]]
-    assert said("import", "../out", "robot.model") == [["../out:", "robot.model/1"]]  # once
+    assert words("import", "../out", "robot.model") == [["../out:", "robot.model/1"]]
+    assert words("import", "../out", "robot.model") == [["../out:", "robot.model/1"]]  # once
     version = catalog.version(other, "robot.model", alias="champion")
     assert (version.digest, version.figures) == (family.digest, {"validation/reward_error_h5": 0.25})
-    kept = {item.path for item in other.list_artifacts(version.run, "model")}
-    assert kept == {"model/model.json", "model/model.safetensors"}
+    files = {item.path for item in other.list_artifacts(version.run, "model")}
+    assert files == {"model/model.json", "model/model.safetensors"}
 
 
-def test_import_makes_the_embedded_store_and_export_makes_only_new_folders(
-    said: Say, refused: Callable[..., str]
-) -> None:
+def test_import_creates_the_store_and_export_never_overwrites(words: Words, refused: Callable[..., str]) -> None:
     folder = world_model(Path("model"))
-    said("import", folder, "mine.world_model")
-    said("export", "mine.world_model", "out")
-    assert "out: exists already and is not overwritten" in refused("export", "mine.world_model", "out")
+    words("import", folder, "mine.world_model")
+    words("export", "mine.world_model", "out")
+    assert "out exists already and is not overwritten" in refused("export", "mine.world_model", "out")
     Path("out/figures.json").write_text('{"validation/kl": "low"}')
-    assert "['validation/kl'] are no numbers" in refused("import", "out", "another.world_model")
+    assert "['validation/kl'] are not numbers" in refused("import", "out", "another.world_model")
 
 
-def test_import_refuses_what_loading_would(template: Path, refused: Callable[..., str]) -> None:
+def test_import_refuses_models_that_cannot_be_loaded(template: Path, refused: Callable[..., str]) -> None:
     client = fresh_store(template)
     register(client, policy(Path("policy"), of="e" * 64))
     folder = world_model(Path("model"))
@@ -173,24 +171,24 @@ def test_import_refuses_what_loading_would(template: Path, refused: Callable[...
     for name in ("a/1", "a@b", "a/b/c", "0" * 32):
         assert "name" in refused("import", folder, name).lower()
     rewrite(folder, architecture={"_target_": "os.system"})
-    assert "asks for os.system" in refused("import", folder, "mine.world_model")
+    assert "names os.system" in refused("import", folder, "mine.world_model")
     rewrite(folder, kind="oracle")
-    assert "holds a oracle, but only these are registered" in refused("import", folder, "mine.world_model")
+    assert "holds a oracle; allowed: world_model, policy" in refused("import", folder, "mine.world_model")
     assert "nowhere/model.json does not exist" in refused("import", "nowhere", "mine.world_model")
     assert catalog.families(client) == ["pendulum.policy"]
     experiment = client.get_experiment_by_name("dreamset-imports")
     assert experiment is None  # nothing was sent
 
 
-def test_a_model_that_does_not_say_where_it_comes_from_is_refused() -> None:
+def test_model_without_lineage_is_refused() -> None:
     folder = world_model(Path("model"))
     rewrite(folder, lineage={"seed": 0})
-    with pytest.raises(UserError, match="model does not say where its model comes from"):
+    with pytest.raises(UserError, match=r"the lineage in model\.json is incomplete"):
         import_model(folder, "mine.world_model")
 
 
-def test_without_any_model_every_tool_says_so(client: Any, said: Say, refused: Callable[..., str]) -> None:  # noqa: ARG001
-    assert said("list")[0][:5] == ["No", "model", "is", "registered", "yet:"]
-    assert "no model named 'x' is registered; there are: none yet" in refused("show", "x")
-    assert "'runs/none/model' is no NAME" in refused("compare", "runs/none/model", "x")
-    assert "is no registered model" in refused("show", "0" * 32)
+def test_tools_report_an_empty_registry(client: Any, words: Words, refused: Callable[..., str]) -> None:  # noqa: ARG001
+    assert words("list")[0][:5] == ["No", "model", "is", "registered", "yet:"]
+    assert "no model named 'x' is registered; registered: none yet" in refused("show", "x")
+    assert "'runs/none/model' refers to no model" in refused("compare", "runs/none/model", "x")
+    assert "is not a registered model" in refused("show", "0" * 32)

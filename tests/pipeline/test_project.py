@@ -1,4 +1,4 @@
-"""A project of the user's own: made by `dreamset init`, with parts of its own, from the installed package."""
+"""A user's project: created by `dreamset init`, with its own parts, and run with the installed package."""
 
 import importlib
 import json
@@ -38,7 +38,7 @@ class Mine(WorldModel):
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The working folder as a project, without DVC; its modules are forgotten afterwards."""
+    """The working folder as a project, without DVC. Its modules are unloaded afterwards."""
     folder = tmp_path / "project"
     templates = Path(init.__file__).parent / "project"
     shutil.copytree(templates / "configs", folder / "configs")
@@ -57,38 +57,38 @@ def trust(*modules: str) -> None:
 
 
 def test_init_writes_a_project_and_a_dvc_repository(tmp_path: Path, root: Path) -> None:
-    said = init.run(tmp_path / "new")
+    messages = init.run(tmp_path / "new")
     assert {str(path.relative_to(tmp_path / "new")) for path in (tmp_path / "new").rglob("*") if path.is_file()} >= {
         *init.TEMPLATES,
         ".dvc/config",
     }
-    for name in ("params.yaml", "dvc.yaml", ".dvcignore"):  # the clone's own, packed once
+    for name in ("params.yaml", "dvc.yaml", ".dvcignore"):  # links to the files of the clone, so that they exist once
         assert (tmp_path / "new" / name).read_bytes() == (root / name).read_bytes()
         assert (root / "pipeline/tools/project" / name.removeprefix(".")).is_symlink()
-    assert "without git" in said[1]
+    assert "without git" in messages[1]
     assert "no_scm = True" in (tmp_path / "new/.dvc/config").read_text()
 
 
-def test_init_uses_the_git_repository_that_is_there(tmp_path: Path) -> None:
+def test_init_uses_existing_git_and_dvc_repositories(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    said = init.run(tmp_path / "below")
-    assert f"git repository {tmp_path}" in said[1]
+    messages = init.run(tmp_path / "below")
+    assert f"git repository {tmp_path}" in messages[1]
     assert "no_scm" not in (tmp_path / "below/.dvc/config").read_text()
-    assert "is there already" in init.run(tmp_path / "below/further")[1]
+    assert "uses the existing repository" in init.run(tmp_path / "below/further")[1]
 
 
 @pytest.mark.parametrize("name", ["params.yaml", "README.md", "configs/project.yaml"])
 def test_init_overwrites_nothing(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine")
-    with pytest.raises(UserError, match=rf"has {name} already, and nothing is overwritten; choose another folder$"):
+    with pytest.raises(UserError, match=rf"already contains {name}, and nothing is overwritten; choose another$"):
         init.run(tmp_path)
     assert (tmp_path / name).read_text() == "mine"
     assert not (tmp_path / ".dvc").exists()
     assert not (tmp_path / "dvc.yaml").exists()
 
 
-def test_a_projects_configurations_come_before_the_packages(project: Path) -> None:
+def test_project_configurations_precede_those_of_the_package(project: Path) -> None:
     make_importable()
     for name, arguments in (("my_objective", "model"), ("my_behavior", "features, action")):
         (project / f"{name}.py").write_text(f"class Mine:\n    def __init__(self, {arguments}): ...\n")
@@ -102,7 +102,7 @@ def test_a_projects_configurations_come_before_the_packages(project: Path) -> No
     assert config["dataset"]["name"] == "pendulum_pixels"  # the package's
 
 
-def test_without_the_mark_a_folder_is_no_project(project: Path) -> None:
+def test_folder_without_the_mark_is_no_project(project: Path) -> None:
     (project / "configs/objective").mkdir()
     (project / "configs/objective/mine.yaml").write_text("_target_: my_objective.Mine\n")
     MARK.unlink()
@@ -112,7 +112,7 @@ def test_without_the_mark_a_folder_is_no_project(project: Path) -> None:
     assert str(project) not in sys.path
 
 
-def test_the_command_finds_the_modules_of_the_project_last(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_project_folder_is_last_on_the_import_path(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert str(project) not in sys.path
     with pytest.raises(SystemExit):
         cli.main(["--help"])
@@ -120,9 +120,11 @@ def test_the_command_finds_the_modules_of_the_project_last(project: Path, capsys
     capsys.readouterr()
 
 
-def test_a_module_that_an_installed_package_hides_is_one_line(project: Path) -> None:
+def test_module_hidden_by_an_installed_package_is_refused(project: Path) -> None:
     (project / "yaml.py").write_text("class Mine: ...\n")
-    with pytest.raises(UserError, match=r"means .*yaml\.py, but the installed package yaml comes first; rename"):
+    with pytest.raises(
+        UserError, match=r"refers to .*yaml\.py, but the installed package yaml has the same name; rename"
+    ):
         ImportPath().digest(["yaml.Mine"])
 
 
@@ -132,10 +134,10 @@ def test_a_module_that_an_installed_package_hides_is_one_line(project: Path) -> 
         ("saved_models_may_use: [", "not valid yaml"),
         ("saved_models: []", "exactly the keys"),
         ("- a", "exactly the keys"),
-        ("saved_models_may_use: mine", "list of module names"),
+        ("saved_models_may_use: mine", "a list of module names"),
     ],
 )
-def test_a_mistake_in_the_projects_file_is_one_line(project: Path, text: str, expected: str) -> None:  # noqa: ARG001
+def test_mistake_in_the_project_file_is_a_one_line_error(project: Path, text: str, expected: str) -> None:  # noqa: ARG001
     MARK.write_text(text)
     with pytest.raises(UserError, match=expected) as error:
         Project.here()
@@ -143,12 +145,12 @@ def test_a_mistake_in_the_projects_file_is_one_line(project: Path, text: str, ex
     assert "\n" not in str(error.value)
 
 
-def test_a_saved_model_may_name_modules_that_the_project_lists(project: Path) -> None:
+def test_saved_model_may_use_modules_listed_by_the_project(project: Path) -> None:
     (project / "my_world_model.py").write_text(WORLD_MODEL)
     node = {"_target_": "my_world_model.Mine"}
     with pytest.raises(UserError, match="saved_models_may_use"):
         check_targets(node, allowed=WORLD_MODEL_PARTS)
-    assert "my_world_model" not in sys.modules  # nothing of it has run
+    assert "my_world_model" not in sys.modules  # it was not imported
     trust("my_world_model")
     check_targets(node, allowed=WORLD_MODEL_PARTS)
     assert "my_world_model" in sys.modules
@@ -158,29 +160,29 @@ def test_a_saved_model_may_name_modules_that_the_project_lists(project: Path) ->
     "target",
     ["os.system", "subprocess.Popen", "my_world_model.WorldModel", "my_world_model.nothing", "my_other.Mine"],
 )
-def test_a_strangers_file_runs_nothing_else_even_where_it_is_listed(project: Path, target: str) -> None:
+def test_saved_model_runs_no_code_outside_of_listed_project_modules(project: Path, target: str) -> None:
     (project / "my_world_model.py").write_text(WORLD_MODEL)
     (project / "my_other.py").write_text("raise RuntimeError('it ran')\n")
-    trust("my_world_model", "os", "subprocess")  # what is not the project's own is not allowed by listing it
-    with pytest.raises(UserError, match="files may name classes of"):
+    trust("my_world_model", "os", "subprocess")  # listing a module of another origin does not allow it
+    with pytest.raises(UserError, match="allowed: classes of"):
         check_targets({"_target_": target}, allowed=WORLD_MODEL_PARTS)
     assert "my_other" not in sys.modules
 
 
-def test_a_listed_module_is_trusted_in_its_project_only(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listed_module_is_trusted_in_its_project_only(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "my_world_model.py").write_text(WORLD_MODEL)
     trust("my_world_model")
     monkeypatch.chdir(project.parent)
-    with pytest.raises(UserError, match="files may name classes of"):
+    with pytest.raises(UserError, match="allowed: classes of"):
         check_targets({"_target_": "my_world_model.Mine"}, allowed=WORLD_MODEL_PARTS)
 
 
-def test_a_dataset_without_a_path_is_one_line(project: Path) -> None:
+def test_dataset_without_a_path_is_a_one_line_error(project: Path) -> None:
     make_importable()
     (project / "my_walks.py").write_text("class Walks: ...\n")
     (project / "configs/dataset").mkdir()
     (project / "configs/dataset/walks.yaml").write_text("name: walks\nsource: {_target_: my_walks.Walks}\n")
-    with pytest.raises(UserError, match=r"^dataset=walks: its source has no path.*give dataset\.source\.path"):
+    with pytest.raises(UserError, match=r"^dataset=walks: dataset\.source\.path is null.*set it to the file or folder"):
         collect.run(stages.collect(compose(["dataset=walks"])))
 
 
@@ -229,7 +231,7 @@ environment: {_target_: dreamset.environments.pendulum.make, _partial_: true, im
 
 
 def installed(root: Path, folder: Path) -> Path:
-    """A fresh environment that has the wheel of this tree, and the packages of this environment beside it."""
+    """A new environment with the wheel of this tree and the packages of this environment; returns its Python."""
     tree = folder / "tree"
     for name in ("behaviors", "configs", "core", "datasets", "environments", "models", "objectives", "pipeline", "src"):
         shutil.copytree(root / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -249,7 +251,7 @@ def installed(root: Path, folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_project_with_parts_of_its_own_runs_with_the_wheel_alone(root: Path, tmp_path: Path) -> None:
+def test_project_with_its_own_parts_runs_with_the_wheel_alone(root: Path, tmp_path: Path) -> None:
     python = installed(root, tmp_path)
     project = tmp_path / "project"
 

@@ -1,4 +1,4 @@
-"""docs/python.md is one program; it is run block by block on what the tiny pipeline leaves."""
+"""Runs the blocks of docs/python.md one after another on the outputs of the tiny pipeline."""
 
 import re
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 from dreamset.pipeline.stages import learn_behavior, train_world_model
 
 
-def test_the_page_of_examples_runs(root: Path, configure: Callable[..., dict[str, Any]]) -> None:
+def test_examples_of_the_python_page_run(root: Path, configure: Callable[..., dict[str, Any]]) -> None:
     train_world_model.run(configure("train_world_model"))
     learn_behavior.run(configure("learn_behavior"))
     page = (root / "docs/python.md").read_text()
@@ -17,6 +17,6 @@ def test_the_page_of_examples_runs(root: Path, configure: Callable[..., dict[str
     names: dict[str, Any] = {"__name__": "page"}
     for block in blocks:
         line = page[: block.start()].count("\n") + 1
-        exec(compile("\n" * line + block[1], "docs/python.md", "exec"), names)  # its own lines in a traceback
+        exec(compile("\n" * line + block[1], "docs/python.md", "exec"), names)  # tracebacks show lines of the page
     assert names["losses"]["small"].value.shape == (4, 8)
     assert names["action"].shape == (1, 1)

@@ -67,7 +67,7 @@ def _await(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
             time.sleep(0.2)
 
 
-def test_a_model_goes_to_a_server_and_comes_back(
+def test_model_is_registered_on_a_server_and_downloaded(
     server: tuple[str, Path],
     workspace: Path,  # noqa: ARG001 - the working folder
     monkeypatch: pytest.MonkeyPatch,
@@ -100,18 +100,18 @@ def test_a_model_goes_to_a_server_and_comes_back(
     for arguments in (["list"], ["show", "pendulum_state.policy"], ["export", f"{FAMILY}/1", "out"]):
         cli.main(["models", *arguments])
     cli.main(["models", "import", "out", "copy.world_model"])
-    shown = capsys.readouterr().out
-    assert f"{FAMILY}/1" in shown
+    output = capsys.readouterr().out
+    assert f"{FAMILY}/1" in output
     assert catalog.version(client, "copy.world_model", alias="champion").digest == digest
 
-    shutil.rmtree(retrieval.KEPT)
+    shutil.rmtree(retrieval.CACHE)
     (stored,) = folder.glob(f"a/*/{version.run}/artifacts/model")
     rewrite(stored, kind="policy")
-    with pytest.raises(UserError, match="are not the model that was registered"):
+    with pytest.raises(UserError, match="were changed or damaged"):
         retrieval.from_registry(FAMILY, version=1)
 
 
-def test_a_registration_waits_for_the_server(
+def test_registration_waits_for_an_unreachable_server(
     server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     address, _ = server
@@ -122,10 +122,10 @@ def test_a_registration_waits_for_the_server(
     with reporting.stage_run("train") as run:
         run.artifacts(folder)
         run.model(registration(folder, {}))
-    assert "1 run(s) wait" in caplog.text
+    assert "1 run(s) in tracking/outbox are not sent yet" in caplog.text
     digest = model_digest(folder)
     shutil.rmtree(folder)
-    (letter,) = reporting.OUTBOX.glob("*.jsonl")
-    letter.write_text(letter.read_text().replace("http://127.0.0.1:9", address))
+    (log_file,) = reporting.OUTBOX.glob("*.jsonl")
+    log_file.write_text(log_file.read_text().replace("http://127.0.0.1:9", address))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     assert model_digest(retrieval.from_registry("patience.world_model")) == digest

@@ -1,4 +1,4 @@
-"""Stages and the registry: what a pipeline leaves there, and training that starts from it."""
+"""Stages and the registry: models that stages register, and training that starts from registered models."""
 
 import json
 import shutil
@@ -48,7 +48,7 @@ def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(trained: Path, tmp_path: Path) -> Path:
-    """A copy to work in; its store goes on to keep artifacts where the original's are."""
+    """A copy to work in. Its store refers to the artifacts of the original."""
     return Path(shutil.copytree(trained, tmp_path, dirs_exist_ok=True))
 
 
@@ -66,7 +66,7 @@ def train(*overrides: str) -> dict[str, Any]:
     return description
 
 
-def test_every_stage_leaves_its_model_and_the_policy_leads_back_to_the_data(client: Any) -> None:
+def test_stages_register_models_with_lineage_back_to_the_data(client: Any) -> None:
     assert catalog.families(client) == ["pendulum_state.policy", FAMILY]
     policy = catalog.version(client, "pendulum_state.policy", alias="champion")
     assert policy.digest == model_digest(POLICY)
@@ -87,7 +87,7 @@ def test_every_stage_leaves_its_model_and_the_policy_leads_back_to_the_data(clie
     assert catalog.version(client, FAMILY, alias="champion").number == 1
 
 
-def test_stages_that_run_again_with_the_same_result_add_nothing(client: Any) -> None:
+def test_repeated_stages_with_equal_results_add_no_versions(client: Any) -> None:
     config = compose(TINY)
     train_world_model.run(stages.train_world_model(config))
     learn_behavior.run(stages.learn_behavior(config))
@@ -95,7 +95,7 @@ def test_stages_that_run_again_with_the_same_result_add_nothing(client: Any) -> 
     assert [len(catalog.versions(client, name)) for name in catalog.families(client)] == [1, 1]
 
 
-def test_a_model_from_the_registry_is_reused_as_it_is(client: Any) -> None:
+def test_zero_updates_reuse_a_registered_model_unchanged(client: Any) -> None:
     original, weights = json.loads((MODEL / "model.json").read_text()), load_file(MODEL / "model.safetensors")
     digest = model_digest(MODEL)
     reused = train(FROM, REUSED, "network.hidden=24", "objective=reward_only", "seed=3")
@@ -119,26 +119,26 @@ def test_a_model_from_the_registry_is_reused_as_it_is(client: Any) -> None:
     assert roles == [("learned in", second.digest), ("started from", digest)]
 
 
-def test_a_model_from_the_registry_is_trained_on(client: Any) -> None:  # noqa: ARG001 - stages deliver
+def test_registered_model_is_trained_further(client: Any) -> None:  # noqa: ARG001 - stages deliver
     weights = load_file(MODEL / "model.safetensors")
-    kept = MODEL.rename("kept")
+    original = MODEL.rename("original")
     trained_on = train(FROM, "world_model_training.updates=1", "world_model_training.optimizer.lr=1.0e-5")
     again = load_file(MODEL / "model.safetensors")
     moved = [float((again[key] - value).abs().max()) for key, value in weights.items()]
     assert 0 < max(moved) < 1e-4  # one small step from there
     load_world_model(MODEL, CPU)
-    assert trained_on["lineage"]["parent"]["digest"] == model_digest(kept)
+    assert trained_on["lineage"]["parent"]["digest"] == model_digest(original)
 
 
-def test_the_same_model_is_meant_by_alias_version_run_and_folder(client: Any) -> None:
+def test_alias_version_run_and_folder_refer_to_the_same_model(client: Any) -> None:
     run = catalog.version(client, FAMILY, number=1).run
-    asked = [
+    references = [
         "world_model.alias=latest",
         "world_model.version=1",
         f"world_model.run={run}",
         f"world_model.folder={MODEL}",
     ]
-    resolved = [stages.train_world_model(compose([*TINY, FROM, override])) for override in asked]
+    resolved = [stages.train_world_model(compose([*TINY, FROM, override])) for override in references]
     assert {config["start"]["digest"] for config in resolved} == {model_digest(MODEL)}
     own = stages.train_world_model(compose(TINY))
     for config in resolved:
@@ -148,9 +148,7 @@ def test_the_same_model_is_meant_by_alias_version_run_and_folder(client: Any) ->
         assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
 
 
-def test_what_was_resolved_stays_when_the_champion_moves_and_the_store_is_away(
-    client: Any, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resolved_model_stays_when_the_champion_moves(client: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(root / "configs", "configs")
     params = "preset: tiny\ndataset: pendulum_state\nobjectives: [reconstruction]\nseeds: [0]\nfinetune: []\n"
     Path("params.yaml").write_text(f"{params}overrides: [{FROM}, {REUSED}]\n")
@@ -172,47 +170,47 @@ def test_what_was_resolved_stays_when_the_champion_moves_and_the_store_is_away(
     assert resolve.read_resolved(stage)["start"]["version"] == 2
 
 
-def test_a_copy_that_was_removed_comes_back_from_the_registry(client: Any) -> None:  # noqa: ARG001
+def test_removed_copy_is_downloaded_again(client: Any) -> None:  # noqa: ARG001
     config = stages.train_world_model(compose([*TINY, FROM, REUSED]))
-    shutil.rmtree(retrieval.KEPT)
+    shutil.rmtree(retrieval.CACHE)
     train_world_model.run(config)
-    assert model_digest(retrieval.KEPT / config["start"]["digest"]) == config["start"]["digest"]
+    assert model_digest(retrieval.CACHE / config["start"]["digest"]) == config["start"]["digest"]
 
 
-def test_a_resolved_file_never_names_this_machine(client: Any, project: Path) -> None:  # noqa: ARG001
+def test_resolved_files_contain_no_absolute_paths(client: Any, project: Path) -> None:  # noqa: ARG001
     config = stages.train_world_model(compose([*TINY, FROM]))
     assert str(project) not in json.dumps(config)
 
 
-def test_a_model_of_other_data_is_listed_and_loaded_as_far_as_it_fits(
+def test_model_of_other_data_is_refused_or_loaded_partially(
     project: Path,  # noqa: ARG001 - the working folder
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     folder = f"world_model.folder={world_model(Path('model'), size=5)}"
-    with pytest.raises(UserError, match=r"(?s)model was made for other data.*observation state  float32 \[5\]"):
+    with pytest.raises(UserError, match=r"(?s)model was trained on other data.*observation state  float32 \[5\]"):
         train(FROM, REUSED, folder)
     partial = train(FROM, REUSED, folder, "world_model.strict=false")
     assert partial["spec"]["observations"]["state"]["shape"] == [3]
     assert "encoders.state.layers.0.weight" in caplog.text
-    given, taken = load_file("model/model.safetensors"), load_file(MODEL / "model.safetensors")
-    same = {key for key, value in taken.items() if given[key].shape == value.shape and torch.equal(given[key], value)}
-    assert {key for key in taken if key not in same} <= {key for key in taken if key.startswith("encoder.")}
+    saved, loaded = load_file("model/model.safetensors"), load_file(MODEL / "model.safetensors")
+    same = {key for key, value in loaded.items() if saved[key].shape == value.shape and torch.equal(saved[key], value)}
+    assert {key for key in loaded if key not in same} <= {key for key in loaded if key.startswith("encoder.")}
     load_world_model(MODEL, CPU)
 
 
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["world_model.name=x"], "no model named 'x' is registered; there are: "),
-        (["world_model.alias=best"], f"{FAMILY} has no 'best'; versions are 1, aliases are latest, champion"),
+        (["world_model.name=x"], "no model named 'x' is registered; registered: "),
+        (["world_model.alias=best"], f"{FAMILY} has no 'best'; versions: 1; aliases: latest, champion"),
         (["world_model.version=7"], f"{FAMILY} has no version 7"),
         (["world_model.name=pendulum_state.policy"], "holds a policy, but a world_model is needed"),
-        (["+world_model.reward_weight=2"], r"world_model\.reward_weight is unknown; known are alias, folder, name"),
-        (["world_model.run=a", "world_model.folder=b"], "are two models; give one of them"),
+        (["+world_model.reward_weight=2"], r"world_model\.reward_weight is unknown; allowed: alias, folder, name"),
+        (["world_model.run=a", "world_model.folder=b"], "name two models; set only one of them"),
         (["world_model.folder=nowhere"], "nowhere holds no model"),
     ],
 )
-def test_a_choice_that_means_no_model_is_one_line(
+def test_reference_to_no_model_is_a_one_line_error(
     project: Path,  # noqa: ARG001 - the working folder
     overrides: list[str],
     expected: str,
@@ -222,23 +220,23 @@ def test_a_choice_that_means_no_model_is_one_line(
     assert "\n" not in str(error.value)
 
 
-def test_an_architecture_from_a_file_is_checked_before_it_is_resolved() -> None:
+def test_architecture_of_a_file_is_checked_when_resolved() -> None:
     folder = world_model(Path("model"))
     path = folder / "model.json"
     path.write_text(path.read_text().replace("dreamset.models.recurrent.rssm.RSSM", "os.system"))
-    with pytest.raises(UserError, match=r"asks for os\.system"):
+    with pytest.raises(UserError, match=r"names os\.system"):
         stages.train_world_model(compose([*TINY, FROM, f"world_model.folder={folder}"]))
 
 
-def test_what_a_stage_has_just_left_is_known_to_the_next_question(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporting, "_hand_over", lambda _: None)  # nobody sends
+def test_registry_includes_reports_that_are_not_sent_yet(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporting, "_send", lambda _: None)  # reports stay in the outbox
     train("seed=1")
     assert len(catalog.versions(client, FAMILY)) == 1
     config = stages.train_world_model(compose([*TINY, FROM, "world_model.alias=latest"]))
     assert config["start"]["version"] == 2
 
 
-def test_the_registry_is_told_while_nobody_reaches_it(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registration_is_sent_once_the_registry_is_reachable(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise ConnectionError("away")
 
@@ -254,12 +252,12 @@ def test_the_registry_is_told_while_nobody_reaches_it(client: Any, monkeypatch: 
     retrieval.from_registry(FAMILY, version=2)
 
 
-def test_a_policy_is_checked_by_loading_it_before_it_is_imported(client: Any) -> None:
-    shutil.copytree(POLICY, "given")
-    assert import_model(Path("given"), "mine.policy").digest == model_digest(POLICY)
+def test_imported_policy_is_loaded_as_a_check(client: Any) -> None:
+    shutil.copytree(POLICY, "imported")
+    assert import_model(Path("imported"), "mine.policy").digest == model_digest(POLICY)
     (chain,) = catalog.origins(client, catalog.version(client, "mine.policy"))
     assert chain.digest == model_digest(MODEL)
-    weights = Path("given/model.safetensors")
+    weights = Path("imported/model.safetensors")
     weights.write_bytes(weights.read_bytes()[:-10])
-    with pytest.raises(UserError, match=r"given/model\.safetensors is damaged"):
-        import_model(Path("given"), "mine.policy")
+    with pytest.raises(UserError, match=r"imported/model\.safetensors is damaged"):
+        import_model(Path("imported"), "mine.policy")

@@ -15,7 +15,7 @@ Change = Callable[[Path], None]
 
 @pytest.fixture
 def project(root: Path, tmp_path: Path) -> Path:
-    """The configuration of a clone, alone."""
+    """A folder with the configuration of a clone."""
     shutil.copytree(root / "configs", tmp_path / "configs")
     shutil.copy(root / "params.yaml", tmp_path)
     return tmp_path
@@ -42,26 +42,26 @@ def edit(name: str, old: str, new: str) -> Change:
     return change
 
 
-def test_nothing_changes_without_a_reason(project: Path) -> None:
+def test_resolving_again_changes_no_files(project: Path) -> None:
     assert changed(project, lambda _: None) == set()
 
 
-def test_one_objectives_setting_touches_its_own_world_model_only(project: Path) -> None:
+def test_setting_of_an_objective_changes_its_world_model_only(project: Path) -> None:
     change = edit("configs/objective/contrastive.yaml", "min_std: 0.1", "min_std: 0.2")
     assert changed(project, change) == {"train_world_model/contrastive-0.yaml"}
 
 
-def test_a_behavior_setting_never_touches_a_world_model(project: Path) -> None:
+def test_setting_of_a_behavior_changes_behavior_learning_only(project: Path) -> None:
     files = changed(project, edit("configs/behavior/dreamer_v1.yaml", "horizon: 15", "horizon: 10"))
     assert files == {f"learn_behavior/{o}-0.yaml" for o in ("reconstruction", "contrastive", "reward_only")}
 
 
-def test_an_evaluation_setting_touches_evaluation_and_comparison_only(project: Path) -> None:
+def test_evaluation_setting_changes_evaluation_and_comparison_only(project: Path) -> None:
     files = changed(project, edit("configs/config.yaml", "confidence: 0.95", "confidence: 0.9"))
     assert {name.split("/")[0] for name in files} == {"evaluate", "compare.yaml"}
 
 
-def test_another_objective_adds_its_own_files_only(project: Path) -> None:
+def test_new_objective_adds_its_own_files_only(project: Path) -> None:
     def change(project: Path) -> None:
         text = (project / "configs/objective/contrastive.yaml").read_text()
         (project / "configs/objective/sharper.yaml").write_text(text.replace("0.1", "0.01"))
@@ -71,12 +71,12 @@ def test_another_objective_adds_its_own_files_only(project: Path) -> None:
     assert files == {f"{stage}/sharper-0.yaml" for stage in resolve.stages.PER_OBJECTIVE} | {"compare.yaml"}
 
 
-def test_another_seed_adds_files_and_changes_none(project: Path) -> None:
+def test_new_seed_adds_files_and_changes_none(project: Path) -> None:
     files = changed(project, edit("params.yaml", "seeds: [0]", "seeds: [0, 1]"))
     assert all(name.endswith("-1.yaml") for name in files - {"compare.yaml"})
 
 
-def test_an_objectives_code_is_part_of_its_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_of_an_objective_changes_its_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = project / "elsewhere.py"
     module.write_text("class Mine: ...\n")
     monkeypatch.syspath_prepend(str(project))
@@ -86,19 +86,17 @@ def test_an_objectives_code_is_part_of_its_file(project: Path, monkeypatch: pyte
     assert files == {"train_world_model/mine-0.yaml"}
 
 
-def test_looking_again_tells_what_has_changed_and_why(project: Path) -> None:
+def test_resolve_lists_changed_files_and_their_changed_keys(project: Path) -> None:
     params, output = project / "params.yaml", project / "resolved"
     assert "train_world_model/contrastive-0.yaml: added" in resolve.run(params, output, if_changed=True)
     written = output.stat().st_ino
     assert resolve.run(params, output, if_changed=True) == []
-    assert output.stat().st_ino == written  # left alone
+    assert output.stat().st_ino == written  # not replaced
     edit("configs/objective/contrastive.yaml", "min_std: 0.1", "min_std: 0.2")(project)
     assert resolve.run(params, output, if_changed=True) == ["train_world_model/contrastive-0.yaml: objective"]
 
 
-def test_an_edit_of_code_changes_the_digest_and_composes_nothing(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_code_edit_changes_the_digest_without_composition(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = project / "elsewhere.py"
     module.write_text("class Mine: ...\n")
     monkeypatch.syspath_prepend(str(project))
@@ -112,7 +110,7 @@ def test_an_edit_of_code_changes_the_digest_and_composes_nothing(
     assert resolve.run(params, output, if_changed=True) == []
 
 
-def test_a_resolved_file_that_was_edited_by_hand_is_composed_again(project: Path) -> None:
+def test_manually_edited_resolved_file_is_composed_again(project: Path) -> None:
     params, output = project / "params.yaml", project / "resolved"
     resolve.run(params, output)
     right = (output / "ingest.yaml").read_text()
@@ -121,7 +119,7 @@ def test_a_resolved_file_that_was_edited_by_hand_is_composed_again(project: Path
     assert (output / "ingest.yaml").read_text() == right
 
 
-def test_objectives_that_are_named_for_it_are_fine_tuned_and_nothing_else_changes(project: Path) -> None:
+def test_finetune_list_adds_files_for_its_objectives_only(project: Path) -> None:
     files = changed(project, edit("params.yaml", "finetune: []", "finetune: [contrastive]"))
     assert files == {"finetune/contrastive-0.yaml"}
 
@@ -131,12 +129,12 @@ def test_objectives_that_are_named_for_it_are_fine_tuned_and_nothing_else_change
     [
         ("finetune: []", "finetune: [other]", "add other to objectives"),
         ("  - reward_only", "  - nope", "nope"),
-        ("seeds: [0]", "seeds: [zero]", "seeds[0] is 'zero', allowed is a whole number"),
-        ("seeds: [0]", "seeds: []", "seeds is [], allowed is at least 1 of them"),
+        ("seeds: [0]", "seeds: [zero]", "seeds[0] is 'zero'; allowed: a whole number"),
+        ("seeds: [0]", "seeds: []", "seeds is []; allowed: a list of 1 or more entries"),
         (
             "  - reward_only",
             "  - contrastive",
-            "'contrastive', 'contrastive'], allowed is each at most once",
+            "'contrastive', 'contrastive']; allowed: each at most once",
         ),
         ("preset: small", "preset: huge", "huge"),
         ("overrides: []", "overrides: [behaviour.horizon=3]", "behaviour"),
@@ -144,9 +142,7 @@ def test_objectives_that_are_named_for_it_are_fine_tuned_and_nothing_else_change
         ("overrides: []", "overrides: [", "not valid yaml"),
     ],
 )
-def test_a_mistake_in_params_is_one_line_and_leaves_the_last_resolution_alone(
-    project: Path, old: str, new: str, expected: str
-) -> None:
+def test_mistake_in_params_is_one_line_and_changes_no_files(project: Path, old: str, new: str, expected: str) -> None:
     before = resolved(project)
     edit("params.yaml", old, new)(project)
     with pytest.raises(UserError) as error:
@@ -157,7 +153,7 @@ def test_a_mistake_in_params_is_one_line_and_leaves_the_last_resolution_alone(
     assert after == before
 
 
-def test_resolved_files_hold_every_value_that_the_stage_reads(project: Path) -> None:
+def test_resolved_files_contain_values_instead_of_interpolations(project: Path) -> None:
     text = resolved(project)["train_world_model/reconstruction-0.yaml"]
     assert "${" not in text
     assert yaml.safe_load(text)["world_model"]["dynamics"]["latent"]["size"] == 30

@@ -1,4 +1,4 @@
-"""A learned behaviour records: it acts as in evaluation, alike in every process, and only where it fits."""
+"""Recording with a saved policy: it acts as in evaluation and in every process, and unfit environments are refused."""
 
 import shutil
 from functools import partial
@@ -26,7 +26,7 @@ MAKE = partial(pendulum.make, image_size=None, episode_steps=8)
 
 @pytest.fixture(scope="module")
 def policy(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Learned once for all tests here."""
+    """Trained once for all tests of this module."""
     folder = tmp_path_factory.mktemp("learned")
     shutil.copytree(tiny_data / "data", folder / "data")
     with pytest.MonkeyPatch.context() as patch:
@@ -46,7 +46,7 @@ def acts(episodes: list[RecordedEpisode]) -> np.ndarray:
 LOADERS = (("world_model", load_world_model), ("behavior", load_behavior))
 
 
-def test_it_remembers_within_an_episode_and_starts_afresh_with_the_next(policy: Any) -> None:
+def test_memory_is_kept_within_an_episode_and_reset_at_the_next(policy: Any) -> None:
     (episode,) = record_episodes(MAKE(), policy, episodes=1, seed=0)
     cpu = torch.device("cpu")
     (model, _), behavior = (load(Path(policy.keywords[name]), cpu) for name, load in LOADERS)
@@ -55,12 +55,12 @@ def test_it_remembers_within_an_episode_and_starts_afresh_with_the_next(policy: 
     noise = torch.Generator().manual_seed(int(generator.integers(2**63)))
     by_hand = Agent(behavior.controller(model), generator=noise)
     for step, action in enumerate(episode.actions):
-        seen = {"state": torch.as_tensor(episode.observations["state"][step])[None]}
-        expected = by_hand.act(seen, torch.tensor([step == 0]))[0].numpy()
+        observations = {"state": torch.as_tensor(episode.observations["state"][step])[None]}
+        expected = by_hand.act(observations, torch.tensor([step == 0]))[0].numpy()
         np.testing.assert_allclose(action, expected, rtol=0, atol=1e-6)
 
 
-def test_the_recording_is_the_same_with_two_workers_and_another_with_another_seed(policy: Any) -> None:
+def test_recording_depends_on_the_seed_but_not_on_workers(policy: Any) -> None:
     one = list(parallel.record(MAKE, policy, episodes=3, seed=0, workers=1))
     two = list(parallel.record(MAKE, policy, episodes=3, seed=0, workers=2))
     other = list(parallel.record(MAKE, policy, episodes=3, seed=1, workers=1))
@@ -68,7 +68,7 @@ def test_the_recording_is_the_same_with_two_workers_and_another_with_another_see
     assert not np.array_equal(acts(one), acts(other))
 
 
-def test_the_stage_collect_records_with_it(policy: Any) -> None:
+def test_stage_collect_records_with_a_saved_policy(policy: Any) -> None:
     config = stages.collect(compose([*TINY, "collection.episodes=2", "dataset.reference=null"]))
     assert config["recording"]["workers"] == 1
     config["recording"]["policy"] = {
@@ -80,13 +80,13 @@ def test_the_stage_collect_records_with_it(policy: Any) -> None:
     assert list(Path("data/recordings").rglob("main_data.hdf5"))
 
 
-def test_an_environment_that_shows_something_else_is_refused(policy: Any) -> None:
+def test_environment_with_other_observations_is_refused(policy: Any) -> None:
     pixels = pendulum.make(image_size=32, episode_steps=3)
-    with pytest.raises(UserError, match=r"trained on \{'state': \(3,\)\}, but the environment shows \{'image'"):
+    with pytest.raises(UserError, match=r"trained on \{'state': \(3,\)\}, but the environment has \{'image'"):
         list(record_episodes(pixels, policy, episodes=1, seed=0))
 
 
-def test_a_missing_folder_is_named(policy: Any) -> None:
+def test_missing_model_folder_is_named(policy: Any) -> None:
     elsewhere = partial(policy, world_model="runs/nowhere")
     with pytest.raises(UserError, match="runs/nowhere"):
         list(record_episodes(MAKE(), elsewhere, episodes=1, seed=0))

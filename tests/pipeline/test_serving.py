@@ -1,4 +1,4 @@
-"""An exported policy behind MLflow's own server: answers over HTTP equal our actions."""
+"""An exported policy on MLflow's server: answers over HTTP equal the actions of the saved policy."""
 
 import json
 import os
@@ -44,12 +44,12 @@ def request_of(rows: Mapping[str, Any], first: Any, memory: Mapping[str, Any]) -
 
 
 def beginning(model: Path, count: int) -> dict[str, Any]:
-    """Zeros in the shapes of action and state."""
+    """Action and state at the start of an episode: zeros."""
     outputs = json.loads((model.parent / "policy.json").read_text())["outputs"]
     return {name: np.zeros((count, *spec["shape"]), np.float32) for name, spec in outputs.items()}
 
 
-def test_the_model_holds_code_and_tensors_but_no_pickle(served: tuple[Pair, Path]) -> None:
+def test_mlflow_model_contains_code_and_tensors_but_no_pickle(served: tuple[Pair, Path]) -> None:
     names = {path.name for path in served[1].rglob("*") if path.is_file()}
     assert {"service.py", "policy.pt2", "policy.json", "policy.py", "MLmodel"} <= names
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".pth"))]
@@ -59,7 +59,7 @@ def test_the_model_holds_code_and_tensors_but_no_pickle(served: tuple[Pair, Path
     assert "+" not in (served[1] / "requirements.txt").read_text()
 
 
-def test_without_a_seed_the_states_are_drawn_afresh(served: tuple[Pair, Path]) -> None:
+def test_requests_without_a_seed_sample_new_noise(served: tuple[Pair, Path]) -> None:
     model = mlflow.pyfunc.load_model(str(served[1]))
     observations, first = episodes(2)
     rows = {name: value[:, 0].numpy() for name, value in observations.items()}
@@ -70,12 +70,12 @@ def test_without_a_seed_the_states_are_drawn_afresh(served: tuple[Pair, Path]) -
     assert any(not np.array_equal(drawn[0], other) for other in drawn[1:])
 
 
-def test_inputs_that_do_not_fit_are_named(served: tuple[Pair, Path]) -> None:
+def test_unfit_inputs_are_refused_by_name(served: tuple[Pair, Path]) -> None:
     model = mlflow.pyfunc.load_model(str(served[1]))
     observations, first = episodes(2)
     rows = {name: value[:, 0].numpy() for name, value in observations.items()}
     request = request_of(rows, first[:, 0].numpy(), beginning(served[1], 2))
-    with pytest.raises(MlflowException, match=r"same number of rows, got .*'is_first': 1"):
+    with pytest.raises(MlflowException, match=r"different numbers of rows: .*'is_first': 1"):
         model.predict(request | {"is_first": np.array([True])})
     with pytest.raises(MlflowException, match=r"missing inputs \['stochastic'\]"):
         model.predict({name: value for name, value in request.items() if name != "stochastic"})
@@ -133,7 +133,7 @@ def wait_until_up(ping: str, server: subprocess.Popen[bytes], log: Path) -> None
 
 
 def post(address: str, body: bytes) -> tuple[int, Any]:
-    """Status and what the server says."""
+    """Status and answer of the server."""
     request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
@@ -143,13 +143,13 @@ def post(address: str, body: bytes) -> tuple[int, Any]:
 
 
 def plain(request: Mapping[str, Any], **others: Any) -> bytes:
-    """The request as the server reads it."""
+    """The request as json, in the format of the server."""
     return json.dumps({"inputs": {name: np.asarray(v).tolist() for name, v in request.items()}, **others}).encode()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 5])
-def test_answers_over_http_equal_our_actions(served: tuple[Pair, Path], address: str, count: int) -> None:
+def test_answers_over_http_equal_the_policys_actions(served: tuple[Pair, Path], address: str, count: int) -> None:
     pair, model = served
     observations, first = episodes(count)
     ours, memory = pair.ours(seed=0), beginning(model, count)
@@ -164,16 +164,14 @@ def test_answers_over_http_equal_our_actions(served: tuple[Pair, Path], address:
 
 
 @pytest.mark.slow
-def test_the_example_that_lies_beside_the_model_is_a_request(served: tuple[Pair, Path], address: str) -> None:
+def test_stored_input_example_is_a_valid_request(served: tuple[Pair, Path], address: str) -> None:
     status, answer = post(address, (served[1] / "serving_input_example.json").read_bytes())
     assert status == 200
     assert np.shape(answer["predictions"]["action"]) == (1, 2)
 
 
 @pytest.mark.slow
-def test_a_request_that_does_not_fit_is_the_clients_fault_and_the_server_lives_on(
-    served: tuple[Pair, Path], address: str
-) -> None:
+def test_unfit_request_is_a_client_error_and_the_server_keeps_running(served: tuple[Pair, Path], address: str) -> None:
     example = json.loads((served[1] / "serving_input_example.json").read_text())
     inputs = {name: value for name, value in example["inputs"].items() if name != "is_first"}
     status, answer = post(address, json.dumps({"inputs": inputs}).encode())

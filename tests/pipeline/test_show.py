@@ -1,4 +1,4 @@
-"""``dreamset show`` prints what a stage gets, and whom each value comes from."""
+"""``dreamset show`` prints the settings of a stage, and the file or override that set each value."""
 
 import re
 import shutil
@@ -16,21 +16,21 @@ from dreamset.pipeline.stages import table as stages
 OVERRIDES = ["preset=small_v2", "objective=contrastive", "behavior_training.updates=7"]
 
 
-def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def show(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     cli.main(["show", *arguments])
     return capsys.readouterr().out
 
 
 def origins(text: str) -> dict[str, str]:
-    """Dotted key -> what stands behind its value."""
-    found, above = {}, [""]
+    """Dotted key -> the comment after its value."""
+    sources, above = {}, [""]
     for line in text.splitlines():
         indent = (len(line) - len(line.lstrip())) // 2
         name, _, rest = line.strip().partition(":")
         above = [*above[: indent + 1], f"{above[indent]}{name}."]
         if rest:
-            found[above[-1].removesuffix(".")] = rest.partition(" # ")[2]
-    return found
+            sources[above[-1].removesuffix(".")] = rest.partition(" # ")[2]
+    return sources
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def configs(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", cli.STAGES)
-def test_it_prints_exactly_what_resolve_writes(
+def test_show_prints_exactly_what_resolve_writes(
     command: str, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     params = yaml.safe_load((root / "params.yaml").read_text())
@@ -48,13 +48,13 @@ def test_it_prints_exactly_what_resolve_writes(
     name = cli.STAGES[command].name
     files = [tmp_path / "resolved" / file for file in (f"{name}.yaml", f"{name}/reconstruction-0.yaml")]
     (file,) = [file for file in files if file.exists()]
-    assert shown(capsys, command, "preset=tiny") == file.read_text()
+    assert show(capsys, command, "preset=tiny") == file.read_text()
 
 
 @pytest.mark.usefixtures("configs")
 def test_origins_are_comments_on_the_same_yaml(capsys: pytest.CaptureFixture[str]) -> None:
     for command, stage in cli.STAGES.items():
-        text = shown(capsys, command, "--origin", *OVERRIDES)
+        text = show(capsys, command, "--origin", *OVERRIDES)
         printed = yaml.safe_load(text)
         assert len(printed.pop("code")) == 64
         assert printed == stage(compose(OVERRIDES))
@@ -63,36 +63,36 @@ def test_origins_are_comments_on_the_same_yaml(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.usefixtures("configs")
-def test_every_value_has_the_file_group_or_override_that_set_it(capsys: pytest.CaptureFixture[str]) -> None:
-    found = origins(shown(capsys, "learn-behavior", *OVERRIDES, "--origin"))
-    assert found["training.updates"] == "behavior_training.updates=7"
-    assert found["training.optimizers.actor.lr"] == "configs/preset/small_v2.yaml"
-    assert found["training.optimizers.actor.eps"] == "configs/config.yaml"
-    assert found["training.batch.size"] == "configs/preset/small.yaml"
-    assert found["behavior.critic.hidden"] == "configs/preset/small_v2.yaml: network.hidden"
-    assert found["behavior.lambda_"] == "configs/behavior/dreamer_v2.yaml"
-    found = origins(shown(capsys, "train-world-model", *OVERRIDES, "network.hidden=64", "--origin"))
-    assert found["world_model.encoder.hidden"] == "network.hidden=64: network.hidden"
-    assert found["objective_name"] == "objective=contrastive"
-    assert found["objective.min_std"] == "configs/objective/contrastive.yaml"
-    assert found["world_model.dynamics.cell.update_bias"] == "configs/world_model/dynamics/cell/layer_norm_gru.yaml"
-    assert found["training.optimizer.lr"] == "configs/preset/small.yaml"
-    found = origins(shown(capsys, "finetune", "size=dreamer_v2", "behavior_training=dreamer_v3", "--origin"))
-    assert found["finetuning.batch.size"] == "configs/behavior_training/dreamer_v3.yaml: behavior_training.batch.size"
-    assert found["objective.hidden"] == "configs/size/dreamer_v2.yaml: network.hidden"
+def test_each_value_names_the_file_or_override_that_set_it(capsys: pytest.CaptureFixture[str]) -> None:
+    sources = origins(show(capsys, "learn-behavior", *OVERRIDES, "--origin"))
+    assert sources["training.updates"] == "behavior_training.updates=7"
+    assert sources["training.optimizers.actor.lr"] == "configs/preset/small_v2.yaml"
+    assert sources["training.optimizers.actor.eps"] == "configs/config.yaml"
+    assert sources["training.batch.size"] == "configs/preset/small.yaml"
+    assert sources["behavior.critic.hidden"] == "configs/preset/small_v2.yaml: network.hidden"
+    assert sources["behavior.lambda_"] == "configs/behavior/dreamer_v2.yaml"
+    sources = origins(show(capsys, "train-world-model", *OVERRIDES, "network.hidden=64", "--origin"))
+    assert sources["world_model.encoder.hidden"] == "network.hidden=64: network.hidden"
+    assert sources["objective_name"] == "objective=contrastive"
+    assert sources["objective.min_std"] == "configs/objective/contrastive.yaml"
+    assert sources["world_model.dynamics.cell.update_bias"] == "configs/world_model/dynamics/cell/layer_norm_gru.yaml"
+    assert sources["training.optimizer.lr"] == "configs/preset/small.yaml"
+    sources = origins(show(capsys, "finetune", "size=dreamer_v2", "behavior_training=dreamer_v3", "--origin"))
+    assert sources["finetuning.batch.size"] == "configs/behavior_training/dreamer_v3.yaml: behavior_training.batch.size"
+    assert sources["objective.hidden"] == "configs/size/dreamer_v2.yaml: network.hidden"
 
 
 @pytest.mark.usefixtures("configs")
-def test_the_file_that_is_named_is_the_one_that_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Editing the value in the file named for it, and there alone, changes what the stage gets."""
-    before = origins(shown(capsys, "learn-behavior", "preset=small_v3", "--origin"))
+def test_editing_the_named_file_changes_the_value(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Editing the value in the named file changes the settings of the stage."""
+    before = origins(show(capsys, "learn-behavior", "preset=small_v3", "--origin"))
     path = tmp_path / before["training.optimizers.critic.lr"]
     path.write_text(path.read_text().replace("critic: {lr: 2.0e-3}", "critic: {lr: 5.0e-3}"))
     config = stages.learn_behavior(compose(["preset=small_v3"]))
     assert config["training"]["optimizers"]["critic"]["lr"] == 5e-3
 
 
-def test_it_refuses_what_the_stage_would_refuse(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_refuses_unknown_keys_as_stages_do(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["show", "learn-behavior", "imagination.horizn=3"])
     assert stop.value.code == 2
@@ -101,18 +101,18 @@ def test_it_refuses_what_the_stage_would_refuse(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("arguments", [["--origin", "preset=tiny"], ["preset=tiny", "--origin"]])
 @pytest.mark.usefixtures("configs")
-def test_options_stand_before_or_behind_overrides(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert "# configs/preset/tiny.yaml" in shown(capsys, "evaluate", *arguments)
+def test_options_stand_before_or_after_overrides(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "# configs/preset/tiny.yaml" in show(capsys, "evaluate", *arguments)
 
 
-def test_an_unknown_option_is_no_override(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["show", "evaluate", "--orgin"])
     assert stop.value.code == 2
     assert "unrecognized arguments: --orgin" in capsys.readouterr().err
 
 
-def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_is_the_package_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["--version"])
     assert stop.value.code == 0

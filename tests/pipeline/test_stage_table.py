@@ -62,9 +62,9 @@ def test_settings_are_the_same_after_writing_and_reading_their_file(stage: stage
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("size: 4", "size: 0", "training.batch.size is 0, allowed is 1 or more"),
+        ("size: 4", "size: 0", "training.batch.size is 0; allowed: 1 or more"),
         ("updates: 4", "updatse: 4", "training.updatse is unknown; did you mean training.updates?"),
-        ("device: auto", "device: gpu", "device is 'gpu', allowed is 'auto', 'cpu' or 'cuda'"),
+        ("device: auto", "device: gpu", "device is 'gpu'; allowed: 'auto', 'cpu' or 'cuda'"),
         ("seed: 0\n", "", "seed is missing"),
         ("seed: 0\n", "seed: 0\nsede: 0\n", "sede is unknown; did you mean seed?"),
     ],

@@ -1,4 +1,4 @@
-"""Tracking: one root per objective, stages as children, and never in the way of training."""
+"""Tracking: one root run per objective, stages as child runs, and no effect of an unreachable server on training."""
 
 import json
 import os
@@ -32,14 +32,14 @@ def client(monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
 
 def runs_of(client: MlflowClient, experiment: str = reporting.OBJECTIVES) -> tuple[list[Run], list[Run]]:
     """Roots and children."""
-    found = client.get_experiment_by_name(experiment)
-    assert found is not None
-    runs = client.search_runs([found.experiment_id])
+    entity = client.get_experiment_by_name(experiment)
+    assert entity is not None
+    runs = client.search_runs([entity.experiment_id])
     roots = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     return roots, [run for run in runs if run not in roots]
 
 
-def test_every_objective_is_one_root_with_the_headline_figures_of_all_its_stages(
+def test_each_objective_has_one_root_run_with_main_metrics_of_all_stages(
     client: MlflowClient, configure: Configure
 ) -> None:
     for objective in ("reconstruction", "reward_only"):
@@ -62,7 +62,7 @@ def test_every_objective_is_one_root_with_the_headline_figures_of_all_its_stages
     assert names[0] == names[1]
 
 
-def test_a_stage_alone_finds_the_root_of_its_model(client: MlflowClient, configure: Configure) -> None:
+def test_later_stage_finds_the_root_run_of_its_model(client: MlflowClient, configure: Configure) -> None:
     train_world_model.run(configure("train_world_model"))
     learn_behavior.run(configure("learn_behavior"))
     learn_behavior.run(configure("learn_behavior", "behavior.horizon=3"))
@@ -71,20 +71,20 @@ def test_a_stage_alone_finds_the_root_of_its_model(client: MlflowClient, configu
     assert len(children) == 3
 
 
-def test_what_an_absent_server_missed_arrives_when_it_is_back(
+def test_reports_reach_an_unreachable_server_once_it_is_back(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    kept = tmp_path / "kept.txt"
-    kept.write_text("as it was")
+    artifact = tmp_path / "kept.txt"
+    artifact.write_text("as it was")
     with reporting.stage_run("patient") as run:
         run.metrics({"seen": 1.0})
-        run.artifacts(kept)
-    assert sum("1 run(s) wait in tracking/outbox" in record.message for record in caplog.records) == 1
-    kept.unlink()
-    (letter,) = reporting.OUTBOX.glob("*.jsonl")
-    letter.write_text(letter.read_text().replace('"http://127.0.0.1:9"', "null"))  # the server is back
+        run.artifacts(artifact)
+    assert sum("1 run(s) in tracking/outbox are not sent yet" in record.message for record in caplog.records) == 1
+    artifact.unlink()
+    (log_file,) = reporting.OUTBOX.glob("*.jsonl")
+    log_file.write_text(log_file.read_text().replace('"http://127.0.0.1:9"', "null"))  # the server is back
     delivery.deliver_all(reporting.OUTBOX)
     roots, _ = runs_of(client)
     assert roots[0].data.metrics == {"seen": 1.0}
@@ -96,7 +96,7 @@ def tracking_artifacts(run: Run) -> Path:
     return Path(run.info.artifact_uri.removeprefix("file://"))
 
 
-def test_a_line_that_mlflow_refuses_costs_that_line_only(
+def test_line_that_mlflow_refuses_does_not_affect_other_lines(
     client: MlflowClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     with reporting.stage_run("picky") as run:
@@ -108,9 +108,7 @@ def test_a_line_that_mlflow_refuses_costs_that_line_only(
     assert any("MLflow refuses metrics" in record.message for record in caplog.records)
 
 
-def test_delivery_that_breaks_off_goes_on_where_it_stopped(
-    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_delivery_sends_each_line_once(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise ConnectionError("away")
 
@@ -128,7 +126,7 @@ def test_delivery_that_breaks_off_goes_on_where_it_stopped(
     assert [m.value for m in client.get_metric_history(roots[0].info.run_id, "seen")] == [1.0, 2.0]
 
 
-def test_a_stage_that_is_shot_is_marked_by_the_background_process(client: MlflowClient) -> None:
+def test_background_process_marks_a_killed_stage(client: MlflowClient) -> None:
     code = (
         "import os, signal\n"
         "from dreamset.pipeline.tracking import reporting\n"
@@ -147,7 +145,7 @@ def test_a_stage_that_is_shot_is_marked_by_the_background_process(client: Mlflow
     assert (roots[0].info.status, roots[0].data.metrics) == ("KILLED", {"seen": 1.0})
 
 
-def test_off_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tracking_off_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DREAMSET_TRACKING", "off")
     with reporting.stage_run("silent") as run:
         run.metrics({"seen": 1.0})
@@ -155,14 +153,14 @@ def test_off_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not Path("tracking").exists()
 
 
-def test_an_unknown_mode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_tracking_mode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DREAMSET_TRACKING", "sometimes")
     with pytest.raises(UserError, match="DREAMSET_TRACKING is 'sometimes'"), reporting.stage_run("any"):
         pass
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
-def test_a_run_that_breaks_is_marked(client: MlflowClient, error: type[BaseException], status: str) -> None:
+def test_failed_or_interrupted_run_is_marked(client: MlflowClient, error: type[BaseException], status: str) -> None:
     with pytest.raises(error), reporting.stage_run("broken") as run:
         run.metrics({"seen": 1.0})
         raise error
@@ -171,7 +169,7 @@ def test_a_run_that_breaks_is_marked(client: MlflowClient, error: type[BaseExcep
     assert roots[0].data.metrics == {"seen": 1.0}
 
 
-def test_processes_may_open_a_fresh_store_at_the_same_time() -> None:
+def test_processes_may_create_the_store_at_the_same_time() -> None:
     code = (
         "from dreamset.pipeline.tracking import reporting\n"
         "with reporting.stage_run('together', root='root', lineage='same') as run:\n"
@@ -188,7 +186,7 @@ def test_processes_may_open_a_fresh_store_at_the_same_time() -> None:
     assert [run.info.status for run in (*roots, *children)] == ["FINISHED"] * 4
 
 
-def test_more_metrics_than_one_request_takes_arrive_whole(client: MlflowClient) -> None:
+def test_metrics_beyond_one_request_are_all_sent(client: MlflowClient) -> None:
     with reporting.stage_run("many") as run:
         for step in range(delivery.LARGEST_BATCH + 10):
             run.metrics({"value": float(step)}, step)

@@ -1,1 +1,1 @@
-"""Files that are copied into an export; they import nothing of this package."""
+"""Files that are copied into an exported folder. They import nothing of this package."""

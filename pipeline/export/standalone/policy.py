@@ -1,7 +1,7 @@
-"""Acts with an exported policy: needs torch and numpy, nothing else. Every exported folder has a copy of this file.
+"""Acts with an exported policy. This file needs only torch and numpy; every exported folder has a copy of it.
 
-policy = Policy("path/of/the/folder", count=4)             # four episodes side by side
-action = policy.act({"state": states}, is_first=first)     # [4, ...] by name and [4] bool to [4, A]
+policy = Policy("path/of/the/folder", count=4)             # four parallel episodes
+action = policy.act({"state": states}, is_first=first)     # observations [4, ...], is_first [4] -> actions [4, A]
 """
 
 import json
@@ -13,15 +13,15 @@ import numpy as np
 import torch
 
 TINY = torch.finfo(torch.float32).tiny
-DRAWS = {  # of the latent state, as in training
-    "none": lambda shape, generator: torch.zeros(shape),  # noqa: ARG005 - nothing is drawn
+DRAWS = {  # distribution of the noise -> sampler of the noise, as in training
+    "none": lambda shape, generator: torch.zeros(shape),  # noqa: ARG005 - no noise
     "normal": lambda shape, generator: torch.randn(shape, generator=generator),
     "gumbel": lambda shape, generator: -torch.rand(shape, generator=generator).clamp_min(TINY).log().neg().log(),
 }
 
 
 class Policy:
-    """Acts row by row and remembers what it saw."""
+    """Acts row by row, and keeps a memory of earlier rows."""
 
     def __init__(self, folder: str | Path, *, count: int = 1, seed: int = 0) -> None:
         self.about = json.loads((Path(folder) / "policy.json").read_text(encoding="utf-8"))
@@ -34,16 +34,16 @@ class Policy:
         }
 
     def act(self, observations: Mapping[str, Any], is_first: Any) -> Any:
-        """Actions [N, A] in the environment's units, of a choice one-hot; ``is_first`` rows forget what came before."""
+        """Actions [N, A] in the environment's units, discrete ones one-hot. Rows with ``is_first`` reset the memory."""
         self.memory = self.step(observations, is_first, self.memory, self.generator)
         return self.memory["action"].numpy()
 
     def step(self, observations: Mapping[str, Any], is_first: Any, memory: Any, generator: torch.Generator) -> Any:
-        """``act`` without a memory of its own: action and state of the row before in, those of this row out."""
+        """``act`` with an explicit memory: takes action and state of the previous row, returns those of this row."""
         rows = {}
-        for spec in self.inputs["observations"]:  # the program takes them in this order
-            seen = np.asarray(observations[spec["name"]])
-            rows[spec["name"]] = torch.from_numpy(seen.astype(spec["dtype"], casting="same_kind"))
+        for spec in self.inputs["observations"]:  # in the order of the program's arguments
+            values = np.asarray(observations[spec["name"]])
+            rows[spec["name"]] = torch.from_numpy(values.astype(spec["dtype"], casting="same_kind"))
         noise = DRAWS[self.inputs["noise"]["distribution"]]((len(is_first), *self.inputs["noise"]["shape"]), generator)
-        remembered = {name: value for name, value in memory.items() if name in self.inputs}  # perhaps not the action
-        return self.program(observations=rows, is_first=torch.as_tensor(is_first), noise=noise, **remembered)
+        state = {name: value for name, value in memory.items() if name in self.inputs}  # some programs take no action
+        return self.program(observations=rows, is_first=torch.as_tensor(is_first), noise=noise, **state)

@@ -1,7 +1,7 @@
-"""An exported policy behind ``mlflow models serve``. MLflow runs this file by itself: it imports nothing of ours.
+"""Serves an exported policy with ``mlflow models serve``. MLflow runs this file alone, so it imports only libraries.
 
-The service remembers nothing: a request holds the observations, the action and the state of the row before, and the
-answer holds the action and the state to send with the next row.
+The service has no memory. A request contains the observations, and the action and state of the previous row. The answer
+contains the action and the state, which the client sends with the next row.
 """
 
 import runpy
@@ -13,32 +13,34 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-OBSERVATION = "observations/"  # before the names of the observations
+OBSERVATION = "observations/"  # prefix of the names of observations
 OTHERS = ("is_first",)  # inputs that are neither observations nor memory
 
 
 class PolicyService(PythonModel):  # type: ignore[misc]  # MLflow is not typed
-    """One step for each request; the model's signature has the names and shapes, which MLflow checks."""
+    """Computes one step per request. MLflow checks names and shapes by the model's signature."""
 
     def load_context(self, context: Any) -> None:
         """Loads the policy with the class that was exported with it."""
         folder = Path(context.artifacts["pt2"]).parent
         self.policy = runpy.run_path(str(folder / "policy.py"))["Policy"](folder)
 
-    # no types, since MLflow would take the input's for a schema
+    # without types, because MLflow would use them as a schema
     def predict(self, model_input, params=None):  # type: ignore[no-untyped-def]
         """Action and state of every row.
 
         Args:
             model_input: arrays [N, ...] by the names of the signature.
-            params: ``seed`` of the states' draws; without one no two answers have to be alike.
+            params: ``seed`` of the noise. Without it, equal requests may get different answers.
 
         Raises:
-            MlflowException: if inputs have different numbers of rows; the client is told so.
+            MlflowException: if inputs have different numbers of rows; the client gets the message.
         """
         rows = {name: len(value) for name, value in model_input.items()}
         if len(set(rows.values())) != 1:
-            raise MlflowException.invalid_parameter_value(f"every input needs the same number of rows, got {rows}")
+            raise MlflowException.invalid_parameter_value(
+                f"the inputs have different numbers of rows: {rows}; send the same number"
+            )
         seed = (params or {}).get("seed")
         generator = torch.Generator()
         if seed is None:

@@ -68,7 +68,7 @@ def run(params: Path, output: Path, *, if_changed: bool = False) -> list[str]:
         params: the file with the user's choices.
         output: the folder. It is not written if nothing in it would change.
         if_changed: keep the existing settings, with the models that they are pinned to, unless choices, configurations
-            or the code that composes them have changed. The digests of code are always computed anew.
+            or the code that composes them have changed. The digests of code are always computed again.
 
     Returns:
         the added, removed and changed files, each with the keys that differ.

@@ -44,9 +44,8 @@ def _file(loader: ConfigLoader, name: str) -> tuple[dict[str, Any], str]:
             content = cast("dict[str, Any]", OmegaConf.to_container(source.load_config(name).config, resolve=False))
             folder = Path(source.path.replace(".", "/")) if source.scheme() == "pkg" else Path(source.path)
             path = (folder / name).with_suffix(".yaml")
-            return {key: value for key, value in content.items() if key not in ("defaults", "hydra")}, _place(
-                path, folder
-            )
+            settings = {key: value for key, value in content.items() if key not in ("defaults", "hydra")}
+            return settings, _place(path, folder)
     return {}, name
 
 

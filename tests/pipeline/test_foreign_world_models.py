@@ -29,9 +29,12 @@ from dreamset.pipeline.artifacts.saved_models import load_behavior, load_world_m
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.export.program import export_policy
 from dreamset.pipeline.export.standalone.policy import Policy
+from dreamset.pipeline.registry import catalog
 from dreamset.pipeline.registry.registration import registration
+from dreamset.pipeline.registry.retrieval import from_registry
 from dreamset.pipeline.stages import compare, evaluate, finetune, learn_behavior, train_world_model
 from dreamset.pipeline.stages import table as stages
+from dreamset.pipeline.tracking import delivery
 from tests.builders import seeded, tiny_batch, tiny_model, tiny_spec
 from tests.foreign.behaviors import PlannedActions
 from tests.foreign.models import LatentModel, TokenModel
@@ -230,3 +233,22 @@ def test_an_objective_that_needs_an_embedding_refuses_a_model_without_embedding(
     config = configure("train_world_model", "objective=contrastive") | {"world_model": TOKENS}
     with pytest.raises(UserError, match=r"contrastive objective compares states with .* TokenModel has none"):
         train_world_model.run(config)
+
+
+@pytest.mark.parametrize(("node", "kind"), [(LATENT, LatentModel), (TOKENS, TokenModel)])
+def test_foreign_models_and_planned_actions_come_back_from_the_registry(
+    node: dict[str, Any], kind: type, configure: Configure
+) -> None:
+    figures = trained(configure, node)
+    learn_behavior.run(planned(configure("learn_behavior", REWARD_ONLY)))
+    Path("tracking").mkdir()
+    client = delivery.client_of(delivery.embedded_uri())
+    for folder in (WORLD_MODEL, POLICY):
+        run = delivery.make_run(client, "dreamset", str(folder.parent.name))
+        client.log_artifacts(run, str(folder), catalog.FOLDER)
+        catalog.register(client, run, registration(folder, figures if folder == WORLD_MODEL else {}))
+    model, _ = load_world_model(from_registry("pendulum_state.world_model"), CPU)
+    assert isinstance(model, kind)
+    assert isinstance(load_behavior(from_registry("pendulum_state.policy"), CPU), PlannedActions)
+    (origin,) = catalog.origins(client, catalog.version(client, "pendulum_state.policy"))
+    assert origin.digest == saved_models.model_digest(WORLD_MODEL)

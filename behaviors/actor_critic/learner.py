@@ -29,6 +29,7 @@ from dreamset.behaviors.actor_critic.returns import lambda_return, replayed_retu
 from dreamset.behaviors.base import ActorLearner, Experience, LearnerLosses, RewardFunction
 from dreamset.behaviors.cloning import cloning_loss, require_cloneable
 from dreamset.core.capabilities import Dynamics, S
+from dreamset.core.parameters import frozen_parameters
 from dreamset.core.spec import ActionSpec
 from dreamset.models.imagination import imagine
 
@@ -205,7 +206,7 @@ class ImaginationActorCritic(ActorLearner):
         rewards = torch.stack(list(terms.values())).sum(0)  # [H + 1, N]
         discounts = self.discount * model.continuation(trajectory)
         target = self.slow_critic.target(self.critic)
-        with frozen(target):
+        with frozen_parameters(target):
             values = target(trajectory.features[1:]).mean  # [H, N]
         return Imagined(
             features=trajectory.features,
@@ -220,19 +221,3 @@ class ImaginationActorCritic(ActorLearner):
 def trajectory_weights(discounts: Tensor) -> Tensor:
     """w_0 = 1, w_t = product of the discounts of all rows before t: [H, N] from [H + 1, N], without gradient."""
     return torch.cat([torch.ones_like(discounts[:1]), discounts[:-2]]).cumprod(dim=0).detach()
-
-
-class frozen:  # noqa: N801 - used as a context manager: with frozen(network)
-    """Within this block gradients flow through ``module`` but do not reach its parameters."""
-
-    def __init__(self, module: object) -> None:
-        assert isinstance(module, nn.Module)
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
-
-    def __enter__(self) -> None:
-        for parameter in self.parameters:
-            parameter.requires_grad_(False)
-
-    def __exit__(self, *_: object) -> None:
-        for parameter in self.parameters:
-            parameter.requires_grad_(True)

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from dreamset.behaviors.base import Experience, Learner, RewardFunction
 from dreamset.core.capabilities import Representation
 from dreamset.core.errors import UserError
+from dreamset.core.parameters import frozen_parameters
 from dreamset.core.records import SequenceBatch
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.config.settings import LearnerOptimisation
-from dreamset.pipeline.training.gradients import frozen, require_finite
+from dreamset.pipeline.training.gradients import require_finite
 from dreamset.pipeline.training.optimizers import Clipping, choose_clipping
 from dreamset.pipeline.training.parameter_groups import OptimizerFactory
 
@@ -69,7 +70,7 @@ class BehaviorTrainer:
             batch: recorded sequences; imagination starts at their states.
             held: networks, such as ``actor``, that are not updated.
         """
-        with frozen(self.model):
+        with frozen_parameters(self.model):
             experience = Experience.of(self.model, batch, self.generator)
             learned = self.behavior.losses_on(experience, self.model, self.reward, self.generator)
             own = self.reward.losses_on(experience, self.model, self.generator)

@@ -1,27 +1,12 @@
-"""Gradient steps, and modules that get no gradient."""
+"""Gradient steps."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from dreamset.pipeline.training.optimizers import Clipping
-
-
-@contextmanager
-def frozen(module: object) -> Iterator[None]:
-    """Parameters of ``module`` need no gradient within the block; afterwards they are as before."""
-    assert isinstance(module, nn.Module)
-    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in learning:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in learning:
-            parameter.requires_grad_(True)
 
 
 def apply_gradients(

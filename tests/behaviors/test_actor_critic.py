@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from dreamset.behaviors.actor_critic.actors import TanhNormalActor
 from dreamset.behaviors.actor_critic.critics import EMACritic
-from dreamset.behaviors.actor_critic.learner import BehaviorLosses, ImaginationActorCritic, frozen, trajectory_weights
+from dreamset.behaviors.actor_critic.learner import BehaviorLosses, ImaginationActorCritic, trajectory_weights
 from dreamset.behaviors.base import Experience, Outcomes
 from dreamset.behaviors.rewards.functions import PredictedReward
+from dreamset.core.parameters import frozen_parameters
 from dreamset.core.records import ImaginedTrajectory, SequenceBatch
 from dreamset.core.spec import ActionSpec
 from dreamset.core.states import map_state
@@ -119,7 +120,7 @@ def test_frozen_blocks_parameter_gradients_and_restores_previous_flags() -> None
     network = nn.Linear(2, 1)
     network.bias.requires_grad_(False)
     inputs = torch.ones(1, 2, requires_grad=True)
-    with frozen(network):
+    with frozen_parameters(network):
         network(inputs).sum().backward()
     assert network.weight.grad is None
     torch.testing.assert_close(inputs.grad, network.weight.detach())

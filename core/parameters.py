@@ -1,0 +1,20 @@
+"""Parameters that get no gradient for a while."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+
+@contextmanager
+def frozen_parameters(module: object) -> Iterator[None]:
+    """Within the block, gradients flow through ``module`` but do not reach its parameters. Then they are as before."""
+    assert isinstance(module, nn.Module)
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)

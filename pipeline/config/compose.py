@@ -217,6 +217,7 @@ def _one_line(error: Exception) -> str:
 
 def _of_networks(training: Config) -> Config:
     """The training with the optimisers of the behaviour's networks, or with all that are not null if it names none."""
-    names = training.get("networks") or list(training["optimizers"])
+    listed = training.get("networks")
+    names = list(training["optimizers"]) if listed is None else listed
     optimizers = {name: node for name, node in training["optimizers"].items() if node is not None and name in names}
     return {key: value for key, value in training.items() if key != "networks"} | {"optimizers": optimizers}

@@ -143,7 +143,7 @@ class LearnerTraining(LearnerOptimisation):
 class BehaviorTraining(LearnerTraining):
     """The configured training of a learner. A behaviour may list its networks."""
 
-    networks: Annotated[list[Text], Field(min_length=1)] | None = None  # null: all networks in optimizers
+    networks: list[Text] | None = None  # []: nothing to learn; null: all networks in optimizers
 
 
 class ProbeDecoder(Section):

@@ -43,7 +43,7 @@ from dreamset.pipeline.stages.environment import environment_factory
 from dreamset.pipeline.stages.learn_behavior import build_behavior
 from dreamset.pipeline.stages.settings import Finetune
 from dreamset.pipeline.tracking import reporting
-from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer, named_networks
+from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer, named_networks, require_same_names
 from dreamset.pipeline.training.checkpoint import Checkpoint
 from dreamset.pipeline.training.devices import choose_device
 from dreamset.pipeline.training.fine_tuner import EXPLORER, FineTuner
@@ -81,7 +81,7 @@ class Models:
         objective: Objective = build_part(settings.objective, model).to(device)
         load_weights(folder / OBJECTIVE, objective, made_by="dreamset train-world-model")
         behavior = load_behavior(policy, device)
-        require(model, Trainable, *behavior.needs, by=type(behavior).__name__)
+        require(model, Trainable, by="the stage finetune")
         for network in behavior.networks().values():
             network.requires_grad_(True)
         origins = {WORLD_MODEL: model_digest(folder / "model"), POLICY: model_digest(policy)}
@@ -180,23 +180,34 @@ def build_trainer(
         factors=settings.finetuning.factors,
     )
 
-    def trainer(behavior: Learner, reward: RewardFunction) -> BehaviorTrainer:
-        optimisation = optimisation_for(behavior, reward, settings.behavior_training)
-        return BehaviorTrainer.configured(optimisation, models.world_model, behavior, reward, generator=generator)
-
-    behaviors = {POLICY: trainer(models.behavior, models.reward)}
+    parts = {POLICY: (models.behavior, models.reward)}
     if explorer is not None:
-        behaviors[EXPLORER] = trainer(explorer.behavior, explorer.reward)
+        parts[EXPLORER] = (explorer.behavior, explorer.reward)
+    optimisations = share_optimizers(settings.behavior_training, parts)
+    behaviors = {
+        name: BehaviorTrainer.configured(optimisations[name], models.world_model, *pair, generator=generator)
+        for name, pair in parts.items()
+    }
     return FineTuner(world_model, behaviors, actor_from=settings.finetuning.actor_from)
 
 
-def optimisation_for(
-    behavior: Learner, reward: RewardFunction, optimisation: LearnerOptimisation
-) -> LearnerOptimisation:
-    """Only the optimisers that these networks need: policy and explorer may have different networks."""
-    names = named_networks(behavior, reward)
-    own = {name: node for name, node in optimisation.optimizers.items() if name in names}
-    return optimisation.model_copy(update={"optimizers": own})
+def share_optimizers(
+    optimisation: LearnerOptimisation, parts: Mapping[str, tuple[Learner, RewardFunction]]
+) -> dict[str, LearnerOptimisation]:
+    """For each pair of learner and reward function, the optimisers of its networks: the pairs' networks may differ.
+
+    Raises:
+        UserError: if an optimiser belongs to none of the pairs.
+    """
+    networks = {name: named_networks(*pair) for name, pair in parts.items()}
+    every = set().union(*networks.values())
+    nodes = {name: node for name, node in optimisation.optimizers.items() if node is not None}
+    learners = " and ".join(type(learner).__name__ for learner, _ in parts.values())
+    require_same_names(sorted(every), nodes, learner=learners)
+    return {
+        name: optimisation.model_copy(update={"optimizers": {key: nodes[key] for key in own}})
+        for name, own in networks.items()
+    }
 
 
 def finish(settings: Finetune, learner: OnlineLearner, models: Models, key: str, tracked: reporting.StageRun) -> None:

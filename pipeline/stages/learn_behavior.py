@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from dreamset.behaviors.base import Learner, RewardFunction
-from dreamset.core.capabilities import Representation, require
+from dreamset.core.capabilities import Representation
 from dreamset.core.files import file_sha256, replaced_folder
 from dreamset.datasets import Store
 from dreamset.pipeline.artifacts.saved_models import (
@@ -64,22 +64,16 @@ def start(
     """
     behavior = build_behavior(settings.behavior, model, seed=settings.seed, device=device)
     reward: RewardFunction = build_part(settings.reward)
-    require(model, *behavior.needed(reward), by=f"{type(behavior).__name__} with {type(reward).__name__}")
     generator = torch.Generator(device).manual_seed(settings.seed)
     trainer = BehaviorTrainer.configured(settings.training, model, behavior, reward.to(device), generator=generator)
     return Training(trainer, build_sampler(settings.training.batch, store, seed=settings.seed))
 
 
 def build_behavior(behavior: Part, model: Representation[Any], *, seed: int, device: torch.device) -> Learner:
-    """The learner with its networks, initialised from the seed.
-
-    Raises:
-        UserError: if the world model lacks what the learner needs.
-    """
+    """The learner with its networks, initialised from the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         learner: Learner = build_part(behavior, model.feature_size, model.spec.action)
-    require(model, *learner.needs, by=type(learner).__name__)
     return learner.to(device)
 
 

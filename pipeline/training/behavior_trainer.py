@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dreamset.behaviors.base import Experience, Learner, RewardFunction
-from dreamset.core.capabilities import Representation
+from dreamset.core.capabilities import Representation, require
 from dreamset.core.errors import UserError
 from dreamset.core.parameters import frozen_parameters
 from dreamset.core.records import SequenceBatch
@@ -19,7 +19,12 @@ from dreamset.pipeline.training.parameter_groups import OptimizerFactory
 
 
 class BehaviorTrainer:
-    """Trains a policy in a world model that stays as it is."""
+    """Trains a policy in a world model that stays as it is.
+
+    Raises:
+        UserError: if the world model lacks what learner or reward function need, or if the names of networks and
+            optimisers differ.
+    """
 
     def __init__(
         self,
@@ -35,6 +40,7 @@ class BehaviorTrainer:
         self.model = model
         self.behavior = behavior
         self.reward = reward
+        require(model, *behavior.needed(reward), by=f"{type(behavior).__name__} with {type(reward).__name__}")
         networks = named_networks(behavior, reward)
         require_same_names(networks, optimizers, learner=type(behavior).__name__)
         self.parameters: dict[str, list[Tensor]] = {name: list(net.parameters()) for name, net in networks.items()}

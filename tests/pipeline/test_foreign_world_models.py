@@ -188,6 +188,33 @@ def test_a_token_model_without_rewards_runs_through_all_stages(configure: Config
     assert registration(WORLD_MODEL, figures).kind == "world_model"
 
 
+def test_fine_tuning_refuses_an_optimizer_that_no_learner_has_a_network_for(configure: Configure) -> None:
+    trained(configure, LATENT)
+    learn_behavior.run(configure("learn_behavior", REWARD_ONLY))
+    config = configure("finetune", REWARD_ONLY)
+    config["finetuning"] = config["finetuning"] | {"factors": {"encoder": 0.1}}
+    config["behavior_training"] = with_classifier(config["behavior_training"])
+    with pytest.raises(UserError, match="names classifier, but the networks of ImaginationActorCritic are"):
+        finetune.run(config)
+
+
+def test_fine_tuning_refuses_an_explorer_whose_reward_the_model_cannot_serve(configure: Configure) -> None:
+    trained(configure, TOKENS)
+    learn_behavior.run(configure("learn_behavior", REWARD_ONLY, "behavior=cloning"))
+    config = configure("finetune", REWARD_ONLY, "behavior=cloning")
+    actor_critic = configure("learn_behavior", REWARD_ONLY)
+    explorer = {"behavior": actor_critic["behavior"], "reward": actor_critic["reward"]}
+    config["finetuning"] = config["finetuning"] | {"explorer": explorer, "factors": {}}
+    config["behavior_training"] = configure("finetune", REWARD_ONLY)["behavior_training"]
+    with pytest.raises(UserError, match=r"ImaginationActorCritic with PredictedReward needs .*TokenModel"):
+        finetune.run(config)
+
+
+def test_a_behavior_may_say_that_it_has_nothing_to_learn() -> None:
+    config = compose(["preset=tiny", "behavior=cloning", "behavior_training.networks=[]"])
+    assert config["behavior_training"]["optimizers"] == {}
+
+
 @pytest.mark.parametrize("world_model", [LATENT, TOKENS])
 def test_a_controller_of_planned_actions_is_evaluated_saved_and_exported(
     world_model: dict[str, Any], configure: Configure

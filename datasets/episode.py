@@ -32,6 +32,15 @@ class EpisodeSpec(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """What a reader left out at the end of an episode because its outcome was not recorded."""
+
+    transitions: int = 0
+    reward: float = 0.0  # their sum
+    terminal: bool = False  # whether the true end of the episode went with them
+
+
+@dataclass(frozen=True, slots=True)
 class RawEpisode:
     """N transitions as recorded: ``actions[t]`` is taken AT observation ``t`` and earns ``rewards[t]``."""
 
@@ -41,6 +50,7 @@ class RawEpisode:
     rewards: Array  # [N]
     terminated: bool  # a true end, not a time limit
     privileged: Mapping[str, Array]  # name -> [N + 1, ...]
+    lost: Lost = Lost()
 
 
 @dataclass(frozen=True, slots=True)

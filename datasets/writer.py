@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from dreamset.core.errors import UserError
 from dreamset.core.files import replaced_folder
 from dreamset.datasets.duplicates import Fingerprints
-from dreamset.datasets.episode import Episode, align
+from dreamset.datasets.episode import Episode, Lost, align
 from dreamset.datasets.layout import MANIFEST, write_manifest
 from dreamset.datasets.read_ahead import read_ahead
 from dreamset.datasets.shard_writer import ManifestBuilder, ShardWriter
@@ -19,6 +20,8 @@ from dreamset.datasets.store import Store
 from dreamset.datasets.windows import Indices
 
 ON_INVALID = ("error", "quarantine")
+
+_Read: TypeAlias = tuple[Episode, str, Lost]  # the episode, its name and what its reader left out
 
 
 def write_store(
@@ -65,7 +68,8 @@ def write_store(
     drawn: dict[str, Any] = {"validation_fraction": validation_fraction, "seed": seed}
     with replaced_folder(target) as folder, ThreadPoolExecutor(1, thread_name_prefix="checksum") as hashing:
         shards = ShardWriter(folder, description, hashing, compression=compression, shard_bytes=shard_bytes)
-        kept, quarantined = _write_valid(source, description, shards, workers, on_invalid, on_episode or _nobody)
+        losses, count = Losses(), on_episode or _nobody
+        kept, quarantined = _write_valid(source, description, shards, losses, workers, on_invalid, count)
         shards.flush()
         if splits is None:
             shares = split_episodes(len(kept), validation_fraction=validation_fraction, seed=seed)
@@ -79,15 +83,35 @@ def write_store(
                 "split_settings": drawn,
                 "compression": compression,
                 "quarantined": quarantined,
+                "lost": asdict(losses),
+                "doubts": list(description.doubts),
             },
         )
     return Store.open(target)
+
+
+@dataclass(slots=True)
+class Losses:
+    """What readers left out at the ends of the kept episodes."""
+
+    episodes: int = 0
+    transitions: int = 0
+    reward: float = 0.0
+    terminals: int = 0
+
+    def add(self, lost: Lost) -> None:
+        """Counts what one episode lost."""
+        self.episodes += lost.transitions > 0
+        self.transitions += lost.transitions
+        self.reward += lost.reward
+        self.terminals += lost.terminal
 
 
 def _write_valid(
     source: Source,
     description: SourceDescription,
     shards: ShardWriter,
+    losses: Losses,
     workers: int,
     on_invalid: str,
     on_episode: Callable[[int], None],
@@ -97,20 +121,21 @@ def _write_valid(
     kept: list[int] = []
     quarantined: list[dict[str, Any]] = []
 
-    def read(number: int) -> tuple[Episode, str]:
+    def read(number: int) -> _Read:
         raw = source.read(number)
-        return align(raw, description), raw.name
+        return align(raw, description), raw.name, raw.lost
 
     with closing(read_ahead(read, source.episode_count, workers=workers)) as results:
         for number in range(source.episode_count):
             try:
-                episode = _only_new(next(results), fingerprints)
+                episode, lost = _only_new(next(results), fingerprints)
             except UserError as error:
                 if on_invalid == "error":
                     raise
                 quarantined.append({"episode": number, "reason": str(error)})
             else:
                 shards.add(episode)
+                losses.add(lost)
                 kept.append(number)
                 del episode  # frees the memory while the next episode is awaited
             on_episode(number + 1)
@@ -118,12 +143,12 @@ def _write_valid(
     return kept, quarantined
 
 
-def _only_new(result: tuple[Episode, str] | UserError, fingerprints: Fingerprints) -> Episode:
+def _only_new(result: _Read | UserError, fingerprints: Fingerprints) -> tuple[Episode, Lost]:
     if isinstance(result, UserError):
         raise result
-    episode, name = result
+    episode, name, lost = result
     fingerprints.add(episode, name)
-    return episode
+    return episode, lost
 
 
 def _require_some(kept: Sequence[int], quarantined: Sequence[Mapping[str, Any]]) -> None:

@@ -1,6 +1,6 @@
 """The interface of readers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ class SourceDescription:
     privileged: Mapping[str, ArraySpec]
     action: ActionSpec
     provenance: Mapping[str, Any]  # plain json values: format, dataset id, hash of the files, reference scores, ...
+    doubts: Sequence[str] = ()  # what looks wrong but may be meant: one sentence each, with the setting that changes it
 
 
 class Source(Protocol):

@@ -1,12 +1,13 @@
 """Handles formats with as many observations as actions, in which the final observation is missing."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 
 import numpy as np
 
 from dreamset.core.errors import UserError
-from dreamset.datasets.episode import Array, RawEpisode
+from dreamset.datasets.episode import Array, Lost, RawEpisode
 
 
 class FinalTransition(StrEnum):
@@ -35,9 +36,10 @@ class FinalTransition(StrEnum):
     def apply(self, raw: RawEpisode) -> RawEpisode:
         """A valid episode, from one with N rows in every column."""
         if self is FinalTransition.DROP:
-            return RawEpisode(raw.name, raw.observations, raw.actions[:-1], raw.rewards[:-1], False, raw.privileged)
+            lost = Lost(transitions=1, reward=float(np.sum(raw.rewards[-1:])), terminal=raw.terminated)
+            return replace(raw, actions=raw.actions[:-1], rewards=raw.rewards[:-1], terminated=False, lost=lost)
         observations, privileged = _last_repeated(raw.observations), _last_repeated(raw.privileged)
-        return RawEpisode(raw.name, observations, raw.actions, raw.rewards, raw.terminated, privileged)
+        return replace(raw, observations=observations, privileged=privileged)
 
 
 def _last_repeated(columns: Mapping[str, Array]) -> dict[str, Array]:

@@ -8,6 +8,7 @@ import pytest
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store, write_store
+from dreamset.datasets.sources.recorded import FinalTransition
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -179,3 +180,30 @@ def test_reserved_observation_name_is_refused(tmp_path, counter_source, name):
 
     with pytest.raises(UserError, match=f"'{name}'"):
         write_store(Renamed([3, 3]), tmp_path / "store")
+
+
+def without_final_observation(_number, episode):
+    observations = {name: values[:-1] for name, values in episode.observations.items()}
+    privileged = {name: values[:-1] for name, values in episode.privileged.items()}
+    return FinalTransition.DROP.apply(replace(episode, observations=observations, privileged=privileged))
+
+
+def test_what_a_reader_left_out_is_counted_over_the_episodes(tmp_path, counter_source):
+    store = write_store(counter_source([4, 3, 5], without_final_observation), tmp_path / "store")
+    # the last rewards are 3.5, 1002.5 and 2004.5; episodes 0 and 2 end truly
+    assert store.info["lost"] == {"episodes": 3, "transitions": 3, "reward": 3010.5, "terminals": 2}
+    assert store.info["counts"]["transitions"] == 9
+
+
+class Doubtful:
+    def __init__(self, source, doubt):
+        self.source, self.doubt = source, doubt
+        self.episode_count, self.read = source.episode_count, source.read
+
+    def describe(self):
+        return replace(self.source.describe(), doubts=(self.doubt,))
+
+
+def test_doubts_of_a_reader_are_kept_in_the_store(tmp_path, counter_source):
+    doubtful = Doubtful(counter_source([4, 3]), "'state' is constant; set dataset.source.observations")
+    assert write_store(doubtful, tmp_path / "store").info["doubts"] == [doubtful.doubt]

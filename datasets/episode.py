@@ -87,6 +87,8 @@ def from_arrivals(
 def align(raw: RawEpisode, fields: EpisodeSpec) -> Episode:
     """Checks the episode and moves each action and reward to the row of its arrival.
 
+    Columns may come in any memory order and byte order; those of the result are contiguous and native.
+
     Raises:
         UserError: see ``check``.
     """
@@ -94,14 +96,19 @@ def align(raw: RawEpisode, fields: EpisodeSpec) -> Episode:
     rows = len(raw.rewards) + 1
     last = np.arange(rows) == rows - 1
     return Episode(
-        observations=raw.observations,
+        observations=_plain(raw.observations, fields.observations),
         action=_after_zero_row(raw.actions),
         reward=_after_zero_row(raw.rewards),
         is_first=np.arange(rows) == 0,
         is_last=last,
         is_terminal=last & raw.terminated,
-        privileged=raw.privileged,
+        privileged=_plain(raw.privileged, fields.privileged),
     )
+
+
+def _plain(columns: Mapping[str, Array], specs: Mapping[str, ArraySpec]) -> dict[str, Array]:
+    """The columns contiguous and in native byte order, as HDF5 writes them; copies only what is not."""
+    return {name: np.ascontiguousarray(values, specs[name].dtype) for name, values in columns.items()}
 
 
 def check(raw: RawEpisode, fields: EpisodeSpec) -> None:
@@ -140,7 +147,7 @@ def _check_array(raw: RawEpisode, column: str, values: Array, spec: ArraySpec, r
     if values.shape[:1] != (rows,):
         got, needed = (values.shape or (0,))[0], f"{rows} (for {len(raw.rewards)} rewards)"
         raise UserError(f"{raw.name}: {column} has {got} rows, expected {needed}; fix or drop the episode")
-    if values.shape[1:] != spec.shape or values.dtype != np.dtype(spec.dtype):
+    if values.shape[1:] != spec.shape or values.dtype.newbyteorder("=") != np.dtype(spec.dtype):
         got = f"{values.dtype}{list(values.shape[1:])}"
         raise UserError(f"{raw.name}: {column} holds {got} per row, expected {spec.dtype}{list(spec.shape)}")
 

@@ -12,12 +12,11 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from dreamset.core.images import ImageAxes, image_axes
 from dreamset.environments.actions import one_hot
 from dreamset.environments.frames import area_resize
 
 Array = NDArray[Any]
-
-_SMALLEST_GREY_IMAGE = 32  # as in Minari: a smaller [H, W] array of bytes is not an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +71,9 @@ def column(space: spaces.Space[Any], image_size: int | None) -> Column | None:  
 
 @column.register
 def _box(space: spaces.Box, image_size: int | None) -> Column:
-    if _is_image(space):
-        return _image(space, image_size)
+    axes = _axes(space)
+    if axes is not None:
+        return _image(axes, image_size)
     with np.errstate(over="ignore"):  # bounds beyond float32 become infinite
         low, high = space.low.astype(np.float32).ravel(), space.high.astype(np.float32).ravel()
     return Column(spaces.Box(low, high, dtype=np.float32), _flat)
@@ -97,26 +97,24 @@ def _multi_binary(space: spaces.MultiBinary, image_size: int | None) -> Column: 
     return Column(spaces.Box(0.0, 1.0, (int(np.prod(space.shape)),), np.float32), _flat)
 
 
-def _is_image(space: spaces.Box) -> bool:
-    if space.dtype != np.uint8:
-        return False
-    grey = len(space.shape) == 2 and min(space.shape) >= _SMALLEST_GREY_IMAGE
-    return len(space.shape) == 3 or (grey and bool((space.low == 0).all() and (space.high == 255).all()))
+def _axes(space: spaces.Box) -> ImageAxes | None:
+    """The axes of a space of images, as in a recording of it; None for vectors."""
+    axes = image_axes(str(space.dtype), space.shape)
+    whole = len(space.shape) != 2 or bool((space.low == 0).all() and (space.high == 255).all())
+    return axes if whole else None
 
 
-def _image(space: spaces.Box, image_size: int | None) -> Column:
-    channels_first = len(space.shape) == 3 and space.shape[0] < min(space.shape[1:])
-    height, width, channels = (*space.shape[1:], space.shape[0]) if channels_first else (*space.shape, 1)[:3]
+def _image(axes: ImageAxes, image_size: int | None) -> Column:
+    height, width, channels = axes.shape
     if image_size is not None:
         height = width = image_size
     box = spaces.Box(0, 255, (height, width, channels), np.uint8)
-    return Column(box, partial(_frame, channels_first=channels_first, height=height, width=width))
+    return Column(box, partial(_frame, axes=axes, height=height, width=width))
 
 
-def _frame(value: Any, *, channels_first: bool, height: int, width: int) -> NDArray[np.uint8]:
-    frame = np.asarray(value, np.uint8)
-    last = frame.transpose(1, 2, 0) if channels_first else np.atleast_3d(frame)
-    return area_resize(np.ascontiguousarray(last), height, width)
+def _frame(value: Any, *, axes: ImageAxes, height: int, width: int) -> NDArray[np.uint8]:
+    frame = np.asarray(value, np.uint8).transpose(axes.order)
+    return area_resize(np.ascontiguousarray(frame).reshape(axes.shape), height, width)
 
 
 def _flat(value: Any) -> NDArray[np.float32]:

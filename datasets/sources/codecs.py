@@ -1,21 +1,18 @@
 """Decodes stored values into columns: float32 vectors, one-hot rows, uint8 images."""
 
-import io
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from dreamset.core.errors import UserError
+from dreamset.core.images import ImageAxes, image_axes, likely_image
 from dreamset.core.spec import ArraySpec
 from dreamset.datasets.episode import Array
-
-JPEG_START = b"\xff\xd8\xff"
+from dreamset.datasets.sources.encoded import decode_image, rows_of_bytes
 
 
 class Codec(Protocol):
@@ -34,6 +31,7 @@ class VectorCodec:
     """Decodes numbers of any shape and dtype into flat float32 vectors."""
 
     shape: tuple[int, ...]
+    dtype: str = "float32"  # of the stored numbers, for the doubt whether they are images
 
     @property
     def spec(self) -> ArraySpec:
@@ -84,84 +82,98 @@ class OneHotCodec:
 
 @dataclass(frozen=True, slots=True)
 class ImageCodec:
-    """Decodes images, raw or JPEG, into uint8 [height, width, channels]."""
+    """Decodes images, raw or encoded as JPEG or PNG, into uint8 [height, width, channels]."""
 
-    shape: tuple[int, ...]  # of the space: [H, W], [H, W, C] or [C, H, W]
-
-    @property
-    def channels_first(self) -> bool:
-        """Whether the space is [C, H, W], recognised by the shortest axis being the first."""
-        return len(self.shape) == 3 and self.shape[0] < min(self.shape[1:])
+    shape: tuple[int, ...]  # as stored or encoded: [H, W], [H, W, C], [C, H, W], [k, H, W, C], ...
 
     @property
     def spec(self) -> ArraySpec:
         """[H, W, C]."""
-        if self.channels_first:
-            return ArraySpec((*self.shape[1:], self.shape[0]), "uint8")
-        return ArraySpec((*self.shape, 1)[:3], "uint8")
-
-    def is_encoded(self, values: Any) -> bool:
-        """Whether stored values (array or dataset) are JPEG files; Minari stores bytes of variable or equal length."""
-        return bool(values.dtype.kind == "O" or (values.dtype == np.uint8 and values.ndim == 2))
+        return ArraySpec(self._axes.shape, "uint8")
 
     def decode(self, values: Array, where: str) -> Array:
         """[rows, H, W, C]."""
-        if self.is_encoded(values):
-            frames = np.empty((len(values), *self.shape), np.uint8)
-            for step, encoded in enumerate(values):
-                frames[step] = self._decode_jpeg(encoded.tobytes(), f"{where} at step {step}")
-        else:
-            frames = self._checked(values, where)
-        if self.channels_first:
-            return np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
-        return frames.reshape(len(frames), *self.spec.shape)
+        stored = rows_of_bytes(values)
+        frames = self._decoded(stored, where) if self._is_encoded(stored) else self._checked(stored, where)
+        order = (0, *(1 + axis for axis in self._axes.order))
+        return np.ascontiguousarray(frames.transpose(order)).reshape(len(frames), *self._axes.shape)
+
+    @property
+    def _axes(self) -> ImageAxes:
+        axes = ImageAxes.of(self.shape)
+        assert axes is not None, f"{self.shape} is no shape of an image"
+        return axes
+
+    def _is_encoded(self, values: Array) -> bool:
+        """Whether rows are files: bytes of variable length, or of equal length with zeros behind shorter files."""
+        return bool(values.dtype.kind == "O" or (values.dtype == np.uint8 and values.ndim == 2))
+
+    def _decoded(self, values: Array, where: str) -> NDArray[np.uint8]:
+        frames = np.empty((len(values), *self.shape), np.uint8)
+        for step, encoded in enumerate(values):
+            frames[step] = decode_image(encoded.tobytes(), self.shape, f"{where} at step {step}")
+        return frames
 
     def _checked(self, values: Array, where: str) -> NDArray[np.uint8]:
         if values.dtype != np.uint8 or values.shape[1:] != self.shape:
             got = f"{values.dtype}{list(values.shape[1:])}"
-            raise UserError(f"{where} holds {got} per row, its space declares uint8{list(self.shape)}")
+            raise UserError(
+                f"{where} holds {got} per row, expected uint8{list(self.shape)} as declared or as in other episodes; "
+                f"all images of a column need one size: resize them, or drop the episode"
+            )
         return values.astype(np.uint8, copy=False)
 
-    def _decode_jpeg(self, encoded: bytes, where: str) -> NDArray[np.uint8]:
-        with _opened_jpeg(encoded, where) as image:
-            shape = _shape_of(image)
-            if shape != self.shape:  # checked before the pixels are decoded
-                raise UserError(f"{where} is an image of {list(shape)}, its space declares {list(self.shape)}")
-            return np.asarray(image, np.uint8)
 
+def inferred_codec(
+    dtype: np.dtype[Any], row_shape: tuple[int, ...], where: str, *, encoded: tuple[int, ...] | None = None
+) -> Codec:
+    """The codec of a column without a declared space; ``core/images.py`` says which rows are images.
 
-def jpeg_shape(encoded: bytes, where: str) -> tuple[int, ...]:
-    """[height, width] of a grey image, else [height, width, channels], without decoding its pixels.
-
-    Raises:
-        UserError: if it is not a JPEG file.
-    """
-    with _opened_jpeg(encoded, where) as image:
-        return _shape_of(image)
-
-
-def inferred_codec(dtype: np.dtype[Any], row_shape: tuple[int, ...], where: str) -> Codec:
-    """The codec of a column without a declared space: uint8 [H, W, C] or [C, H, W] is an image.
+    Args:
+        dtype: of the stored values.
+        row_shape: of a stored row.
+        where: start of the message.
+        encoded: shape of the images if the column holds files, () if the first one is damaged; else None.
 
     Raises:
-        UserError: if the values are not numbers, or rows are empty.
+        UserError: if the values are neither numbers nor images, or rows are empty.
     """
+    if encoded is not None:
+        if not encoded:
+            raise UserError(
+                f"{where} begins with a damaged or very large image; copy the file again or omit the column"
+            )
+        return ImageCodec(encoded)
     if dtype.kind not in "fiub" or 0 in row_shape:
-        raise UserError(f"{where} holds {dtype}{list(row_shape)} per row, expected numbers; omit the column")
-    if dtype == np.uint8 and len(row_shape) == 3:
+        raise UserError(
+            f"{where} holds {dtype}{list(row_shape)} per row, expected numbers, or JPEG and PNG files as bytes; "
+            f"omit the column"
+        )
+    if image_axes(dtype.name, row_shape):
         return ImageCodec(row_shape)
-    return VectorCodec(row_shape)
+    return VectorCodec(row_shape, dtype.name)
 
 
-@contextmanager
-def _opened_jpeg(encoded: bytes, where: str) -> Iterator[Image.Image]:
-    try:
-        with Image.open(io.BytesIO(encoded), formats=["JPEG"]) as image:
-            yield image
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{where} is not a readable JPEG ({error}); copy the dataset again") from error
+_WHITE = {"bool": "1", "uint8": "255", "uint16": "65535"}  # the largest value; most images of floats end at 1
 
 
-def _shape_of(image: Image.Image) -> tuple[int, ...]:
-    channels = len(image.getbands())
-    return (image.height, image.width) if channels == 1 else (image.height, image.width, channels)
+def image_doubts(codecs: Mapping[str, Codec]) -> tuple[str, ...]:
+    """A sentence for each column, by its name in the store, that is read as a vector but looks like images."""
+    return tuple(
+        f"{_doubted(name)}: {codec.dtype}{list(codec.shape)} per row is read as a vector of {codec.spec.size} numbers; "
+        f"if it holds images, add the transform {{_target_: dreamset.datasets.transforms.AsImage, name: {name}, "
+        f"shape: {list(shape)}, white: {_WHITE.get(codec.dtype, '1.0')}}} to dataset.transforms; white is the value "
+        f"that becomes 255"
+        for name, codec in codecs.items()
+        if isinstance(codec, VectorCodec) and (shape := likely_image(codec.dtype, codec.shape))
+    )
+
+
+def without_doubts(doubts: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
+    """The doubts without those of ``image_doubts`` about the named columns."""
+    settled = tuple(map(_doubted, names))
+    return tuple(doubt for doubt in doubts if not doubt.startswith(settled))
+
+
+def _doubted(name: str) -> str:
+    return f"{name!r} may be images"

@@ -9,7 +9,7 @@ from dreamset.core.errors import UserError
 from dreamset.core.spec import ActionSpec, ArraySpec
 from dreamset.datasets.episode import Array
 from dreamset.datasets.sources.base import SourceDescription
-from dreamset.datasets.sources.codecs import Codec, inferred_codec
+from dreamset.datasets.sources.codecs import Codec, image_doubts, inferred_codec
 from dreamset.datasets.sources.npz import ArrayHeader
 from dreamset.datasets.sources.tables import Table
 
@@ -28,11 +28,12 @@ class Field:
         """The field of a column, with a codec by dtype and shape.
 
         Raises:
-            UserError: if the column is missing or not numeric.
+            UserError: if the column is missing, or holds neither numbers nor images.
         """
         if column not in headers:
             raise UserError(f"{where}: {column!r} is missing; available: {sorted(headers)}; fix the ingest settings")
-        return cls(column, inferred_codec(headers[column].dtype, headers[column].shape[1:], f"{where}: {column!r}"))
+        header = headers[column]
+        return cls(column, inferred_codec(header.dtype, header.shape[1:], f"{where}: {column!r}", encoded=header.image))
 
     def decode(self, values: Mapping[str, Array], where: str) -> Array:
         """The decoded rows of the column."""
@@ -53,7 +54,8 @@ class SelectedFields:
 
     def described(self, action: ActionSpec, provenance: Mapping[str, Any]) -> SourceDescription:
         """The description of a source with these columns."""
-        return SourceDescription(_specs(self.observations), _specs(self.privileged), action, provenance)
+        doubts = image_doubts({name: field.codec for name, field in {**self.privileged, **self.observations}.items()})
+        return SourceDescription(_specs(self.observations), _specs(self.privileged), action, provenance, doubts)
 
 
 def _specs(fields: Mapping[str, Field]) -> dict[str, ArraySpec]:
@@ -121,7 +123,7 @@ def headers_of(tables: Iterable[Table], where: str) -> dict[Table, Headers]:
     if not readable:
         raise UserError(f"{where}: no file is readable; the first error: {failures[0]}") from failures[0]
     kinds = {
-        table: frozenset((name, h.shape[1:]) for name, h in headers.items()) for table, headers in readable.items()
+        table: frozenset((name, h.row_shape) for name, h in headers.items()) for table, headers in readable.items()
     }
     counts = Counter(kinds.values())
     return {table: readable[table] for table in sorted(readable, key=lambda table: -counts[kinds[table]])}
@@ -152,7 +154,7 @@ def _left_out(name: str, headers: Headers, file: str, skipped: Mapping[str, str]
     if name not in headers:
         return f"missing in {file}"
     header = headers[name]
-    if header.dtype.kind not in "fiub":
+    if not header.is_usable:
         return f"{header.dtype}, not numbers"
     if not header.shape or 0 in header.shape[1:]:
         return "a single value" if not header.shape else "no numbers per row"
@@ -163,9 +165,9 @@ def _varying(usable: Iterable[str], files: Mapping[Table, Headers], first: Table
     varying: dict[str, str] = {}
     for table, headers in files.items():
         for name in usable:
-            wanted, got = files[first][name].shape[1:], headers.get(name)
+            wanted, got = files[first][name].row_shape, headers.get(name)
             if got is None:
                 varying.setdefault(name, f"missing in {table.name}")
-            elif got.shape[1:] != wanted:
-                varying.setdefault(name, f"shape {got.shape[1:]} instead of {wanted} in {table.name}")
+            elif got.row_shape != wanted:
+                varying.setdefault(name, f"shape {got.row_shape} instead of {wanted} in {table.name}")
     return varying

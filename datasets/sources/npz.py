@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array
+from dreamset.datasets.sources.encoded import PEEK, first_image, may_hold_images, starts_as_image
 
 _SUFFIX = ".npy"
 _LONGEST_HEADER = 1 << 14  # bytes; headers of plain arrays have 128
@@ -30,6 +31,17 @@ class ArrayHeader:
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    image: tuple[int, ...] | None = None  # shape of the encoded image in the first row, () if damaged; None: no image
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of a row after decoding, in which files must agree; encoded images vary in length."""
+        return self.shape[1:] if self.image is None else self.image
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the values are numbers or encoded images."""
+        return self.dtype.kind in "fiub" or self.image is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +111,20 @@ def _parse_header(stream: IO[bytes], entry: zipfile.ZipInfo, where: str) -> Arra
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"{entry.filename!r} has the unknown version {version}")
     parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _fortran_order, dtype = parse(start, max_header_size=_LONGEST_HEADER)
+    shape, fortran_order, dtype = parse(start, max_header_size=_LONGEST_HEADER)
     header = ArrayHeader(tuple(map(int, shape)), dtype)
     _require_fitting(header, entry.file_size - start.tell(), f"{where}: {entry.filename!r}")
-    return header
+    if fortran_order or not may_hold_images(dtype, header.shape):
+        return header
+    return replace(header, image=_first_image(start, stream, math.prod(header.shape[1:]) * dtype.itemsize))
+
+
+def _first_image(start: IO[bytes], stream: IO[bytes], row_bytes: int) -> tuple[int, ...] | None:
+    """The shape of the image in the first row, which begins in ``start`` and continues in ``stream``."""
+    row = start.read(row_bytes)
+    if starts_as_image(row):
+        row += stream.read(min(row_bytes, PEEK) - len(row)) if len(row) < min(row_bytes, PEEK) else b""
+    return first_image(row)
 
 
 def _require_fitting(header: ArrayHeader, content: int, place: str) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Protocol
 
 import h5py
+import numpy as np
 
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array
 from dreamset.datasets.hdf5 import describe_dtype, find, members, opened, require_plain, translated
+from dreamset.datasets.sources.encoded import PEEK, first_image, may_hold_images
 from dreamset.datasets.sources.npz import ArrayHeader, opened_npz
 
 HDF5_ENDINGS = (".hdf5", ".h5")
@@ -100,7 +102,7 @@ class HDF5Table:
         """Headers of every dataset, including nested groups."""
         with _opened_at(self.path, where) as file:
             return {
-                name: ArrayHeader(dataset.shape or (), dataset.dtype)
+                name: ArrayHeader(dataset.shape or (), dataset.dtype, _first_image(dataset))
                 for name, dataset in _datasets(_descend(file, self.group, where), where)
             }
 
@@ -194,6 +196,24 @@ def _datasets(root: h5py.Group | h5py.Dataset, where: str) -> Iterator[tuple[str
             stack.extend((_joined(path, name), child) for name, child in members(node, where).items())
 
 
+def _first_image(dataset: h5py.Dataset) -> tuple[int, ...] | None:
+    """The shape of the encoded image in the first row; None if there is none, or only reading reports the reason."""
+    shape = dataset.shape or ()
+    if not (_holds_bytes(dataset) or may_hold_images(dataset.dtype, shape)) or not shape or not shape[0]:
+        return None
+    try:
+        require_plain(dataset, dataset.name)
+        row = dataset[0, :PEEK] if len(shape) == 2 else np.asarray(dataset[0])
+    except (OSError, RuntimeError, ValueError, TypeError):
+        return None
+    return first_image(row.tobytes())
+
+
+def _holds_bytes(dataset: h5py.Dataset) -> bool:
+    """Whether rows are bytes of variable length; text is none, because HDF5 ends it at the first zero."""
+    return dataset.dtype.kind == "O" and bool(h5py.check_vlen_dtype(dataset.dtype) == np.uint8)
+
+
 def _joined(group: str, name: str) -> str:
     return "/".join(filter(None, (group.strip("/"), name)))
 
@@ -212,8 +232,8 @@ def _read_rows(dataset: h5py.Group | h5py.Dataset, rows: slice, where: str) -> A
 def _require_readable(dataset: h5py.Dataset, rows: slice, place: str) -> None:
     if not dataset.shape:
         raise UserError(f"{place} is a single value, expected one row per step; omit it")
-    if dataset.dtype.kind == "O":
-        raise UserError(f"{place} holds {describe_dtype(dataset)}; allowed: numbers; omit it")
+    if dataset.dtype.kind == "O" and not _holds_bytes(dataset):
+        raise UserError(f"{place} holds {describe_dtype(dataset)}; allowed: numbers and encoded images; omit it")
     wanted = len(range(*rows.indices(len(dataset)))) * math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
     stored = min(dataset.id.get_storage_size(), Path(dataset.file.filename).stat().st_size)
     if wanted > max(_SMALL, _DEFLATE_RATIO * stored):

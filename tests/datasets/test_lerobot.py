@@ -450,7 +450,7 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no image": (
         changed(PHOTO, lambda values: [{"bytes": b"nothing", "path": ""}] * len(values)),
-        f"'{PHOTO}' at step 0 is not a readable image",
+        f"'{PHOTO}' at step 0 is not a readable JPEG or PNG",
     ),
     "an image elsewhere": (
         changed(PHOTO, lambda values: [*values[:-1], {"bytes": None, "path": "/etc/passwd"}]),
@@ -462,7 +462,7 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an image of another format": (
         changed(PHOTO, lambda values: [{"bytes": image_bytes(SHAPE, "GIF"), "path": ""}] * len(values)),
-        "at step 0 is not a readable image",
+        "at step 0 is not a readable JPEG or PNG",
     ),
 }
 

@@ -236,6 +236,6 @@ def test_image_that_is_damaged_or_of_another_size_is_named(record, minari_counte
         metadata = json.loads(written.read_text())
         space = {**json.loads(metadata["observation_space"]), "shape": shape, "low": 0, "high": 255}
         written.write_text(json.dumps({**metadata, "observation_space": json.dumps(space)}))
-        message = r"at step 0 is an image of \[40, 32, 3\], its space declares \[32, 40, 3\]"
+        message = r"at step 0 is an image of \[40, 32, 3\], expected \[32, 40, 3\]"
     with pytest.raises(UserError, match=message):
         read_every_episode(path)

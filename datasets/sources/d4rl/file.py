@@ -55,7 +55,7 @@ class D4RLFile:
         for beginning, reason in _SKIPPED.items():
             if name.startswith(beginning):
                 return reason
-        if header.dtype.kind not in "fiub":
+        if not header.is_usable:
             return f"{header.dtype}, not numbers"
         if header.shape[:1] != (self.rows,):
             return f"{header.shape[0] if header.shape else 'no'} rows instead of {self.rows}"
@@ -73,6 +73,8 @@ def scan(path: Path) -> D4RLFile:
     missing = [name for name in _REQUIRED if name not in headers]
     if missing:
         raise UserError(f"{where}: {missing[0]!r} is missing, so the file is not a D4RL dataset; choose another file")
+    if headers[OBSERVATIONS].image is not None:
+        raise UserError(f"{where}: 'observations' holds JPEG or PNG files; read the file with dataset=hdf5_folder")
     present = [name for name in (TERMINALS, TIMEOUTS) if name in headers]
     ends = {name: flags(values, f"{where}: {name!r}") for name, values in table.read(present, where).items()}
     rows = len(ends[TERMINALS])

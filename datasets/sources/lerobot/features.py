@@ -6,9 +6,10 @@ import numpy as np
 
 from dreamset.core.errors import UserError
 from dreamset.datasets.sources.actions import ActionField, ActionSettings
-from dreamset.datasets.sources.codecs import Codec, ImageCodec, VectorCodec
+from dreamset.datasets.sources.codecs import Codec, ImageCodec, inferred_codec
 from dreamset.datasets.sources.columns import Field, Survey
-from dreamset.datasets.sources.lerobot.meta import LARGEST_IMAGE, SMALLEST_IMAGE, Feature
+from dreamset.datasets.sources.encoded import LARGEST_IMAGE, SMALLEST_IMAGE
+from dreamset.datasets.sources.lerobot.meta import Feature
 from dreamset.datasets.sources.npz import ArrayHeader
 
 ACTION, REWARD, SUCCESS = "action", "next.reward", "next.success"
@@ -74,6 +75,6 @@ def checked_size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
 
 def _codec(feature: Feature, size: tuple[int, int] | None) -> Codec:
     if not feature.is_image:
-        return VectorCodec((int(np.prod(feature.shape)),))
+        return inferred_codec(np.dtype(feature.dtype), feature.shape, repr(feature.name))
     height, width, channels = feature.image_shape
     return ImageCodec((*(size or (height, width)), channels))

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from dreamset.core.errors import UserError
+from dreamset.datasets.sources.encoded import LARGEST_IMAGE, SMALLEST_IMAGE
 
 INFO = "meta/info.json"
-SMALLEST_IMAGE = 4  # pixels per side; with fewer, channels could not be distinguished from sides
-LARGEST_IMAGE = 4096
 
 _LARGEST_ROW = 1 << 20  # numbers per frame; more means a damaged description
 

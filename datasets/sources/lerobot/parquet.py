@@ -1,6 +1,5 @@
 """Reads columns of parquet files as numpy arrays."""
 
-import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +15,7 @@ from PIL import Image
 
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array
-
-_FORMATS = ("PNG", "JPEG")  # of stored images
+from dreamset.datasets.sources.encoded import opened_image, plain, shape_of
 
 
 def read_columns(file: Path, columns: Sequence[str], where: str, *, episode: int | None = None) -> pa.Table:
@@ -82,17 +80,15 @@ def _image(value: Any, shape: tuple[int, int, int], size: tuple[int, int], place
     encoded = value.get("bytes") if isinstance(value, dict) else value
     if not isinstance(encoded, bytes):
         raise UserError(f"{place} is stored outside of the table, which is refused; write the images into the table")
-    try:
-        with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
-            image_shape = (image.height, image.width, len(image.getbands()))
-            if image_shape != shape or image.mode not in ("L", "RGB"):  # checked before the pixels are decoded
-                raise UserError(
-                    f"{place} is an image of {list(image_shape)} in mode {image.mode}, info.json says {list(shape)}"
-                )
-            resized = image.resize((size[1], size[0]), Image.Resampling.BOX) if size != shape[:2] else image
-            return np.asarray(resized, np.uint8)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{place} is not a readable image ({error}); copy or download the dataset again") from error
+    with opened_image(encoded, place) as image:
+        image_shape = (*shape_of(image), 1)[:3]
+        if image_shape != shape:  # checked before the pixels are decoded
+            raise UserError(
+                f"{place} is an image of {list(image_shape)} in mode {image.mode}, info.json says {list(shape)}"
+            )
+        pixels = plain(image)
+        resized = pixels.resize((size[1], size[0]), Image.Resampling.BOX) if size != shape[:2] else pixels
+        return np.asarray(resized, np.uint8)
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -131,7 +131,7 @@ class LeRobotSource:
             )
         if feature.is_image:
             return images(table, name, feature.image_shape, self._size, where)
-        return self._numbers(name, table, where)
+        return self._numbers(name, table, where).reshape(len(table), *feature.shape)
 
     def _numbers(self, name: str, table: pa.Table, where: str) -> Array:
         feature = self._info.features.get(name)

@@ -20,7 +20,7 @@ from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256
 from dreamset.datasets.episode import Array
 from dreamset.datasets.hdf5 import descend, describe_dtype, find, opened, read, require_plain, translated
-from dreamset.datasets.sources.codecs import JPEG_START
+from dreamset.datasets.sources.encoded import SMALLEST_FILE, may_hold_images, starts_as_image
 from dreamset.datasets.sources.minari.metadata import HDF5_FILE, MinariMetadata
 from dreamset.datasets.sources.minari.storage import Layout, LeafPath, episode_numbers
 
@@ -173,11 +173,11 @@ def _is_jpeg(dataset: h5d.DatasetID, shape: tuple[int, ...], dtype: np.dtype[Any
     """Whether a dataset holds encoded images: bytes of variable length, or rows if all have equal length."""
     if dtype.kind == "O":
         return bool(h5py.check_vlen_dtype(dtype) == np.uint8)
-    if dtype != np.uint8 or len(shape) != 2 or not shape[0] or shape[1] < len(JPEG_START):
+    if dtype != np.uint8 or not may_hold_images(dtype, shape) or not shape[0]:
         return False
     comfortable = h5py.Dataset(dataset)
     require_plain(comfortable, f"{where}: {comfortable.name!r}")
-    return bool(comfortable[0, : len(JPEG_START)].tobytes() == JPEG_START)
+    return starts_as_image(comfortable[0, :SMALLEST_FILE].tobytes())
 
 
 def _unfit(

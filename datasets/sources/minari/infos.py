@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dreamset.core.errors import UserError
-from dreamset.datasets.sources.codecs import Codec, ImageCodec, inferred_codec, jpeg_shape
+from dreamset.datasets.sources.codecs import Codec, ImageCodec, inferred_codec
+from dreamset.datasets.sources.encoded import image_shape
 from dreamset.datasets.sources.minari.storage import Layout, LeafPath, MinariStorage, StoredEpisode
 
 _MOST_NAMED = 20  # damaged episodes that the provenance lists
@@ -98,4 +99,4 @@ def _first_image(episode: StoredEpisode, path: LeafPath, where: str) -> tuple[in
     images = episode.read([path])[path]
     if not len(images):
         raise UserError(f"{where} contains no image; omit it")
-    return jpeg_shape(images[0].tobytes(), f"{where} at step 0")
+    return image_shape(images[0].tobytes(), f"{where} at step 0")

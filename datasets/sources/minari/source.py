@@ -9,7 +9,7 @@ from typing import Any
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array, RawEpisode
 from dreamset.datasets.sources.base import SourceDescription
-from dreamset.datasets.sources.codecs import Codec, ImageCodec
+from dreamset.datasets.sources.codecs import Codec, ImageCodec, image_doubts
 from dreamset.datasets.sources.folder import checked_limit
 from dreamset.datasets.sources.minari.actions import action_decoder
 from dreamset.datasets.sources.minari.arrow import ArrowStorage
@@ -84,6 +84,9 @@ class MinariSource:
             privileged={name: field.codec.spec for name, field in self._privileged.items()},
             action=self._action.spec,
             provenance=self._provenance,
+            doubts=image_doubts(
+                {name: field.codec for name, field in {**self._privileged, **self._observations}.items()}
+            ),
         )
 
     def read(self, number: int) -> RawEpisode:

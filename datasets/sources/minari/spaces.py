@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from dreamset.core.errors import UserError
+from dreamset.core.images import image_axes
 from dreamset.datasets.sources.codecs import Codec, ImageCodec, OneHotCodec, VectorCodec
 from dreamset.datasets.sources.minari.storage import LeafPath
 
 Space = Mapping[str, Any]
 
 LARGEST_ONE_HOT = 1 << 16
-_SMALLEST_GREY_IMAGE = 32  # as in Minari: a smaller [H, W] array of bytes is not an image
 _LARGEST_ROW = 1 << 27  # numbers in one observation; more means a damaged description
 
 
@@ -47,7 +47,8 @@ def codec_of(space: Space) -> Codec | None:
         case "Box" if 0 in space["shape"]:
             return None
         case "Box":
-            return ImageCodec(checked_shape(space)) if _is_image(space) else VectorCodec(checked_shape(space))
+            shape = checked_shape(space)
+            return ImageCodec(shape) if _is_image(space) else VectorCodec(shape, str(space["dtype"]))
         case "Discrete":
             return OneHotCodec(_checked_size(int(space["n"])), int(space.get("start", 0)))
         case "MultiDiscrete" | "MultiBinary":
@@ -71,12 +72,11 @@ def bounds(space: Space, side: str) -> tuple[float, ...]:
 
 
 def _is_image(space: Space) -> bool:
+    """Whether rows are images by ``core/images.py``; two axes also need the bounds of bytes, as in Minari."""
     shape = checked_shape(space)
-    if space["dtype"] != "uint8":
+    if image_axes(str(space["dtype"]), shape) is None:
         return False
-    if len(shape) == 2:
-        return min(shape) >= _SMALLEST_GREY_IMAGE and set(bounds(space, "low") + bounds(space, "high")) == {0.0, 255.0}
-    return len(shape) == 3
+    return len(shape) != 2 or set(bounds(space, "low") + bounds(space, "high")) == {0.0, 255.0}
 
 
 def _checked_size(size: int) -> int:

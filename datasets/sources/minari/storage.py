@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dreamset.core.errors import UserError
+from dreamset.core.images import image_axes
 from dreamset.datasets.episode import Array
 
 LeafPath = tuple[str, ...]  # such as ("observations", "body", "speed"); entries of a Tuple are named _index_<number>
@@ -28,7 +29,7 @@ class Layout:
         """The properties in which episodes must agree."""
         if self.jpeg:
             return "JPEG images"
-        kind = "images of " if self.dtype == np.uint8 and len(self.row_shape) == 3 else ""
+        kind = "images of " if image_axes(self.dtype.name, self.row_shape) else ""
         return f"{kind}shape {self.row_shape}"
 
 

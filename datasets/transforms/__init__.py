@@ -7,11 +7,12 @@ file is a list of transforms, applied in order.
 from dreamset.datasets.transforms.actions import FoldActions, OneHotActions
 from dreamset.datasets.transforms.base import EpisodeTransform, Transform, transformed
 from dreamset.datasets.transforms.columns import RenameColumns, SelectColumns
-from dreamset.datasets.transforms.images import Crop, Grayscale, Resize
+from dreamset.datasets.transforms.images import AsImage, Crop, Grayscale, Resize
 from dreamset.datasets.transforms.rewards import ClipReward, RelabelReward, ScaleReward
 from dreamset.datasets.transforms.selection import Subsample, TopReturns
 
 __all__ = [
+    "AsImage",
     "ClipReward",
     "Crop",
     "EpisodeTransform",

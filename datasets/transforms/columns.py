@@ -7,6 +7,7 @@ from typing import TypeVar
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import RawEpisode
 from dreamset.datasets.sources.base import SourceDescription
+from dreamset.datasets.sources.codecs import without_doubts
 from dreamset.datasets.transforms.base import EpisodeTransform
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ class SelectColumns(EpisodeTransform):
             description,
             observations={name: known[name] for name in self.observations},
             privileged={name: known[name] for name in self.privileged},
+            doubts=without_doubts(description.doubts, known.keys() - {*self.observations, *self.privileged}),
         )
 
     def apply(self, raw: RawEpisode) -> RawEpisode:

@@ -1,18 +1,23 @@
-"""Transforms of images: crop, resize, convert to grey. Input and output are uint8 [N + 1, H, W, C]."""
+"""Transforms of images: crop, resize, convert to grey, make images of vectors. Images are uint8 [N + 1, H, W, C]."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dreamset.core.errors import UserError
+from dreamset.core.images import ImageAxes
 from dreamset.core.spec import ArraySpec
 from dreamset.datasets.episode import Array, RawEpisode
 from dreamset.datasets.sources.base import SourceDescription
+from dreamset.datasets.sources.codecs import without_doubts
 from dreamset.datasets.transforms.base import EpisodeTransform
 
+T = TypeVar("T")
 Frames = NDArray[np.uint8]  # [N + 1, H, W, C]
 
 _LUMA = np.array([299, 587, 114], np.uint32)  # thousandths, ITU-R BT.601; integers round alike on every machine
@@ -149,21 +154,116 @@ class Crop(ImageTransform):
 
 @dataclass(frozen=True)
 class Grayscale(ImageTransform):
-    """One channel of brightness: 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), rounded half up."""
+    """One channel of brightness per frame: 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), rounded half up.
+
+    A stack of k colour images has 3 k channels and becomes one of k channels.
+    """
 
     only: Sequence[str] | None = None
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """[H, W, 1]."""
-        if shape[2] != len(_LUMA):
-            raise UserError(f"Grayscale needs three channels, the images have {shape[2]}; exclude them with 'only'")
-        return (*shape[:2], 1)
+        """[H, W, C / 3]."""
+        if shape[2] % len(_LUMA):
+            raise UserError(
+                f"Grayscale needs three channels per frame, the images have {shape[2]}; exclude them with 'only'"
+            )
+        return (*shape[:2], shape[2] // len(_LUMA))
 
     def frames(self, frames: Frames) -> Frames:
-        """[N + 1, H, W, 1]."""
-        grey = np.empty((*frames.shape[:3], 1), np.uint8)
-        for frame, brightness in zip(
-            frames, grey, strict=True
-        ):  # frame by frame: the sums take four times as much memory
-            brightness[..., 0] = (frame @ _LUMA + 500) // 1000
+        """[N + 1, H, W, C / 3]."""
+        grey = np.empty((len(frames), *self.shape(frames.shape[1:])), np.uint8)
+        for frame, brightness in zip(frames, grey, strict=True):  # one by one: the sums take four times as much memory
+            brightness[:] = (frame.reshape(*brightness.shape, len(_LUMA)) @ _LUMA + 500) // 1000
         return grey
+
+
+@dataclass(frozen=True)
+class AsImage(EpisodeTransform):
+    """Makes images of a column that was read as a vector: floats, flags, depth, or flattened images.
+
+    ``black`` becomes 0 and ``white`` 255, linearly between them and rounded; other values are an error unless ``clip``
+    is set.
+
+    Args:
+        name: the column.
+        shape: of the stored rows, such as [H, W], [H, W, C], [C, H, W] or [k, H, W, C]; see ``core/images.py``.
+        white: the value that becomes 255.
+        black: the value that becomes 0.
+        clip: whether values outside become black or white.
+    """
+
+    name: str
+    shape: Sequence[int]
+    white: float
+    black: float = 0.0
+    clip: bool = False
+
+    def __post_init__(self) -> None:
+        if self._axes is None:
+            raise UserError(
+                f"AsImage: shape is {list(self.shape)}; allowed: [H, W], [H, W, C], [C, H, W] or [k, H, W, C], with "
+                f"sides longer than the other axes"
+            )
+        if not (math.isfinite(self.black) and math.isfinite(self.white) and self.black != self.white):
+            raise UserError(f"AsImage: black is {self.black} and white is {self.white}; allowed: two different numbers")
+
+    def columns(self, description: SourceDescription) -> SourceDescription:
+        """The column as images; the doubt about it is settled."""
+        specs = {**description.privileged, **description.observations}
+        if self.name not in specs:
+            raise UserError(f"AsImage: {self.name!r} does not exist; available: {sorted(specs)}")
+        if specs[self.name] != ArraySpec((math.prod(self.shape),), "float32"):
+            got = f"{specs[self.name].dtype}{list(specs[self.name].shape)}"
+            raise UserError(
+                f"AsImage: {self.name!r} is {got}, but images of shape {list(self.shape)} have "
+                f"{math.prod(self.shape)} numbers; change the shape or remove the transform"
+            )
+        return replace(
+            description,
+            observations=self._replaced(description.observations, self._spec),
+            privileged=self._replaced(description.privileged, self._spec),
+            doubts=without_doubts(description.doubts, [self.name]),
+        )
+
+    def apply(self, raw: RawEpisode) -> RawEpisode:
+        """The episode with images.
+
+        Raises:
+            UserError: if a value is outside ``black`` to ``white``.
+        """
+        known = {**raw.privileged, **raw.observations}
+        if self.name not in known:
+            return raw
+        images = self._images(known[self.name], raw.name)
+        return replace(
+            raw,
+            observations=self._replaced(raw.observations, images),
+            privileged=self._replaced(raw.privileged, images),
+        )
+
+    def _images(self, rows: Array, where: str) -> Frames:
+        assert self._axes is not None
+        images = np.empty((len(rows), *self._axes.shape), np.uint8)
+        for step, (row, image) in enumerate(zip(rows, images, strict=True)):
+            levels = np.rint((row.astype(np.float64) - self.black) * (255 / (self.white - self.black)))
+            outside = np.flatnonzero((levels < 0) | (levels > 255))
+            if outside.size and not self.clip:
+                raise UserError(
+                    f"{where}: {self.name!r} is {row[outside[0]]:g} at step {step}; allowed: {self.black:g} to "
+                    f"{self.white:g}; change black and white of AsImage, or set clip to true"
+                )
+            axes = np.clip(levels, 0, 255).reshape(self.shape).transpose(self._axes.order)
+            image[:] = axes.reshape(self._axes.shape)
+        return images
+
+    def _replaced(self, columns: Mapping[str, T], value: T) -> dict[str, T]:
+        return {name: value if name == self.name else column for name, column in columns.items()}
+
+    @property
+    def _spec(self) -> ArraySpec:
+        assert self._axes is not None
+        return ArraySpec(self._axes.shape, "uint8")
+
+    @property
+    def _axes(self) -> ImageAxes | None:
+        return ImageAxes.of(self.shape)

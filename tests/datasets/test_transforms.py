@@ -15,6 +15,7 @@ from dreamset.core.spec import ActionSpec, ArraySpec
 from dreamset.datasets import RawEpisode, write_store
 from dreamset.datasets.sources import Source, SourceDescription
 from dreamset.datasets.transforms import (
+    AsImage,
     ClipReward,
     Crop,
     FoldActions,
@@ -188,9 +189,92 @@ def test_grayscale_is_the_luma_of_bt601_rounded_half_up():
     assert Grayscale().frames(named[None, None])[0, 0, :, 0].tolist() == [255, 76, 150, 29, 0]
 
 
-def test_grayscale_needs_three_channels():
-    with pytest.raises(UserError, match="Grayscale needs three channels, the images have 1"):
-        Grayscale()(recorded_images(4, 4, 1))
+def test_grayscale_of_a_stack_is_the_grayscale_of_each_frame():
+    source = recorded_images(6, 5, 9)
+    frames = source.episodes[0].observations["image"]
+    grey = Grayscale()(source)
+    actual = grey.read(0).observations["image"]
+    assert grey.describe().observations["image"].shape == actual.shape[1:] == (6, 5, 3)
+    for number in range(3):
+        alone = Grayscale().frames(frames[..., 3 * number : 3 * number + 3])
+        np.testing.assert_array_equal(actual[..., number], alone[..., 0])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_grayscale_needs_three_channels_per_frame(channels):
+    with pytest.raises(UserError, match=f"Grayscale needs three channels per frame, the images have {channels}"):
+        Grayscale()(recorded_images(4, 4, channels))
+
+
+@pytest.mark.parametrize("transform", [Resize(3, 2), Resize(2, 4), Crop(3, 2)])
+@pytest.mark.parametrize("channels", [2, 4, 5, 9])
+def test_channels_are_resized_and_cropped_alike(transform, channels):
+    source = recorded_images(6, 8, channels)
+    frames = source.episodes[0].observations["image"]
+    actual = transform(source).read(0).observations["image"]
+    assert transform(source).describe().observations["image"].shape == actual.shape[1:]
+    for channel in range(channels):
+        np.testing.assert_array_equal(actual[..., channel], transform.frames(frames[..., [channel]])[..., 0])
+
+
+def recorded_vectors(rows: np.ndarray) -> Recorded:
+    """Rows of any shape as a reader gives them: flat float32 vectors."""
+    transitions = len(rows) - 1
+    flat = rows.reshape(len(rows), -1).astype(np.float32)
+    actions, rewards = np.zeros((transitions, 1), np.float32), np.zeros(transitions, np.float32)
+    return Recorded(RawEpisode("episode_0", {"view": flat}, actions, rewards, True, {"view": flat}))
+
+
+LEVELS = np.random.default_rng(0).integers(0, 256, (3, 6, 5, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("stored", "settings"),
+    [
+        (LEVELS / 255, {"shape": [6, 5, 3], "white": 1.0}),
+        (LEVELS / 127.5 - 1, {"shape": [6, 5, 3], "black": -1.0, "white": 1.0}),
+        (LEVELS.astype(np.uint16) * 40, {"shape": [6, 5, 3], "white": 10200}),
+        (1 - LEVELS.transpose(0, 3, 1, 2) / 255, {"shape": [3, 6, 5], "black": 1.0, "white": 0.0}),
+        (np.stack([LEVELS, LEVELS], 1)[:, :, :, :, :1], {"shape": [2, 6, 5, 1], "white": 255}),
+    ],
+    ids=["floats", "centred floats", "depth", "channels first, inverted", "frames"],
+)
+def test_vectors_become_the_images_that_they_were(stored, settings):
+    source = AsImage("view", **settings)(recorded_vectors(stored))
+    raw = source.read(0)
+    wanted = LEVELS if settings["shape"][0] != 2 else LEVELS[..., [0, 0]]
+    for columns, specs in (
+        (raw.observations, source.describe().observations),
+        (raw.privileged, source.describe().privileged),
+    ):
+        np.testing.assert_array_equal(columns["view"], wanted)
+        assert columns["view"].dtype == np.uint8
+        assert specs["view"] == ArraySpec(wanted.shape[1:], "uint8")
+
+
+def test_value_beyond_white_is_refused_or_clipped():
+    depth = LEVELS[..., 0] * 4.0
+    depth[2, 0, 3] = 65535
+    with pytest.raises(UserError, match=r"^episode_0: 'view' is 65535 at step 2; allowed: 0 to 1020; change .* clip"):
+        AsImage("view", [6, 5], 1020)(recorded_vectors(depth)).read(0)
+    image = AsImage("view", [6, 5], 1020, clip=True)(recorded_vectors(depth)).read(0).observations["view"]
+    assert image[2, 0, 3] == 255
+    np.testing.assert_array_equal(image[:2, ..., 0], LEVELS[:2, ..., 0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "sight"}, r"AsImage: 'sight' does not exist; available: \['view'\]"),
+        ({"shape": [6, 5]}, r"AsImage: 'view' is float32\[90\], but images of shape \[6, 5\] have 30 numbers"),
+        ({"shape": [90]}, r"AsImage: shape is \[90\]; allowed: \[H, W\]"),
+        ({"white": 0.0}, r"AsImage: black is 0.0 and white is 0.0; allowed: two different numbers"),
+        ({"white": float("nan")}, r"white is nan; allowed: two different numbers"),
+    ],
+)
+def test_images_that_do_not_fit_the_vector_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        AsImage(**{"name": "view", "shape": [6, 5, 3], "white": 1.0, **settings})(recorded_vectors(LEVELS / 255))
 
 
 def test_observed_and_privileged_images_are_changed_unless_only_names_some(counter_source):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dreamset.core.files import save_with
 from dreamset.datasets import Store
+from dreamset.pipeline.report.frames import as_rgb
 
 Images = NDArray[np.float32]  # [..., H, W, C] in [0, 1]
 
@@ -71,7 +72,7 @@ def contact_sheet(store: Store, name: str, path: Path, *, episodes: int = 6, fra
 
 
 def _image(axes: Axes, image: NDArray[Any], title: str) -> None:
-    axes.imshow(image, interpolation="nearest", cmap="gray")
+    axes.imshow(as_rgb(image), interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     axes.set_title(title, fontsize=8, pad=2)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dreamset.core.files import save_with
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.environments.wrappers import Environment
+from dreamset.pipeline.report.frames import as_rgb
 
 Images = NDArray[np.float32]  # [..., H, W, C] in [0, 1]
 
@@ -53,10 +54,9 @@ def _frames(episode: RecordedEpisode, make: Callable[[], Environment]) -> NDArra
 
 
 def enlarge(images: NDArray[Any]) -> NDArray[Any]:
-    """Images [..., H, W, C], enlarged to at least ``VIDEO_EDGE`` pixels by repetition, with three channels."""
+    """Images [..., H, W, C] as [..., H, W, 3], enlarged to at least ``VIDEO_EDGE`` pixels by repetition."""
     factor = -(-VIDEO_EDGE // images.shape[-3])
-    large = images.repeat(factor, axis=-3).repeat(factor, axis=-2)
-    return large.repeat(3, axis=-1) if large.shape[-1] == 1 else large
+    return as_rgb(images).repeat(factor, axis=-3).repeat(factor, axis=-2)
 
 
 def _columns(clips: NDArray[Any]) -> NDArray[Any]:

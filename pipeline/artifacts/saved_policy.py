@@ -16,6 +16,7 @@ from dreamset.core.spec import DataSpec
 from dreamset.environments.rollouts import Policy
 from dreamset.environments.wrappers import Action, Environment, Observation
 from dreamset.pipeline.artifacts.saved_models import load_behavior, load_world_model
+from dreamset.pipeline.evaluation.playing import require_observations
 
 CPU = torch.device("cpu")  # one episode at a time is too little work for a GPU
 
@@ -68,11 +69,7 @@ def _load(world_model: str, behavior: str) -> Controller[Any]:
 
 
 def _check_fits(spec: DataSpec, environment: Environment, folder: str) -> None:
-    offered = {name: tuple(space.shape) for name, space in environment.observation_space.spaces.items()}  # type: ignore[attr-defined]
-    needed = {name: array.shape for name, array in spec.observations.items()}
-    wrong = {name: shape for name, shape in needed.items() if offered.get(name) != shape}
-    if wrong:
-        raise UserError(f"{folder} was trained on {needed}, but the environment has {offered}; fix its settings")
+    require_observations(spec, environment, folder)
     size = (spec.action.size,)
     if environment.action_space.shape != size:
         taken = environment.action_space.shape

@@ -115,6 +115,14 @@ def test_learning_a_behavior_needs_no_environment_and_changes_no_weight_of_the_m
     assert WEIGHTS.read_bytes() == before
 
 
+def test_environment_with_other_observations_is_refused_by_its_shapes(configure: Configure) -> None:
+    train_world_model.run(configure("train_world_model"))
+    learn_behavior.run(configure("learn_behavior"))
+    message = r"the world model was trained on \{'state': \(3,\)\}, but the environment has \{'image': \(32, 32, 3\)\}"
+    with pytest.raises(UserError, match=message):
+        evaluate.run(configure("evaluate", "dataset.environment.image_size=32"))
+
+
 def test_outputs_have_all_metrics_curves_and_media(configure: Configure) -> None:
     train_world_model.run(configure("train_world_model"))
     learn_behavior.run(configure("learn_behavior"))

@@ -51,9 +51,11 @@ class SelectedFields:
         """Names of the columns to read."""
         return {field.column for field in (*self.observations.values(), *self.privileged.values())}
 
-    def described(self, action: ActionSpec, provenance: Mapping[str, Any]) -> SourceDescription:
+    def described(
+        self, action: ActionSpec, provenance: Mapping[str, Any], doubts: Sequence[str] = ()
+    ) -> SourceDescription:
         """The description of a source with these columns."""
-        return SourceDescription(_specs(self.observations), _specs(self.privileged), action, provenance)
+        return SourceDescription(_specs(self.observations), _specs(self.privileged), action, provenance, doubts)
 
 
 def _specs(fields: Mapping[str, Field]) -> dict[str, ArraySpec]:

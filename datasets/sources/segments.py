@@ -19,18 +19,18 @@ class Piece:
 
     table: Table
     rows: slice
+    reset_row: bool = False  # the last row has only the final observation; its action and reward mean nothing
 
-    def lengths(self, columns: Collection[str]) -> dict[str, int]:
-        """The number of these rows in each column.
+    @property
+    def first_row(self) -> slice:
+        """The first of the rows."""
+        start = self.rows.start or 0
+        return slice(start, start + 1)
 
-        Raises:
-            UserError: if a column is missing or the file is damaged.
-        """
-        headers = self.table.headers(self.table.place)
-        missing = [column for column in columns if column not in headers or not headers[column].shape]
-        if missing:
-            raise UserError(f"{self.table.place}: {missing[0]!r} is missing; available: {sorted(headers)}")
-        return {column: len(range(*self.rows.indices(headers[column].shape[0]))) for column in columns}
+    @property
+    def last_row(self) -> slice:
+        """The last of the rows."""
+        return slice(-1, None) if self.rows.stop is None else slice(self.rows.stop - 1, self.rows.stop)
 
 
 @dataclass(frozen=True, slots=True)

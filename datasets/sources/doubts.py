@@ -14,12 +14,12 @@ def one_long_episode(place: str, remedy: str) -> str:
     return f"{place}: nothing marks the end of an episode, so all rows are one episode; if they are several, {remedy}"
 
 
-def overwritten_arrivals(episodes: int) -> str:
+def overwritten_arrivals(place: str, episodes: int) -> str:
     """The environment seems to have reset itself in the step that ended the episode."""
     return (
-        f"the next observation in the last row of {episodes} episodes is the first observation of the next episode, or "
-        f"the file ends there, as if the environment reset itself in the same step; the final observations of these "
-        f"episodes count as missing; set dataset.source.autoreset=same_step if that is right, or disabled to use them"
+        f"{place}: in {episodes} episodes, with the last one of the file, the observation after the last step is the "
+        f"first one of the next episode, as if the environment reset itself in that step; their final observations "
+        f"count as missing; set dataset.source.autoreset=same_step if that is right, or disabled to use them"
     )
 
 
@@ -28,6 +28,23 @@ def reset_rows(place: str) -> str:
     return (
         f"{place}: the reward is 0 in every row after an end and rarely elsewhere, as if the environment ignored that "
         f"action and reset itself; if so, set dataset.source.autoreset=next_step: the row has a final observation"
+    )
+
+
+def unused_arrivals(place: str, columns: Mapping[str, str]) -> str:
+    """Columns look like the observations after each step."""
+    setting = ", ".join(f"{name}: {column}" for name, column in columns.items())
+    return (
+        f"{place}: every last transition lacks its final observation, but {', '.join(columns.values())} may hold it; "
+        f"if so, set dataset.source.next_observations={{{setting}}}"
+    )
+
+
+def flattened_batch(place: str, observation: str, action: str) -> str:
+    """The first axis may count episodes."""
+    return (
+        f"{place}: rows of {observation!r} are as long as those of {action!r}, as if the first axis counted episodes; "
+        f"if so, set dataset.source.boundaries={{batch: true}}"
     )
 
 

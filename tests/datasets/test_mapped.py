@@ -311,6 +311,18 @@ def test_next_observations_also_complete_privileged_columns_and_images(tmp_path)
     assert raw.terminated
 
 
+def test_unused_next_observations_are_doubted(tmp_path):
+    columns = with_arrivals(0, 3)
+    columns["next_proprio"] = columns.pop("after")
+    layout = write_npz(tmp_path / "data", [columns, columns])
+    assert [
+        "next_observations={state: next_proprio}" in doubt
+        for doubt in MappedSource(**ROLES, **layout).describe().doubts
+    ] == [True]
+    settings = {"next_observations": {"state": "next_proprio"}}
+    assert MappedSource(**ROLES, **layout, **settings).describe().doubts == []
+
+
 def test_broken_next_observations_are_refused_or_cut(tmp_path):
     columns = joined([with_arrivals(number, length) for number, length in enumerate(LENGTHS)])
     columns["done"][7] = False
@@ -341,7 +353,7 @@ def test_final_observation_overwritten_by_a_reset_counts_as_missing(tmp_path, au
         assert raw.observations["state"][:, 0].tolist() == count.tolist()
         assert raw.rewards.tolist() == (count[:-1] + 0.5).tolist()
         assert raw.lost == Lost(transitions=1, reward=count[-1] + 0.5, terminal=number % 2 == 0)
-    told = [doubt for doubt in source.describe().doubts if "3 episodes is the first observation of the next" in doubt]
+    told = [doubt for doubt in source.describe().doubts if "in 3 episodes, with the last one of the file" in doubt]
     assert len(told) == (autoreset is None)
 
 
@@ -422,6 +434,15 @@ def test_axis_of_episodes_is_never_flattened_silently(tmp_path):
     for settings in (ROLES, {**ROLES, "reward": None, "terminal": None}):
         with pytest.raises(UserError, match=r"rows of shape \[5.*boundaries=\{batch: true\}"):
             MappedSource(**{**settings, **layout})
+    (doubt,) = (
+        MappedSource(
+            **{**ROLES, "reward": None, "terminal": None},
+            **write_npz(tmp_path / "narrow", [{**batch, "act": batch["act"][..., 0]}] * 2),
+        )
+        .describe()
+        .doubts
+    )
+    assert "rows of 'proprio' are as long as those of 'act'" in doubt
     flat = write_npz(tmp_path / "flat", [rlds(0, 4)])
     source = {**ROLES, "observations": {"state": "rew"}, **flat, "boundaries": {"batch": True}}
     with pytest.raises(UserError, match="has one axis, expected"):

@@ -1,12 +1,14 @@
 """Turns the columns of an episode into transitions, by the user's mapping."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array, RawEpisode
+from dreamset.datasets.sources import doubts
 from dreamset.datasets.sources.actions import ActionField, ActionSettings
 from dreamset.datasets.sources.arrivals import Arrivals, completed
 from dreamset.datasets.sources.columns import Field, Headers, SelectedFields, decode_all
@@ -69,6 +71,22 @@ class MappedColumns:
         """Numbers of observations and transitions, given the rows per column; equal if the last outcome is missing."""
         observed = self._observed(rows)
         return observed, self.time.transitions(observed, *self._timed(rows))
+
+    def doubts(self, headers: Headers, place: str) -> Iterator[str]:
+        """What the headers of an episode suggest, but the settings do not say."""
+        if not set(self.names) <= set(headers):
+            return
+        shapes = {column: headers[column].shape or (0,) for column in self.names}
+        rows = {column: shape[0] for column, shape in shapes.items()}
+        after = {name: f"next_{column}" for name, column in {**self.observations, **self.privileged}.items()}
+        lacks_arrival = self.time.lacks_arrival(self._observed(rows), *self._timed(rows))
+        if lacks_arrival and not self.arrivals and set(after.values()) <= set(headers):
+            yield doubts.unused_arrivals(place, after)
+        steps = math.prod(shapes[self.action.column][1:])
+        for column in self.observations.values():
+            shape = shapes[column][1:]
+            if steps > 1 and len(shape) in (2, 4) and shape[0] - steps in (0, 1):
+                yield doubts.flattened_batch(place, column, self.action.column)
 
     @property
     def _observed_columns(self) -> set[str]:

@@ -166,14 +166,19 @@ class MappedSource:
 
     @cached_property
     def _doubts(self) -> Sequence[str]:
-        single = self._uncut and (isinstance(self._boundaries, Ends) or len(self._pieces) == 1)
-        remedy = "set dataset.source.boundaries, such as {ends: [done]} or {every: 1000}"
-        found = [doubts.one_long_episode(str(self._path), remedy)] if single else []
-        if self._autoreset is None and self._overwritten:
-            found.append(doubts.overwritten_arrivals(len(self._overwritten)))
+        place, found = self._path.name, []
+        if self._uncut and (isinstance(self._boundaries, Ends) or len(self._pieces) == 1):
+            remedy = "set dataset.source.boundaries, such as {ends: [done]} or {every: 1000}"
+            found.append(doubts.one_long_episode(place, remedy))
         if self._autoreset is None and self._has_reset_rows():
-            found.append(doubts.reset_rows(str(self._path)))
-        return [*found, *doubts.unpadded_first_rows(str(self._path), list(self._first_preceding_rows()))]
+            found.append(doubts.reset_rows(place))
+        elif self._autoreset is None and self._overwritten:
+            found.append(doubts.overwritten_arrivals(place, len(self._overwritten)))
+        found += doubts.unpadded_first_rows(place, list(self._first_preceding_rows()))
+        piece = next(piece for piece in self._pieces if isinstance(piece, Piece))
+        with suppress(UserError):  # reading the episode reports it
+            found += self._columns.doubts(piece.table.headers(piece.table.place), place)
+        return found
 
     def _has_reset_rows(self) -> bool:
         """Whether the first file that is cut at flags looks as if the environment reset itself in the next step."""

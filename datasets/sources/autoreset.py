@@ -50,13 +50,13 @@ class Span:
 
 def spans(is_end: Flags, *, reset_rows: bool) -> list[Span]:
     """Cuts rows after every end; with ``reset_rows``, the row after an end has that episode's final observation."""
-    found, start, rows = [], 0, len(is_end)
+    episodes, start, rows = [], 0, len(is_end)
     for end in np.flatnonzero(is_end).tolist():
         if end >= start:  # a flag that is still set in the reset row ends nothing
             has_row = reset_rows and end + 1 < rows
-            found.append(Span(start, end + 1, has_row))
+            episodes.append(Span(start, end + 1, has_row))
             start = end + 1 + has_row
-    return [*found, Span(start, rows)] if start < rows else found
+    return [*episodes, Span(start, rows)] if start < rows else episodes
 
 
 def looks_like_reset_rows(starts: Sequence[int], rewards: Array) -> bool:

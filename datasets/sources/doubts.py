@@ -7,6 +7,7 @@ import numpy as np
 from dreamset.datasets.episode import Array
 
 EXAMPLES = 10  # episodes whose first rows are looked at
+_FEWEST = 3  # episodes from which zeros in all first rows are no chance
 
 
 def one_long_episode(place: str, remedy: str) -> str:
@@ -58,10 +59,25 @@ def no_rewards(place: str, known: Sequence[str]) -> str:
 
 def unpadded_first_rows(place: str, firsts: Sequence[Mapping[str, Array]]) -> list[str]:
     """Row 0 has values, although nothing led to it; ``firsts`` are the first rows of some episodes, by column."""
-    columns = sorted({name for first in firsts for name, row in first.items() if np.nan_to_num(row).any()})
+    columns = sorted({name for first in firsts for name, row in first.items() if _is_filled(row)})
     return [
         f"{place}: {name!r} is not 0 in the first row of an episode, which is dropped because nothing led to it; if "
-        f"row t follows observation t, use dataset=npz_folder with dataset.source.alignment=follows, or "
-        f"{{action: follows, reward: precedes}} if only the actions do"
+        f"row t follows observation t, set dataset.source.alignment of dataset=npz_folder or dataset=hdf5_folder to "
+        f"follows, or to {{action: follows, reward: precedes}} if only the actions follow"
         for name in columns
     ]
+
+
+def padded_first_rows(place: str, action: str, starts: Sequence[Mapping[str, Array]]) -> list[str]:
+    """Row 0 has neither action nor reward, but row 1 has an action; ``starts`` are the first two rows by column."""
+    empty = not any(_is_filled(rows[:1]) for start in starts for rows in start.values())
+    if len(starts) < _FEWEST or not empty or not all(_is_filled(start[action][1:]) for start in starts):
+        return []
+    return [
+        f"{place}: {action!r} is 0 in the first row of every episode, but not in the second, as if row t had led to "
+        f"observation t; if so, set dataset.source.alignment=precedes"
+    ]
+
+
+def _is_filled(row: Array) -> bool:
+    return row.dtype.kind in "fiub" and bool(np.nan_to_num(row).any())

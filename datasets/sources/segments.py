@@ -1,6 +1,7 @@
 """Finds episodes in streams of rows whose files may begin and end within an episode."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,16 +22,24 @@ class Piece:
     rows: slice
     reset_row: bool = False  # the last row has only the final observation; its action and reward mean nothing
 
-    @property
-    def first_row(self) -> slice:
-        """The first of the rows."""
+    def first(self, rows: int) -> slice:
+        """The first ``rows`` rows."""
         start = self.rows.start or 0
-        return slice(start, start + 1)
+        return slice(start, start + rows)
 
     @property
     def last_row(self) -> slice:
         """The last of the rows."""
         return slice(-1, None) if self.rows.stop is None else slice(self.rows.stop - 1, self.rows.stop)
+
+
+def first_rows(pieces: Iterable[Piece], columns: Collection[str], rows: int = 1) -> list[dict[str, Array]]:
+    """The first rows of the columns, of all readable pieces."""
+    starts = []
+    for piece in pieces:
+        with suppress(UserError):  # reading the episode reports it
+            starts.append(piece.table.read(columns, piece.table.place, piece.first(rows)))
+    return starts
 
 
 @dataclass(frozen=True, slots=True)

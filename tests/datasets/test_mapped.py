@@ -452,9 +452,11 @@ def test_axis_of_episodes_is_never_flattened_silently(tmp_path):
 def test_stream_without_ends_is_cut_every_so_many_rows_and_doubted_otherwise(tmp_path):
     columns = {**without_arrival(0, 10), "done": np.zeros(10)}
     layout = {"path": write_npz(tmp_path / "data", [columns])["path"] / "episode_9.npz"}
-    for settings in ({}, {"boundaries": {"ends": "done"}}):
+    for settings in ({}, {"boundaries": {"ends": ["done"]}}):
         doubts = MappedSource(**ROLES, **layout, **settings).describe().doubts
         assert ["dataset.source.boundaries" in doubt for doubt in doubts] == [True]
+    marked = write_npz(tmp_path / "marked", [{**columns, "done": np.arange(10) == 9}])
+    assert MappedSource(**ROLES, **marked, boundaries={"ends": "done"}).describe().doubts == []
     source = MappedSource(**ROLES, **layout, boundaries={"every": 4})
     assert [raw.observations["state"][:, 0].tolist() for raw in read_all(source)] == [
         [0, 1, 2, 3],
@@ -469,7 +471,18 @@ def test_values_in_the_first_row_of_a_column_that_precedes_are_doubted(tmp_path)
     source = MappedSource(**ROLES, **write_npz(tmp_path / "data", [shifted, shifted]), alignment="precedes")
     (doubt,) = source.describe().doubts
     assert "'act' is not 0 in the first row" in doubt
-    assert "alignment=follows" in doubt
+    assert "dataset.source.alignment" in doubt
+
+
+def test_zeros_in_the_first_rows_of_actions_that_follow_are_doubted(tmp_path):
+    episodes = [{name: np.nan_to_num(v) for name, v in precedes(number, 4).items()} for number in range(3)]
+    layout = write_npz(tmp_path / "data", episodes)
+    (doubt,) = MappedSource(**ROLES, **layout).describe().doubts
+    assert "dataset.source.alignment=precedes" in doubt
+    assert MappedSource(**ROLES, **layout, alignment="precedes").describe().doubts == []
+    for name, change in {"resting": {"act": np.zeros((4, 1))}, "rewarded": {"act": np.arange(4.0)}}.items():
+        layout = write_npz(tmp_path / name, [{**final_observation(number, 4), **change} for number in range(3)])
+        assert MappedSource(**ROLES, **layout).describe().doubts == []
 
 
 SETTINGS: dict[str, tuple[Columns, str]] = {

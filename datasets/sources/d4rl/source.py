@@ -191,16 +191,16 @@ class D4RLSource:
 
     @cached_property
     def _doubts(self) -> Sequence[str]:
-        place, found = self._path.name, []
+        place, sentences = self._path.name, []
         if len(self._all_episodes) == 1 and not self._all_episodes[0].flagged:
             remedy = "set dataset.source.episode_length"
             remedy += ", or dataset.source.cut_at_breaks=true" if self._arrivals else ""
-            found.append(doubts.one_long_episode(place, remedy))
+            sentences.append(doubts.one_long_episode(place, remedy))
         if self._autoreset is None and self._has_reset_rows():
-            found.append(doubts.reset_rows(place))
+            sentences.append(doubts.reset_rows(place))
         elif self._autoreset is None and self._overwritten:
-            found.append(doubts.overwritten_arrivals(place, len(self._overwritten)))
-        return found
+            sentences.append(doubts.overwritten_arrivals(place, len(self._overwritten)))
+        return sentences
 
     def _has_reset_rows(self) -> bool:
         """Whether the file looks as if the environment reset itself in the step after an end."""

@@ -1,19 +1,17 @@
 """Turns the columns of an episode into transitions, by the user's mapping."""
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array, RawEpisode
-from dreamset.datasets.sources import doubts
 from dreamset.datasets.sources.actions import ActionField, ActionSettings
 from dreamset.datasets.sources.arrivals import Arrivals, completed
 from dreamset.datasets.sources.columns import Field, Headers, SelectedFields, decode_all
 from dreamset.datasets.sources.rows import Flags, flags, one_per_row, require_transition
-from dreamset.datasets.sources.timing import TimeRule, transition_rows
+from dreamset.datasets.sources.timing import Alignment, TimeRule, transition_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +30,12 @@ class MappedColumns:
     def names(self) -> list[str]:
         """Names of the columns to read."""
         return sorted({*self._observed_columns, *self._step_columns})
+
+    @property
+    def preceding(self) -> list[str]:
+        """The columns whose first row is padding because they precede."""
+        rules = {self.action.column: self.time.action, self.reward: self.time.reward}
+        return [column for column, rule in rules.items() if column is not None and rule is Alignment.PRECEDES]
 
     def completed(
         self, values: Mapping[str, Array], where: str, *, reset_row: bool, trusted: bool
@@ -71,22 +75,6 @@ class MappedColumns:
         """Numbers of observations and transitions, given the rows per column; equal if the last outcome is missing."""
         observed = self._observed(rows)
         return observed, self.time.transitions(observed, *self._timed(rows))
-
-    def doubts(self, headers: Headers, place: str) -> Iterator[str]:
-        """What the headers of an episode suggest, but the settings do not say."""
-        if not set(self.names) <= set(headers):
-            return
-        shapes = {column: headers[column].shape or (0,) for column in self.names}
-        rows = {column: shape[0] for column, shape in shapes.items()}
-        after = {name: f"next_{column}" for name, column in {**self.observations, **self.privileged}.items()}
-        lacks_arrival = self.time.lacks_arrival(self._observed(rows), *self._timed(rows))
-        if lacks_arrival and not self.arrivals and set(after.values()) <= set(headers):
-            yield doubts.unused_arrivals(place, after)
-        steps = math.prod(shapes[self.action.column][1:])
-        for column in self.observations.values():
-            shape = shapes[column][1:]
-            if steps > 1 and len(shape) in (2, 4) and shape[0] - steps in (0, 1):
-                yield doubts.flattened_batch(place, column, self.action.column)
 
     @property
     def _observed_columns(self) -> set[str]:

@@ -1,6 +1,6 @@
 """Reads npz and HDF5 files of any layout: settings give the role and the alignment of each column."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import pairwise
@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from dreamset.core.errors import UserError
-from dreamset.datasets.episode import Array, RawEpisode
+from dreamset.datasets.episode import RawEpisode
 from dreamset.datasets.sources import doubts
 from dreamset.datasets.sources.actions import ActionSettings
 from dreamset.datasets.sources.arrivals import equal_rows
-from dreamset.datasets.sources.autoreset import Autoreset, looks_like_reset_rows
+from dreamset.datasets.sources.autoreset import Autoreset
 from dreamset.datasets.sources.base import SourceDescription
-from dreamset.datasets.sources.boundaries import Ends, checked_boundaries
+from dreamset.datasets.sources.boundaries import checked_boundaries
 from dreamset.datasets.sources.columns import Headers, headers_of
 from dreamset.datasets.sources.folder import checked_limit, digest, list_files
 from dreamset.datasets.sources.mapped.columns import EpisodeDecoder, MappedColumns
-from dreamset.datasets.sources.rows import one_per_row
+from dreamset.datasets.sources.mapped.doubts import Suspect
 from dreamset.datasets.sources.segments import Damage, Piece
 from dreamset.datasets.sources.tables import TABLE_ENDINGS, open_table
 from dreamset.datasets.sources.timing import Alignment, TimeRule
@@ -98,9 +98,7 @@ class MappedSource:
         self._autoreset, self._layout = Autoreset.checked(autoreset), dict(boundaries or {})
         self._require_following_steps()
         self._boundaries = checked_boundaries(boundaries, arrivals=self._columns.arrivals, autoreset=self._autoreset)
-        found = self._find()
-        self._uncut = len(found) == len({piece.table.path for piece in found})  # no file has two episodes
-        self._pieces = found[: checked_limit(episodes)]
+        self._pieces = self._find()[: checked_limit(episodes)]
         self._decoder = self._first_fitting()
 
     @property
@@ -166,39 +164,14 @@ class MappedSource:
 
     @cached_property
     def _doubts(self) -> Sequence[str]:
-        place, found = self._path.name, []
-        if self._uncut and (isinstance(self._boundaries, Ends) or len(self._pieces) == 1):
-            remedy = "set dataset.source.boundaries, such as {ends: [done]} or {every: 1000}"
-            found.append(doubts.one_long_episode(place, remedy))
-        if self._autoreset is None and self._has_reset_rows():
-            found.append(doubts.reset_rows(place))
+        readable = [piece for piece in self._pieces if isinstance(piece, Piece)]
+        suspect = Suspect(self._path.name, self._columns, self._boundaries, readable)
+        sentences = list(suspect.doubts())
+        if self._autoreset is None and suspect.has_reset_rows():
+            sentences.append(doubts.reset_rows(self._path.name))
         elif self._autoreset is None and self._overwritten:
-            found.append(doubts.overwritten_arrivals(place, len(self._overwritten)))
-        found += doubts.unpadded_first_rows(place, list(self._first_preceding_rows()))
-        piece = next(piece for piece in self._pieces if isinstance(piece, Piece))
-        with suppress(UserError):  # reading the episode reports it
-            found += self._columns.doubts(piece.table.headers(piece.table.place), place)
-        return found
-
-    def _has_reset_rows(self) -> bool:
-        """Whether the first file that is cut at flags looks as if the environment reset itself in the next step."""
-        reward, first = self._columns.reward, next(piece for piece in self._pieces if isinstance(piece, Piece))
-        if not isinstance(self._boundaries, Ends) or reward is None:
-            return False
-        table = first.table
-        starts = [piece.rows.start for piece in self._pieces if piece.table == table and isinstance(piece, Piece)][1:]
-        rewards = table.read([reward], table.place)[reward]
-        return looks_like_reset_rows(starts, one_per_row(rewards, f"{table.place}: {reward!r}"))
-
-    def _first_preceding_rows(self) -> Iterator[Mapping[str, Array]]:
-        """The first rows of the columns that precede, in some episodes."""
-        time, columns = self._columns.time, self._columns
-        named = {columns.action.column: time.action, columns.reward: time.reward}
-        padded = [name for name, rule in named.items() if name and rule is Alignment.PRECEDES]
-        for piece in self._pieces[: doubts.EXAMPLES] if padded else ():
-            with suppress(UserError):  # reading the episode reports it
-                if isinstance(piece, Piece):
-                    yield piece.table.read(padded, piece.table.place, piece.first_row)
+            sentences.append(doubts.overwritten_arrivals(self._path.name, len(self._overwritten)))
+        return sentences
 
     @cached_property
     def _provenance(self) -> Mapping[str, Any]:
@@ -230,7 +203,10 @@ class MappedSource:
         if self._autoreset is Autoreset.SAME_STEP:
             return frozenset(range(len(self._pieces)))
         equal = {n for n, (piece, after) in enumerate(pairwise(self._pieces)) if self._runs_on(piece, after)}
-        return frozenset(equal | {len(self._pieces) - 1} if equal else equal)
+        if not equal:
+            return frozenset()
+        last = {piece.table.path: n for n, piece in enumerate(self._pieces)}  # nothing shows whether they are
+        return frozenset({*equal, *(last[self._pieces[n].table.path] for n in equal), len(self._pieces) - 1})
 
     def _runs_on(self, piece: Piece | Damage, following: Piece | Damage) -> bool:
         """Whether the last arrival of a piece is the first observation of the following one."""
@@ -239,7 +215,7 @@ class MappedSource:
         arrivals = self._columns.arrivals
         with suppress(UserError):  # reading the episode reports it
             last = piece.table.read(sorted(set(arrivals.values())), piece.table.place, piece.last_row)
-            first = following.table.read(sorted(arrivals), following.table.place, following.first_row)
+            first = following.table.read(sorted(arrivals), following.table.place, following.first(1))
             return all(bool(equal_rows(last[arrived], first[name]).all()) for name, arrived in arrivals.items())
         return False
 

@@ -164,10 +164,16 @@ class LeRobotSource:
 
     def _require_complete(self, table: pa.Table, entry: Entry, where: str) -> None:
         frames = self._numbers(_FRAME, table, where)[:, 0]
-        if not np.array_equal(frames, np.arange(entry.length)):
+        if len(frames) != entry.length:
             raise UserError(
-                f"{where}: {entry.data.name} has {len(frames)} frames of it, expected {entry.length}, numbered "
-                f"from 0; copy or download the dataset again, or drop the episode"
+                f"{where}: {entry.data.name} has {len(frames)} frames of it, expected {entry.length}; copy or download "
+                f"the dataset again, or drop the episode"
+            )
+        wrong = np.flatnonzero(frames != np.arange(entry.length))
+        if wrong.size:
+            raise UserError(
+                f"{where}: frame_index is {frames[wrong[0]]} in row {wrong[0]}, expected {wrong[0]}; a frame is missing "
+                f"or misplaced, drop the episode"
             )
 
     @cached_property
@@ -180,6 +186,7 @@ class LeRobotSource:
             **_digest(self._root, self._files()),
             "episodes": len(self._episodes),
             "episodes_in_dataset": len(self._listing.entries),
+            "episodes_in_another_file_than_listed": self._listing.moved,
             "episodes_without_transition": sum(self._final.transitions(e.length) < 1 for e in self._listing.entries),
             "rewards": self._reward or "absent",
             "terminal_flag": self._terminal or "absent",

@@ -57,6 +57,11 @@ class ActionSettings:
         if self.column not in headers:
             raise UserError(f"{where}: {self.column!r} is missing; available: {sorted(headers)}")
         shape, place = headers[self.column].shape[1:], f"{where}: {self.column!r}"
+        if len(shape) > 1:
+            raise UserError(
+                f"{place} has rows of shape {list(shape)}; allowed: one number or one vector; reshape it or, if its "
+                f"first axis counts episodes, use dataset=npz_folder with dataset.source.boundaries={{batch: true}}"
+            )
         if self.discrete:
             return self._discrete(shape, self.discrete, place)
         inferred_codec(example.dtype, shape, place)  # raises if the values are not numbers

@@ -1,13 +1,16 @@
 """Finds episodes in files without a convention: one per file, one per group, or in sequence."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from dreamset.core.errors import UserError
+from dreamset.datasets.sources.arrivals import Arrivals, continues
+from dreamset.datasets.sources.autoreset import Autoreset, spans
+from dreamset.datasets.sources.batched import BatchEntry
 from dreamset.datasets.sources.folder import natural_order
 from dreamset.datasets.sources.rows import flags, one_per_row
 from dreamset.datasets.sources.segments import Piece
@@ -53,18 +56,26 @@ class Groups:
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Episodes in sequence; one of ``columns`` is set in the last row of each, except that of the last episode."""
+    """Episodes in sequence; one of ``columns`` is set in the last row of each, except that of the last episode.
+
+    An episode also ends where the observation after a step, by ``arrivals``, is not that of the following row. With
+    ``reset_rows``, the row after a flag has the final observation of the episode before.
+    """
 
     columns: Sequence[str]
+    reset_rows: bool = False
+    arrivals: Arrivals = field(default_factory=dict)
 
     def pieces(self, file: Path, columns: Collection[str]) -> list[Piece]:
         """Slices of the rows."""
         table = open_table(file)
         rows = _rows(table, {*columns, *self.columns})
-        values = table.read(self.columns, table.place)
-        marks = [flags(values[column], f"{table.place}: {column!r}") for column in self.columns]
-        stops = np.union1d(np.flatnonzero(np.logical_or.reduce(marks)) + 1, [rows])
-        return _slices(table, np.diff(stops, prepend=0))
+        is_end = np.zeros(rows, bool)
+        for column, values in table.read(self.columns, table.place).items():
+            is_end |= flags(values, f"{table.place}: {column!r}")
+        if self.arrivals:
+            is_end |= ~continues(table, table.headers(table.place), self.arrivals, rows)
+        return [Piece(table, span.observed, span.reset_row) for span in spans(is_end, reset_rows=self.reset_rows)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,25 +103,84 @@ class Lengths:
         return _slices(table, lengths.astype(np.int64))
 
 
-_KINDS: Mapping[str, Callable[[Any], Boundaries]] = {
-    "groups": lambda parent: Groups(str(parent)),
-    "ends": lambda columns: Ends([columns] if isinstance(columns, str) else list(columns)),
-    "lengths": lambda column: Lengths(str(column)),
+@dataclass(frozen=True, slots=True)
+class Every:
+    """Episodes in sequence, of ``length`` rows each; the last one may be shorter."""
+
+    length: int
+    columns: Collection[str] = ()
+
+    def pieces(self, file: Path, columns: Collection[str]) -> list[Piece]:
+        """Slices of the rows."""
+        table = open_table(file)
+        rows = _rows(table, columns)
+        starts = range(0, rows, self.length)
+        return [Piece(table, slice(start, min(start + self.length, rows))) for start in starts]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Arrays [episodes, steps, ...]: every entry of the first axis is an episode."""
+
+    columns: Collection[str] = ()
+
+    def pieces(self, file: Path, columns: Collection[str]) -> list[Piece]:
+        """One for each entry."""
+        table = open_table(file)
+        return [Piece(BatchEntry(table, entry), ALL_ROWS) for entry in range(_rows(table, columns))]
+
+
+_KINDS: Mapping[str, Callable[[Any, Arrivals], Boundaries]] = {
+    "groups": lambda parent, _: Groups(str(parent)),
+    "ends": lambda columns, _: Ends(_names("ends", columns)),
+    "lengths": lambda column, _: Lengths(str(column)),
+    "every": lambda length, _: Every(_whole(length)),
+    "breaks": lambda columns, arrivals: Ends(_names("breaks", columns), arrivals=_needed(arrivals)),
+    "batch": lambda value, _: Batch() if value is True else _refused("batch", value, "true"),
 }
 
 
-def checked_boundaries(setting: Mapping[str, Any] | None) -> Boundaries:
-    """From the setting ``boundaries``: null, ``{groups: parent}``, ``{ends: columns}`` or ``{lengths: column}``.
+def checked_boundaries(
+    setting: Mapping[str, Any] | None, *, arrivals: Arrivals | None = None, autoreset: Autoreset | None = None
+) -> Boundaries:
+    """From the setting ``boundaries``: null or one of ``_KINDS`` with its value.
 
     Raises:
-        UserError: if it is none of these.
+        UserError: if it is none of these, or does not fit the settings ``next_observations`` and ``autoreset``.
     """
-    if setting is None:
-        return WholeFiles()
-    kinds = list(setting)
-    if len(kinds) != 1 or kinds[0] not in _KINDS:
-        raise UserError(f"boundaries names {kinds}; allowed: null or one of {sorted(_KINDS)}; fix the settings")
-    return _KINDS[kinds[0]](setting[kinds[0]])
+    if setting is not None and (len(setting) != 1 or not set(setting) <= set(_KINDS)):
+        raise UserError(f"boundaries names {list(setting)}; allowed: null or one of {sorted(_KINDS)}; fix the settings")
+    boundaries: Boundaries = WholeFiles()
+    for kind, value in (setting or {}).items():
+        boundaries = _KINDS[kind](value, arrivals or {})
+    if autoreset is not Autoreset.NEXT_STEP:
+        return boundaries
+    if not isinstance(boundaries, Ends) or boundaries.arrivals:
+        raise UserError(f"autoreset is {autoreset}, but boundaries is {setting}; allowed: {{ends: columns}}")
+    return replace(boundaries, reset_rows=True)
+
+
+def _names(kind: str, columns: Any) -> list[str]:
+    if isinstance(columns, str):
+        return [columns]
+    if not isinstance(columns, Sequence):
+        _refused(kind, columns, "a column or a list of columns")
+    return [str(column) for column in columns]
+
+
+def _whole(length: Any) -> int:
+    valid = isinstance(length, int) and length > 1
+    return int(length) if valid else _refused("every", length, "a whole number of rows above 1")
+
+
+def _needed(arrivals: Arrivals) -> Arrivals:
+    if not arrivals:
+        raise UserError("boundaries names breaks, but next_observations is empty; set it, or other boundaries")
+    return arrivals
+
+
+def _refused(kind: str, value: Any, allowed: str) -> NoReturn:
+    raise UserError(f"boundaries has {kind}: {value!r}; allowed: {allowed}; fix the settings")
 
 
 def _rows(table: Table, columns: Iterable[str]) -> int:

@@ -52,10 +52,14 @@ class SelectedFields:
         """Names of the columns to read."""
         return {field.column for field in (*self.observations.values(), *self.privileged.values())}
 
-    def described(self, action: ActionSpec, provenance: Mapping[str, Any]) -> SourceDescription:
+    def described(
+        self, action: ActionSpec, provenance: Mapping[str, Any], doubts: Sequence[str] = ()
+    ) -> SourceDescription:
         """The description of a source with these columns."""
-        doubts = image_doubts({name: field.codec for name, field in {**self.privileged, **self.observations}.items()})
-        return SourceDescription(_specs(self.observations), _specs(self.privileged), action, provenance, doubts)
+        codecs = {name: field.codec for name, field in {**self.privileged, **self.observations}.items()}
+        return SourceDescription(
+            _specs(self.observations), _specs(self.privileged), action, provenance, [*image_doubts(codecs), *doubts]
+        )
 
 
 def _specs(fields: Mapping[str, Field]) -> dict[str, ArraySpec]:

@@ -1,6 +1,7 @@
 """Finds episodes in streams of rows whose files may begin and end within an episode."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,18 +20,26 @@ class Piece:
 
     table: Table
     rows: slice
+    reset_row: bool = False  # the last row has only the final observation; its action and reward mean nothing
 
-    def lengths(self, columns: Collection[str]) -> dict[str, int]:
-        """The number of these rows in each column.
+    def first(self, rows: int) -> slice:
+        """The first ``rows`` rows."""
+        start = self.rows.start or 0
+        return slice(start, start + rows)
 
-        Raises:
-            UserError: if a column is missing or the file is damaged.
-        """
-        headers = self.table.headers(self.table.place)
-        missing = [column for column in columns if column not in headers or not headers[column].shape]
-        if missing:
-            raise UserError(f"{self.table.place}: {missing[0]!r} is missing; available: {sorted(headers)}")
-        return {column: len(range(*self.rows.indices(headers[column].shape[0]))) for column in columns}
+    @property
+    def last_row(self) -> slice:
+        """The last of the rows."""
+        return slice(-1, None) if self.rows.stop is None else slice(self.rows.stop - 1, self.rows.stop)
+
+
+def first_rows(pieces: Iterable[Piece], columns: Collection[str], rows: int = 1) -> list[dict[str, Array]]:
+    """The first rows of the columns, of all readable pieces."""
+    starts = []
+    for piece in pieces:
+        with suppress(UserError):  # reading the episode reports it
+            starts.append(piece.table.read(columns, piece.table.place, piece.first(rows)))
+    return starts
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import pytest
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import SequenceSampler, write_store
+from dreamset.datasets.episode import Lost
 from dreamset.datasets.sources.base import read_all
 from dreamset.datasets.sources.d4rl import facts as d4rl_facts
 from dreamset.datasets.sources.d4rl.source import D4RLSource, fetch
@@ -81,9 +82,12 @@ def test_final_observations_come_from_the_next_observations(write):
 def test_last_transition_is_dropped_and_counted_without_next_observations(write):
     path = write(arrays(*EPISODES), next_observations=None)
     assert summary(path) == [counted(rows - 1, terminated=False) for rows, _ in EPISODES]
-    provenance = D4RLSource(path, **WIDE).describe().provenance
-    assert (provenance["dropped_final_transitions"], provenance["dropped_terminals"]) == (4, 2)
-    assert provenance["last_episode_unfinished"] is True
+    source = D4RLSource(path, **WIDE)
+    assert [raw.lost for raw in read_all(source)] == [
+        Lost(transitions=1, reward=1000 * number + rows - 0.5, terminal=end == TERMINAL)
+        for number, (rows, end) in enumerate(EPISODES)
+    ]
+    assert source.describe().provenance["last_episode_unfinished"] is True
 
 
 def test_last_observation_can_be_repeated_without_next_observations(write):
@@ -92,7 +96,7 @@ def test_last_observation_can_be_repeated_without_next_observations(write):
     for observations, *_ in wanted:
         observations[-1] = observations[-2]
     assert summary(path, final_transition="repeat") == wanted
-    assert D4RLSource(path, final_transition="repeat").describe().provenance["dropped_final_transitions"] == 0
+    assert all(raw.lost == Lost() for raw in read(path, final_transition="repeat"))
 
 
 def test_episode_without_transition_is_skipped_and_counted(write):
@@ -176,10 +180,124 @@ def test_missing_boundary_is_reported_for_its_episode_only(write):
     columns["timeouts"][6] = False
     source = D4RLSource(write(columns), **WIDE)
     assert source.episode_count == 3
-    with pytest.raises(UserError, match=r"episode_1 \(rows 3 to 9\) of .*counter.hdf5: .* at step 3 \(row 6\) differs"):
+    with pytest.raises(
+        UserError, match=r"episode_1 \(rows 3 to 9\) of .*counter.hdf5: .* at step 3 differs .*cut_at_breaks=true"
+    ):
         source.read(1)
     assert source.read(0).observations["state"][:, 0].tolist() == [0, 1, 2, 3]
     assert source.read(2).observations["state"][:, 0].tolist() == [3000, 3001, 3002, 3003]
+
+
+def test_episode_terminals_of_d3rlpy_end_episodes_without_being_true_ends(write):
+    columns = arrays(*EPISODES)
+    changes = {"timeouts": None, "episode_terminals": (columns["terminals"] | columns["timeouts"]).astype(np.float32)}
+    path = write(columns, **changes)
+    assert summary(path) == [counted(rows, terminated=end == TERMINAL) for rows, end in EPISODES]
+    provenance = D4RLSource(path, **WIDE).describe().provenance
+    assert provenance["cut_at_timeouts"] is True
+    assert provenance["ignored_columns"] == {}
+
+
+def qlearning(*episodes: tuple[int, str]) -> dict[str, np.ndarray]:
+    """Without timeouts; the last step of an episode without true end is omitted."""
+    columns = arrays(*episodes)
+    kept = ~columns.pop("timeouts")
+    return {name: values[kept] for name, values in columns.items()}
+
+
+@pytest.mark.parametrize("ends", [(TIMEOUT, TIMEOUT, TIMEOUT), (TIMEOUT, TERMINAL, TIMEOUT)])
+def test_breaks_cut_the_result_of_qlearning_dataset(write, ends):
+    lengths = (6, 5, 7)
+    path = write(qlearning(*zip(lengths, ends, strict=True)))
+    kept = [length - (end == TIMEOUT) for length, end in zip(lengths, ends, strict=True)]
+    wanted = [counted(rows, terminated=end == TERMINAL) for rows, end in zip(kept, ends, strict=True)]
+    assert summary(path, cut_at_breaks=True) == wanted
+    assert D4RLSource(path, cut_at_breaks=True).describe().doubts == []
+    with pytest.raises(UserError, match=r"episode_0 .*cut_at_breaks=true"):
+        summary(path)
+
+
+def test_unusable_cut_at_breaks_is_refused(write):
+    path = write(arrays(*EPISODES), next_observations=None)
+    with pytest.raises(UserError, match="cut_at_breaks is true, but the file has no 'next_observations'"):
+        D4RLSource(path, cut_at_breaks=True)
+    with pytest.raises(UserError, match="cut_at_breaks is true and autoreset is next_step; allowed: one of both"):
+        D4RLSource(write(arrays(*EPISODES)), cut_at_breaks=True, autoreset="next_step")
+
+
+def same_step(*episodes: tuple[int, str]) -> dict[str, np.ndarray]:
+    """The next observation of a last row is the first observation of the next episode."""
+    columns = arrays(*episodes)
+    stops = np.cumsum([rows for rows, _ in episodes])
+    firsts = 1000.0 * np.arange(1, len(episodes) + 1)
+    columns["next_observations"][stops - 1] = np.stack([firsts, -firsts], axis=1)
+    return columns
+
+
+@pytest.mark.parametrize("autoreset", [None, "same_step"])
+def test_final_observation_overwritten_by_a_reset_counts_as_missing(write, autoreset):
+    episodes = ((4, TERMINAL), (6, TIMEOUT), (5, TERMINAL))
+    path = write(same_step(*episodes))
+    assert summary(path, autoreset=autoreset) == [counted(rows - 1, terminated=False) for rows, _ in episodes]
+    source = D4RLSource(path, **WIDE, autoreset=autoreset)
+    assert [raw.lost.reward for raw in read_all(source)] == [3.5, 1005.5, 2004.5]
+    assert source.describe().provenance["overwritten_final_observations"] == 3
+    told = [doubt for doubt in source.describe().doubts if "in 3 episodes, with the last one of the file" in doubt]
+    assert len(told) == (autoreset is None)
+
+
+def test_arrival_of_an_unfinished_episode_is_used_after_resets_in_the_same_step(write):
+    columns = same_step((4, TERMINAL), (6, TIMEOUT), (3, TERMINAL))
+    columns["terminals"][-1] = False
+    columns["next_observations"][-1] = columns["observations"][-1] + np.array([1, -1])
+    transitions = [len(raw.rewards) for raw in read(write(columns))]
+    assert transitions == [3, 5, 3]
+
+
+def test_disabled_autoreset_uses_every_next_observation(write):
+    path = write(same_step((4, TERMINAL), (3, TIMEOUT)))
+    source = D4RLSource(path, **WIDE, autoreset="disabled")
+    assert [raw.observations["state"][-1, 0] for raw in read_all(source)] == [1000, 2000]
+    assert source.describe().doubts == []
+
+
+def next_step(*episodes: tuple[int, str]) -> dict[str, np.ndarray]:
+    """After every end follows a row with the final observation, an ignored action and no reward."""
+    columns = arrays(*((rows + 1, end) for rows, end in episodes))
+    resets = columns["terminals"] | columns["timeouts"]
+    for name in ("terminals", "timeouts"):
+        columns[name] = np.roll(columns[name], -1)
+    columns["actions"][resets], columns["rewards"][resets] = 0.77, 0
+    columns["next_observations"] = np.roll(columns["observations"], -1, axis=0)
+    return columns
+
+
+@pytest.mark.parametrize("change", [{}, {"next_observations": None}])
+def test_row_after_an_end_holds_the_final_observation_after_a_reset_in_the_next_step(write, change):
+    episodes = ((4, TERMINAL), (6, TIMEOUT), (5, TERMINAL))
+    path = write(next_step(*episodes), **change, **{"infos/speed": np.arange(18)})
+    wanted = [counted(rows, terminated=end == TERMINAL) for rows, end in episodes]
+    assert summary(path, autoreset="next_step") == wanted
+    source = D4RLSource(path, **WIDE, autoreset="next_step", privileged=["infos.speed"])
+    assert [len(raw.privileged["infos.speed"]) for raw in read_all(source)] == [5, 7, 6]
+    assert source.describe().doubts == []
+    assert "autoreset=next_step" in "".join(D4RLSource(path, **WIDE).describe().doubts)
+
+
+def test_last_episode_without_a_reset_row_lacks_its_final_observation(write):
+    columns = {name: values[:-1] for name, values in next_step((4, TERMINAL), (3, TERMINAL)).items()}
+    _, last = read(write(columns, next_observations=None), autoreset="next_step")
+    assert last.lost == Lost(transitions=1, reward=1002.5, terminal=True)
+    assert last.observations["state"][:, 0].tolist() == [1000, 1001, 1002]
+
+
+def test_rows_without_any_end_are_doubted_unless_they_are_cut(write):
+    columns = {**arrays((30, NEITHER)), "next_observations": None}
+    (doubt,) = D4RLSource(write(columns)).describe().doubts
+    assert "nothing marks the end of an episode" in doubt
+    assert "dataset.source.episode_length" in doubt
+    assert D4RLSource(write(columns), episode_length=10).describe().doubts == []
+    assert D4RLSource(write(arrays(*EPISODES))).describe().doubts == []
 
 
 INFOS = {  # of a file of 7 rows
@@ -202,8 +320,7 @@ def test_selected_infos_drop_every_last_transition(write):
     assert second.privileged["infos.action_log_probs"].tolist() == [[1.5], [2], [2.5], [3]]
     assert second.observations["state"][:, 0].tolist() == [1000, 1001, 1002, 1003]
     assert (second.actions[:, 0].tolist(), second.terminated) == ([1000.25, 1001.25, 1002.25], False)
-    provenance = source.describe().provenance
-    assert (provenance["dropped_final_transitions"], provenance["dropped_terminals"]) == (2, 1)
+    assert [raw.lost for raw in read_all(source)] == [Lost(1, 2.5, terminal=True), Lost(1, 1003.5, terminal=False)]
     with pytest.raises(UserError, match=r"'infos/qpos' has no row for the final observation.* final_transition=repeat"):
         D4RLSource(path, privileged=["infos.qpos"], final_transition="repeat")
 

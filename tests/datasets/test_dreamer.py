@@ -98,6 +98,16 @@ def test_alignment_is_kept_from_files_to_batch(tmp_path):
     assert (batch.reward == (count - 0.5) * ~batch.is_first).all()
 
 
+def test_values_in_the_first_row_are_doubted(tmp_path):
+    aligned = version_2(0, 3)
+    assert DreamerSource(save(tmp_path / "aligned", aligned), **WIDE).describe().doubts == []
+    shifted = {name: np.roll(aligned[name], -1, axis=0) for name in ("action", "reward")}
+    source = DreamerSource(save(tmp_path / "eps", aligned, {**version_2(1, 3), **shifted}), **WIDE)
+    doubts = source.describe().doubts
+    assert [name in doubt for name, doubt in zip(("'action'", "'reward'"), doubts, strict=True)] == [True, True]
+    assert "dataset.source.alignment" in doubts[0]
+
+
 def test_half_precision_is_widened(tmp_path):
     columns = halved({**version_1(0, 3, terminal=True), "gear": np.arange(4)})
     assert columns["action"].dtype == np.float16

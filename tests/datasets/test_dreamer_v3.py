@@ -10,7 +10,7 @@ import pytest
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import SequenceSampler, write_store
-from dreamset.datasets.episode import align
+from dreamset.datasets.episode import Lost, align
 from dreamset.datasets.sources.base import read_all
 from dreamset.datasets.sources.dreamer.replay import DreamerV3Source
 
@@ -119,6 +119,7 @@ def test_abandoned_episode_ends_where_the_next_begins(tmp_path):
     for number in range(3):
         require_counting(source, number, 1000 * number + np.arange(4))
     assert source.describe().provenance["episodes_without_end"] == 2
+    assert [source.read(number).lost for number in range(3)] == [Lost(transitions=1), Lost(), Lost(transitions=1)]
 
 
 def test_parts_beside_a_missing_chunk_are_episodes(tmp_path):

@@ -19,6 +19,7 @@ from PIL import Image
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import SequenceSampler, write_store
+from dreamset.datasets.episode import Lost
 from dreamset.datasets.sources.base import read_all
 from dreamset.datasets.sources.lerobot.source import LeRobotSource
 
@@ -196,8 +197,8 @@ def test_rows_are_aligned_and_the_last_transition_is_dropped(write, version):
         assert raw.actions.tolist() == (count[:-1, None] + 0.25).tolist()
         assert raw.rewards.tolist() == (count[:-1] + 0.5).tolist()
         assert raw.terminated is False
-    provenance = LeRobotSource(path).describe().provenance
-    assert (provenance["final_observation"], provenance["dropped_final_transitions"]) == ("drop", 3)
+        assert raw.lost == Lost(transitions=1, reward=count[-1] + 0.5, terminal=number != 1)
+    assert LeRobotSource(path).describe().provenance["final_observation"] == "drop"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -236,6 +237,78 @@ def test_missing_rewards_are_zero_and_recorded_as_absent(write, version):
     assert not any(raw.terminated for raw in read(path, final_transition="repeat"))
     provenance = LeRobotSource(path).describe().provenance
     assert (provenance["rewards"], provenance["terminal_flag"]) == ("absent", "absent")
+    (doubt,) = LeRobotSource(path).describe().doubts
+    assert "none of next.reward, reward exists, so all rewards are 0" in doubt
+    assert LeRobotSource(path, reward=None).describe().doubts == []
+
+
+def renamed(**names: str) -> dict[str, Any]:
+    """Features under other names: old to new, with _ for dots in the old ones."""
+    new = {old.replace("_", "."): name for old, name in names.items()}
+    kinds = {"next.reward": "float32", "next.done": "bool", "next.success": "bool"}
+    return {
+        "columns": lambda _number, columns: {new.get(name, name): values for name, values in columns.items()},
+        "features": {
+            **dict.fromkeys(new),
+            **{name: {"dtype": kinds[old], "shape": [1], "names": None} for old, name in new.items()},
+        },
+    }
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("names", [("reward", "terminated", "truncated"), ("score", "solved", "over")])
+def test_rewards_and_ends_are_read_by_usual_or_given_names(write, version, names):
+    reward, terminal, done = names
+    path = write(version, 4, 3, **renamed(next_reward=reward, next_success=terminal, next_done=done))
+    settings = {} if reward == "reward" else {"reward": reward, "terminal": terminal}
+    first, second = read(path, **settings, final_transition="repeat")
+    assert first.rewards.tolist() == [0.5, 1.5, 2.5, 3.5]
+    assert (first.terminated, second.terminated) == (True, False)
+    source = LeRobotSource(path, **settings)
+    provenance = source.describe().provenance
+    assert (provenance["rewards"], provenance["terminal_flag"], source.describe().doubts) == (reward, terminal, [])
+    assert {reward, terminal, done} & set(provenance["ignored_columns"]) == {done}
+
+
+def test_usual_name_of_a_transition_precedes_others(write):
+    more = {"dtype": "float32", "shape": [1], "names": None}
+    columns = {"columns": lambda _, columns: {**columns, "reward": np.zeros(len(columns["action"]), np.float32)}}
+    (raw,) = read(write("v3.0", 4, **columns, features={"reward": more}))
+    assert raw.rewards.tolist() == [0.5, 1.5, 2.5]
+
+
+def test_end_within_an_episode_is_refused_but_an_early_success_is_not(write):
+    def early(_number: int, columns: dict[str, Any]) -> dict[str, Any]:
+        return {**columns, "next.success": np.arange(4) > 1, "terminated": np.arange(4) == 1}
+
+    path = write("v3.0", 4, columns=early, features={"terminated": {"dtype": "bool", "shape": [1], "names": None}})
+    assert read(path, final_transition="repeat")[0].terminated
+    with pytest.raises(UserError, match=r"episode_0 of .*: is terminal at row 1 of 4; allowed: only in"):
+        read(path, terminal="terminated")
+
+
+@pytest.mark.parametrize("name", ["next.score", "observation.state"])
+@pytest.mark.parametrize("setting", ["reward", "terminal"])
+def test_named_feature_must_exist_and_have_one_number(write, setting, name):
+    with pytest.raises(
+        UserError, match=rf"dataset.source.{setting} is '{name}'; allowed: a feature with one number \(act"
+    ):
+        LeRobotSource(write("v3.0", 4), **{setting: name})
+
+
+def test_episode_is_found_in_a_file_that_the_metadata_do_not_list(write):
+    path = write("v3.0", 4, 3, 5, 6, 2)  # two episodes per file
+    (table,) = path.glob("meta/episodes/*/*.parquet")
+    rows = pq.read_table(table).to_pylist()
+    for row in rows:
+        row["data/file_index"] = max(0, row["data/file_index"] - 1)
+    pq.write_table(pa.Table.from_pylist(rows), table)
+    source = LeRobotSource(path, **WIDE)
+    assert [raw.observations["observation.state"][:, 0].tolist() for raw in read_all(source)] == [
+        [1000.0 * number + step for step in range(length)] for number, length in enumerate((4, 3, 5, 6, 2))
+    ]
+    provenance = source.describe().provenance
+    assert (provenance["episodes_in_another_file_than_listed"], provenance["files"]) == (3, 5)
 
 
 def shades_of(raw: Any, name: str) -> list[float]:
@@ -434,7 +507,7 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     "a frame is missing": (changed("action", lambda values: values[:-1]), "has 2 frames of it, expected 3"),
     "frames in disorder": (
         changed("frame_index", lambda values: values[::-1]),
-        "has 3 frames of it, .* numbered from 0",
+        "frame_index is 2 in row 0, expected 0; a frame is missing",
     ),
     "lists of different lengths": (
         changed("observation.state", lambda values: [values[0], [1.0], [2.0, 3.0, 4.0]]),

@@ -10,7 +10,7 @@ import pytest
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import SequenceSampler, write_store
-from dreamset.datasets.episode import align
+from dreamset.datasets.episode import Lost, align
 from dreamset.datasets.sources.base import read_all
 from dreamset.datasets.sources.mapped.source import MappedSource
 
@@ -156,7 +156,8 @@ def test_every_row_is_aligned(tmp_path, convention, write):
     source = MappedSource(**{**ROLES, **settings, **layout})
     require_counting(source)
     provenance = source.describe().provenance
-    assert (provenance["episodes"], provenance["dropped_final_transitions"]) == (3, 0)
+    assert provenance["episodes"] == 3
+    assert all(raw.lost == Lost() for raw in read_all(source))
     assert set(provenance["ignored_columns"]) <= {"lengths", "end"}
     assert provenance["boundaries"] == layout.get("boundaries", {})
 
@@ -176,9 +177,8 @@ def test_missing_final_observation_drops_the_last_transition(tmp_path, write):
         assert raw.actions[:, 0].tolist() == (count[:-1] + 0.25).tolist()
         assert raw.rewards.tolist() == (count[:-1] + 0.5).tolist()
         assert raw.terminated is False
+        assert raw.lost == Lost(transitions=1, reward=count[-1] + 0.5, terminal=number % 2 == 0)
         align(raw, source.describe())
-    provenance = source.describe().provenance
-    assert (provenance["dropped_final_transitions"], provenance["dropped_terminals"]) == (3, 2)
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -192,8 +192,8 @@ def test_missing_final_observation_can_be_repeated(tmp_path, write):
         assert raw.actions[:, 0].tolist() == (count + 0.25).tolist()
         assert raw.rewards.tolist() == (count + 0.5).tolist()
         assert raw.terminated is (number % 2 == 0)
+        assert raw.lost == Lost()
         align(raw, source.describe())
-    assert source.describe().provenance["dropped_final_transitions"] == 0
 
 
 def test_alignment_is_kept_from_files_to_batch(tmp_path):
@@ -281,6 +281,210 @@ def test_padding_read_as_a_transition_is_reported(tmp_path):
         align(source.read(0), source.describe())
 
 
+def with_arrivals(number: int, transitions: int) -> Columns:
+    """Without a final observation in ``proprio``, but with the observation after each step."""
+    columns = final_observation(number, transitions)
+    return {**columns, "proprio": columns["proprio"][:-1], "after": columns["proprio"][1:]}
+
+
+AFTER: Columns = {"next_observations": {"state": "after"}}
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_next_observations_give_the_final_observation(tmp_path, write):
+    layout = write(tmp_path / "data", [with_arrivals(number, length) for number, length in enumerate(LENGTHS)])
+    source = MappedSource(**ROLES, **layout, **AFTER)
+    require_counting(source)
+    assert source.describe().doubts == []
+    assert all(raw.lost == Lost() for raw in read_all(source))
+
+
+def test_next_observations_also_complete_privileged_columns_and_images(tmp_path):
+    columns = with_arrivals(0, 3)
+    frames = np.arange(4, dtype=np.uint8)[:, None, None, None] + np.zeros((4, 8, 8, 3), np.uint8)
+    layout = write_npz(tmp_path / "data", [{**columns, "rgb": frames[:-1], "rgb_after": frames[1:]}])
+    settings = {"observations": {"image": "rgb"}, "privileged": {"state": "proprio"}}
+    source = MappedSource(**{**ROLES, **settings, **layout}, next_observations={"image": "rgb_after", "state": "after"})
+    (raw,) = read_all(source)
+    assert raw.observations["image"][:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    assert raw.privileged["state"][:, 0].tolist() == [0, 1, 2, 3]
+    assert raw.terminated
+
+
+def test_unused_next_observations_are_doubted(tmp_path):
+    columns = with_arrivals(0, 3)
+    columns["next_proprio"] = columns.pop("after")
+    layout = write_npz(tmp_path / "data", [columns, columns])
+    assert [
+        "next_observations={state: next_proprio}" in doubt
+        for doubt in MappedSource(**ROLES, **layout).describe().doubts
+    ] == [True]
+    settings = {"next_observations": {"state": "next_proprio"}}
+    assert MappedSource(**ROLES, **layout, **settings).describe().doubts == []
+
+
+def test_broken_next_observations_are_refused_or_cut(tmp_path):
+    columns = joined([with_arrivals(number, length) for number, length in enumerate(LENGTHS)])
+    columns["done"][7] = False
+    np.savez(tmp_path / "data.npz", **columns)
+    source = MappedSource(tmp_path / "data.npz", **ROLES, **AFTER)
+    with pytest.raises(UserError, match=r"^episode 0 of .*'after' at step 2 differs from the following .*breaks: \[\]"):
+        source.read(0)
+    source = MappedSource(tmp_path / "data.npz", **{**ROLES, "terminal": None}, **AFTER, boundaries={"breaks": []})
+    assert [raw.observations["state"][:, 0].tolist() for raw in read_all(source)] == [
+        [1000.0 * number + step for step in range(length + 1)] for number, length in enumerate(LENGTHS)
+    ]
+
+
+def overwritten(*lengths: int) -> Columns:
+    """The environment reset itself in the last step of every episode, also of one that is not in the file."""
+    columns = joined([with_arrivals(number, length) for number, length in enumerate(lengths)])
+    stops = np.cumsum(lengths)
+    columns["after"][stops - 1] = [[1000.0 * number, -1000.0 * number] for number in range(1, len(lengths) + 1)]
+    return columns
+
+
+@pytest.mark.parametrize("autoreset", [None, "same_step"])
+def test_final_observation_overwritten_by_a_reset_counts_as_missing(tmp_path, autoreset):
+    np.savez(tmp_path / "data.npz", **overwritten(3, 4, 2))
+    source = MappedSource(tmp_path / "data.npz", **ROLES, **AFTER, boundaries={"ends": "end"}, autoreset=autoreset)
+    for number, raw in enumerate(read_all(source)):
+        count = 1000.0 * number + np.arange((3, 4, 2)[number])
+        assert raw.observations["state"][:, 0].tolist() == count.tolist()
+        assert raw.rewards.tolist() == (count[:-1] + 0.5).tolist()
+        assert raw.lost == Lost(transitions=1, reward=count[-1] + 0.5, terminal=number % 2 == 0)
+    told = [doubt for doubt in source.describe().doubts if "in 3 episodes, with the last one of the file" in doubt]
+    assert len(told) == (autoreset is None)
+
+
+def test_arrival_of_a_single_overwritten_episode_is_not_used_and_those_of_others_are(tmp_path):
+    columns = joined([with_arrivals(number, length) for number, length in enumerate((3, 4, 2, 3))])
+    columns["after"][2] = columns["proprio"][3]
+    np.savez(tmp_path / "data.npz", **columns)
+    settings = {**ROLES, **AFTER, "boundaries": {"ends": "end"}}
+    source = MappedSource(tmp_path / "data.npz", **settings)
+    assert [raw.lost.transitions for raw in read_all(source)] == [1, 0, 0, 1]  # the last may be overwritten as well
+    source = MappedSource(tmp_path / "data.npz", **settings, autoreset="disabled")
+    assert [raw.observations["state"][-1, 0] for raw in read_all(source)] == [1000, 1004, 2002, 3003]
+    assert source.describe().doubts == []
+
+
+def reset_rows(*lengths: int) -> Columns:
+    """After every end follows a row with the final observation, an ignored action and no reward."""
+    columns = joined([rlds(number, length) for number, length in enumerate(lengths)])
+    columns["done"], columns["end"] = np.roll(columns["done"], -1), np.roll(columns["end"], -1)
+    ignored = np.isnan(columns["rew"])
+    columns["act"][ignored], columns["rew"][ignored] = 0.77, 0
+    return columns
+
+
+@pytest.mark.parametrize("with_next", [False, True])
+def test_row_after_an_end_holds_the_final_observation_after_a_reset_in_the_next_step(tmp_path, with_next):
+    columns = reset_rows(*LENGTHS)
+    columns["after"] = np.roll(columns["proprio"], -1, axis=0)
+    np.savez(tmp_path / "data.npz", **columns)
+    settings = {**ROLES, **(AFTER if with_next else {}), "boundaries": {"ends": "end"}}
+    source = MappedSource(tmp_path / "data.npz", **settings, autoreset="next_step")
+    require_counting(source)
+    assert source.describe().doubts == []
+    assert "autoreset=next_step" in "".join(MappedSource(tmp_path / "data.npz", **settings).describe().doubts)
+
+
+def test_last_episode_without_a_reset_row_lacks_its_final_observation(tmp_path):
+    columns = {name: values[:-1] for name, values in reset_rows(3, 2, 4).items()}
+    np.savez(tmp_path / "data.npz", **columns)
+    settings = {**ROLES, "boundaries": {"ends": "end"}, "autoreset": "next_step"}
+    lost = [raw.lost for raw in read_all(MappedSource(tmp_path / "data.npz", **settings))]
+    assert lost == [Lost(), Lost(), Lost(transitions=1, reward=2003.5, terminal=True)]
+
+
+def test_few_or_sparse_rewards_after_ends_raise_no_doubt(tmp_path):
+    columns = joined([without_arrival(number, length) for number, length in enumerate((3, 4, 3))])
+    np.savez(tmp_path / "dense.npz", **columns)
+    np.savez(tmp_path / "sparse.npz", **{**columns, "rew": columns["done"].astype(float)})
+    for name in ("dense", "sparse"):
+        source = MappedSource(tmp_path / f"{name}.npz", **ROLES, boundaries={"ends": "end"})
+        assert source.describe().doubts == []
+
+
+@pytest.mark.parametrize("write", [write_npz, write_hdf5_files])
+@pytest.mark.parametrize("make", [final_observation, without_arrival, rlds])
+def test_arrays_with_an_axis_of_episodes_are_read_as_a_batch(tmp_path, write, make):
+    batch = {name: np.stack(parts) for name, parts in _transposed([make(number, 4) for number in range(3)]).items()}
+    settings = {**ROLES, **write(tmp_path / "data", [batch]), "filled_last_row": make is rlds}
+    source = MappedSource(**{**settings, "boundaries": {"batch": True}}, final_transition="repeat")
+    assert source.episode_count == 3
+    for number, raw in enumerate(read_all(source)):
+        count = 1000.0 * number + np.arange(5)
+        assert raw.observations["state"][:4, 0].tolist() == count[:4].tolist()
+        assert raw.observations["state"][4, 0] == count[4 - (make is without_arrival)]
+        assert raw.actions[:, 0].tolist() == (count[:-1] + 0.25).tolist()
+        assert raw.rewards.tolist() == (count[:-1] + 0.5).tolist()
+        assert raw.name.endswith(f"[{number}]")
+        align(raw, source.describe())
+
+
+def _transposed(episodes: Sequence[Columns]) -> dict[str, list[Any]]:
+    return {name: [episode[name] for episode in episodes] for name in episodes[0]}
+
+
+def test_axis_of_episodes_is_never_flattened_silently(tmp_path):
+    batch = {name: np.stack(parts) for name, parts in _transposed([rlds(number, 4) for number in range(3)]).items()}
+    layout = write_npz(tmp_path / "data", [batch])
+    for settings in (ROLES, {**ROLES, "reward": None, "terminal": None}):
+        with pytest.raises(UserError, match=r"rows of shape \[5.*boundaries=\{batch: true\}"):
+            MappedSource(**{**settings, **layout})
+    (doubt,) = (
+        MappedSource(
+            **{**ROLES, "reward": None, "terminal": None},
+            **write_npz(tmp_path / "narrow", [{**batch, "act": batch["act"][..., 0]}] * 2),
+        )
+        .describe()
+        .doubts
+    )
+    assert "rows of 'proprio' are as long as those of 'act'" in doubt
+    flat = write_npz(tmp_path / "flat", [rlds(0, 4)])
+    source = {**ROLES, "observations": {"state": "rew"}, **flat, "boundaries": {"batch": True}}
+    with pytest.raises(UserError, match="has one axis, expected"):
+        MappedSource(**source).read(0)
+
+
+def test_stream_without_ends_is_cut_every_so_many_rows_and_doubted_otherwise(tmp_path):
+    columns = {**without_arrival(0, 10), "done": np.zeros(10)}
+    layout = {"path": write_npz(tmp_path / "data", [columns])["path"] / "episode_9.npz"}
+    for settings in ({}, {"boundaries": {"ends": ["done"]}}):
+        doubts = MappedSource(**ROLES, **layout, **settings).describe().doubts
+        assert ["dataset.source.boundaries" in doubt for doubt in doubts] == [True]
+    marked = write_npz(tmp_path / "marked", [{**columns, "done": np.arange(10) == 9}])
+    assert MappedSource(**ROLES, **marked, boundaries={"ends": "done"}).describe().doubts == []
+    source = MappedSource(**ROLES, **layout, boundaries={"every": 4})
+    assert [raw.observations["state"][:, 0].tolist() for raw in read_all(source)] == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8, 9],
+    ]
+    assert source.describe().doubts == []
+
+
+def test_values_in_the_first_row_of_a_column_that_precedes_are_doubted(tmp_path):
+    shifted = {**rlds(0, 4), "act": np.full((5, 1), 0.5), "rew": np.array([NAN, 1, 2, 3, 4])}
+    source = MappedSource(**ROLES, **write_npz(tmp_path / "data", [shifted, shifted]), alignment="precedes")
+    (doubt,) = source.describe().doubts
+    assert "'act' is not 0 in the first row" in doubt
+    assert "dataset.source.alignment" in doubt
+
+
+def test_zeros_in_the_first_rows_of_actions_that_follow_are_doubted(tmp_path):
+    episodes = [{name: np.nan_to_num(v) for name, v in precedes(number, 4).items()} for number in range(3)]
+    layout = write_npz(tmp_path / "data", episodes)
+    (doubt,) = MappedSource(**ROLES, **layout).describe().doubts
+    assert "dataset.source.alignment=precedes" in doubt
+    assert MappedSource(**ROLES, **layout, alignment="precedes").describe().doubts == []
+    for name, change in {"resting": {"act": np.zeros((4, 1))}, "rewarded": {"act": np.arange(4.0)}}.items():
+        layout = write_npz(tmp_path / name, [{**final_observation(number, 4), **change} for number in range(3)])
+        assert MappedSource(**ROLES, **layout).describe().doubts == []
+
+
 SETTINGS: dict[str, tuple[Columns, str]] = {
     "alignment": ({"alignment": "after"}, "alignment is 'after'; allowed: follows or precedes"),
     "half an alignment": (
@@ -290,6 +494,16 @@ SETTINGS: dict[str, tuple[Columns, str]] = {
     "final transition": ({"final_transition": "keep"}, "final_transition is 'keep'; allowed: drop or repeat"),
     "boundaries": ({"boundaries": {"starts": "x"}}, r"boundaries names \['starts'\]; allowed: null or one of"),
     "two boundaries": ({"boundaries": {"ends": "x", "lengths": "y"}}, r"boundaries names \['ends', 'lengths'\]"),
+    "ends": ({"boundaries": {"ends": 3}}, "boundaries has ends: 3; allowed: a column or a list of columns"),
+    "every": ({"boundaries": {"every": 1}}, "boundaries has every: 1; allowed: a whole number of rows above 1"),
+    "batch": ({"boundaries": {"batch": False}}, "boundaries has batch: False; allowed: true"),
+    "breaks": ({"boundaries": {"breaks": []}}, "boundaries names breaks, but next_observations is empty"),
+    "autoreset": ({"autoreset": "never"}, "autoreset is 'never'; allowed: next_step, same_step, disabled or null"),
+    "reset rows": ({"autoreset": "next_step"}, r"autoreset is next_step, but boundaries is None; allowed: \{ends: col"),
+    "padded reset rows": ({"autoreset": "next_step", "alignment": "precedes"}, "needs alignment=follows"),
+    "padded steps": ({"next_observations": {"state": "x"}, "filled_last_row": True}, "next_observations needs align"),
+    "next of nothing": ({"next_observations": {"x": "y"}}, "next_observations lacks 'state'; allowed: every name of"),
+    "same next": ({"next_observations": {"state": "proprio"}}, "name the same column"),
     "no observations": ({"observations": {}}, "no observation is named"),
     "no column": ({"observations": {"state": "prop"}}, r"data: no episode matches .*'prop' is missing; available:"),
     "no action": ({"action": "acts"}, "'acts' is missing"),

@@ -81,6 +81,26 @@ def test_only_a_terminated_episode_has_a_true_end(record, minari_counter, tmp_pa
 
 
 @every_layout
+@pytest.mark.parametrize("flag", ["terminations", "truncations"])
+def test_end_within_an_episode_names_the_episode_and_the_step(record, minari_counter, layout, flag):
+    joined = {**minari_counter(1, 4), flag: [False, True, False, True]}
+    source = MinariSource(record([minari_counter(0, 3), joined], ONE, ACTION, data_format=layout))
+    assert source.read(0).terminated
+    with pytest.raises(
+        UserError, match=rf"^episode_1 of .*: '{flag}' is set at step 1 of 4; allowed: only at the last"
+    ):
+        source.read(1)
+
+
+def test_truncations_may_be_missing(record_counter):
+    folder = record_counter(3, 4)
+    with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+        for number in range(2):
+            del file[f"episode_{number}/truncations"]
+    assert [raw.terminated for raw in read_all(MinariSource(folder))] == [True, False]
+
+
+@every_layout
 def test_vector_becomes_flat_float32(record, minari_counter, layout):
     values = np.arange(4 * 2 * 3, dtype=np.int16).reshape(4, 2, 3)
     episode = {**minari_counter(0, 3), "observations": values, "actions": values[:3]}

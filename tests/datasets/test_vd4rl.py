@@ -163,6 +163,14 @@ def test_parts_beside_a_missing_shard_are_episodes(tmp_path):
     require_counting(source, 2, 1000 + np.arange(6))
     provenance = source.describe().provenance
     assert (provenance["episodes_without_beginning"], provenance["episodes_without_end"]) == (1, 1)
+    assert source.describe().doubts == []
+
+
+def test_values_in_the_first_row_of_an_episode_are_doubted(tmp_path):
+    columns = flat(4, 4)
+    columns["action"] = np.roll(columns["action"], -1, axis=0)
+    (doubt,) = VD4RLSource(write_shards(tmp_path / "84px", columns, 2)).describe().doubts
+    assert "'action' is not 0 in the first row of an episode" in doubt
 
 
 def test_single_row_part_is_skipped_and_counted(tmp_path):

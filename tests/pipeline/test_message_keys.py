@@ -94,6 +94,14 @@ def test_settings_named_in_messages_exist(module: Path) -> None:
     assert [(text, wrong(text)) for text in texts if wrong(text)] == []
 
 
+def test_settings_named_in_doubts_exist() -> None:
+    source = ast.parse((ROOT / "datasets/sources/doubts.py").read_text())
+    returned = [node.value for node in ast.walk(source) if isinstance(node, ast.Return) and node.value]
+    texts = [text for node in returned for text in _texts(node)]
+    assert any("dataset.source" in text for text in texts)
+    assert [(text, wrong(text)) for text in texts if wrong(text)] == []
+
+
 def test_search_detects_wrong_names_in_messages() -> None:
     source = 'raise UserError(f"{x} is bad; set dataset.observations={y} or " "behavior.lamda_, or objective=nope")'
     (text,) = messages(source)

@@ -13,9 +13,11 @@ from dreamset.datasets.sources.tables import HDF5Table
 OBSERVATIONS, NEXT_OBSERVATIONS = "observations", "next_observations"
 ACTIONS, REWARDS = "actions", "rewards"
 TERMINALS, TIMEOUTS = "terminals", "timeouts"
+EPISODE_TERMINALS = "episode_terminals"  # of d3rlpy 1: set at the end of every episode, whatever its kind
 
 _REQUIRED = (OBSERVATIONS, ACTIONS, REWARDS, TERMINALS)
-_STANDARD = (*_REQUIRED, NEXT_OBSERVATIONS, TIMEOUTS)
+_OTHER_ENDS = (TIMEOUTS, EPISODE_TERMINALS)
+_STANDARD = (*_REQUIRED, NEXT_OBSERVATIONS, *_OTHER_ENDS)
 _SKIPPED = {"metadata/": "describes how it was collected", "virtual/": "repeats other arrays in chunks"}
 
 
@@ -26,12 +28,17 @@ class D4RLFile:
     table: HDF5Table
     headers: Headers
     terminals: Flags  # [rows]
-    timeouts: Flags  # [rows]; all False if the file has none
+    timeouts: Flags  # [rows] ends that are not terminal, or of unknown kind; all False if the file has none
 
     @property
     def rows(self) -> int:
         """Recorded steps."""
         return len(self.terminals)
+
+    @property
+    def end_columns(self) -> list[str]:
+        """The columns of ``timeouts``."""
+        return [name for name in _OTHER_ENDS if name in self.headers]
 
     @property
     def state(self) -> str:
@@ -75,13 +82,14 @@ def scan(path: Path) -> D4RLFile:
         raise UserError(f"{where}: {missing[0]!r} is missing, so the file is not a D4RL dataset; choose another file")
     if headers[OBSERVATIONS].image is not None:
         raise UserError(f"{where}: 'observations' holds JPEG or PNG files; read the file with dataset=hdf5_folder")
-    present = [name for name in (TERMINALS, TIMEOUTS) if name in headers]
+    present = [name for name in (TERMINALS, *_OTHER_ENDS) if name in headers]
     ends = {name: flags(values, f"{where}: {name!r}") for name, values in table.read(present, where).items()}
     rows = len(ends[TERMINALS])
     _require_fit(headers, rows, where)
     if not rows:
         raise UserError(f"{where}: contains no steps; download it again")
-    return D4RLFile(table, headers, ends[TERMINALS], ends.get(TIMEOUTS, np.zeros(rows, bool)))
+    timeouts = np.logical_or.reduce([np.zeros(rows, bool), *(ends[name] for name in _OTHER_ENDS if name in ends)])
+    return D4RLFile(table, headers, ends[TERMINALS], timeouts)
 
 
 def _require_fit(headers: Headers, rows: int, where: str) -> None:

@@ -9,22 +9,24 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import h5py
-import numpy as np
 
 from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256, save_with
 from dreamset.datasets.episode import Array, RawEpisode
 from dreamset.datasets.hdf5 import opened
+from dreamset.datasets.sources import doubts
 from dreamset.datasets.sources.actions import ActionField, ActionSettings
+from dreamset.datasets.sources.arrivals import Arrivals, completed, continues
+from dreamset.datasets.sources.autoreset import Autoreset, looks_like_reset_rows
 from dreamset.datasets.sources.base import SourceDescription
 from dreamset.datasets.sources.columns import decode_all
-from dreamset.datasets.sources.d4rl.episodes import EpisodeRows, cut
+from dreamset.datasets.sources.d4rl.episodes import EpisodeRows, cut, overwritten
 from dreamset.datasets.sources.d4rl.facts import D4RLFacts, facts
-from dreamset.datasets.sources.d4rl.file import ACTIONS, NEXT_OBSERVATIONS, OBSERVATIONS, REWARDS, TIMEOUTS, scan
+from dreamset.datasets.sources.d4rl.file import ACTIONS, NEXT_OBSERVATIONS, OBSERVATIONS, REWARDS, scan
 from dreamset.datasets.sources.download import OnBytes, download
 from dreamset.datasets.sources.folder import checked_limit
 from dreamset.datasets.sources.recorded import FinalTransition
-from dreamset.datasets.sources.rows import one_per_row
+from dreamset.datasets.sources.rows import Flags, one_per_row
 
 _EXAMPLE_ROWS = 1000  # enough to detect discrete actions
 
@@ -32,9 +34,9 @@ _EXAMPLE_ROWS = 1000  # enough to detect discrete actions
 class D4RLSource:
     """The episodes of a D4RL file, in the order of its rows.
 
-    An episode ends at a row flagged by ``terminals`` or ``timeouts``; rows after the last flag are a truncated episode.
-    The final observation comes from ``next_observations``. Files without that column lack the final observation, and
-    ``final_transition`` sets how to treat the last action.
+    An episode ends at a row flagged by ``terminals``, ``timeouts`` or, as in files of d3rlpy 1, ``episode_terminals``;
+    rows after the last flag are a truncated episode. The final observation comes from ``next_observations``. Files
+    without that column lack the final observation, and ``final_transition`` sets how to treat the last action.
 
     Columns of ``infos`` can be selected by names such as ``infos.qpos``. They were recorded before each action, so they
     lack a row for the final observation. Selecting one therefore drops the last transition of EVERY episode, with its
@@ -55,6 +57,12 @@ class D4RLSource:
             such rows are no true ends. Default: as published for the dataset, otherwise True.
         episode_length: maximum rows of an episode, for files without ``timeouts``. Default: as published for the
             dataset, otherwise unlimited.
+        cut_at_breaks: whether an episode also ends where ``next_observations`` is not the following observation, as in
+            saved results of ``d4rl.qlearning_dataset``, which has no ``timeouts``.
+        autoreset: when the environment reset itself. ``next_step``: the row after a flag has the final observation and
+            an ignored action. ``same_step``: ``next_observations`` at a flag is the first observation of the next
+            episode, so the final observation is missing. ``disabled``: it is the final one. Default: as ``same_step``
+            for episodes in which both are equal.
 
     Raises:
         UserError: if the file is damaged or a setting does not match it.
@@ -74,6 +82,8 @@ class D4RLSource:
         final_transition: str = FinalTransition.DROP,
         cut_at_terminals: bool | None = None,
         episode_length: int | None = None,
+        cut_at_breaks: bool = False,
+        autoreset: str | None = None,
     ) -> None:
         self._path, self._dataset_id = Path(path), dataset_id
         self._facts = facts(dataset_id) if dataset_id else None
@@ -83,12 +93,11 @@ class D4RLSource:
         self._fields, self._ignored = survey.choose(inputs, privileged or [], str(path))
         self._action = self._action_field(ActionSettings(ACTIONS, discrete, action_low, action_high))
         self._final = FinalTransition.checked(final_transition)
-        self._has_arrival = self._has_next and self._fields.columns == {OBSERVATIONS}
-        self._require_drop_for_infos()
         self._cut_at_terminals, self._episode_length = _cutting(self._facts, cut_at_terminals, episode_length)
-        terminals = self._file.terminals & self._cut_at_terminals
-        self._unfinished = not (terminals[-1] or self._file.timeouts[-1])
-        self._all_episodes = cut(terminals, self._file.timeouts, episode_length=self._episode_length)
+        self._cut_at_breaks, self._autoreset = cut_at_breaks, Autoreset.checked(autoreset)
+        self._require_consistent_settings()
+        self._all_episodes = self._cut()
+        self._overwritten = self._find_overwritten()
         long_enough = [rows for rows in self._all_episodes if self._transitions(rows)]
         self._episodes = long_enough[: checked_limit(episodes)]
 
@@ -99,17 +108,13 @@ class D4RLSource:
 
     def describe(self) -> SourceDescription:
         """Columns and provenance."""
-        return self._fields.described(self._action.spec, self._provenance)
+        return self._fields.described(self._action.spec, self._provenance, self._doubts)
 
     def read(self, number: int) -> RawEpisode:
         """The episode; decompresses only its rows."""
         rows = self._episodes[number]
         where = f"episode_{number} (rows {rows.start} to {rows.stop - 1}) of {self._path}"
-        values = self._file.table.read(self._columns, where, rows.slice)
-        if self._has_next:
-            _require_unbroken(values[OBSERVATIONS], values[NEXT_OBSERVATIONS], rows, where)
-        if self._has_arrival:
-            values[OBSERVATIONS] = np.concatenate([values[OBSERVATIONS], values[NEXT_OBSERVATIONS][-1:]])
+        values = self._values(rows, where)
         raw = RawEpisode(
             name=where,
             observations=decode_all(self._fields.observations, values, where),
@@ -118,35 +123,94 @@ class D4RLSource:
             terminated=rows.terminal,
             privileged=decode_all(self._fields.privileged, values, where),
         )
-        return raw if self._has_arrival else self._final.apply(raw)
+        return raw if self._has_arrival(rows) else self._final.apply(raw)
+
+    def _values(self, rows: EpisodeRows, where: str) -> Mapping[str, Array]:
+        """The steps of the episode, and its observations with the final one as far as it was recorded."""
+        observed = self._fields.columns | set(self._arrivals)
+        columns = observed | {ACTIONS, REWARDS} | set(self._arrivals.values())
+        values = {
+            name: array if name in observed else array[: len(rows)]
+            for name, array in self._file.table.read(columns, where, rows.span.observed).items()
+        }
+        remedy = "drop the episode, or set dataset.source.cut_at_breaks=true or dataset.source.episode_length"
+        return completed(values, self._arrivals, where, trusted=self._has_arrival(rows), remedy=remedy)
 
     @property
-    def _has_next(self) -> bool:
-        return NEXT_OBSERVATIONS in self._file.headers
+    def _arrivals(self) -> Arrivals:
+        return {OBSERVATIONS: NEXT_OBSERVATIONS} if NEXT_OBSERVATIONS in self._file.headers else {}
 
-    @property
-    def _columns(self) -> set[str]:
-        checked = {OBSERVATIONS, NEXT_OBSERVATIONS} if self._has_next else set()
-        return self._fields.columns | {ACTIONS, REWARDS} | checked
+    @cached_property
+    def _follows(self) -> Flags:
+        """[rows] whether the next observation is that of the following row."""
+        return continues(self._file.table, self._file.headers, self._arrivals, self._file.rows)
+
+    def _cut(self) -> list[EpisodeRows]:
+        terminals = self._file.terminals & self._cut_at_terminals
+        return cut(
+            terminals,
+            self._file.timeouts,
+            breaks=~self._follows if self._cut_at_breaks else None,
+            episode_length=self._episode_length,
+            reset_rows=self._autoreset is Autoreset.NEXT_STEP,
+        )
+
+    def _find_overwritten(self) -> frozenset[EpisodeRows]:
+        """The episodes whose last arrival is not their final observation."""
+        if not self._arrivals or self._autoreset in (Autoreset.DISABLED, Autoreset.NEXT_STEP):
+            return frozenset()
+        if self._autoreset is Autoreset.SAME_STEP:
+            return frozenset(rows for rows in self._all_episodes if rows.flagged)
+        return overwritten(self._all_episodes, self._follows)
+
+    def _has_arrival(self, rows: EpisodeRows) -> bool:
+        """Whether every selected column has a row for the final observation."""
+        from_arrivals = bool(self._arrivals) and self._fields.columns == {OBSERVATIONS}
+        return rows.span.reset_row or (from_arrivals and rows not in self._overwritten)
 
     def _transitions(self, rows: EpisodeRows) -> int:
-        return len(rows) if self._has_arrival else self._final.transitions(len(rows))
+        return len(rows) if self._has_arrival(rows) else self._final.transitions(len(rows))
 
     def _action_field(self, settings: ActionSettings) -> ActionField:
         example = self._file.table.read([ACTIONS], str(self._path), slice(0, _EXAMPLE_ROWS))[ACTIONS]
         return settings.field(self._file.headers, example, str(self._path))
 
-    def _require_drop_for_infos(self) -> None:
+    def _require_consistent_settings(self) -> None:
         infos = sorted(self._fields.columns - {OBSERVATIONS})
         if infos and self._final is not FinalTransition.DROP:
             raise UserError(
                 f"{self._path}: {infos[0]!r} has no row for the final observation, so it cannot be used with "
                 f"final_transition={self._final}; set it to {FinalTransition.DROP} or omit the column"
             )
+        if self._cut_at_breaks and not self._arrivals:
+            raise UserError(
+                f"{self._path}: cut_at_breaks is true, but the file has no {NEXT_OBSERVATIONS!r}; set it to false"
+            )
+        if self._cut_at_breaks and self._autoreset is Autoreset.NEXT_STEP:
+            raise UserError("cut_at_breaks is true and autoreset is next_step; allowed: one of both; omit one")
+
+    @cached_property
+    def _doubts(self) -> Sequence[str]:
+        place, sentences = self._path.name, []
+        if len(self._all_episodes) == 1 and not self._all_episodes[0].flagged:
+            remedy = "set dataset.source.episode_length"
+            remedy += ", or dataset.source.cut_at_breaks=true" if self._arrivals else ""
+            sentences.append(doubts.one_long_episode(place, remedy))
+        if self._autoreset is None and self._has_reset_rows():
+            sentences.append(doubts.reset_rows(place))
+        elif self._autoreset is None and self._overwritten:
+            sentences.append(doubts.overwritten_arrivals(place, len(self._overwritten)))
+        return sentences
+
+    def _has_reset_rows(self) -> bool:
+        """Whether the file looks as if the environment reset itself in the step after an end."""
+        starts = [before.stop for before in self._all_episodes[:-1] if before.flagged]
+        rewards = self._file.table.read([REWARDS], str(self._path))[REWARDS]
+        return looks_like_reset_rows(starts, one_per_row(rewards, f"{self._path}: {REWARDS!r}"))
 
     @cached_property
     def _provenance(self) -> Mapping[str, Any]:
-        dropped = [] if self._has_arrival or self._final is not FinalTransition.DROP else self._episodes
+        from_arrivals = bool(self._arrivals) and self._fields.columns == {OBSERVATIONS}
         return {
             "format": "d4rl",
             "dataset_id": self._dataset_id,
@@ -156,13 +220,14 @@ class D4RLSource:
             "episodes": len(self._episodes),
             "episodes_in_file": len(self._all_episodes),
             "episodes_without_transition": sum(not self._transitions(rows) for rows in self._all_episodes),
-            "last_episode_unfinished": self._unfinished,
+            "last_episode_unfinished": not self._all_episodes[-1].flagged,
             "cut_at_terminals": self._cut_at_terminals,
-            "cut_at_timeouts": TIMEOUTS in self._file.headers,
+            "cut_at_timeouts": bool(self._file.end_columns),
             "cut_at_length": self._episode_length,
-            "final_observation": NEXT_OBSERVATIONS if self._has_arrival else self._final.value,
-            "dropped_final_transitions": len(dropped),
-            "dropped_terminals": sum(rows.terminal for rows in dropped),
+            "cut_at_breaks": self._cut_at_breaks,
+            "autoreset": self._autoreset.value if self._autoreset else None,
+            "overwritten_final_observations": len(self._overwritten),
+            "final_observation": NEXT_OBSERVATIONS if from_arrivals else self._final.value,
             "ignored_columns": self._ignored,
         }
 
@@ -222,16 +287,3 @@ def _reference_scores(known: D4RLFacts | None) -> dict[str, float]:
     if known is None or known.ref_min_score is None or known.ref_max_score is None:
         return {}
     return {"ref_min_score": known.ref_min_score, "ref_max_score": known.ref_max_score}
-
-
-def _require_unbroken(observations: Array, arrivals: Array, rows: EpisodeRows, where: str) -> None:
-    """Within an episode each next observation must equal the following observation."""
-    arrived, followed = arrivals[:-1].astype(np.float32), observations[1:].astype(np.float32)
-    differs = (arrived != followed) & ~(np.isnan(arrived) & np.isnan(followed))
-    steps = np.flatnonzero(differs.any(axis=tuple(range(1, differs.ndim))))
-    if steps.size:
-        step = int(steps[0])
-        raise UserError(
-            f"{where}: 'next_observations' at step {step} (row {rows.start + step}) differs from the following "
-            f"observation, so the flag of an episode's end is missing; drop the episode or set episode_length"
-        )

@@ -7,12 +7,14 @@ from typing import Any
 
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array, RawEpisode, from_arrivals
+from dreamset.datasets.sources import doubts
 from dreamset.datasets.sources.actions import ActionSettings
 from dreamset.datasets.sources.base import SourceDescription
 from dreamset.datasets.sources.columns import Headers, decode_all, headers_of, survey
 from dreamset.datasets.sources.folder import checked_limit, digest, list_files
 from dreamset.datasets.sources.rows import Flags, ends_terminally, flags, no_discount, one_per_row, require_transition
-from dreamset.datasets.sources.tables import NPZ_ENDING, NpzTable
+from dreamset.datasets.sources.segments import Piece, first_rows
+from dreamset.datasets.sources.tables import ALL_ROWS, NPZ_ENDING, NpzTable
 
 _ACTION, _REWARD, _DISCOUNT = "action", "reward", "discount"
 _IS_FIRST, _IS_LAST, _IS_TERMINAL = "is_first", "is_last", "is_terminal"
@@ -70,7 +72,7 @@ class DreamerSource:
 
     def describe(self) -> SourceDescription:
         """Columns and provenance."""
-        return self._fields.described(self._action.spec, self._provenance)
+        return self._fields.described(self._action.spec, self._provenance, self._doubts)
 
     def read(self, number: int) -> RawEpisode:
         """The episode; episodes are in the order of the file names."""
@@ -89,6 +91,11 @@ class DreamerSource:
             terminated=ends_terminally(_terminal(values, where), where),
             privileged=decode_all(self._fields.privileged, values, where),
         )
+
+    @cached_property
+    def _doubts(self) -> Sequence[str]:
+        pieces = [Piece(table, ALL_ROWS) for table in self._tables[: doubts.EXAMPLES]]
+        return doubts.unpadded_first_rows(self._path.name, first_rows(pieces, [_ACTION, _REWARD]))
 
     def _columns(self, headers: Headers) -> set[str]:
         optional = {_DISCOUNT, _IS_FIRST, _IS_LAST, _IS_TERMINAL} & set(headers)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamset.core.errors import UserError
-from dreamset.datasets.episode import RawEpisode
+from dreamset.datasets.episode import Lost, RawEpisode
 from dreamset.datasets.sources.actions import ActionSettings
 from dreamset.datasets.sources.base import SourceDescription
 from dreamset.datasets.sources.columns import decode_all, survey
@@ -97,6 +97,7 @@ class DreamerV3Source:
             rewards=one_per_row(values[_REWARD], f"{where}: {_REWARD!r}")[1:],
             terminated=ends_terminally(flags(values[_IS_TERMINAL], f"{where}: {_IS_TERMINAL!r}"), where),
             privileged=decode_all(self._fields.privileged, values, where),
+            lost=Lost() if segment.has_last else Lost(transitions=1),  # its reward was not recorded
         )
 
     @cached_property

@@ -10,12 +10,21 @@ import numpy as np
 
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import RawEpisode, from_arrivals
+from dreamset.datasets.sources import doubts
 from dreamset.datasets.sources.actions import ActionSettings
 from dreamset.datasets.sources.base import SourceDescription
 from dreamset.datasets.sources.columns import decode_all, survey
 from dreamset.datasets.sources.folder import checked_limit, digest, list_files, natural_order
 from dreamset.datasets.sources.rows import Flags, ends_terminally, no_discount, one_per_row
-from dreamset.datasets.sources.segments import MarkedTable, Segments, marked_table, readable_headers, segments_of
+from dreamset.datasets.sources.segments import (
+    MarkedTable,
+    Segment,
+    Segments,
+    first_rows,
+    marked_table,
+    readable_headers,
+    segments_of,
+)
 from dreamset.datasets.sources.tables import HDF5_ENDINGS, HDF5Table, Table
 
 _ACTION, _REWARD, _DISCOUNT, _STEP_TYPE = "action", "reward", "discount", "step_type"
@@ -44,6 +53,7 @@ class VD4RLShards:
         episodes: int | None = None,
     ) -> None:
         files = [marked_table(HDF5Table(file), _mark) for file in list_files(Path(path), HDF5_ENDINGS)]
+        self._name = Path(path).name
         self._segments = Segments.of(segments_of(files, _continues), checked_limit(episodes))
         headers = readable_headers(files, str(path))
         self._action = ActionSettings(_ACTION, discrete=0, low=-1.0, high=1.0).field_of_first(headers, str(path))
@@ -58,7 +68,7 @@ class VD4RLShards:
 
     def describe(self) -> SourceDescription:
         """Columns and provenance."""
-        return self._fields.described(self._action.spec, self._provenance)
+        return self._fields.described(self._action.spec, self._provenance, self._doubts)
 
     def read(self, number: int) -> RawEpisode:
         """The episode; episodes are in the order of the shards."""
@@ -73,6 +83,12 @@ class VD4RLShards:
             terminated=ends_terminally(no_discount(values[_DISCOUNT], f"{where}: {_DISCOUNT!r}"), where),
             privileged=decode_all(self._fields.privileged, values, where),
         )
+
+    @cached_property
+    def _doubts(self) -> Sequence[str]:
+        segments = [entry for entry in self._segments.entries if isinstance(entry, Segment) and entry.has_first]
+        firsts = first_rows([segment.pieces[0] for segment in segments[: doubts.EXAMPLES]], [_ACTION, _REWARD])
+        return doubts.unpadded_first_rows(self._name, firsts)
 
     @cached_property
     def _provenance(self) -> Mapping[str, Any]:

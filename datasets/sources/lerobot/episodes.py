@@ -3,17 +3,18 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from string import Formatter
 from typing import Any
 
 from dreamset.core.errors import UserError
 from dreamset.datasets.sources.lerobot.meta import INFO, Info
-from dreamset.datasets.sources.lerobot.parquet import read_columns
+from dreamset.datasets.sources.lerobot.parquet import extremes, read_columns
 
 _LINES = "meta/episodes.jsonl"
 _TABLES = "meta/episodes/*/*.parquet"
+_DATA = "data/*/*.parquet"
 _DIGITS = re.compile(r"(0?\d{1,2}d?)?")  # allowed formats of numbers in file names; large widths would exhaust memory
 _HELP = "copy or download the dataset again"
 
@@ -42,6 +43,7 @@ class Listing:
 
     entries: Sequence[Entry]
     files: Sequence[Path]
+    moved: int = 0  # episodes that another data file holds than the listed one
 
 
 def list_episodes(root: Path, info: Info, videos: Sequence[str]) -> Listing:
@@ -95,7 +97,29 @@ def _from_tables(root: Path, info: Info, videos: Sequence[str]) -> Listing:
         data = _path(root, info.data_path, _numbers(value, "data"))
         return Entry(int(value["episode_index"]), int(value["length"]), data, parts)
 
-    return Listing(sorted(map(entry, _rows(files, videos)), key=lambda entry: entry.index), files)
+    listed = sorted(map(entry, _rows(files, videos)), key=lambda entry: entry.index)
+    entries = _located(root, listed)
+    return Listing(entries, files, sum(old.data != new.data for old, new in zip(listed, entries, strict=True)))
+
+
+def _located(root: Path, entries: Sequence[Entry]) -> list[Entry]:
+    """The entries with the data file that holds them; some writers list the file before it."""
+    held = {file: extremes(file, "episode_index") for file in {entry.data for entry in entries}}
+    if all(_holds(held[entry.data], entry.index, unknown=True) for entry in entries):
+        return list(entries)
+    held |= {file: extremes(file, "episode_index") for file in sorted(root.glob(_DATA)) if file not in held}
+
+    def file_of(entry: Entry) -> Path:
+        if _holds(held[entry.data], entry.index, unknown=True):
+            return entry.data
+        holders = [file for file, bounds in held.items() if _holds(bounds, entry.index, unknown=False)]
+        return holders[0] if len(holders) == 1 else entry.data
+
+    return [replace(entry, data=file_of(entry)) for entry in entries]
+
+
+def _holds(bounds: tuple[int, int] | None, index: int, *, unknown: bool) -> bool:
+    return unknown if bounds is None else bounds[0] <= index <= bounds[1]
 
 
 def _rows(files: Sequence[Path], videos: Sequence[str]) -> Iterator[Mapping[str, Any]]:

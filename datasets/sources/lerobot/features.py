@@ -12,7 +12,10 @@ from dreamset.datasets.sources.encoded import LARGEST_IMAGE, SMALLEST_IMAGE
 from dreamset.datasets.sources.lerobot.meta import Feature
 from dreamset.datasets.sources.npz import ArrayHeader
 
-ACTION, REWARD, SUCCESS = "action", "next.reward", "next.success"
+ACTION, SUCCESS = "action", "next.success"
+REWARDS = ("next.reward", "reward")  # usual names, the usual one first
+TERMINALS = (SUCCESS, "next.terminated", "terminated")
+AUTO = "auto"  # the setting that selects one of the usual names
 
 
 def is_observation(name: str) -> bool:
@@ -25,7 +28,7 @@ def survey_features(features: Mapping[str, Feature], size: tuple[int, int] | Non
     usable: dict[str, Field] = {}
     ignored: dict[str, str] = {}
     for name, feature in sorted(features.items()):
-        if name in (ACTION, REWARD, SUCCESS):
+        if name == ACTION:
             continue
         reason = "belongs to transitions" if name.startswith("next.") else feature.unfit
         if reason:
@@ -33,6 +36,25 @@ def survey_features(features: Mapping[str, Feature], size: tuple[int, int] | Non
         else:
             usable[name] = Field(name, _codec(feature, size))
     return Survey(usable, varying={}, ignored=ignored)
+
+
+def step_feature(
+    features: Mapping[str, Feature], setting: str, name: str | None, usual: Sequence[str], where: str
+) -> str | None:
+    """The feature with one number per step that a setting selects: by name, or ``auto`` for the first usual one.
+
+    Raises:
+        UserError: if the named feature does not exist or has several numbers.
+    """
+    if name == AUTO:
+        return next((feature for feature in usual if feature in features and _is_number(features[feature])), None)
+    if name is None or (name in features and _is_number(features[name])):
+        return name
+    allowed = sorted(feature for feature in features if _is_number(features[feature]))
+    raise UserError(
+        f"{where}: dataset.source.{setting} is {name!r}; allowed: a feature with one number ({', '.join(allowed)}), "
+        f"{AUTO}, or null; fix the setting"
+    )
 
 
 def action_field(
@@ -78,3 +100,7 @@ def _codec(feature: Feature, size: tuple[int, int] | None) -> Codec:
         return inferred_codec(np.dtype(feature.dtype), feature.shape, repr(feature.name))
     height, width, channels = feature.image_shape
     return ImageCodec((*(size or (height, width)), channels))
+
+
+def _is_number(feature: Feature) -> bool:
+    return not feature.is_image and not feature.unfit and int(np.prod(feature.shape)) == 1

@@ -35,6 +35,20 @@ def read_columns(file: Path, columns: Sequence[str], where: str, *, episode: int
     return table
 
 
+def extremes(file: Path, column: str) -> tuple[int, int] | None:
+    """The smallest and the largest value of a column by the statistics of a file; None if it has none."""
+    try:
+        metadata = pq.read_metadata(file)
+        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        parts = [group.column(leaf) for group in groups for leaf in range(group.num_columns)]
+    except (pa.ArrowException, OSError):  # reading the file reports it
+        return None
+    known = [part.statistics for part in parts if part.path_in_schema == column]
+    if not known or not all(statistics is not None and statistics.has_min_max for statistics in known):
+        return None
+    return min(statistics.min for statistics in known), max(statistics.max for statistics in known)
+
+
 def numbers(table: pa.Table, column: str, shape: Sequence[int], where: str) -> Array:
     """[rows, size] of a column of numbers or of lists of shape ``shape``; missing numbers become NaN.
 

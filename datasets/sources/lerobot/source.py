@@ -13,24 +13,28 @@ import pyarrow as pa
 from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256
 from dreamset.datasets.episode import Array, RawEpisode
+from dreamset.datasets.sources import doubts
 from dreamset.datasets.sources.base import SourceDescription
 from dreamset.datasets.sources.columns import decode_all
 from dreamset.datasets.sources.folder import checked_limit
 from dreamset.datasets.sources.lerobot.episodes import Entry, list_episodes
 from dreamset.datasets.sources.lerobot.features import (
     ACTION,
-    REWARD,
+    AUTO,
+    REWARDS,
     SUCCESS,
+    TERMINALS,
     action_field,
     checked_size,
     is_observation,
+    step_feature,
     survey_features,
 )
 from dreamset.datasets.sources.lerobot.meta import INFO, load_info
 from dreamset.datasets.sources.lerobot.parquet import images, numbers, read_columns
 from dreamset.datasets.sources.lerobot.video import decode_frames
 from dreamset.datasets.sources.recorded import FinalTransition
-from dreamset.datasets.sources.rows import flags
+from dreamset.datasets.sources.rows import ends_terminally, flags
 
 _FRAME, _TIME = "frame_index", "timestamp"
 
@@ -40,8 +44,8 @@ class LeRobotSource:
 
     Columns keep the names of the features, such as ``observation.state`` and ``observation.images.top``. The final
     observation is not recorded; ``final_transition`` sets how to treat the last action. An episode has a true end if
-    ``next.success`` is set in its last row; ``next.done`` only marks its last row. Datasets without ``next.reward`` get
-    rewards of zero, which suffice for a world model but not for a policy.
+    the feature ``terminal`` is set in its last row; ``next.done`` only marks its last row. Without a reward, all
+    rewards are 0, which suffices for a world model but not for a policy.
 
     Args:
         path: the folder that contains ``meta``.
@@ -53,6 +57,9 @@ class LeRobotSource:
         action_high: largest action.
         discrete: number of choices if the actions are discrete.
         final_transition: "drop" omits the last action, "repeat" repeats the last observation as its arrival.
+        reward: feature of the reward of each step. "auto": ``next.reward`` or ``reward``. None: not recorded.
+        terminal: feature that is set at true ends. "auto": ``next.success``, ``next.terminated`` or ``terminated``.
+            None: no episode has one.
 
     Raises:
         UserError: if the metadata are damaged or a setting does not match them.
@@ -70,6 +77,8 @@ class LeRobotSource:
         action_high: float | Sequence[float] = 1.0,
         discrete: int | None = None,
         final_transition: str = FinalTransition.DROP,
+        reward: str | None = AUTO,
+        terminal: str | None = AUTO,
     ) -> None:
         self._root, where = Path(path), str(path)
         self._info = load_info(self._root)
@@ -77,7 +86,11 @@ class LeRobotSource:
         self._final = FinalTransition.checked(final_transition)
         survey = survey_features(self._info.features, self._size)
         inputs = [name for name in survey.usable if is_observation(name)] if observations is None else observations
-        self._fields, self._ignored = survey.choose(inputs, privileged or [], where)
+        self._fields, ignored = survey.choose(inputs, privileged or [], where)
+        self._reward = step_feature(self._info.features, "reward", reward, REWARDS, where)
+        self._terminal = step_feature(self._info.features, "terminal", terminal, TERMINALS, where)
+        self._ignored = {name: why for name, why in ignored.items() if name not in (self._reward, self._terminal)}
+        self._doubts = [doubts.no_rewards(INFO, REWARDS)] if reward == AUTO and self._reward is None else []
         self._action = action_field(self._info.features, discrete, action_low, action_high, where)
         self._listing = list_episodes(self._root, self._info, self._videos)
         long_enough = [entry for entry in self._listing.entries if self._final.transitions(entry.length) > 0]
@@ -90,7 +103,7 @@ class LeRobotSource:
 
     def describe(self) -> SourceDescription:
         """Columns and provenance."""
-        return self._fields.described(self._action.spec, self._provenance)
+        return self._fields.described(self._action.spec, self._provenance, self._doubts)
 
     def read(self, number: int) -> RawEpisode:
         """The episode; episodes are sorted by index."""
@@ -113,7 +126,7 @@ class LeRobotSource:
     @property
     def _stored(self) -> set[str]:
         """The columns to read from the tables."""
-        present = {REWARD, SUCCESS} & set(self._info.features)
+        present = {name for name in (self._reward, self._terminal) if name}
         times = {_TIME} if self._videos else set()
         return {ACTION, _FRAME} | present | times | (self._fields.columns - set(self._videos))
 
@@ -138,26 +151,33 @@ class LeRobotSource:
         return numbers(table, name, feature.shape if feature else (1,), where)
 
     def _rewards(self, table: pa.Table, where: str) -> Array:
-        if REWARD not in self._info.features:
+        if self._reward is None:
             return np.zeros(len(table), np.float32)
-        return numbers(table, REWARD, (1,), where)[:, 0]
+        return self._numbers(self._reward, table, where)[:, 0]
 
     def _is_terminated(self, table: pa.Table, where: str) -> bool:
-        if SUCCESS not in self._info.features:
+        if self._terminal is None:
             return False
-        return bool(flags(numbers(table, SUCCESS, (1,), where), f"{where}: {SUCCESS!r}")[-1])
+        ends = flags(self._numbers(self._terminal, table, where), f"{where}: {self._terminal!r}")
+        # a robot may succeed and go on, but no episode goes on after a true end
+        return bool(ends[-1]) if self._terminal == SUCCESS else ends_terminally(ends, where)
 
     def _require_complete(self, table: pa.Table, entry: Entry, where: str) -> None:
         frames = self._numbers(_FRAME, table, where)[:, 0]
-        if not np.array_equal(frames, np.arange(entry.length)):
+        if len(frames) != entry.length:
             raise UserError(
-                f"{where}: {entry.data.name} has {len(frames)} frames of it, expected {entry.length}, numbered "
-                f"from 0; copy or download the dataset again, or drop the episode"
+                f"{where}: {entry.data.name} has {len(frames)} frames of it, expected {entry.length}; copy or download "
+                f"the dataset again, or drop the episode"
+            )
+        wrong = np.flatnonzero(frames != np.arange(entry.length))
+        if wrong.size:
+            raise UserError(
+                f"{where}: frame_index is {frames[wrong[0]]} in row {wrong[0]}, expected {wrong[0]}; a frame is missing "
+                f"or misplaced, drop the episode"
             )
 
     @cached_property
     def _provenance(self) -> Mapping[str, Any]:
-        dropped = self._final is FinalTransition.DROP
         return {
             "format": "lerobot",
             "codebase_version": self._info.version,
@@ -166,13 +186,13 @@ class LeRobotSource:
             **_digest(self._root, self._files()),
             "episodes": len(self._episodes),
             "episodes_in_dataset": len(self._listing.entries),
+            "episodes_in_another_file_than_listed": self._listing.moved,
             "episodes_without_transition": sum(self._final.transitions(e.length) < 1 for e in self._listing.entries),
-            "rewards": REWARD if REWARD in self._info.features else "absent",
-            "terminal_flag": SUCCESS if SUCCESS in self._info.features else "absent",
+            "rewards": self._reward or "absent",
+            "terminal_flag": self._terminal or "absent",
             "lossy": self._videos,
             "image_size": list(self._size) if self._size else None,
             "final_observation": self._final.value,
-            "dropped_final_transitions": len(self._episodes) if dropped else 0,
             "ignored_columns": self._ignored,
             "ignored_task_texts": self._info.tasks,
         }

@@ -8,9 +8,10 @@ import numpy as np
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array, RawEpisode
 from dreamset.datasets.sources.actions import ActionField, ActionSettings
+from dreamset.datasets.sources.arrivals import Arrivals, completed
 from dreamset.datasets.sources.columns import Field, Headers, SelectedFields, decode_all
 from dreamset.datasets.sources.rows import Flags, flags, one_per_row, require_transition
-from dreamset.datasets.sources.timing import TimeRule, transition_rows
+from dreamset.datasets.sources.timing import Alignment, TimeRule, transition_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class MappedColumns:
 
     observations: Mapping[str, str]  # name of the input -> column
     privileged: Mapping[str, str]
+    arrivals: Arrivals
     action: ActionSettings
     reward: str | None
     terminal: str | None
@@ -27,13 +29,30 @@ class MappedColumns:
     @property
     def names(self) -> list[str]:
         """Names of the columns to read."""
-        single = (self.action.column, self.reward, self.terminal)
-        named = {*self.observations.values(), *self.privileged.values(), *single}
-        return sorted(column for column in named if column is not None)
+        return sorted({*self._observed_columns, *self._step_columns})
 
-    def lacks_arrival(self, rows: Mapping[str, int]) -> bool:
-        """Whether the outcome of the last action is missing, given the rows per column."""
-        return self.time.lacks_arrival(self._observed(rows), *self._timed(rows))
+    @property
+    def preceding(self) -> list[str]:
+        """The columns whose first row is padding because they precede."""
+        rules = {self.action.column: self.time.action, self.reward: self.time.reward}
+        return [column for column, rule in rules.items() if column is not None and rule is Alignment.PRECEDES]
+
+    def completed(
+        self, values: Mapping[str, Array], where: str, *, reset_row: bool, trusted: bool
+    ) -> Mapping[str, Array]:
+        """The values with the final observation, as far as it was recorded.
+
+        Args:
+            values: The recorded rows of every column.
+            where: The episode, for messages.
+            reset_row: Whether the last row has only the final observation.
+            trusted: Whether the last arrival is the final observation.
+        """
+        if reset_row:
+            cut = self._step_columns - self._observed_columns
+            values = {name: rows[:-1] if name in cut else rows for name, rows in values.items()}
+        remedy = "drop the episode, or set dataset.source.boundaries={breaks: []} to cut such episodes"
+        return completed(values, self.arrivals, where, trusted=trusted, remedy=remedy)
 
     def terminal_flags(self, values: Mapping[str, Array], where: str) -> Flags:
         """[rows] flags of true ends; a single False without such a column."""
@@ -47,14 +66,35 @@ class MappedColumns:
         Raises:
             UserError: if a column is missing or does not match its role.
         """
+        self._require_single_rewards(headers, where)
         inputs = {name: Field.of(column, headers, where) for name, column in self.observations.items()}
         probed = {name: Field.of(column, headers, where) for name, column in self.privileged.items()}
         return EpisodeDecoder(self, SelectedFields(inputs, probed), self.action.field(headers, example, where))
 
     def transitions(self, rows: Mapping[str, int]) -> tuple[int, int]:
-        """Numbers of recorded observations and transitions, given the rows per column."""
+        """Numbers of observations and transitions, given the rows per column; equal if the last outcome is missing."""
         observed = self._observed(rows)
         return observed, self.time.transitions(observed, *self._timed(rows))
+
+    @property
+    def _observed_columns(self) -> set[str]:
+        """The columns that have a row for the final observation if it was recorded."""
+        return {*self.observations.values(), *self.privileged.values()}
+
+    @property
+    def _step_columns(self) -> set[str]:
+        """The columns with one row per step."""
+        return {self.action.column, *self.arrivals.values(), *filter(None, (self.reward, self.terminal))}
+
+    def _require_single_rewards(self, headers: Headers, where: str) -> None:
+        """Refuses arrays [episodes, steps] that would be read as one episode."""
+        for column in filter(None, (self.reward, self.terminal)):
+            shape = headers[column].shape[1:] if column in headers else ()
+            if shape not in ((), (1,)):
+                raise UserError(
+                    f"{where}: {column!r} has rows of shape {list(shape)}, expected one number; if its first axis "
+                    f"counts episodes, set dataset.source.boundaries={{batch: true}}"
+                )
 
     def _observed(self, rows: Mapping[str, int]) -> int:
         return rows[next(iter(self.observations.values()))]
@@ -88,7 +128,7 @@ class EpisodeDecoder:
             terminated=self._terminated(values, observed, transitions, where),
             privileged=decode_all(self.fields.privileged, values, where),
         )
-        return self.columns.time.final.apply(raw) if self.columns.lacks_arrival(rows) else raw
+        return self.columns.time.final.apply(raw) if transitions == observed else raw
 
     def _actions(self, values: Mapping[str, Array], observed: int, transitions: int, where: str) -> Array:
         column, rule = self.action.column, self.columns.time.action

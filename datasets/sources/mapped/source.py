@@ -3,21 +3,25 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import RawEpisode
+from dreamset.datasets.sources import doubts
 from dreamset.datasets.sources.actions import ActionSettings
+from dreamset.datasets.sources.arrivals import equal_rows
+from dreamset.datasets.sources.autoreset import Autoreset
 from dreamset.datasets.sources.base import SourceDescription
 from dreamset.datasets.sources.boundaries import checked_boundaries
 from dreamset.datasets.sources.columns import Headers, headers_of
 from dreamset.datasets.sources.folder import checked_limit, digest, list_files
 from dreamset.datasets.sources.mapped.columns import EpisodeDecoder, MappedColumns
-from dreamset.datasets.sources.recorded import FinalTransition
+from dreamset.datasets.sources.mapped.doubts import Suspect
 from dreamset.datasets.sources.segments import Damage, Piece
 from dreamset.datasets.sources.tables import TABLE_ENDINGS, open_table
-from dreamset.datasets.sources.timing import TimeRule
+from dreamset.datasets.sources.timing import Alignment, TimeRule
 
 
 class MappedSource:
@@ -38,10 +42,17 @@ class MappedSource:
             the observations. If one column precedes, it is padding in any case.
         final_transition: How to treat the last action if its outcome was not recorded: ``drop`` it with the terminal
             flag, or ``repeat`` the last observation as its outcome.
+        next_observations: Name and column of each observation and privileged column after the step of the same row;
+            gives the final observations. Empty if there are no such columns.
         boundaries: How to find the episodes. Null: each file is an episode. ``{groups: data}``: each group below
-        ``data``
-            in an HDF5 file is an episode; "" is the root. For episodes in sequence: ``{ends: [done, timeout]}``,
-            columns of which one is true in the last row of each episode, or ``{lengths: ep_len}``, a column of lengths.
+            ``data`` in an HDF5 file is an episode; "" is the root. ``{batch: true}``: arrays [episodes, steps, ...].
+            For episodes in sequence: ``{ends: [done, timeout]}``, columns of which one is true in the last row of each
+            episode; ``{lengths: ep_len}``, a column of lengths; ``{every: 1000}``, a number of rows; or
+            ``{breaks: [done]}``, as ``ends`` and also where a next observation is not the following observation.
+        autoreset: When the environment reset itself. ``next_step``: the row after an end has the final observation
+            and an ignored action; needs ``{ends: columns}``. ``same_step``: the next observation in the last row is
+            the first one of the next episode, so the final observation is missing. ``disabled``: it is the final one.
+            Null: as ``same_step`` for episodes in which it equals the first observation of the next episode.
         discrete: Number of choices if the action is stored as an integer or as one-hot rows; 0 if it is continuous
             although it looks discrete.
         action_low: Bounds of a continuous action, one number or one per element.
@@ -64,7 +75,9 @@ class MappedSource:
         alignment: str | Mapping[str, str] = "follows",
         filled_last_row: bool = False,
         final_transition: str = "drop",
+        next_observations: Mapping[str, str] | None = None,
         boundaries: Mapping[str, Any] | None = None,
+        autoreset: str | None = None,
         discrete: int | None = None,
         action_low: float | Sequence[float] = -1.0,
         action_high: float | Sequence[float] = 1.0,
@@ -76,12 +89,15 @@ class MappedSource:
         self._columns = MappedColumns(
             observations=dict(observations),
             privileged=dict(privileged or {}),
+            arrivals=_arrivals({**observations, **(privileged or {})}, next_observations or {}, str(path)),
             action=ActionSettings(action, discrete, action_low, action_high),
             reward=reward,
             terminal=terminal,
             time=TimeRule.checked(alignment, filled_last_row=filled_last_row, final_transition=final_transition),
         )
-        self._boundaries, self._layout = checked_boundaries(boundaries), dict(boundaries or {})
+        self._autoreset, self._layout = Autoreset.checked(autoreset), dict(boundaries or {})
+        self._require_following_steps()
+        self._boundaries = checked_boundaries(boundaries, arrivals=self._columns.arrivals, autoreset=self._autoreset)
         self._pieces = self._find()[: checked_limit(episodes)]
         self._decoder = self._first_fitting()
 
@@ -92,7 +108,7 @@ class MappedSource:
 
     def describe(self) -> SourceDescription:
         """Columns and provenance."""
-        return self._decoder.fields.described(self._decoder.action.spec, self._provenance)
+        return self._decoder.fields.described(self._decoder.action.spec, self._provenance, self._doubts)
 
     def read(self, number: int) -> RawEpisode:
         """The episode; episodes are sorted by file name and position."""
@@ -100,7 +116,21 @@ class MappedSource:
         if isinstance(piece, Damage):
             raise UserError(f"episode {number} of {piece.reason}")
         where = f"episode {number} of {piece.table.place}"
-        return self._decoder.decode(piece.table.read(self._columns.names, where, piece.rows), where)
+        values = piece.table.read(self._columns.names, where, piece.rows)
+        trusted = number not in self._overwritten
+        return self._decoder.decode(
+            self._columns.completed(values, where, reset_row=piece.reset_row, trusted=trusted), where
+        )
+
+    def _require_following_steps(self) -> None:
+        """Final observations beside the steps, and rows without a step, make no sense if the steps are padded."""
+        time, named = self._columns.time, "next_observations" if self._columns.arrivals else "autoreset=next_step"
+        if not self._columns.arrivals and self._autoreset is not Autoreset.NEXT_STEP:
+            return
+        if time.filled_last_row or {time.action, time.reward} != {Alignment.FOLLOWS}:
+            raise UserError(
+                f"{self._path}: {named} needs alignment=follows and filled_last_row=false; fix the ingest settings"
+            )
 
     def _find(self) -> list[Piece | Damage]:
         pieces: list[Piece | Damage] = []
@@ -133,8 +163,19 @@ class MappedSource:
         return self._columns.decoder(headers, example, place)
 
     @cached_property
+    def _doubts(self) -> Sequence[str]:
+        readable = [piece for piece in self._pieces if isinstance(piece, Piece)]
+        suspect = Suspect(self._path.name, self._columns, self._boundaries, readable)
+        sentences = list(suspect.doubts())
+        if self._autoreset is None and suspect.has_reset_rows():
+            sentences.append(doubts.reset_rows(self._path.name))
+        elif self._autoreset is None and self._overwritten:
+            sentences.append(doubts.overwritten_arrivals(self._path.name, len(self._overwritten)))
+        return sentences
+
+    @cached_property
     def _provenance(self) -> Mapping[str, Any]:
-        columns, dropped = self._columns, self._dropped_terminals()
+        columns = self._columns
         return {
             "format": "mapped",
             **digest({piece.table.path for piece in self._pieces}),
@@ -147,25 +188,36 @@ class MappedSource:
             "alignment": {"action": columns.time.action.value, "reward": columns.time.reward.value},
             "filled_last_row": columns.time.filled_last_row,
             "final_transition": columns.time.final.value,
+            "next_observations": dict(columns.arrivals),
             "boundaries": self._layout,
-            "dropped_final_transitions": len(dropped),
-            "dropped_terminals": sum(dropped),
+            "autoreset": self._autoreset.value if self._autoreset else None,
+            "overwritten_final_observations": len(self._overwritten),
             "ignored_columns": self._ignored_columns(),
         }
 
-    def _dropped_terminals(self) -> list[bool]:
-        """For each episode that loses its last transition, whether it also loses a true end."""
-        if self._columns.time.final is not FinalTransition.DROP:
-            return []
-        terminal = [self._columns.terminal] if self._columns.terminal else []
-        dropped = []
-        for piece in self._pieces:
-            with suppress(UserError):  # reading the episode reports it
-                if not isinstance(piece, Damage) and self._columns.lacks_arrival(piece.lengths(self._columns.names)):
-                    place = piece.table.place
-                    flags = self._columns.terminal_flags(piece.table.read(terminal, place, piece.rows), place)
-                    dropped.append(bool(flags[-1:].any()))
-        return dropped
+    @cached_property
+    def _overwritten(self) -> frozenset[int]:
+        """Episodes whose last arrival is not their final observation, but the first one of the next episode."""
+        if not self._columns.arrivals or self._autoreset in (Autoreset.DISABLED, Autoreset.NEXT_STEP):
+            return frozenset()
+        if self._autoreset is Autoreset.SAME_STEP:
+            return frozenset(range(len(self._pieces)))
+        equal = {n for n, (piece, after) in enumerate(pairwise(self._pieces)) if self._runs_on(piece, after)}
+        if not equal:
+            return frozenset()
+        last = {piece.table.path: n for n, piece in enumerate(self._pieces)}  # nothing shows whether they are
+        return frozenset({*equal, *(last[self._pieces[n].table.path] for n in equal), len(self._pieces) - 1})
+
+    def _runs_on(self, piece: Piece | Damage, following: Piece | Damage) -> bool:
+        """Whether the last arrival of a piece is the first observation of the following one."""
+        if isinstance(piece, Damage) or isinstance(following, Damage):
+            return False
+        arrivals = self._columns.arrivals
+        with suppress(UserError):  # reading the episode reports it
+            last = piece.table.read(sorted(set(arrivals.values())), piece.table.place, piece.last_row)
+            first = following.table.read(sorted(arrivals), following.table.place, following.first(1))
+            return all(bool(equal_rows(last[arrived], first[name]).all()) for name, arrived in arrivals.items())
+        return False
 
     def _ignored_columns(self) -> dict[str, str]:
         """Ignored columns of all readable files."""
@@ -175,3 +227,18 @@ class MappedSource:
             with suppress(UserError):
                 present |= set(table.headers(table.place))
         return dict.fromkeys(sorted(present - known), "not named in the settings")
+
+
+def _arrivals(columns: Mapping[str, str], following: Mapping[str, str], where: str) -> dict[str, str]:
+    """The column after the step of each column; all columns have one, or none has."""
+    if not following:
+        return {}
+    for name in sorted(columns.keys() ^ following.keys()):
+        problem = "lacks" if name in columns else "names the unknown"
+        raise UserError(
+            f"{where}: next_observations {problem} {name!r}; allowed: every name of observations and privileged; "
+            f"fix the setting, or omit the column"
+        )
+    if set(following.values()) & set(columns.values()):
+        raise UserError(f"{where}: next_observations and observations name the same column; fix the ingest settings")
+    return {columns[name]: column for name, column in following.items()}

@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array, RawEpisode
 from dreamset.datasets.sources.base import SourceDescription
@@ -25,7 +27,7 @@ _STORAGES: Mapping[str, Callable[[MinariMetadata], MinariStorage]] = {
     "arrow": ArrowStorage,
     "parquet": ArrowStorage,
 }
-_REWARDS, _TERMINATIONS = ("rewards",), ("terminations",)
+_REWARDS, _TERMINATIONS, _TRUNCATIONS = ("rewards",), ("terminations",), ("truncations",)
 _PER_OBSERVATION = ("observations", "infos")  # one row more than transitions
 
 
@@ -96,13 +98,14 @@ class MinariSource:
         rewards = _rewards(stored[_REWARDS], episode.where)
         for path, values in stored.items():
             _require_rows(values, len(rewards) + (path[0] in _PER_OBSERVATION), _place(episode.where, path))
+        ends = {path: _end(stored[path], _place(episode.where, path)) for path in self._ends}
         actions = self._action.decode([stored["actions", *path] for path in self._action.paths], episode.where)
         return RawEpisode(
             name=episode.where,
             observations={name: field.decode(stored, episode.where) for name, field in self._observations.items()},
             actions=actions,
             rewards=rewards,
-            terminated=_is_terminated(stored[_TERMINATIONS], episode.where),
+            terminated=ends[_TERMINATIONS],
             privileged={name: field.decode(stored, episode.where) for name, field in self._privileged.items()},
         )
 
@@ -111,7 +114,18 @@ class MinariSource:
         """The leaves to read from an episode, without duplicates."""
         fields = (*self._observations.values(), *self._privileged.values())
         actions = [("actions", *path) for path in self._action.paths]
-        return list(dict.fromkeys([_REWARDS, _TERMINATIONS, *actions, *(field.path for field in fields)]))
+        return list(dict.fromkeys([_REWARDS, *self._ends, *actions, *(field.path for field in fields)]))
+
+    @cached_property
+    def _ends(self) -> list[LeafPath]:
+        """The flags of ends; ``truncations``, which decide nothing, may be missing."""
+        for number in self._numbers:
+            try:
+                self._storage.episode(number).layout(_TRUNCATIONS)
+            except UserError:
+                continue
+            return [_TERMINATIONS, _TRUNCATIONS]
+        return [_TERMINATIONS]
 
     def _chosen(
         self, setting: str, names: Sequence[str] | None, known: Collection[str], usual: Iterable[str]
@@ -195,11 +209,17 @@ def _rewards(rewards: Array, where: str) -> Array:
     return rewards
 
 
-def _is_terminated(flags: Array, where: str) -> bool:
-    """Whether the episode has a true end; a time limit, or no flag at all, is not one."""
+def _end(flags: Array, place: str) -> bool:
+    """Whether the flag is set at the last step; a time limit, or no flag at all, is no true end."""
     if flags.ndim != 1 or flags.dtype.kind not in "fiub":
         got = f"{flags.dtype}{list(flags.shape)}"
-        raise UserError(f"{where}: 'terminations' is {got}, expected one flag per transition; fix or drop the episode")
+        raise UserError(f"{place} is {got}, expected one flag per transition; fix or drop the episode")
+    early = np.flatnonzero(flags[:-1])
+    if early.size:
+        raise UserError(
+            f"{place} is set at step {early[0]} of {len(flags)}; allowed: only at the last step; the rows are several "
+            f"episodes, split or drop them"
+        )
     return bool(flags[-1])
 
 

@@ -229,7 +229,8 @@ def _run_stage(options: argparse.Namespace) -> None:
     else:
         composed = compose(options.overrides)
         config = with_code(stage.name, stage(composed), composed)
-    stage.run(config)
+    for line in stage.run(config):
+        print(line)  # noqa: T201
 
 
 def _run_show(options: argparse.Namespace) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dreamset.core import disk
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file atomically: a reader sees the old file or the new one, never a part."""
@@ -21,13 +23,24 @@ def write_text(path: Path, content: str) -> None:
 
 
 def save_with(path: Path, save: Callable[[Path], object]) -> None:
-    """Lets ``save`` write to a temporary path with the same file name, then renames the result to ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving.") as folder:
-        temporary = Path(folder) / path.name
+    """Lets ``save`` write to a temporary path with the same file name, then renames the result to ``path``.
+
+    Raises:
+        DiskError: if there is no room or no permission; names the folder of ``path``.
+    """
+    folder = path.absolute().parent
+    with disk.naming(folder), _temporary_folder(folder) as beside:
+        temporary = beside / path.name
         save(temporary)
         _sync(temporary)
         temporary.replace(path)
+
+
+@contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".saving.") as folder:
+        yield Path(folder)
 
 
 @contextmanager
@@ -35,15 +48,19 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     """An empty folder next to ``path`` that replaces it when the block ends.
 
     If the block raises, the new folder is removed and ``path`` stays unchanged.
+
+    Raises:
+        DiskError: if there is no room or no permission; names ``path``.
     """
     path = path.absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
     new = _sibling(path, "new")
-    new.mkdir()
     try:
-        yield new
-        _flush(new)
-        _put_in_place(new, path)
+        with disk.naming(path, temporary=new):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new.mkdir()
+            yield new
+            _flush(new)
+            _put_in_place(new, path)
     except BaseException:  # KeyboardInterrupt too: no partial folder may remain
         shutil.rmtree(new, ignore_errors=True)
         raise

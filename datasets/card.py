@@ -4,15 +4,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dreamset.core.spec import ArraySpec
+from dreamset.datasets.doubts import doubts
 from dreamset.datasets.store import Store
+from dreamset.datasets.summary import facts
 
 _LONGEST_CELL = 300  # characters: an environment's serialised specification would fill the table
 
 
 def summary_markdown(store: Store) -> str:
-    """Counts, columns, returns per split, provenance and checksums."""
+    """Facts and doubts, counts, columns, returns per split, provenance and checksums."""
     sections = (
-        [f"# Dataset `{store.path.resolve().name}`", "", _counts(store)],
+        [f"# Dataset `{store.path.resolve().name}`", "", _counts(store), "", *_table(("what", "value"), facts(store))],
+        *_warnings(store),
         ["## Columns", "", *_columns(store)],
         ["## Episodes", "", *_episodes(store)],
         ["## Source", "", *_table(("what", "value"), sorted(store.info["source"].items()))],
@@ -28,6 +31,12 @@ def _counts(store: Store) -> str:
         f"{counts['episodes']} episodes, {counts['transitions']} transitions, {counts['rows']} rows. "
         f"Digest `{store.digest}`. Row t is arrival at time t: its action led to its observation."
     )
+
+
+def _warnings(store: Store) -> list[list[str]]:
+    """A section on what looks wrong, if anything does."""
+    sentences = doubts(store.info)
+    return [["## Warnings", "", *(f"- {sentence}" for sentence in sentences)]] if sentences else []
 
 
 def _columns(store: Store) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from dreamset.core.disk import write_whole
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ArraySpec
 from dreamset.datasets.compression import compression_filter, load_filters
@@ -29,6 +30,7 @@ from dreamset.datasets.layout import (
 
 _CHUNK_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 20  # written in one call
+_GROWTH_BYTES = 8 << 20  # by which a file in memory grows
 _BYTE_ALIGNMENT = 64  # of each column in the file, so that mapped arrays are aligned for every dtype
 
 
@@ -53,7 +55,13 @@ class Shard:
 def write_shard(
     path: Path, specs: Mapping[str, ArraySpec], episodes: Sequence[Episode], *, compression: str | None = None
 ) -> None:
-    """Writes the episodes in order; equal episodes give equal bytes."""
+    """Writes the episodes in order; equal episodes give equal bytes.
+
+    HDF5 builds the file in memory: where a disk is full, it crashes when it closes a compressed file.
+
+    Raises:
+        DiskError: if there is no room for the file.
+    """
     options = compression_filter(compression)
     contents = [columns_of(episode) for episode in episodes]
     lengths = np.array([episode.rows for episode in episodes])
@@ -63,7 +71,15 @@ def write_shard(
         EPISODE_OFFSET: ends - lengths,
         EPISODE_RETURN: np.array([episode.reward.sum(dtype=np.float64) for episode in episodes]),
     }
-    with h5py.File(path, "w", alignment_threshold=1, alignment_interval=_BYTE_ALIGNMENT) as file:
+    with h5py.File(
+        path,
+        "w",
+        driver="core",
+        backing_store=False,
+        block_size=_GROWTH_BYTES,
+        alignment_threshold=1,
+        alignment_interval=_BYTE_ALIGNMENT,
+    ) as file:
         file.attrs["alignment"] = ALIGNMENT
         file.attrs["format_version"] = FORMAT_VERSION
         for name, spec in specs.items():
@@ -74,6 +90,9 @@ def write_shard(
                 end += len(rows)
         for name, dtype in EPISODE_COLUMNS.items():
             _create(file, name, lengths.shape, dtype, {})[:] = figures[name]
+        file.flush()
+        image = file.id.get_file_image()
+    write_whole(path, image)
 
 
 def open_shard(path: Path, specs: Mapping[str, ArraySpec], *, episodes: int, rows: int) -> Shard:

@@ -15,6 +15,7 @@ from dreamset.core.spec import DataSpec, VectorStatistics
 from dreamset.datasets.episode import Episode
 from dreamset.datasets.index import EpisodeIndex, split_codes
 from dreamset.datasets.layout import ALIGNMENT, FORMAT_VERSION, column_specs, columns_of, shard_name
+from dreamset.datasets.seen import Seen
 from dreamset.datasets.shard import open_shard, write_shard
 from dreamset.datasets.sources.base import SourceDescription
 from dreamset.datasets.splits import TRAIN
@@ -122,11 +123,12 @@ class ManifestBuilder:
         rows, returns = np.array(self.shards.rows, np.int64), np.array(self.shards.returns, np.float64)
         codes = split_codes(self.splits, len(rows))
         entries = self.shards.entries()
+        statistics, seen = self._read_back(entries)
         spec = DataSpec(
             observations=self.description.observations,
             action=self.description.action,
             privileged=self.description.privileged,
-            statistics=self._vector_statistics(entries),
+            statistics=statistics,
         )
         return {
             "format_version": FORMAT_VERSION,
@@ -148,28 +150,34 @@ class ManifestBuilder:
                 for name, numbers in self.splits.items()
                 if len(numbers)
             },
+            "seen": seen.result(),
             "source": self.description.provenance,
             "shards": entries,
         }
 
-    def _vector_statistics(self, entries: Sequence[Mapping[str, Any]]) -> dict[str, VectorStatistics]:
-        """Moments of the training rows, read back shard by shard because the split is known only now."""
+    def _read_back(self, entries: Sequence[Mapping[str, Any]]) -> tuple[dict[str, VectorStatistics], Seen]:
+        """Moments of the training rows and ranges of all rows.
+
+        The shards are read back because the split is known only now, and kept shards of an earlier store count too.
+        """
         specs = self.shards.specs
         names = _vector_columns(self.description)
         moments = {name: RunningMoments(specs[column].size) for name, column in names.items()}
+        seen = Seen(self.description.observations, self.description.action)
         training = np.zeros(len(self.shards.rows), bool)
         training[self.splits.get(TRAIN, np.arange(0))] = True
         first = 0
-        for entry in entries if moments else ():
+        for entry in entries:
             episodes = entry["episodes"]
             shard = open_shard(self.folder / entry["file"], specs, episodes=episodes, rows=entry["rows"])
+            seen.update(shard.columns)
             training_rows = np.repeat(training[first : first + episodes], self.shards.rows[first : first + episodes])
             for name, column in names.items():
                 rows = shard.columns[column][:][training_rows]
                 if len(rows):
                     moments[name].update(rows)
             first += episodes
-        return {name: running.result() for name, running in moments.items()}
+        return {name: running.result() for name, running in moments.items()}, seen
 
 
 def _vector_columns(description: SourceDescription) -> dict[str, str]:

@@ -25,9 +25,11 @@ class StoreSource:
         return len(self.store.lengths)
 
     def describe(self) -> SourceDescription:
-        """The store's columns, with the provenance of the store's source."""
-        spec = self.store.spec
-        return SourceDescription(spec.observations, spec.privileged, spec.action, dict(self.store.info["source"]))
+        """The store's columns, with the provenance of the store's source and what its reader left out."""
+        spec, info = self.store.spec, self.store.info
+        lost = {"lost": info["lost"]} if info.get("lost", {}).get("transitions") else {}
+        doubts = tuple(info.get("doubts", ()))
+        return SourceDescription(spec.observations, spec.privileged, spec.action, {**info["source"], **lost}, doubts)
 
     def read(self, number: int) -> RawEpisode:
         """The episode, as views into the store."""
@@ -66,12 +68,13 @@ class Concatenated:
         return sum(source.episode_count for source in self.sources)
 
     def describe(self) -> SourceDescription:
-        """The common columns and the provenance of every source."""
+        """The common columns, the provenance of every source and the doubts of all readers."""
         descriptions = [source.describe() for source in self.sources]
         first = descriptions[0]
         parts = [dict(description.provenance) for description in descriptions]
         provenance = {"format": "merged", "parts": parts} | _shared_references(parts)
-        return SourceDescription(first.observations, first.privileged, first.action, provenance)
+        doubts = tuple(dict.fromkeys(doubt for description in descriptions for doubt in description.doubts))
+        return SourceDescription(first.observations, first.privileged, first.action, provenance, doubts)
 
     def read(self, number: int) -> RawEpisode:
         """The episode; numbers continue from source to source."""

@@ -39,8 +39,9 @@ def write_store(
 ) -> Store:
     """Writes every episode of ``source`` into the folder ``path`` and opens it.
 
-    At most one shard and ``workers + 1`` episodes are in memory. An existing store at ``path`` is replaced when the new
-    store is complete, and kept if anything fails. Equal input gives equal bytes, whatever the number of workers.
+    At most ``workers + 1`` episodes and one shard, as episodes and as a file, are in memory. An existing store at
+    ``path`` is replaced when the new store is complete, and kept if anything fails. Equal input gives equal bytes,
+    whatever the number of workers.
 
     Args:
         source: the episodes.

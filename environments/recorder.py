@@ -3,12 +3,14 @@
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import minari
 import numpy as np
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
+from dreamset.core.disk import require_hdf5_room
 from dreamset.core.errors import UserError
 from dreamset.core.variables import environment_variable
 from dreamset.environments.actions import choices, numbers
@@ -16,6 +18,7 @@ from dreamset.environments.rollouts import PolicyFactory, RecordedEpisode, recor
 from dreamset.environments.wrappers import Environment
 
 CHUNK = 50  # episodes in memory before they are written
+_DATA_FILE = "data/main_data.hdf5"
 
 
 def record_episodes(
@@ -50,6 +53,9 @@ def write_minari(
     Frames are stored uncompressed (``jpeg_encoding=False``). An observation dictionary with one entry is stored as that
     entry. One-hot actions are stored as integers. ``infos`` holds the true state as ``state`` and the infos selected by
     the environment's factory; other infos (texts, renderings, debugging values) are not recorded.
+
+    Raises:
+        DiskError: if there is no room for the next episodes. HDF5 would crash when it closes the file.
     """
     _check_id(dataset_id)
     assert isinstance(environment.observation_space, spaces.Dict)
@@ -61,6 +67,7 @@ def write_minari(
         warnings.simplefilter("ignore", UserWarning)  # Minari's advice on publishing datasets
         dataset: minari.MinariDataset | None = None
         for chunk in _chunks(_buffers(episodes, single, discrete), CHUNK):
+            require_hdf5_room(root / dataset_id / _DATA_FILE, values=_bytes(chunk), groups=len(chunk))
             if dataset is not None:
                 dataset.storage.update_episodes(chunk)
                 continue
@@ -104,6 +111,21 @@ def _buffers(
             truncations=(ends & (not episode.terminated)).tolist(),
             infos=episode.infos or None,
         )
+
+
+def _bytes(chunk: list[EpisodeBuffer]) -> int:
+    """The bytes of all values of these episodes."""
+    arrays = (array for item in chunk for array in _leaves([item.observations, item.actions, item.infos]))
+    return sum(array.nbytes for array in arrays) + 10 * sum(len(item.rewards) for item in chunk)  # and two flags
+
+
+def _leaves(node: Any) -> Iterator[np.ndarray[Any, Any]]:
+    """The arrays of nested dictionaries."""
+    if isinstance(node, dict | list | tuple):
+        for child in node.values() if isinstance(node, dict) else node:
+            yield from _leaves(child)
+    elif node is not None:
+        yield np.asarray(node)
 
 
 def _chunks(items: Iterator[EpisodeBuffer], size: int) -> Iterator[list[EpisodeBuffer]]:

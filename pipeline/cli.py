@@ -16,6 +16,7 @@ from typing import TypeAlias
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
+from dreamset.core import disk
 from dreamset.core.errors import UserError
 from dreamset.pipeline.config.project import make_importable
 from dreamset.pipeline.stages.table import COMPARE, Stage
@@ -68,6 +69,11 @@ def _run(arguments: Sequence[str]) -> tuple[int, str] | None:
         return 2, f"error: {error}"
     except KeyboardInterrupt:
         return 130, "interrupted; the same command resumes from the last checkpoint, if there is one"
+    except Exception as error:
+        fault = disk.explained(error)
+        if fault is None:
+            raise
+        return 2, f"error: {fault}"
     return None
 
 
@@ -229,7 +235,8 @@ def _run_stage(options: argparse.Namespace) -> None:
     else:
         composed = compose(options.overrides)
         config = with_code(stage.name, stage(composed), composed)
-    stage.run(config)
+    for line in stage.run(config):
+        print(line)  # noqa: T201
 
 
 def _run_show(options: argparse.Namespace) -> None:

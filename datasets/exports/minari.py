@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from gymnasium import spaces
 
+from dreamset.core.disk import require_hdf5_room
 from dreamset.core.files import replaced_folder
 from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec
 from dreamset.core.variables import environment_variable
@@ -18,6 +19,7 @@ from dreamset.datasets.store_source import StoreSource
 
 T = TypeVar("T")
 
+_DATA_FILE = "data/main_data.hdf5"
 _CHUNK_BYTES = 64 << 20  # of episodes in memory before they are written
 
 
@@ -45,6 +47,8 @@ def export_minari(store: Store, folder: Path, on_episode: Callable[[], None]) ->
         warnings.simplefilter("ignore", UserWarning)  # Minari's advice on publishing datasets
         dataset: minari.MinariDataset | None = None
         for chunk in _chunks(source, on_episode):
+            file = target / minari_id(store) / _DATA_FILE
+            require_hdf5_room(file, values=sum(_bytes(raw) for _, raw in chunk), groups=len(chunk))
             buffers = [_buffer(number, raw, store.spec) for number, raw in chunk]
             if dataset is not None:
                 dataset.storage.update_episodes(buffers)
@@ -73,13 +77,18 @@ def _chunks(source: StoreSource, on_episode: Callable[[], None]) -> Iterator[lis
     for number in range(source.episode_count):
         raw = source.read(number)
         chunk.append((number, raw))
-        size += sum(np.asarray(values).nbytes for values in raw.observations.values())
+        size += _bytes(raw)
         on_episode()
         if size >= _CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def _bytes(raw: RawEpisode) -> int:
+    columns = (*raw.observations.values(), *raw.privileged.values(), raw.actions, raw.rewards)
+    return sum(np.asarray(values).nbytes for values in columns)
 
 
 def _buffer(number: int, raw: RawEpisode, spec: DataSpec) -> Any:

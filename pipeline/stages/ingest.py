@@ -1,11 +1,11 @@
 """Stage ``ingest``: any source becomes one checked store with a dataset card."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
 from dreamset.datasets import Store, write_store
 from dreamset.datasets.sources.base import Source
+from dreamset.datasets.summary import closing_lines
 from dreamset.datasets.transforms import Transform, transformed
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.progress import counter
@@ -13,19 +13,17 @@ from dreamset.pipeline.report.card import write_card
 from dreamset.pipeline.stages.settings import IngestDataset
 from dreamset.pipeline.tracking import reporting
 
-log = logging.getLogger(__name__)
 
+def run(config: dict[str, Any]) -> list[str]:
+    """Writes ``output`` (the store) and ``card``, and returns what the store holds, for the end of the output.
 
-def run(config: dict[str, Any]) -> None:
-    """Writes ``output`` (the store) and ``card``; ``IngestDataset`` describes the settings."""
+    ``IngestDataset`` describes the settings.
+    """
     settings = IngestDataset.of(**config)
     store, card = write(settings), Path(settings.card)
-    quarantined = len(store.info["quarantined"])
-    if quarantined:
-        episodes = quarantined + len(store.lengths)
-        log.warning("%d of %d episodes are quarantined; %s says why", quarantined, episodes, card / "card.md")
     write_card(store, card)
     report(settings, store)
+    return closing_lines(store, settings.dataset, {"store": settings.output, "card": card / "card.md"})
 
 
 def write(settings: IngestDataset) -> Store:

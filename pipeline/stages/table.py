@@ -39,9 +39,13 @@ class Stage:
         """The settings of the stage, selected from a composed configuration."""
         return self.select(config).plain()
 
-    def run(self, config: StageConfig) -> None:
-        """Runs the stage. Its module is loaded only now, because most of them load PyTorch."""
-        importlib.import_module(f"dreamset.pipeline.stages.{self.name}").run(config)
+    def run(self, config: StageConfig) -> Sequence[str]:
+        """Runs the stage and returns what it reports at its end, in lines.
+
+        Its module is loaded only now, because most of them load PyTorch.
+        """
+        lines: Sequence[str] | None = importlib.import_module(f"dreamset.pipeline.stages.{self.name}").run(config)
+        return lines or ()
 
 
 def run_key(objective: str, seed: int) -> str:

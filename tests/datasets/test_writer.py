@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dreamset.core.disk import DiskError
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store, write_store
 from dreamset.datasets.sources.recorded import FinalTransition
@@ -207,3 +208,19 @@ class Doubtful:
 def test_doubts_of_a_reader_are_kept_in_the_store(tmp_path, counter_source):
     doubtful = Doubtful(counter_source([4, 3]), "'state' is constant; set dataset.source.observations")
     assert write_store(doubtful, tmp_path / "store").info["doubts"] == [doubtful.doubt]
+
+
+@pytest.mark.parametrize("compression", [None, "gzip", "zstd"])
+def test_full_disk_keeps_the_earlier_store_and_the_same_call_succeeds_later(
+    tmp_path, counter_source, full_disk, compression
+):
+    path = tmp_path / "store"
+    before = content(write_store(counter_source([4, 3]), path).path)
+    source = counter_source([50, 60, 70])
+    with full_disk(4000), pytest.raises(DiskError, match=f"^{path}: .* size limit of this process .*needed\\); raise"):
+        write_store(source, path, compression=compression, shard_bytes=1)
+    assert content(path) == before
+    assert [item.name for item in tmp_path.iterdir()] == ["store"]
+    store = write_store(source, path, compression=compression, shard_bytes=1)
+    store.verify()
+    assert store.lengths.tolist() == [51, 61, 71]

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from dreamset.core import disk
+from dreamset.core.disk import DiskError
 from dreamset.core.records import SequenceBatch
 from dreamset.datasets import MinariSource, SequenceSampler, Store, sequences, write_store
 from dreamset.datasets.sources.base import read_all
@@ -134,3 +136,29 @@ def test_minari_environment_variable_is_restored(
     episodes = record_episodes(environment, lambda *_: chase, episodes=2, seed=0)
     write(tmp_path, environment, episodes)
     assert os.environ.get(name) == before
+
+
+def test_recording_ends_before_a_file_that_would_not_fit(
+    tmp_path: Path, counter: Callable[..., gymnasium.Env[Any, Any]], full_disk: Any
+) -> None:
+    environment = counter()
+    folder, written = tmp_path / "recordings", tmp_path / "recordings/counter/test-v0/data/main_data.hdf5"
+
+    def record() -> Path:
+        return write(folder, environment, record_episodes(environment, lambda *_: chase, episodes=EPISODES, seed=0))
+
+    with full_disk(100_000), pytest.raises(DiskError, match=f"^{tmp_path}: a file would exceed the size limit"):
+        record()
+    assert not written.exists()  # HDF5 would crash when it closes a file that it cannot write
+    assert record() == folder / "counter/test-v0"
+
+
+def test_room_for_a_recording_is_an_upper_bound(
+    recording: Path, counter: Callable[..., gymnasium.Env[Any, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    required: list[int] = []
+    monkeypatch.setattr(disk, "require_room", lambda _file, growth: required.append(growth))
+    environment = counter()
+    write(tmp_path / "again", environment, record_episodes(environment, lambda *_: chase, episodes=EPISODES, seed=0))
+    size = (recording / "data/main_data.hdf5").stat().st_size
+    assert size < sum(required) < 10 * size

@@ -1,5 +1,7 @@
 """The command line: help texts, one-line errors and exit statuses."""
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import yaml
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store
 from dreamset.pipeline import cli
-from dreamset.pipeline.stages import train_world_model
+from dreamset.pipeline.stages import resolve, train_world_model
 from dreamset.pipeline.stages.settings import TrainWorldModel
 from dreamset.pipeline.training.checkpoint import Checkpoint
 
@@ -58,6 +60,20 @@ def test_mistake_prints_one_line_and_exits_with_status_two(
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1, lines
     assert expected in lines[0]
+
+
+def test_fault_of_the_disk_in_any_command_prints_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/x")
+
+    monkeypatch.setattr(resolve, "run", full)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["resolve"])
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"dreamset: error: {Path('runs/x').absolute()}: no room is left on its file system (")
 
 
 def test_resolved_file_and_overrides_give_the_same_model(configure: Configure) -> None:

@@ -12,6 +12,7 @@ import yaml
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import MinariSource, Store, write_store
+from dreamset.datasets.doubts import doubts
 from dreamset.pipeline import cli
 from dreamset.pipeline.report.card import write_card
 from tests.datasets.conftest import CounterSource
@@ -301,9 +302,24 @@ def episodes(store: Store) -> Path:
     return Path("episodes")
 
 
-def test_ingest_lists_transforms_and_quarantined_episodes(episodes: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_ingest_ends_with_what_the_store_holds_and_where_it_lies(
+    episodes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
     ingest()
-    assert "1 of 4 episodes are quarantined; card/card.md says why" in caplog.text
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "counter"
+    assert "  episodes      3 (1 train, 2 validation), 7 transitions, 2 to 3 per episode" in lines
+    assert "  quarantined   1 of 4 episodes; the card says why" in lines
+    assert lines[lines.index("  store         ingested") + 1] == "  card          card/card.md"
+    warnings = [line for line in lines if line.startswith("warning: ")]
+    assert warnings[0].startswith("warning: rewards reach 6010, which makes the losses of Dreamer v1 and v2 diverge")
+    assert "- rewards reach 6010, which makes" in Path("card/card.md").read_text()
+    assert episodes.is_dir()
+
+
+def test_ingest_lists_transforms_and_quarantined_episodes(episodes: Path) -> None:
+    ingest()
     store = Store.open("ingested")
     assert [note["transform"] for note in store.info["source"]["transforms"]] == ["RenameColumns", "FoldActions"]
     assert store.info["split_settings"] == {"validation_fraction": 0.5, "seed": 7}
@@ -315,6 +331,12 @@ def test_ingest_lists_transforms_and_quarantined_episodes(episodes: Path, caplog
     reason = f"episode 1 of {episodes}/00000001-5.npz: observation 'state' is nan at step 2, element [1]"
     assert f"| 1 | {reason}" in page
     assert Path("card/image.png").read_bytes().startswith(PNG)
+
+
+def test_recorded_dataset_raises_no_warning(tiny_data: Path) -> None:
+    store = Store.open(tiny_data / "data/stores/pendulum_state")
+    assert doubts(store.info) == []
+    assert "Warnings" not in (tiny_data / "data/cards/pendulum_state/card.md").read_text()
 
 
 def test_ingest_stops_at_the_first_invalid_episode_if_configured(

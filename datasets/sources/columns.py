@@ -58,7 +58,7 @@ class SelectedFields:
         """The description of a source with these columns."""
         codecs = {name: field.codec for name, field in {**self.privileged, **self.observations}.items()}
         return SourceDescription(
-            _specs(self.observations), _specs(self.privileged), action, provenance, [*image_doubts(codecs), *doubts]
+            _specs(self.observations), _specs(self.privileged), action, provenance, (*image_doubts(codecs), *doubts)
         )
 
 

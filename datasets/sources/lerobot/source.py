@@ -172,8 +172,8 @@ class LeRobotSource:
         wrong = np.flatnonzero(frames != np.arange(entry.length))
         if wrong.size:
             raise UserError(
-                f"{where}: frame_index is {frames[wrong[0]]} in row {wrong[0]}, expected {wrong[0]}; a frame is missing "
-                f"or misplaced, drop the episode"
+                f"{where}: frame_index is {frames[wrong[0]]} in row {wrong[0]}, expected {wrong[0]}; a frame is "
+                f"missing or misplaced, drop the episode"
             )
 
     @cached_property

@@ -212,7 +212,7 @@ def test_breaks_cut_the_result_of_qlearning_dataset(write, ends):
     kept = [length - (end == TIMEOUT) for length, end in zip(lengths, ends, strict=True)]
     wanted = [counted(rows, terminated=end == TERMINAL) for rows, end in zip(kept, ends, strict=True)]
     assert summary(path, cut_at_breaks=True) == wanted
-    assert D4RLSource(path, cut_at_breaks=True).describe().doubts == []
+    assert not D4RLSource(path, cut_at_breaks=True).describe().doubts
     with pytest.raises(UserError, match=r"episode_0 .*cut_at_breaks=true"):
         summary(path)
 
@@ -258,7 +258,7 @@ def test_disabled_autoreset_uses_every_next_observation(write):
     path = write(same_step((4, TERMINAL), (3, TIMEOUT)))
     source = D4RLSource(path, **WIDE, autoreset="disabled")
     assert [raw.observations["state"][-1, 0] for raw in read_all(source)] == [1000, 2000]
-    assert source.describe().doubts == []
+    assert not source.describe().doubts
 
 
 def next_step(*episodes: tuple[int, str]) -> dict[str, np.ndarray]:
@@ -280,7 +280,7 @@ def test_row_after_an_end_holds_the_final_observation_after_a_reset_in_the_next_
     assert summary(path, autoreset="next_step") == wanted
     source = D4RLSource(path, **WIDE, autoreset="next_step", privileged=["infos.speed"])
     assert [len(raw.privileged["infos.speed"]) for raw in read_all(source)] == [5, 7, 6]
-    assert source.describe().doubts == []
+    assert not source.describe().doubts
     assert "autoreset=next_step" in "".join(D4RLSource(path, **WIDE).describe().doubts)
 
 
@@ -296,8 +296,8 @@ def test_rows_without_any_end_are_doubted_unless_they_are_cut(write):
     (doubt,) = D4RLSource(write(columns)).describe().doubts
     assert "nothing marks the end of an episode" in doubt
     assert "dataset.source.episode_length" in doubt
-    assert D4RLSource(write(columns), episode_length=10).describe().doubts == []
-    assert D4RLSource(write(arrays(*EPISODES))).describe().doubts == []
+    assert not D4RLSource(write(columns), episode_length=10).describe().doubts
+    assert not D4RLSource(write(arrays(*EPISODES))).describe().doubts
 
 
 INFOS = {  # of a file of 7 rows

@@ -100,7 +100,7 @@ def test_alignment_is_kept_from_files_to_batch(tmp_path):
 
 def test_values_in_the_first_row_are_doubted(tmp_path):
     aligned = version_2(0, 3)
-    assert DreamerSource(save(tmp_path / "aligned", aligned), **WIDE).describe().doubts == []
+    assert not DreamerSource(save(tmp_path / "aligned", aligned), **WIDE).describe().doubts
     shifted = {name: np.roll(aligned[name], -1, axis=0) for name in ("action", "reward")}
     source = DreamerSource(save(tmp_path / "eps", aligned, {**version_2(1, 3), **shifted}), **WIDE)
     doubts = source.describe().doubts

@@ -95,7 +95,7 @@ def test_files_in_rows_are_decoded(tmp_path, way, kind):
     episodes = [[encode(image, kind) for image in frames(rows, seed=rows)] for rows in LENGTHS]
     source = MappedSource(save(tmp_path / "data", *episodes, way=way), **ROLES)
     assert source.describe().observations["image"].shape == SHAPE
-    assert source.describe().doubts == ()
+    assert not source.describe().doubts
     for number, rows in enumerate(episodes):
         actual = source.read(number).observations["image"]
         np.testing.assert_array_equal(actual, decoded(rows))

@@ -91,6 +91,11 @@ SHAPES = {  # stored -> the same as [rows, H, W, C]
 }
 
 
+def about_images(source: Any) -> list[str]:
+    """The doubts of a source, without those about ends and alignment: the files here are too short for these."""
+    return [doubt for doubt in source.describe().doubts if " may be images: " in doubt]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("reader", READERS)
 def test_bytes_are_images_with_channels_last(tmp_path, reader, shape):
@@ -101,7 +106,7 @@ def test_bytes_are_images_with_channels_last(tmp_path, reader, shape):
     actual = source.read(0).observations["image"]
     np.testing.assert_array_equal(actual[:ROWS], wanted)
     assert source.describe().observations["image"].shape == wanted.shape[1:]
-    assert source.describe().doubts == ()
+    assert not about_images(source)
 
 
 @pytest.mark.parametrize("layout", ["hdf5", "parquet"])
@@ -159,10 +164,10 @@ def test_likely_images_are_doubted_and_the_advised_transform_settles_it(tmp_path
     write, source_of = READERS[reader]
     stored = UNCLEAR[case]
     source = source_of(write(tmp_path, stored))
-    (doubt,) = source.describe().doubts
+    (doubt,) = about_images(source)
     assert f"{stored.dtype}{list(stored.shape[1:])} per row is read as a vector of {stored[0].size} numbers" in doubt
     images = transform_in(doubt)(source)
-    assert images.describe().doubts == ()
+    assert not about_images(images)
     (column,) = {**images.describe().observations, **images.describe().privileged}.values()
     assert column.is_image
     raw = images.read(0)
@@ -177,7 +182,7 @@ def test_likely_images_are_doubted_and_the_advised_transform_settles_it(tmp_path
 def test_spaces_of_float_images_are_doubted(minari, layout):
     image = (pixels(40, 36, 3) / 255).astype(np.float32)
     source = minari(image, spaces.Box(0, 1, (40, 36, 3), np.float32), layout)
-    (doubt,) = source.describe().doubts
+    (doubt,) = about_images(source)
     assert doubt.startswith("'state' may be images: float32[40, 36, 3] per row is read as a vector of 4320 numbers")
     actual = transform_in(doubt)(source).read(0).observations["state"]
     np.testing.assert_array_equal(actual, np.rint(image * 255))
@@ -187,18 +192,18 @@ def test_doubt_about_an_unused_column_is_not_told(tmp_path):
     values = columns(pixels(40, 36, 3) / 255)
     np.savez(tmp_path / "0.npz", **values, position=np.zeros((ROWS, 2)))
     observations = {"image": "image", "position": "position"}
-    assert MappedSource(tmp_path, **{**ROLES, "observations": {"position": "position"}}).describe().doubts == ()
+    assert not about_images(MappedSource(tmp_path, **{**ROLES, "observations": {"position": "position"}}))
     source = MappedSource(tmp_path, **{**ROLES, "observations": observations})
-    assert len(source.describe().doubts) == 1
-    assert len(SelectColumns(["position", "image"])(source).describe().doubts) == 1
-    assert SelectColumns(["position"])(source).describe().doubts == ()
+    assert len(about_images(source)) == 1
+    assert len(about_images(SelectColumns(["position", "image"])(source))) == 1
+    assert not about_images(SelectColumns(["position"])(source))
 
 
 def test_small_and_plain_vectors_are_not_doubted(tmp_path):
     values = columns(np.zeros((ROWS, 31, 40)))
     np.savez(tmp_path / "0.npz", **values, long=np.zeros((ROWS, 4096)), other=np.zeros((ROWS, 9, 9, 9, 3)))
     names = {name: name for name in ("image", "long", "other")}
-    assert MappedSource(tmp_path, **{**ROLES, "observations": names}).describe().doubts == ()
+    assert not about_images(MappedSource(tmp_path, **{**ROLES, "observations": names}))
 
 
 def test_encoded_observations_of_d4rl_name_the_reader_for_them(tmp_path):

@@ -239,7 +239,7 @@ def test_missing_rewards_are_zero_and_recorded_as_absent(write, version):
     assert (provenance["rewards"], provenance["terminal_flag"]) == ("absent", "absent")
     (doubt,) = LeRobotSource(path).describe().doubts
     assert "none of next.reward, reward exists, so all rewards are 0" in doubt
-    assert LeRobotSource(path, reward=None).describe().doubts == []
+    assert not LeRobotSource(path, reward=None).describe().doubts
 
 
 def renamed(**names: str) -> dict[str, Any]:
@@ -266,7 +266,7 @@ def test_rewards_and_ends_are_read_by_usual_or_given_names(write, version, names
     assert (first.terminated, second.terminated) == (True, False)
     source = LeRobotSource(path, **settings)
     provenance = source.describe().provenance
-    assert (provenance["rewards"], provenance["terminal_flag"], source.describe().doubts) == (reward, terminal, [])
+    assert (provenance["rewards"], provenance["terminal_flag"], source.describe().doubts) == (reward, terminal, ())
     assert {reward, terminal, done} & set(provenance["ignored_columns"]) == {done}
 
 

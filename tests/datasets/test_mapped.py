@@ -295,7 +295,7 @@ def test_next_observations_give_the_final_observation(tmp_path, write):
     layout = write(tmp_path / "data", [with_arrivals(number, length) for number, length in enumerate(LENGTHS)])
     source = MappedSource(**ROLES, **layout, **AFTER)
     require_counting(source)
-    assert source.describe().doubts == []
+    assert not source.describe().doubts
     assert all(raw.lost == Lost() for raw in read_all(source))
 
 
@@ -320,7 +320,7 @@ def test_unused_next_observations_are_doubted(tmp_path):
         for doubt in MappedSource(**ROLES, **layout).describe().doubts
     ] == [True]
     settings = {"next_observations": {"state": "next_proprio"}}
-    assert MappedSource(**ROLES, **layout, **settings).describe().doubts == []
+    assert not MappedSource(**ROLES, **layout, **settings).describe().doubts
 
 
 def test_broken_next_observations_are_refused_or_cut(tmp_path):
@@ -366,7 +366,7 @@ def test_arrival_of_a_single_overwritten_episode_is_not_used_and_those_of_others
     assert [raw.lost.transitions for raw in read_all(source)] == [1, 0, 0, 1]  # the last may be overwritten as well
     source = MappedSource(tmp_path / "data.npz", **settings, autoreset="disabled")
     assert [raw.observations["state"][-1, 0] for raw in read_all(source)] == [1000, 1004, 2002, 3003]
-    assert source.describe().doubts == []
+    assert not source.describe().doubts
 
 
 def reset_rows(*lengths: int) -> Columns:
@@ -386,7 +386,7 @@ def test_row_after_an_end_holds_the_final_observation_after_a_reset_in_the_next_
     settings = {**ROLES, **(AFTER if with_next else {}), "boundaries": {"ends": "end"}}
     source = MappedSource(tmp_path / "data.npz", **settings, autoreset="next_step")
     require_counting(source)
-    assert source.describe().doubts == []
+    assert not source.describe().doubts
     assert "autoreset=next_step" in "".join(MappedSource(tmp_path / "data.npz", **settings).describe().doubts)
 
 
@@ -404,7 +404,7 @@ def test_few_or_sparse_rewards_after_ends_raise_no_doubt(tmp_path):
     np.savez(tmp_path / "sparse.npz", **{**columns, "rew": columns["done"].astype(float)})
     for name in ("dense", "sparse"):
         source = MappedSource(tmp_path / f"{name}.npz", **ROLES, boundaries={"ends": "end"})
-        assert source.describe().doubts == []
+        assert not source.describe().doubts
 
 
 @pytest.mark.parametrize("write", [write_npz, write_hdf5_files])
@@ -456,14 +456,14 @@ def test_stream_without_ends_is_cut_every_so_many_rows_and_doubted_otherwise(tmp
         doubts = MappedSource(**ROLES, **layout, **settings).describe().doubts
         assert ["dataset.source.boundaries" in doubt for doubt in doubts] == [True]
     marked = write_npz(tmp_path / "marked", [{**columns, "done": np.arange(10) == 9}])
-    assert MappedSource(**ROLES, **marked, boundaries={"ends": "done"}).describe().doubts == []
+    assert not MappedSource(**ROLES, **marked, boundaries={"ends": "done"}).describe().doubts
     source = MappedSource(**ROLES, **layout, boundaries={"every": 4})
     assert [raw.observations["state"][:, 0].tolist() for raw in read_all(source)] == [
         [0, 1, 2, 3],
         [4, 5, 6, 7],
         [8, 9],
     ]
-    assert source.describe().doubts == []
+    assert not source.describe().doubts
 
 
 def test_values_in_the_first_row_of_a_column_that_precedes_are_doubted(tmp_path):
@@ -479,10 +479,10 @@ def test_zeros_in_the_first_rows_of_actions_that_follow_are_doubted(tmp_path):
     layout = write_npz(tmp_path / "data", episodes)
     (doubt,) = MappedSource(**ROLES, **layout).describe().doubts
     assert "dataset.source.alignment=precedes" in doubt
-    assert MappedSource(**ROLES, **layout, alignment="precedes").describe().doubts == []
+    assert not MappedSource(**ROLES, **layout, alignment="precedes").describe().doubts
     for name, change in {"resting": {"act": np.zeros((4, 1))}, "rewarded": {"act": np.arange(4.0)}}.items():
         layout = write_npz(tmp_path / name, [{**final_observation(number, 4), **change} for number in range(3)])
-        assert MappedSource(**ROLES, **layout).describe().doubts == []
+        assert not MappedSource(**ROLES, **layout).describe().doubts
 
 
 SETTINGS: dict[str, tuple[Columns, str]] = {

@@ -163,7 +163,7 @@ def test_parts_beside_a_missing_shard_are_episodes(tmp_path):
     require_counting(source, 2, 1000 + np.arange(6))
     provenance = source.describe().provenance
     assert (provenance["episodes_without_beginning"], provenance["episodes_without_end"]) == (1, 1)
-    assert source.describe().doubts == []
+    assert not source.describe().doubts
 
 
 def test_values_in_the_first_row_of_an_episode_are_doubted(tmp_path):

@@ -1,7 +1,8 @@
-"""Reads npz and HDF5 files of any layout: settings give the role and the alignment of each column."""
+"""Reads files of named columns in any layout: settings give the role and the alignment of each column."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from dreamset.datasets.sources.actions import ActionSettings
 from dreamset.datasets.sources.base import SourceDescription
 from dreamset.datasets.sources.boundaries import checked_boundaries
 from dreamset.datasets.sources.columns import Headers, headers_of
-from dreamset.datasets.sources.folder import checked_limit, digest, list_files
+from dreamset.datasets.sources.files import open_table
+from dreamset.datasets.sources.folder import checked_limit, digest, user_path
+from dreamset.datasets.sources.joined import joined_name, joins_among, stored_columns, with_joins
 from dreamset.datasets.sources.mapped.columns import EpisodeDecoder, MappedColumns
+from dreamset.datasets.sources.mapped.splits import DeclaredSplits
 from dreamset.datasets.sources.recorded import FinalTransition
 from dreamset.datasets.sources.segments import Damage, Piece
-from dreamset.datasets.sources.tables import TABLE_ENDINGS, open_table
+from dreamset.datasets.sources.tables import Table
 from dreamset.datasets.sources.timing import TimeRule
 
 
@@ -24,10 +28,11 @@ class MappedSource:
     """The episodes in one file, or in all files of a folder; the settings name the columns.
 
     Args:
-        path: A ``.npz`` or HDF5 file, or a folder of such files.
+        path: A file (npz, HDF5, parquet or CSV), or a folder of such files. A folder with ``.npy`` files counts as one
+            file, whose columns have the names of the files.
         observations: Name and column of each model input, such as ``{image: obs/rgb}``; columns in groups of HDF5 files
-            are named by their path.
-        action: Column of the action.
+            are named by their path. Several columns, ``{state: [x, v]}``, stand side by side in one vector.
+        action: Column of the action, or several columns that stand side by side.
         reward: Column of the reward; null if none was recorded: the reward is then 0.
         terminal: Column that is true in the last row of an episode with a true end; null if no episode has one.
         privileged: As ``observations``, for ground truth that only probes read.
@@ -39,9 +44,14 @@ class MappedSource:
         final_transition: How to treat the last action if its outcome was not recorded: ``drop`` it with the terminal
             flag, or ``repeat`` the last observation as its outcome.
         boundaries: How to find the episodes. Null: each file is an episode. ``{groups: data}``: each group below
-        ``data``
-            in an HDF5 file is an episode; "" is the root. For episodes in sequence: ``{ends: [done, timeout]}``,
-            columns of which one is true in the last row of each episode, or ``{lengths: ep_len}``, a column of lengths.
+            ``data`` in an HDF5 file is an episode; "" is the root. ``{folders: ""}``: each folder in ``path`` is one,
+            and its files hold the columns: ``action.npy`` is ``action``, and ``x`` in ``obs.npz`` is ``obs/x``. For
+            episodes in sequence: ``{ends: [done, timeout]}``, columns of which one is true in the last row of each
+            episode; ``{changes: episode}``, a column whose value changes where an episode begins;
+            ``{lengths: ep_len}``, a column of lengths; or ``{stops: episode_ends}``, their sums.
+        splits: Lists of the episodes for training and validation, such as ``{train: mask/train, validation:
+            mask/valid}``: columns with names of groups. Episodes in neither list are left out. By default the split is
+            random.
         discrete: Number of choices if the action is stored as an integer or as one-hot rows; 0 if it is continuous
             although it looks discrete.
         action_low: Bounds of a continuous action, one number or one per element.
@@ -56,15 +66,16 @@ class MappedSource:
         self,
         path: str | Path,
         *,
-        observations: Mapping[str, str],
-        action: str,
+        observations: Mapping[str, str | Sequence[str]],
+        action: str | Sequence[str],
         reward: str | None,
         terminal: str | None,
-        privileged: Mapping[str, str] | None = None,
+        privileged: Mapping[str, str | Sequence[str]] | None = None,
         alignment: str | Mapping[str, str] = "follows",
         filled_last_row: bool = False,
         final_transition: str = "drop",
         boundaries: Mapping[str, Any] | None = None,
+        splits: Mapping[str, str] | None = None,
         discrete: int | None = None,
         action_low: float | Sequence[float] = -1.0,
         action_high: float | Sequence[float] = 1.0,
@@ -72,16 +83,20 @@ class MappedSource:
     ) -> None:
         if not observations:
             raise UserError(f"{path}: no observation is named; set observations to {{name: column}}")
-        self._path = Path(path)
+        self._path = user_path(path)
+        self._joins = joins_among([*observations.values(), *(privileged or {}).values(), action])
         self._columns = MappedColumns(
-            observations=dict(observations),
-            privileged=dict(privileged or {}),
-            action=ActionSettings(action, discrete, action_low, action_high),
+            observations={name: joined_name(columns) for name, columns in observations.items()},
+            privileged={name: joined_name(columns) for name, columns in (privileged or {}).items()},
+            action=ActionSettings(joined_name(action), discrete, action_low, action_high),
             reward=reward,
             terminal=terminal,
             time=TimeRule.checked(alignment, filled_last_row=filled_last_row, final_transition=final_transition),
         )
         self._boundaries, self._layout = checked_boundaries(boundaries), dict(boundaries or {})
+        self._splits = DeclaredSplits.checked(splits, self._layout)
+        self._split_of: dict[Table, str] = {}
+        self._outside_splits = 0
         self._pieces = self._find()[: checked_limit(episodes)]
         self._decoder = self._first_fitting()
 
@@ -100,17 +115,31 @@ class MappedSource:
         if isinstance(piece, Damage):
             raise UserError(f"episode {number} of {piece.reason}")
         where = f"episode {number} of {piece.table.place}"
-        return self._decoder.decode(piece.table.read(self._columns.names, where, piece.rows), where)
+        raw = self._decoder.decode(piece.table.read(self._columns.names, where, piece.rows), where)
+        return replace(raw, split=self._split_of.get(piece.table))
 
     def _find(self) -> list[Piece | Damage]:
         pieces: list[Piece | Damage] = []
-        for file in list_files(self._path, TABLE_ENDINGS) if self._path.is_dir() else [self._path]:
+        for file in self._boundaries.places(self._path):
             table = open_table(file)
             try:
-                pieces.extend(self._boundaries.pieces(file, self._columns.names))
+                pieces.extend(self._pieces_in(file))
             except UserError as error:
                 pieces.append(Damage(table, str(error)))
         return pieces
+
+    def _pieces_in(self, file: Path) -> list[Piece]:
+        """The episodes of a file; if it declares splits, only those in a split."""
+        pieces = [
+            replace(piece, table=with_joins(piece.table, self._joins))
+            for piece in self._boundaries.pieces(file, stored_columns(self._columns.names, self._joins))
+        ]
+        if not self._splits.columns:
+            return pieces
+        split_of = self._splits.of_pieces(file, pieces)
+        self._split_of |= {piece.table: split for piece, split in split_of}
+        self._outside_splits += len(pieces) - len(split_of)
+        return [piece for piece, _ in split_of]
 
     def _first_fitting(self) -> EpisodeDecoder:
         """The decoder of the first episode that matches the settings, most common columns first."""
@@ -148,6 +177,8 @@ class MappedSource:
             "filled_last_row": columns.time.filled_last_row,
             "final_transition": columns.time.final.value,
             "boundaries": self._layout,
+            "splits": self._splits.columns,
+            "episodes_outside_splits": self._outside_splits,
             "dropped_final_transitions": len(dropped),
             "dropped_terminals": sum(dropped),
             "ignored_columns": self._ignored_columns(),
@@ -169,7 +200,8 @@ class MappedSource:
 
     def _ignored_columns(self) -> dict[str, str]:
         """Ignored columns of all readable files."""
-        known = {*self._columns.names, *self._boundaries.columns}
+        names = self._columns.names
+        known = {*names, *stored_columns(names, self._joins), *self._joins, *self._boundaries.columns}
         present: set[str] = set()
         for table in {piece.table: None for piece in self._pieces if isinstance(piece, Piece)}:
             with suppress(UserError):

@@ -1,0 +1,57 @@
+"""Finds the tables at a path, and opens each by its ending."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from dreamset.core.errors import UserError
+from dreamset.datasets.sources.array_folder import NPY_ENDING, FolderTable, NpyTable
+from dreamset.datasets.sources.columnar import CSV_ENDING, PARQUET_ENDING, CSVTable, ParquetTable
+from dreamset.datasets.sources.folder import list_files, walk
+from dreamset.datasets.sources.tables import HDF5_ENDINGS, NPZ_ENDING, HDF5Table, NpzTable, Table
+
+_READERS: Mapping[str, Callable[[Path], Table]] = {
+    NPZ_ENDING: NpzTable,
+    **dict.fromkeys(HDF5_ENDINGS, HDF5Table),
+    PARQUET_ENDING: ParquetTable,
+    CSV_ENDING: CSVTable,
+    NPY_ENDING: NpyTable,
+}
+# Of a folder, only files of the first kind that exists are read: a table beside the episodes may describe them.
+_KINDS = ((NPZ_ENDING, *HDF5_ENDINGS), (PARQUET_ENDING,), (CSV_ENDING,))
+_ENDINGS = tuple(ending for kind in _KINDS for ending in kind)
+
+
+def open_table(path: Path) -> Table:
+    """The table of a file, or of a folder whose files hold the columns.
+
+    Raises:
+        UserError: if the ending of the file is unknown.
+    """
+    if path.is_dir():
+        return _open_folder(path)
+    if path.suffix in _READERS:
+        return _READERS[path.suffix](path)
+    raise UserError(f"{path}: the name ends in {path.suffix!r}; supported: {', '.join(_ENDINGS)}")
+
+
+def tables_at(path: Path) -> list[Path]:
+    """What to open at ``path``: itself if it is a file or holds one column per file, else the files in it.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if not path.is_dir():
+        return [path]
+    present = {entry.suffix for entry in path.iterdir()}
+    if NPY_ENDING in present and present.isdisjoint(_KINDS[0]):
+        return [path]
+    kind = next((kind for kind in _KINDS if not present.isdisjoint(kind)), _ENDINGS)
+    return list_files(path, kind)
+
+
+def _open_folder(path: Path) -> FolderTable:
+    files = [file for file in walk(path) if file.suffix in _READERS and not file.name.startswith(".")]
+    names = [file.relative_to(path).with_suffix("").as_posix() for file in files]
+    return FolderTable(
+        path, tuple((name, _READERS[file.suffix](file)) for name, file in zip(names, files, strict=True))
+    )

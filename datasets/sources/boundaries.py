@@ -226,8 +226,11 @@ def _rows(table: Table, columns: Iterable[str]) -> int:
     headers = table.headers(table.place)
     rows = {}
     for column in sorted(columns):
-        if column not in headers or not headers[column].shape:
+        if column not in headers:
             raise UserError(f"{table.place}: {column!r} is missing; available: {sorted(headers)}; fix the settings")
+        if not headers[column].shape:
+            table.read([column], table.place)  # raises, with the reason
+            raise UserError(f"{table.place}: {column!r} is a single value, expected one row per step; omit it")
         rows[column] = headers[column].shape[0]
     if len(set(rows.values())) > 1:
         raise UserError(f"{table.place}: the columns have different numbers of rows, {rows}; fix the file")

@@ -8,6 +8,7 @@ from dreamset.datasets.sources.array_folder import NPY_ENDING, FolderTable, NpyT
 from dreamset.datasets.sources.columnar import CSV_ENDING, PARQUET_ENDING, CSVTable, ParquetTable
 from dreamset.datasets.sources.folder import list_files, walk
 from dreamset.datasets.sources.tables import HDF5_ENDINGS, NPZ_ENDING, HDF5Table, NpzTable, Table
+from dreamset.datasets.sources.zarr_table import ZARR_ENDING, ZarrTable, is_zarr
 
 _READERS: Mapping[str, Callable[[Path], Table]] = {
     NPZ_ENDING: NpzTable,
@@ -17,30 +18,30 @@ _READERS: Mapping[str, Callable[[Path], Table]] = {
     NPY_ENDING: NpyTable,
 }
 # Of a folder, only files of the first kind that exists are read: a table beside the episodes may describe them.
-_KINDS = ((NPZ_ENDING, *HDF5_ENDINGS), (PARQUET_ENDING,), (CSV_ENDING,))
+_KINDS = ((NPZ_ENDING, *HDF5_ENDINGS), (PARQUET_ENDING,), (CSV_ENDING,), (ZARR_ENDING,))
 _ENDINGS = tuple(ending for kind in _KINDS for ending in kind)
 
 
 def open_table(path: Path) -> Table:
-    """The table of a file, or of a folder whose files hold the columns.
+    """The table of a file, of a zarr group, or of a folder whose files hold the columns.
 
     Raises:
         UserError: if the ending of the file is unknown.
     """
     if path.is_dir():
-        return _open_folder(path)
+        return ZarrTable(path) if is_zarr(path) else _open_folder(path)
     if path.suffix in _READERS:
         return _READERS[path.suffix](path)
     raise UserError(f"{path}: the name ends in {path.suffix!r}; supported: {', '.join(_ENDINGS)}")
 
 
 def tables_at(path: Path) -> list[Path]:
-    """What to open at ``path``: itself if it is a file or holds one column per file, else the files in it.
+    """What to open at ``path``: itself if it is a file, a zarr group or holds one column per file, else what is in it.
 
     Raises:
         UserError: if there is none.
     """
-    if not path.is_dir():
+    if not path.is_dir() or is_zarr(path):
         return [path]
     present = {entry.suffix for entry in path.iterdir()}
     if NPY_ENDING in present and present.isdisjoint(_KINDS[0]):

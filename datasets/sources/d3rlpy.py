@@ -9,13 +9,14 @@ import h5py
 import numpy as np
 
 from dreamset.core.errors import UserError
+from dreamset.core.files import user_path
 from dreamset.datasets.episode import Array, RawEpisode
 from dreamset.datasets.hdf5 import descend, find, opened, read, translated
 from dreamset.datasets.sources.actions import ActionSettings
 from dreamset.datasets.sources.base import SourceDescription
 from dreamset.datasets.sources.codecs import inferred_codec
 from dreamset.datasets.sources.columns import Field, Survey, decode_all
-from dreamset.datasets.sources.folder import checked_limit, digest, user_path
+from dreamset.datasets.sources.folder import checked_limit, digest
 from dreamset.datasets.sources.npz import ArrayHeader
 from dreamset.datasets.sources.recorded import FinalTransition
 from dreamset.datasets.sources.rows import one_per_row, require_transition

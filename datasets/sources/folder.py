@@ -13,11 +13,6 @@ from dreamset.core.files import file_sha256
 _DIGITS = re.compile(r"(\d+)")
 
 
-def user_path(path: str | Path) -> Path:
-    """A path from the settings; ``~`` is the user's home folder."""
-    return Path(path).expanduser()
-
-
 def list_files(path: Path, endings: Sequence[str]) -> list[Path]:
     """The files directly in the folder ``path`` with one of ``endings``; 2.npz comes before 10.npz.
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from dreamset.core.errors import UserError
+from dreamset.core.files import user_path
 from dreamset.datasets.episode import RawEpisode
 from dreamset.datasets.sources.actions import ActionSettings
 from dreamset.datasets.sources.base import SourceDescription
 from dreamset.datasets.sources.boundaries import checked_boundaries
 from dreamset.datasets.sources.columns import Headers, headers_of
 from dreamset.datasets.sources.files import open_table
-from dreamset.datasets.sources.folder import checked_limit, digest, user_path
+from dreamset.datasets.sources.folder import checked_limit, digest
 from dreamset.datasets.sources.joined import joined_name, joins_among, stored_columns, with_joins
 from dreamset.datasets.sources.mapped.columns import EpisodeDecoder, MappedColumns
 from dreamset.datasets.sources.mapped.splits import DeclaredSplits

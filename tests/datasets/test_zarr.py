@@ -11,6 +11,7 @@ import pytest
 
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import align
+from dreamset.datasets.inspection import describe_path
 from dreamset.datasets.sources.base import read_all
 from dreamset.datasets.sources.files import tables_at
 from dreamset.datasets.sources.mapped.source import MappedSource
@@ -139,3 +140,15 @@ def test_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "zarr", None)
     with pytest.raises(UserError, match=r"zarr needs a package of this name; run pip install 'dreamset\[zarr\]'"):
         MappedSource(path, **ROLES)
+
+
+def test_group_is_described_by_its_arrays_and_not_by_its_chunks(tmp_path):
+    write(tmp_path / "data" / "replay", 3)
+    expected = [
+        "  data/action: float64[12, 1], from 0 to 0.55",
+        "  data/img: uint8[12, 8, 8, 3]",
+        "  data/state: float64[12, 2]",
+        "  meta/episode_ends: int64[3]",
+    ]
+    for path in (tmp_path / "data", tmp_path / "data" / "replay"):
+        assert describe_path(path).splitlines() == [str(tmp_path / "data" / "replay"), *expected]

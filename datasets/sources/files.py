@@ -19,6 +19,7 @@ _READERS: Mapping[str, Callable[[Path], Table]] = {
 }
 # Of a folder, only files of the first kind that exists are read: a table beside the episodes may describe them.
 _KINDS = ((NPZ_ENDING, *HDF5_ENDINGS), (PARQUET_ENDING,), (CSV_ENDING,), (ZARR_ENDING,))
+_VIDEOS = {".mp4", ".mkv", ".avi", ".webm", ".mov"}
 _ENDINGS = tuple(ending for kind in _KINDS for ending in kind)
 
 
@@ -46,8 +47,20 @@ def tables_at(path: Path) -> list[Path]:
     present = {entry.suffix for entry in path.iterdir()}
     if NPY_ENDING in present and present.isdisjoint(_KINDS[0]):
         return [path]
-    kind = next((kind for kind in _KINDS if not present.isdisjoint(kind)), _ENDINGS)
+    kind = next((kind for kind in _KINDS if not present.isdisjoint(kind)), None)
+    if kind is None:
+        wanted = ", ".join(f"*{ending}" for ending in _ENDINGS)
+        raise UserError(
+            f"{path}: contains no files {wanted}; choose the folder that directly contains them{video_hint(path)}"
+        )
     return list_files(path, kind)
+
+
+def video_hint(path: Path) -> str:
+    """For messages: what to do about videos directly in a folder; nothing if there are none."""
+    if not path.is_dir() or all(entry.suffix.lower() not in _VIDEOS for entry in path.iterdir()):
+        return ""
+    return "; videos are read only in the layout of LeRobot (dataset=lerobot): convert them, or store images as arrays"
 
 
 def _open_folder(path: Path) -> FolderTable:

@@ -335,7 +335,7 @@ SETTINGS: dict[str, tuple[Columns, str]] = {
     "two boundaries": ({"boundaries": {"ends": "x", "lengths": "y"}}, r"boundaries names \['ends', 'lengths'\]"),
     "no observations": ({"observations": {}}, "no observation is named"),
     "no column": ({"observations": {"state": "prop"}}, r"data: no episode matches .*'prop' is missing; available:"),
-    "no action": ({"action": "acts"}, "'acts' is missing"),
+    "no action": ({"action": "acts"}, "'acts' is missing; .*; recordings without actions cannot train a world model"),
     "no ends": ({"boundaries": {"ends": "end"}}, "'end' is missing; available:"),
     "groups in npz": ({"boundaries": {"groups": "data"}}, "only HDF5 files have groups"),
     "episodes": ({"episodes": 0}, "episodes is 0"),

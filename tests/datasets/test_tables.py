@@ -266,3 +266,13 @@ def test_home_folder_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     write(tmp_path / "a.parquet", steps([3]))
     assert states(MappedSource("~/a.parquet", **ROLES)) == [[0, 1, 2]]
+
+
+def test_videos_beside_the_tables_are_pointed_to_their_layout(tmp_path):
+    (tmp_path / "0.mp4").write_bytes(b"")
+    hint = r"videos are read only in the layout of LeRobot \(dataset=lerobot\)"
+    with pytest.raises(UserError, match=rf"contains no files .*; {hint}"):
+        MappedSource(tmp_path, **ROLES)
+    write(tmp_path / "0.parquet", {"u": [0.0, 1.0], "r": [0.0, 1.0]})
+    with pytest.raises(UserError, match=rf"'x \+ v' is missing; available: .*; {hint}"):
+        MappedSource(tmp_path, **ROLES)

@@ -14,7 +14,7 @@ from dreamset.datasets.sources.actions import ActionSettings
 from dreamset.datasets.sources.base import SourceDescription
 from dreamset.datasets.sources.boundaries import checked_boundaries
 from dreamset.datasets.sources.columns import Headers, headers_of
-from dreamset.datasets.sources.files import open_table
+from dreamset.datasets.sources.files import open_table, video_hint
 from dreamset.datasets.sources.folder import checked_limit, digest
 from dreamset.datasets.sources.joined import joined_name, joins_among, stored_columns, with_joins
 from dreamset.datasets.sources.mapped.columns import EpisodeDecoder, MappedColumns
@@ -153,12 +153,12 @@ class MappedSource:
                 return self._fitting(piece, headers[piece.table])
             except UserError as error:
                 failures.append(error)
-        raise UserError(f"{self._path}: no episode matches the settings; the first error: {failures[0]}") from failures[
-            0
-        ]
+        reason = f"{failures[0]}{video_hint(self._path)}"
+        raise UserError(f"{self._path}: no episode matches the settings; the first error: {reason}") from failures[0]
 
     def _fitting(self, piece: Piece, headers: Headers) -> EpisodeDecoder:
         place, column = piece.table.place, self._columns.action.column
+        self._columns.action.require(headers, place)
         example = piece.table.read([column], place, piece.rows)[column]
         return self._columns.decoder(headers, example, place)
 

@@ -1,4 +1,4 @@
-"""Atomic writes: files and folders are written to a temporary path, synced, then renamed."""
+"""Paths of users, and atomic writes: files and folders are written to a temporary path, synced, then renamed."""
 
 import hashlib
 import os
@@ -10,6 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dreamset.core import disk
+
+
+def user_path(path: str | Path) -> Path:
+    """A path that a user has set; ``~`` is the home folder."""
+    return Path(path).expanduser()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -51,6 +51,7 @@ class RawEpisode:
     terminated: bool  # a true end, not a time limit
     privileged: Mapping[str, Array]  # name -> [N + 1, ...]
     lost: Lost = Lost()
+    split: str | None = None  # the split that the data declare, if any
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,8 @@ def _check_action_range(raw: RawEpisode, action: ActionSpec) -> None:
         step, element = (int(i) for i in np.argwhere(outside)[0])
         raise UserError(
             f"{raw.name}: actions is {values[step, element]:g} at step {step}, element [{element}]; allowed: "
-            f"[{low[element]:g}, {high[element]:g}]: clip the recorded actions or widen the dataset's action space"
+            f"[{low[element]:g}, {high[element]:g}]: add the transform ClipActions or RescaleActions, or set the "
+            f"source's bounds of actions to those of the data"
         )
 
 

@@ -1,6 +1,8 @@
-"""Describes unknown data files: names, shapes and dtypes, as needed to write a mapping."""
+"""Describes unknown data files: names, shapes, dtypes and ranges of actions, as needed to write a mapping."""
 
 import json
+import math
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -11,9 +13,19 @@ import numpy as np
 
 from dreamset.core.errors import UserError
 from dreamset.datasets.hdf5 import members, opened, translated
+from dreamset.datasets.sources.columnar import ParquetTable
+from dreamset.datasets.sources.files import open_table
+from dreamset.datasets.sources.folder import walk
+from dreamset.datasets.sources.npz import ArrayHeader
+from dreamset.datasets.sources.tables import HDF5Table, NpzTable, Table
+from dreamset.datasets.sources.zarr_table import ZARR_ENDING, is_zarr
 
 _MOST_FILES = 3  # listed of each kind
 _MOST_GROUPS = 3  # listed in one group: they are usually alike
+_MOST_ROWS = 10_000  # read for the range of a column
+_MOST_BYTES = 1 << 28  # of a column whose range is shown
+_MOST_ELEMENTS = 64  # of a row whose range is shown
+_ACTION = re.compile(r"(?:^|[/_.])(?:act|actions?|cmds?|commands?|controls?|ctrl)(?:$|[/_.])", re.IGNORECASE)
 _DEEPEST = 16  # nested groups: more than this is a cycle
 
 
@@ -25,20 +37,56 @@ def describe_path(path: Path) -> str:
     """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; check the path")
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    known = [file for file in files if file.suffix in DESCRIBERS]
+    known = [file for file in _files(path) if _kind(file) in DESCRIBERS]
     if not known:
         raise UserError(
-            f"{path}: contains no file of the supported kinds {', '.join(sorted(DESCRIBERS))}; choose another path"
+            f"{path}: contains no file of the supported kinds {', '.join(sorted(DESCRIBERS))}; choose another path, or "
+            f"convert the data: videos are read in the layout of LeRobot"
         )
     lines: list[str] = []
-    for suffix in sorted({file.suffix for file in known}):
-        of_kind = [file for file in known if file.suffix == suffix]
+    for suffix in sorted({_kind(file) for file in known}):
+        of_kind = [file for file in known if _kind(file) == suffix]
         for file in of_kind[:_MOST_FILES]:
             lines += [str(file), *(f"  {line}" for line in DESCRIBERS[suffix](file))]
         if len(of_kind) > _MOST_FILES:
             lines.append(f"... and {len(of_kind) - _MOST_FILES} more {suffix} files")
     return "\n".join(lines)
+
+
+def _files(path: Path) -> list[Path]:
+    """The file, or every file below a folder; a zarr group counts as one file."""
+    if path.is_file() or is_zarr(path):
+        return [path]
+    groups = [entry for entry in path.iterdir() if is_zarr(entry)]
+    return sorted([*groups, *(file for file in walk(path) if not any(file.is_relative_to(group) for group in groups))])
+
+
+def _kind(file: Path) -> str:
+    return ZARR_ENDING if is_zarr(file) else file.suffix
+
+
+def _range(table: Table, column: str, header: ArrayHeader) -> str:
+    """The smallest and largest values in the first rows of a column of actions, per element; else nothing."""
+    size = math.prod(header.shape[1:])
+    if (
+        not _ACTION.search(column or table.path.stem)
+        or header.dtype.kind not in "fiub"
+        or not 0 < size <= _MOST_ELEMENTS
+    ):
+        return ""
+    if not header.shape or header.shape[0] * size * header.dtype.itemsize > _MOST_BYTES:
+        return ""
+    try:
+        values = table.read([column], table.place, slice(0, _MOST_ROWS))[column].astype(np.float64)
+    except UserError:
+        return ""  # reading the data reports it
+    rows = values.reshape(len(values), size)
+    rows = rows[np.isfinite(rows).all(axis=1)]
+    if not len(rows):
+        return ""
+    ends = [", ".join(f"{number:.6g}" for number in end) for end in (rows.min(axis=0), rows.max(axis=0))]
+    low, high = (f"[{end}]" if size > 1 else end for end in ends)
+    return f", from {low} to {high}" + (f" in the first {_MOST_ROWS} rows" if header.shape[0] > _MOST_ROWS else "")
 
 
 def _hdf5(path: Path) -> Iterator[str]:
@@ -54,8 +102,9 @@ def _group(group: h5py.Group, where: str, depth: int = 0) -> Iterator[str]:
     for name, child in sorted(members(group, where).items()):
         if isinstance(child, h5py.Dataset):
             with translated(where):
-                line = f"{indent}{name}: {child.dtype}{list(child.shape or ())}"
-            yield line
+                header = ArrayHeader(child.shape or (), child.dtype)
+                line = f"{indent}{name}: {header.dtype}{list(header.shape)}"
+            yield line + _range(HDF5Table(Path(where)), str(child.name).strip("/"), header)
             continue
         groups += 1
         if groups <= _MOST_GROUPS:
@@ -77,7 +126,8 @@ def _npz(path: Path) -> Iterator[str]:
                         else np.lib.format.read_array_header_2_0
                     )
                     shape, _, dtype = read(member)
-                yield f"{name.removesuffix('.npy')}: {dtype}{list(shape)}"
+                column = name.removesuffix(".npy")
+                yield f"{column}: {dtype}{list(shape)}" + _range(NpzTable(path), column, ArrayHeader(shape, dtype))
     except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise _damaged(path, error) from error
 
@@ -87,10 +137,19 @@ def _parquet(path: Path) -> Iterator[str]:
 
     try:
         schema = parquet.read_schema(path)
-        lines = [f"{parquet.read_metadata(path).num_rows} rows", *(f"{field.name}: {field.type}" for field in schema)]
+        rows = parquet.read_metadata(path).num_rows
     except (OSError, ValueError, ArrowException) as error:
         raise _damaged(path, error) from error
-    yield from lines
+    yield f"{rows} rows"
+    headers = ParquetTable(path).headers(str(path))
+    for field in schema:
+        yield f"{field.name}: {field.type}" + _range(ParquetTable(path), field.name, headers[field.name])
+
+
+def _table(path: Path) -> Iterator[str]:
+    table = open_table(path)
+    for name, header in table.headers(str(path)).items():
+        yield f"{name or path.stem}: {header.dtype}{list(header.shape)}" + _range(table, name, header)
 
 
 def _json(path: Path) -> Iterator[str]:
@@ -110,6 +169,9 @@ DESCRIBERS: Mapping[str, Callable[[Path], Iterator[str]]] = {
     ".h5": _hdf5,
     ".hdf5": _hdf5,
     ".npz": _npz,
+    ".npy": _table,
     ".parquet": _parquet,
+    ".csv": _table,
+    ZARR_ENDING: _table,
     ".json": _json,
 }

@@ -1,5 +1,7 @@
 """Splits into training and validation: once and by episode, because neighbouring windows share rows."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dreamset.core.errors import UserError
@@ -24,3 +26,21 @@ def split_episodes(episodes: int, *, validation_fraction: float, seed: int) -> d
     held_out = min(max(round(validation_fraction * episodes), 1), episodes - 1)
     order = np.random.default_rng(seed).permutation(episodes)
     return {TRAIN: np.sort(order[held_out:]), VALIDATION: np.sort(order[:held_out])}
+
+
+def declared_splits(declared: Sequence[str | None]) -> dict[str, Indices]:
+    """Ascending episode numbers of both splits, from the split of every episode.
+
+    Raises:
+        UserError: if an episode has none, or a split has no episode.
+    """
+    undeclared = sum(split is None for split in declared)
+    if undeclared:
+        raise UserError(f"{undeclared} of {len(declared)} episodes are in no split, others are; declare all or none")
+    splits = {name: np.flatnonzero([split == name for split in declared]) for name in (TRAIN, VALIDATION)}
+    for name, numbers in splits.items():
+        if not len(numbers):
+            raise UserError(
+                f"the split {name!r} that the data declare has no episode; fix it, or set dataset.source.splits to null"
+            )
+    return splits

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamset.core.errors import UserError
-from dreamset.core.files import file_sha256
+from dreamset.core.files import file_sha256, user_path
 from dreamset.core.spec import DataSpec
 from dreamset.datasets.episode import Array
 from dreamset.datasets.index import read_index
@@ -54,7 +54,7 @@ class Store:
         Raises:
             UserError: if it is missing, incomplete, of another version or does not match ``dataset.json``.
         """
-        folder = Path(path)
+        folder = user_path(path)
         info = read_manifest(folder)
         try:
             return cls(folder, info)

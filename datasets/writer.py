@@ -3,25 +3,27 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from dreamset.core.errors import UserError
 from dreamset.core.files import replaced_folder
 from dreamset.datasets.duplicates import Fingerprints
-from dreamset.datasets.episode import Episode, Lost, align
+from dreamset.datasets.episode import Episode, Lost, RawEpisode, align
 from dreamset.datasets.layout import MANIFEST, write_manifest
 from dreamset.datasets.read_ahead import read_ahead
 from dreamset.datasets.shard_writer import ManifestBuilder, ShardWriter
 from dreamset.datasets.sources.base import Source, SourceDescription
-from dreamset.datasets.splits import split_episodes
+from dreamset.datasets.splits import declared_splits, split_episodes
 from dreamset.datasets.store import Store
 from dreamset.datasets.windows import Indices
 
 ON_INVALID = ("error", "quarantine")
 
-_Read: TypeAlias = tuple[Episode, str, Lost]  # the episode, its name and what its reader left out
+_Read: TypeAlias = tuple[Episode, RawEpisode]  # the episode, and what was recorded, without its arrays
 
 
 def write_store(
@@ -46,7 +48,7 @@ def write_store(
     Args:
         source: the episodes.
         path: the store's folder.
-        validation_fraction: share of the episodes for validation, drawn from ``seed``.
+        validation_fraction: share of the episodes for validation, drawn from ``seed``, unless episodes declare a split.
         seed: of the split.
         splits: function that replaces the random split; it maps the numbers of the kept episodes in the source to
             positions among them, by split name.
@@ -72,10 +74,12 @@ def write_store(
         losses, count = Losses(), on_episode or _nobody
         kept, quarantined = _write_valid(source, description, shards, losses, workers, on_invalid, count)
         shards.flush()
-        if splits is None:
-            shares = split_episodes(len(kept), validation_fraction=validation_fraction, seed=seed)
+        if splits is not None:
+            shares, drawn = dict(splits(kept.numbers)), {"given": True}
+        elif any(kept.declared):
+            shares, drawn = declared_splits(kept.declared), {"declared": True}
         else:
-            shares, drawn = dict(splits(kept)), {"given": True}
+            shares = split_episodes(len(kept.numbers), validation_fraction=validation_fraction, seed=seed)
         written = ManifestBuilder(folder, description, shards, shares)
         write_manifest(
             folder,
@@ -89,6 +93,14 @@ def write_store(
             },
         )
     return Store.open(target)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The kept episodes: their numbers in the source, and the splits that they declare."""
+
+    numbers: list[int]
+    declared: list[str | None]
 
 
 @dataclass(slots=True)
@@ -116,40 +128,46 @@ def _write_valid(
     workers: int,
     on_invalid: str,
     on_episode: Callable[[int], None],
-) -> tuple[list[int], list[dict[str, Any]]]:
-    """Numbers of the kept episodes, and the quarantined episodes with reasons."""
+) -> tuple[Kept, list[dict[str, Any]]]:
+    """The kept episodes, and the quarantined episodes with reasons."""
     fingerprints = Fingerprints()
-    kept: list[int] = []
+    kept = Kept([], [])
     quarantined: list[dict[str, Any]] = []
 
     def read(number: int) -> _Read:
         raw = source.read(number)
-        return align(raw, description), raw.name, raw.lost
+        return align(raw, description), _without_arrays(raw)
 
     with closing(read_ahead(read, source.episode_count, workers=workers)) as results:
         for number in range(source.episode_count):
             try:
-                episode, lost = _only_new(next(results), fingerprints)
+                episode, recorded = _only_new(next(results), fingerprints)
             except UserError as error:
                 if on_invalid == "error":
                     raise
                 quarantined.append({"episode": number, "reason": str(error)})
             else:
                 shards.add(episode)
-                losses.add(lost)
-                kept.append(number)
+                losses.add(recorded.lost)
+                kept.numbers.append(number)
+                kept.declared.append(recorded.split)
                 del episode  # frees the memory while the next episode is awaited
             on_episode(number + 1)
-    _require_some(kept, quarantined)
+    _require_some(kept.numbers, quarantined)
     return kept, quarantined
 
 
-def _only_new(result: _Read | UserError, fingerprints: Fingerprints) -> tuple[Episode, Lost]:
+def _without_arrays(raw: RawEpisode) -> RawEpisode:
+    nothing = np.zeros(0, np.float32)
+    return replace(raw, observations={}, actions=nothing, rewards=nothing, privileged={})
+
+
+def _only_new(result: _Read | UserError, fingerprints: Fingerprints) -> _Read:
     if isinstance(result, UserError):
         raise result
-    episode, name, lost = result
-    fingerprints.add(episode, name)
-    return episode, lost
+    episode, recorded = result
+    fingerprints.add(episode, recorded.name)
+    return result
 
 
 def _require_some(kept: Sequence[int], quarantined: Sequence[Mapping[str, Any]]) -> None:

@@ -54,8 +54,7 @@ class ActionSettings:
         Raises:
             UserError: if the settings do not match the column, or it is unclear whether the action is discrete.
         """
-        if self.column not in headers:
-            raise UserError(f"{where}: {self.column!r} is missing; available: {sorted(headers)}")
+        self.require(headers, where)
         shape, place = headers[self.column].shape[1:], f"{where}: {self.column!r}"
         if len(shape) > 1:
             raise UserError(
@@ -70,6 +69,14 @@ class ActionSettings:
         vector = VectorCodec(shape)
         low, high = (_bounds(value, vector.spec.size, place) for value in (self.low, self.high))
         return ActionField(self.column, vector, ActionSpec(vector.spec.size, False, low, high))
+
+    def require(self, headers: Headers, where: str) -> None:
+        """Raises a ``UserError`` if the column is missing."""
+        if self.column not in headers:
+            raise UserError(
+                f"{where}: {self.column!r} is missing; available: {sorted(headers)}; set the action to one of them; "
+                f"recordings without actions cannot train a world model"
+            )
 
     def field_of_first(self, files: Mapping[Table, Headers], where: str) -> ActionField:
         """``field``, by the first of ``files`` with a readable action column."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,18 @@ def list_files(path: Path, endings: Sequence[str]) -> list[Path]:
     return sorted(files, key=lambda file: natural_order(file.name))
 
 
+def walk(folder: Path, above: Sequence[Path] = ()) -> Iterator[Path]:
+    """Every file below ``folder`` in order of names, also behind links to folders; a cycle of links is left out."""
+    real = folder.resolve()
+    if real in above:
+        return
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir():
+            yield from walk(entry, (*above, real))
+        elif entry.is_file():
+            yield entry
+
+
 def natural_order(name: str) -> tuple[list[str | int], str]:
     """Sorting key that compares digits as numbers, then the whole name."""
     parts = _DIGITS.split(name)
@@ -45,11 +57,19 @@ def checked_limit(episodes: int | None) -> int | None:
     return episodes
 
 
-def digest(files: Iterable[Path]) -> dict[str, Any]:
-    """Number of files and bytes, and one SHA-256 over names, sizes and contents."""
-    entries = sorted((file.name, file.stat().st_size, file_sha256(file)) for file in files if file.is_file())
+def digest(paths: Iterable[Path]) -> dict[str, Any]:
+    """Number of files and bytes, and one SHA-256 over names, sizes and contents; of folders, all files in them."""
+    entries = sorted((name, file.stat().st_size, file_sha256(file)) for path in paths for name, file in _named(path))
     return {
         "files": len(entries),
         "bytes": sum(size for _, size, _ in entries),
         "sha256": hashlib.sha256(json.dumps(entries).encode()).hexdigest(),
     }
+
+
+def _named(path: Path) -> Iterator[tuple[str, Path]]:
+    """A file with its name, or every file of a folder with its name from the folder on."""
+    if path.is_file():
+        yield path.name, path
+    elif path.is_dir():
+        yield from ((str(file.relative_to(path.parent)), file) for file in walk(path))

@@ -1,4 +1,4 @@
-"""One interface for files of named arrays: npz and HDF5."""
+"""One interface for files of named arrays, and its implementations for npz and HDF5."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping
@@ -19,7 +19,6 @@ from dreamset.datasets.sources.npz import ArrayHeader, opened_npz
 
 HDF5_ENDINGS = (".hdf5", ".h5")
 NPZ_ENDING = ".npz"
-TABLE_ENDINGS = (NPZ_ENDING, *HDF5_ENDINGS)
 
 _DEFLATE_RATIO = 1100  # see datasets/hdf5.py
 _SMALL = 1 << 20  # bytes that are allocated without this check
@@ -111,19 +110,6 @@ class HDF5Table:
         with _opened_at(self.path, where) as file:
             root = _descend(file, self.group, where)
             return {column: _read_rows(_descend(root, column, where), rows, where) for column in columns}
-
-
-def open_table(path: Path) -> Table:
-    """The table of a file, by file ending.
-
-    Raises:
-        UserError: if the ending is not in ``TABLE_ENDINGS``.
-    """
-    if path.suffix == NPZ_ENDING:
-        return NpzTable(path)
-    if path.suffix in HDF5_ENDINGS:
-        return HDF5Table(path)
-    raise UserError(f"{path}: the name ends in {path.suffix!r}; supported: {', '.join(TABLE_ENDINGS)}")
 
 
 def subgroups(path: Path, group: str) -> list[str]:

@@ -4,7 +4,7 @@ A transform turns a source into another source, so transforms compose in any ord
 file is a list of transforms, applied in order.
 """
 
-from dreamset.datasets.transforms.actions import FoldActions, OneHotActions
+from dreamset.datasets.transforms.actions import ClipActions, FoldActions, OneHotActions, RescaleActions
 from dreamset.datasets.transforms.base import EpisodeTransform, Transform, transformed
 from dreamset.datasets.transforms.columns import RenameColumns, SelectColumns
 from dreamset.datasets.transforms.images import AsImage, Crop, Grayscale, Resize
@@ -13,6 +13,7 @@ from dreamset.datasets.transforms.selection import Subsample, TopReturns
 
 __all__ = [
     "AsImage",
+    "ClipActions",
     "ClipReward",
     "Crop",
     "EpisodeTransform",
@@ -21,6 +22,7 @@ __all__ = [
     "OneHotActions",
     "RelabelReward",
     "RenameColumns",
+    "RescaleActions",
     "Resize",
     "ScaleReward",
     "SelectColumns",

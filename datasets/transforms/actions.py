@@ -1,6 +1,6 @@
-"""Transforms of actions: join several steps into one, convert integers to one-hot rows."""
+"""Transforms of actions: clip, rescale, join several steps into one, convert integers to one-hot rows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ActionSpec
 from dreamset.datasets.episode import Array, RawEpisode
-from dreamset.datasets.sources.base import SourceDescription
+from dreamset.datasets.sources.base import Source, SourceDescription
 from dreamset.datasets.transforms.base import EpisodeTransform
 
 # [blocks, repeat, A] -> [blocks, ...]
@@ -62,6 +62,94 @@ class FoldActions(EpisodeTransform):
             actions=COMBINE[self.combine](raw.actions.astype(np.float32)[taken]).astype(np.float32),
             rewards=np.add.reduceat(raw.rewards.astype(np.float64), rows[:-1]),
         )
+
+
+@dataclass(frozen=True)
+class ClipActions(EpisodeTransform):
+    """Clips continuous actions to ``low`` and ``high``, one number or one per element, as many environments do.
+
+    By default, the bounds are those of the action space. Place the transform first: every other transform refuses
+    actions beyond the bounds.
+    """
+
+    low: float | Sequence[float] | None = None
+    high: float | Sequence[float] | None = None
+
+    def columns(self, description: SourceDescription) -> SourceDescription:
+        """An action with the bounds to which it is clipped."""
+        return replace(description, action=self._clipped(description.action))
+
+    def accepts(self, description: SourceDescription) -> SourceDescription:
+        """Any finite action."""
+        return replace(description, action=_between(description.action, -np.inf, np.inf, self))
+
+    def __call__(self, source: Source) -> Source:
+        """The source with clipped actions; its provenance has the bounds.
+
+        Raises:
+            UserError: if a bound is missing that the action space does not have either.
+        """
+        action = self._clipped(source.describe().action)
+        if not action.bounded:
+            raise UserError("ClipActions: the actions of the source have no bounds; set low and high of the transform")
+        return super(ClipActions, replace(self, low=action.low, high=action.high)).__call__(source)
+
+    def apply(self, raw: RawEpisode) -> RawEpisode:
+        """The episode with clipped actions; NaN stays NaN, so that the check reports it."""
+        return replace(raw, actions=np.clip(raw.actions.astype(np.float64), self.low, self.high).astype(np.float32))
+
+    def _clipped(self, action: ActionSpec) -> ActionSpec:
+        low = action.low if self.low is None else self.low
+        high = action.high if self.high is None else self.high
+        return _between(action, low, high, self)
+
+
+@dataclass(frozen=True)
+class RescaleActions(EpisodeTransform):
+    """Maps actions between ``low`` and ``high``, one number or one per element, linearly to -1 and 1.
+
+    Actions beyond these bounds are refused; clip them first with ``ClipActions`` and the same bounds.
+    """
+
+    low: float | Sequence[float]
+    high: float | Sequence[float]
+
+    def columns(self, description: SourceDescription) -> SourceDescription:
+        """An action between -1 and 1."""
+        return replace(description, action=_between(description.action, -1.0, 1.0, self))
+
+    def accepts(self, description: SourceDescription) -> SourceDescription:
+        """An action within the bounds."""
+        return replace(description, action=_between(description.action, self.low, self.high, self))
+
+    def apply(self, raw: RawEpisode) -> RawEpisode:
+        """The episode with rescaled actions, computed in float64 and rounded once."""
+        low, high = np.asarray(self.low, np.float64), np.asarray(self.high, np.float64)
+        actions = (raw.actions.astype(np.float64) - low) / (high - low) * 2 - 1
+        return replace(raw, actions=actions.astype(np.float32))
+
+
+def _between(
+    action: ActionSpec, low: float | Sequence[float], high: float | Sequence[float], transform: EpisodeTransform
+) -> ActionSpec:
+    """A continuous action with these bounds.
+
+    Raises:
+        UserError: if the action is discrete, or the bounds do not fit it.
+    """
+    name = type(transform).__name__
+    if action.discrete:
+        raise UserError(f"{name}: the action is discrete; remove the transform")
+    lows, highs = (np.asarray(bound, np.float64) for bound in (low, high))
+    if any(bound.shape not in ((), (action.size,)) for bound in (lows, highs)) or not (lows < highs).all():
+        raise UserError(
+            f"{name} from {low} to {high}: expected one number or {action.size} for each bound, low below high; fix "
+            f"the transform"
+        )
+    size = (action.size,)
+    return ActionSpec(
+        action.size, False, tuple(np.broadcast_to(lows, size).tolist()), tuple(np.broadcast_to(highs, size).tolist())
+    )
 
 
 @dataclass(frozen=True)

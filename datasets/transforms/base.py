@@ -27,6 +27,10 @@ class EpisodeTransform(ABC):
         """
         return description
 
+    def accepts(self, description: SourceDescription) -> SourceDescription:
+        """The columns that a recorded episode must match before ``apply``; by default those of the source."""
+        return description
+
     @abstractmethod
     def apply(self, raw: RawEpisode) -> RawEpisode:
         """The episode after the transform."""
@@ -34,7 +38,8 @@ class EpisodeTransform(ABC):
     def __call__(self, source: Source) -> Source:
         """The source with ``apply`` on every episode."""
         before = source.describe()
-        return _Transformed(source, self, before, with_transform(self.columns(before), self))
+        after = with_transform(self.columns(before), self)
+        return _Transformed(source, self, self.accepts(before), after)
 
 
 @dataclass(frozen=True, slots=True)

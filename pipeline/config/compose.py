@@ -1,6 +1,7 @@
 """Composes configurations with Hydra. Every mistake becomes one line that states what to do."""
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -153,12 +155,31 @@ def _explained(message: str, overrides: Sequence[str]) -> str:
         override = several[1] if several else message
         return (
             f"{override} has several values, but a stage takes one; run the stage once per value, list several "
-            "objectives or seeds in params.yaml, or write a list in brackets: [1,2]"
+            "objectives or seeds in params.yaml, or write a list in brackets: [1,2]; quote a text with a comma: "
+            f"{_quoted(override)}"
         )
+    unreadable = next((text for text in overrides if "override_grammar" in message and not _is_readable(text)), None)
+    if unreadable is not None:
+        return f"{unreadable} is not Hydra's syntax; if the value is text, quote it: {_quoted(unreadable)}"
     unknown = NOT_SET.search(message)
     if unknown is not None and "." in unknown[1]:
         return _unknown_override(override_key(unknown[1]), overrides) or message
     return f"{message.partition(' Config search path')[0]} (overrides: {' '.join(overrides) or 'none'})"
+
+
+def _is_readable(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True
+
+
+def _quoted(override: str) -> str:
+    """The override with its value in quotes for Hydra, in quotes for the shell."""
+    key, _, value = override.partition("=")
+    quote = "'" if '"' in value else '"'
+    return shlex.quote(f"{key}={quote}{value}{quote}")
 
 
 def _unknown_override(key: str, overrides: Sequence[str]) -> str | None:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from dreamset.core.errors import UserError
-from dreamset.core.files import replaced_folder
+from dreamset.core.files import replaced_folder, user_path
+from dreamset.datasets.sources.folder import walk
 from dreamset.environments import parallel
 from dreamset.environments.recorder import write_minari
 from dreamset.environments.rollouts import RecordedEpisode
@@ -100,7 +101,7 @@ def existing_dataset(settings: Collect) -> Path:
                 f"dataset={settings.dataset}: dataset.source.path is null, so changes of the data cannot be detected; "
                 "set it to the file or folder that the source reads"
             )
-        return Path(settings.source_path)
+        return user_path(settings.source_path)
     with byte_counter(description="download") as on_bytes:
         return Path(build_part(settings.fetch, on_bytes=on_bytes))
 
@@ -113,7 +114,7 @@ def register(source: Path, output: Path) -> None:
     """
     if not source.exists():
         raise UserError(f"dataset.source.path {source} does not exist; download or record the dataset first")
-    files = sorted(path for path in [source, *source.rglob("*")] if path.is_file())
+    files = sorted(walk(source)) if source.is_dir() else [source]
     state = [f"{path.relative_to(source.parent)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
     with replaced_folder(output) as folder:
         write_json(folder / "source.json", {"path": str(source), "files": len(files), "state": digest(*state)})

@@ -72,8 +72,66 @@ def test_hdf5_is_shown_as_a_tree(written, suffix):
 def test_npz_parquet_and_json_are_shown(written):
     assert describe_path(written(".npz")).splitlines()[1:] == ["  image: uint8[5, 4, 4, 3]", "  reward: float64[5]"]
     listed = describe_path(written(".parquet")).splitlines()[1:]
-    assert listed == ["  2 rows", "  action: list<element: double>", "  episode_index: int64"]
+    assert listed == ["  2 rows", "  action: list<element: double>, from [1, 2] to [3, 4]", "  episode_index: int64"]
     assert describe_path(written(".json")).splitlines()[1:] == ["  dict of codebase_version, fps"]
+
+
+ACTIONS = np.array([[0.5, -2.0], [np.nan, 100.0], [-1.25, 7.0], [0.0, 0.0]], np.float32)
+
+
+def as_hdf5(folder: Path) -> Path:
+    with h5py.File(folder / "a.h5", "w") as file:
+        file["data/demo_0/actions"], file["data/demo_0/factions"] = ACTIONS, ACTIONS
+    return folder / "a.h5"
+
+
+def as_npz(folder: Path) -> Path:
+    np.savez_compressed(folder / "a.npz", actions=ACTIONS, factions=ACTIONS)
+    return folder / "a.npz"
+
+
+def as_npy(folder: Path) -> Path:
+    np.save(folder / "actions.npy", ACTIONS)
+    return folder / "actions.npy"
+
+
+def as_parquet(folder: Path) -> Path:
+    parquet.write_table(pa.table({"actions": list(ACTIONS), "factions": list(ACTIONS)}), folder / "a.parquet")
+    return folder / "a.parquet"
+
+
+@pytest.mark.parametrize("written_as", [as_hdf5, as_npz, as_npy, as_parquet])
+def test_range_of_actions_is_shown_per_element_without_rows_that_are_not_finite(tmp_path, written_as):
+    lines = describe_path(written_as(tmp_path)).splitlines()
+    (actions,) = [line for line in lines if line.strip().startswith("actions:")]
+    assert actions.endswith(", from [-1.25, -2] to [0.5, 7]")
+    assert not any("from" in line for line in lines if "factions" in line)
+
+
+def test_range_covers_the_first_rows_only_and_says_so(tmp_path):
+    action = np.where(np.arange(10_001) < 10_000, np.arange(10_001) % 7, -50)
+    (tmp_path / "a.csv").write_text("x,action\n" + "\n".join(f"0.5,{value}" for value in action))
+    assert describe_path(tmp_path / "a.csv").splitlines()[1:] == [
+        "  x: float64[10001]",
+        "  action: int64[10001], from 0 to 6 in the first 10000 rows",
+    ]
+
+
+def test_values_that_are_unreadable_or_too_large_have_no_range(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("action", (1 << 50,), float, chunks=(1 << 10,))
+        file["cmd"], file["act"], file["obs/ctrl"] = ["text"], np.zeros((3, 0)), np.full(3, np.nan)
+    assert not any("from" in line for line in describe_path(tmp_path / "a.h5").splitlines())
+
+
+def test_folders_behind_links_are_described_once(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    write_npz(tmp_path / "elsewhere" / "a.npz")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "run").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "cycle").symlink_to(tmp_path / "data")
+    lines = describe_path(tmp_path / "data").splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == [str(tmp_path / "data" / "run" / "a.npz")]
 
 
 def test_npz_headers_of_every_version_are_shown_and_no_pickle_is_opened(tmp_path):
@@ -126,7 +184,7 @@ def test_undescribable_path_is_refused(tmp_path):
         describe_path(tmp_path / "nowhere")
     (tmp_path / "video.mp4").write_bytes(b"x")
     for path in (tmp_path, tmp_path / "video.mp4"):
-        with pytest.raises(UserError, match=r"supported kinds \.h5, \.hdf5, \.json, \.npz, \.parquet; choose"):
+        with pytest.raises(UserError, match=r"supported kinds \.csv, \.h5, .*, \.zarr; choose another path.* LeRobot"):
             describe_path(path)
 
 

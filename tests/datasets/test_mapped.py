@@ -6,7 +6,10 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import SequenceSampler, write_store
@@ -126,7 +129,47 @@ def write_flat_hdf5(path: Path, episodes: Sequence[Columns]) -> Columns:
     return {"path": path.with_suffix(".h5"), "boundaries": {"lengths": "lengths"}}
 
 
-WRITERS = [write_npz, write_hdf5_files, write_groups, write_root_groups, write_flat_npz, write_flat_hdf5]
+def write_parquet(path: Path, episodes: Sequence[Columns]) -> Columns:
+    """Small row groups, so that episodes lie across them."""
+    columns = {name: list(values) for name, values in joined(episodes).items() if name != "lengths"}
+    columns["episode"] = [f"run {number % 2}" for number, episode in enumerate(episodes) for _ in episode["proprio"]]
+    parquet.write_table(pa.table(columns), path.with_suffix(".parquet"), row_group_size=3)
+    return {"path": path.with_suffix(".parquet"), "boundaries": {"changes": ["episode"]}}
+
+
+def write_csv(path: Path, episodes: Sequence[Columns]) -> Columns:
+    """A CSV file has no vectors, so two columns are the state."""
+    columns = joined(episodes)
+    x, y = columns.pop("proprio").T
+    del columns["lengths"]
+    table = pd.DataFrame({"x": x, "y": y, **{name: values.reshape(len(values)) for name, values in columns.items()}})
+    table.to_csv(path.with_suffix(".csv"))
+    settings = {"observations": {"state": ["x", "y"]}, "boundaries": {"ends": "end"}}
+    return {"path": path.with_suffix(".csv"), **settings}
+
+
+def write_folders(path: Path, episodes: Sequence[Columns]) -> Columns:
+    """Each folder has columns of its own and some together; folders without leading zeros."""
+    for number, columns in enumerate(episodes):
+        folder = path / f"episode_{number + 9}"
+        folder.mkdir(parents=True)
+        np.save(folder / "act.npy", columns["act"])
+        np.savez(folder / "more.npz", rew=columns["rew"], done=columns["done"])
+        np.save(folder / "proprio.npy", np.asfortranarray(columns["proprio"]))
+    return {"path": path, "boundaries": {"folders": ""}, "reward": "more/rew", "terminal": "more/done"}
+
+
+def write_npy(path: Path, episodes: Sequence[Columns]) -> Columns:
+    path.mkdir()
+    columns = joined(episodes)
+    columns["stops"] = np.cumsum(columns.pop("lengths"))
+    for name, values in columns.items():
+        np.save(path / f"{name}.npy", values)
+    return {"path": path, "boundaries": {"stops": "stops"}}
+
+
+FLAT = [write_flat_npz, write_flat_hdf5, write_parquet, write_csv, write_npy]
+WRITERS = [write_npz, write_hdf5_files, write_groups, write_root_groups, write_folders, *FLAT]
 
 
 def require_counting(source: MappedSource, lengths: Sequence[int] = LENGTHS) -> None:
@@ -143,9 +186,8 @@ def require_counting(source: MappedSource, lengths: Sequence[int] = LENGTHS) -> 
 
 def ways() -> list[tuple[str, Callable[..., Columns]]]:
     """Every convention in every layout; in a flat file all columns have as many rows."""
-    flat = (write_flat_npz, write_flat_hdf5)
     return [
-        (name, write) for name in CONVENTIONS for write in WRITERS if write not in flat or not name.startswith("N + 1")
+        (name, write) for name in CONVENTIONS for write in WRITERS if write not in FLAT or not name.startswith("N + 1")
     ]
 
 
@@ -158,7 +200,7 @@ def test_every_row_is_aligned(tmp_path, convention, write):
     provenance = source.describe().provenance
     assert provenance["episodes"] == 3
     assert all(raw.lost == Lost() for raw in read_all(source))
-    assert set(provenance["ignored_columns"]) <= {"lengths", "end"}
+    assert set(provenance["ignored_columns"]) <= {"lengths", "end", ""}
     assert provenance["boundaries"] == layout.get("boundaries", {})
 
 
@@ -184,7 +226,8 @@ def test_missing_final_observation_drops_the_last_transition(tmp_path, write):
 @pytest.mark.parametrize("write", WRITERS)
 def test_missing_final_observation_can_be_repeated(tmp_path, write):
     layout = write(tmp_path / "data", [without_arrival(number, length) for number, length in enumerate(LENGTHS)])
-    source = MappedSource(final_transition="repeat", privileged={"same": "proprio"}, **ROLES, **layout)
+    same = {"same": layout.get("observations", {"state": "proprio"})["state"]}
+    source = MappedSource(final_transition="repeat", privileged=same, **{**ROLES, **layout})
     for number, raw in enumerate(read_all(source)):
         count = 1000.0 * number + np.arange(LENGTHS[number])
         assert raw.observations["state"][:, 0].tolist() == [*count, count[-1]]
@@ -506,9 +549,9 @@ SETTINGS: dict[str, tuple[Columns, str]] = {
     "same next": ({"next_observations": {"state": "proprio"}}, "name the same column"),
     "no observations": ({"observations": {}}, "no observation is named"),
     "no column": ({"observations": {"state": "prop"}}, r"data: no episode matches .*'prop' is missing; available:"),
-    "no action": ({"action": "acts"}, "'acts' is missing"),
+    "no action": ({"action": "acts"}, "'acts' is missing; .*; recordings without actions cannot train a world model"),
     "no ends": ({"boundaries": {"ends": "end"}}, "'end' is missing; available:"),
-    "groups in npz": ({"boundaries": {"groups": "data"}}, "unreadable, truncated or not HDF5"),
+    "groups in npz": ({"boundaries": {"groups": "data"}}, "only HDF5 files have groups"),
     "episodes": ({"episodes": 0}, "episodes is 0"),
     "path": ({"path": "/nowhere/x.npz"}, r"/nowhere/x\.npz: no such file"),
     "ending": ({"path": "/nowhere/x.mat"}, r"the name ends in '\.mat'; supported: \.npz, \.hdf5"),

@@ -13,9 +13,11 @@ import pytest
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ActionSpec, ArraySpec
 from dreamset.datasets import RawEpisode, write_store
+from dreamset.datasets.episode import align
 from dreamset.datasets.sources import Source, SourceDescription
 from dreamset.datasets.transforms import (
     AsImage,
+    ClipActions,
     ClipReward,
     Crop,
     FoldActions,
@@ -23,6 +25,7 @@ from dreamset.datasets.transforms import (
     OneHotActions,
     RelabelReward,
     RenameColumns,
+    RescaleActions,
     Resize,
     ScaleReward,
     SelectColumns,
@@ -409,6 +412,73 @@ def test_one_hot_needs_one_number_and_a_positive_size():
         OneHotActions(3)(discrete_source())
     with pytest.raises(UserError, match="OneHotActions: size is 0; allowed: 1 or more"):
         OneHotActions(0)
+
+
+def two_actions(*rows: Sequence[float], low: float = -1, high: float = 1) -> Recorded:
+    episode = RawEpisode(
+        "episode_7 of log.h5",
+        {"state": np.arange(len(rows) + 1, dtype=np.float32)[:, None]},
+        np.array(rows, np.float32),
+        np.ones(len(rows)),
+        False,
+        {},
+    )
+    return Recorded(episode, action=ActionSpec(2, discrete=False, low=(low, low), high=(high, high)))
+
+
+def test_actions_beyond_the_space_are_clipped_to_it_and_to_nothing_less():
+    source = ClipActions()(two_actions((4.4, 0.25), (-3, -1), (1, -1.5)))
+    assert source.read(0).actions.tolist() == [[1, 0.25], [-1, -1], [1, -1]]
+    assert source.describe().action == ActionSpec(2, discrete=False, low=(-1, -1), high=(1, 1))
+    assert notes_of(source) == [{"transform": "ClipActions", "low": (-1, -1), "high": (1, 1)}]
+    align(source.read(0), source.describe())
+
+
+def test_given_bounds_of_clipping_replace_those_of_the_space():
+    source = ClipActions(low=-2, high=[3, 0.5])(two_actions((4, 0.25), (-3, -1)))
+    assert source.read(0).actions.tolist() == [[3, 0.25], [-2, -1]]
+    assert source.describe().action == ActionSpec(2, discrete=False, low=(-2, -2), high=(3, 0.5))
+
+
+def test_clipping_keeps_nan_for_the_check():
+    with pytest.raises(UserError, match=r"episode_7 of .*: actions is nan at step 1"):
+        ClipActions()(two_actions((4, 0), (np.nan, 0))).read(0)
+
+
+def test_clipping_to_an_unbounded_space_needs_bounds():
+    source = two_actions((4, 0), low=-np.inf, high=np.inf)
+    with pytest.raises(UserError, match="ClipActions: the actions of the source have no bounds; set low and high"):
+        ClipActions()(source)
+    assert ClipActions(-1, 1)(source).read(0).actions.tolist() == [[1, 0]]
+
+
+def test_rescaled_actions_are_linear_between_the_bounds():
+    source = RescaleActions(low=[0, -2], high=[10, 6])(two_actions((0, -2), (10, 6), (5, 0), (2.5, 2)))
+    assert source.read(0).actions.tolist() == [[-1, -1], [1, 1], [0, -0.5], [-0.5, 0]]
+    assert source.describe().action == ActionSpec(2, discrete=False, low=(-1, -1), high=(1, 1))
+    align(source.read(0), source.describe())
+
+
+def test_action_beyond_the_bounds_of_rescaling_is_named_as_recorded():
+    with pytest.raises(UserError, match=r"actions is 11 at step 1, element \[0\]; allowed: \[0, 10\]: add the"):
+        RescaleActions(low=[0, -2], high=[10, 6])(two_actions((0, -2), (11, 6))).read(0)
+
+
+def test_clipping_to_a_range_and_rescaling_it_compose():
+    source = RescaleActions(0, 4)(ClipActions(0, 4)(two_actions((-1, 3), (9, 4))))
+    assert source.read(0).actions.tolist() == [[-1, 0.5], [1, 1]]
+
+
+@pytest.mark.parametrize("transform", [ClipActions(1, 1), ClipActions([0, 0, 0], 1), RescaleActions(2, 1)])
+def test_bounds_that_do_not_fit_the_action_are_refused(transform):
+    with pytest.raises(UserError, match=rf"{type(transform).__name__} from .*: expected one number or 2 for each"):
+        transform(two_actions((0, 0)))
+
+
+@pytest.mark.parametrize("transform", [ClipActions(), RescaleActions(0, 1)])
+def test_discrete_actions_have_no_bounds_to_change(transform):
+    with pytest.raises(UserError, match="the action is discrete; remove the transform"):
+        transform(discrete_source())
 
 
 def test_rewards_are_scaled_and_shifted_then_rounded_once():

@@ -258,3 +258,18 @@ def test_wrong_folder_error_names_the_right_one(tmp_path):
     with pytest.raises(UserError, match="contains npz and HDF5 files; choose the folder '64px' or '84px'"):
         VD4RLSource(both)
     assert VD4RLSource(write_shards(tmp_path / "84px", flat(3, 3)), episodes=1).episode_count == 1
+
+
+@pytest.mark.parametrize("form", ["64px", "84px"])
+def test_bounds_of_the_action_can_be_set_in_both_forms(tmp_path, form):
+    write = {
+        "64px": lambda: write_npz(tmp_path / form, npz_episode(1, 3), npz_episode(2, 3)),
+        "84px": lambda: write_shards(tmp_path / form, flat(3, 3)),
+    }
+    source = VD4RLSource(write[form](), action_low=-2, action_high=[0.15])
+    action = source.describe().action
+    assert (action.low, action.high, action.discrete) == ((-2,), (0.15,), False)
+    align(source.read(0), source.describe())
+    narrow = VD4RLSource(tmp_path / form, action_high=1e-5)
+    with pytest.raises(UserError, match=r"actions is .*; allowed"):
+        align(narrow.read(1), narrow.describe())

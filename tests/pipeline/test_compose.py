@@ -1,5 +1,6 @@
 """Composition: presets, groups and overrides reach the settings of the stages."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import yaml
 
 from dreamset import configs
 from dreamset.behaviors.rewards.functions import PenalizedReward
+from dreamset.core.errors import UserError
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.config.instantiate import build_part
 
@@ -107,3 +109,20 @@ def test_preset_for_vectors_changes_only_its_own_settings() -> None:
     assert vectors["world_model_training"]["scheduler"]["total_iters"] == 1200
     assert vectors["behavior"] == frames["behavior"]
     assert vectors["world_model_training"]["batch"] == frames["world_model_training"]["batch"]
+
+
+@pytest.mark.parametrize(
+    "path", ["~/data", "/a/[x]", "/a/b=c", "/a,b", "/(a)/{b}", "/a#b", "/a&b", "/ü", "/it's", "/a=b c"]
+)
+def test_advice_for_an_unreadable_override_sets_the_same_value(path: str) -> None:
+    override = f"dataset.source.path={path}"
+    with pytest.raises(UserError) as error:
+        compose(["dataset=vd4rl", override])
+    assert f"{override} " in str(error.value)
+    (advised,) = shlex.split(str(error.value).rpartition(": ")[2])
+    assert compose(["dataset=vd4rl", advised])["dataset"]["source"]["path"] == path
+
+
+@pytest.mark.parametrize("path", ["/a b", "/100%", "/$x", "/a:b", "/a+b@c"])
+def test_other_paths_need_no_quotes(path: str) -> None:
+    assert compose(["dataset=vd4rl", f"dataset.source.path={path}"])["dataset"]["source"]["path"] == path

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import h5py
 
 from dreamset.core.errors import UserError
-from dreamset.core.files import file_sha256, save_with
+from dreamset.core.files import file_sha256, save_with, user_path
 from dreamset.datasets.episode import Array, RawEpisode
 from dreamset.datasets.hdf5 import opened
 from dreamset.datasets.sources import doubts
@@ -85,7 +85,7 @@ class D4RLSource:
         cut_at_breaks: bool = False,
         autoreset: str | None = None,
     ) -> None:
-        self._path, self._dataset_id = Path(path), dataset_id
+        self._path, self._dataset_id = user_path(path), dataset_id
         self._facts = facts(dataset_id) if dataset_id else None
         self._file = scan(self._path)
         survey = self._file.survey()
@@ -246,7 +246,7 @@ def fetch(dataset_id: str | None, path: str | Path, *, url: str | None = None, o
     Raises:
         UserError: if the dataset does not exist or the download fails.
     """
-    target = Path(path)
+    target = user_path(path)
     if target.is_file():
         return target
     address = url or _address(dataset_id, target)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamset.core.errors import UserError
+from dreamset.core.files import user_path
 from dreamset.datasets.episode import Array, RawEpisode, from_arrivals
 from dreamset.datasets.sources import doubts
 from dreamset.datasets.sources.actions import ActionSettings
@@ -55,7 +56,7 @@ class DreamerSource:
         action_high: float | Sequence[float] = 1.0,
         cut_rows: int = 0,
     ) -> None:
-        self._path = Path(path)
+        self._path = user_path(path)
         self._cut_rows = cut_rows
         files = list_files(self._path, [NPZ_ENDING])[: checked_limit(episodes)]
         self._tables = [NpzTable(file) for file in files]

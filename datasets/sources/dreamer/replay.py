@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamset.core.errors import UserError
+from dreamset.core.files import user_path
 from dreamset.datasets.episode import Lost, RawEpisode
 from dreamset.datasets.sources.actions import ActionSettings
 from dreamset.datasets.sources.base import SourceDescription
@@ -66,7 +67,7 @@ class DreamerV3Source:
         action_low: float | Sequence[float] = -1.0,
         action_high: float | Sequence[float] = 1.0,
     ) -> None:
-        chunks = [_Chunk.of(file) for file in list_files(Path(path), [NPZ_ENDING])]
+        chunks = [_Chunk.of(file) for file in list_files(user_path(path), [NPZ_ENDING])]
         streams = [[marked_table(chunk.table, _mark) for chunk in stream] for stream in _streams(chunks)]
         segments = [entry for stream in streams for entry in segments_of(stream, lambda _previous, _following: True)]
         self._segments = Segments.of(segments, checked_limit(episodes))

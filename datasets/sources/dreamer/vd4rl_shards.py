@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dreamset.core.errors import UserError
+from dreamset.core.files import user_path
 from dreamset.datasets.episode import RawEpisode, from_arrivals
 from dreamset.datasets.sources import doubts
 from dreamset.datasets.sources.actions import ActionSettings
@@ -51,12 +52,14 @@ class VD4RLShards:
         observations: Sequence[str] | None = None,
         privileged: Sequence[str] | None = None,
         episodes: int | None = None,
+        action_low: float | Sequence[float] = -1.0,
+        action_high: float | Sequence[float] = 1.0,
     ) -> None:
-        files = [marked_table(HDF5Table(file), _mark) for file in list_files(Path(path), HDF5_ENDINGS)]
-        self._name = Path(path).name
+        files = [marked_table(HDF5Table(file), _mark) for file in list_files(user_path(path), HDF5_ENDINGS)]
+        self._name = user_path(path).name
         self._segments = Segments.of(segments_of(files, _continues), checked_limit(episodes))
         headers = readable_headers(files, str(path))
-        self._action = ActionSettings(_ACTION, discrete=0, low=-1.0, high=1.0).field_of_first(headers, str(path))
+        self._action = ActionSettings(_ACTION, 0, action_low, action_high).field_of_first(headers, str(path))
         columns = survey(headers, (_ACTION, _REWARD, _DISCOUNT, _STEP_TYPE), {})
         usable = {_IMAGE.get(name, name): field for name, field in columns.usable.items()}
         self._fields, self._ignored = replace(columns, usable=usable).choose(observations, privileged, str(path))

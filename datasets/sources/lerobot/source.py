@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from dreamset.core.errors import UserError
-from dreamset.core.files import file_sha256
+from dreamset.core.files import file_sha256, user_path
 from dreamset.datasets.episode import Array, RawEpisode
 from dreamset.datasets.sources import doubts
 from dreamset.datasets.sources.base import SourceDescription
@@ -80,7 +80,7 @@ class LeRobotSource:
         reward: str | None = AUTO,
         terminal: str | None = AUTO,
     ) -> None:
-        self._root, where = Path(path), str(path)
+        self._root, where = user_path(path), str(path)
         self._info = load_info(self._root)
         self._size = checked_size(image_size)
         self._final = FinalTransition.checked(final_transition)

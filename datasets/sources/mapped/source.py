@@ -1,13 +1,15 @@
-"""Reads npz and HDF5 files of any layout: settings give the role and the alignment of each column."""
+"""Reads files of named columns in any layout: settings give the role and the alignment of each column."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from dreamset.core.errors import UserError
+from dreamset.core.files import user_path
 from dreamset.datasets.episode import RawEpisode
 from dreamset.datasets.sources import doubts
 from dreamset.datasets.sources.actions import ActionSettings
@@ -16,11 +18,21 @@ from dreamset.datasets.sources.autoreset import Autoreset
 from dreamset.datasets.sources.base import SourceDescription
 from dreamset.datasets.sources.boundaries import checked_boundaries
 from dreamset.datasets.sources.columns import Headers, headers_of
-from dreamset.datasets.sources.folder import checked_limit, digest, list_files
+from dreamset.datasets.sources.files import open_table, video_hint
+from dreamset.datasets.sources.folder import checked_limit, digest
+from dreamset.datasets.sources.joined import (
+    Named,
+    joined_name,
+    joins_among,
+    parts_of,
+    stored_columns,
+    with_joins,
+)
 from dreamset.datasets.sources.mapped.columns import EpisodeDecoder, MappedColumns
 from dreamset.datasets.sources.mapped.doubts import Suspect
+from dreamset.datasets.sources.mapped.splits import DeclaredSplits
 from dreamset.datasets.sources.segments import Damage, Piece
-from dreamset.datasets.sources.tables import TABLE_ENDINGS, open_table
+from dreamset.datasets.sources.tables import Table
 from dreamset.datasets.sources.timing import Alignment, TimeRule
 
 
@@ -28,10 +40,11 @@ class MappedSource:
     """The episodes in one file, or in all files of a folder; the settings name the columns.
 
     Args:
-        path: A ``.npz`` or HDF5 file, or a folder of such files.
+        path: A file (npz, HDF5, parquet or CSV), or a folder of such files. A folder with ``.npy`` files counts as one
+            file, whose columns have the names of the files.
         observations: Name and column of each model input, such as ``{image: obs/rgb}``; columns in groups of HDF5 files
-            are named by their path.
-        action: Column of the action.
+            are named by their path. Several columns, ``{state: [x, v]}``, stand side by side in one vector.
+        action: Column of the action, or several columns that stand side by side.
         reward: Column of the reward; null if none was recorded: the reward is then 0.
         terminal: Column that is true in the last row of an episode with a true end; null if no episode has one.
         privileged: As ``observations``, for ground truth that only probes read.
@@ -45,10 +58,16 @@ class MappedSource:
         next_observations: Name and column of each observation and privileged column after the step of the same row;
             gives the final observations. Empty if there are no such columns.
         boundaries: How to find the episodes. Null: each file is an episode. ``{groups: data}``: each group below
-            ``data`` in an HDF5 file is an episode; "" is the root. ``{batch: true}``: arrays [episodes, steps, ...].
-            For episodes in sequence: ``{ends: [done, timeout]}``, columns of which one is true in the last row of each
-            episode; ``{lengths: ep_len}``, a column of lengths; ``{every: 1000}``, a number of rows; or
-            ``{breaks: [done]}``, as ``ends`` and also where a next observation is not the following observation.
+            ``data`` in an HDF5 file is an episode; "" is the root. ``{folders: ""}``: each folder in ``path`` is one,
+            and its files hold the columns: ``action.npy`` is ``action``, and ``x`` in ``obs.npz`` is ``obs/x``.
+            ``{batch: true}``: arrays [episodes, steps, ...]. For episodes in sequence: ``{ends: [done, timeout]}``,
+            columns of which one is true in the last row of each episode; ``{changes: episode}``, a column whose value
+            changes where an episode begins; ``{lengths: ep_len}``, a column of lengths; ``{stops: episode_ends}``,
+            their sums; ``{every: 1000}``, a number of rows; or ``{breaks: [done]}``, as ``ends`` and also where a next
+            observation is not the following observation.
+        splits: Lists of the episodes for training and validation, such as ``{train: mask/train, validation:
+            mask/valid}``: columns with names of groups. Episodes in neither list are left out. By default the split is
+            random.
         autoreset: When the environment reset itself. ``next_step``: the row after an end has the final observation
             and an ignored action; needs ``{ends: columns}``. ``same_step``: the next observation in the last row is
             the first one of the next episode, so the final observation is missing. ``disabled``: it is the final one.
@@ -67,16 +86,17 @@ class MappedSource:
         self,
         path: str | Path,
         *,
-        observations: Mapping[str, str],
-        action: str,
+        observations: Mapping[str, Named],
+        action: Named,
         reward: str | None,
         terminal: str | None,
-        privileged: Mapping[str, str] | None = None,
+        privileged: Mapping[str, Named] | None = None,
         alignment: str | Mapping[str, str] = "follows",
         filled_last_row: bool = False,
         final_transition: str = "drop",
-        next_observations: Mapping[str, str] | None = None,
+        next_observations: Mapping[str, Named] | None = None,
         boundaries: Mapping[str, Any] | None = None,
+        splits: Mapping[str, str] | None = None,
         autoreset: str | None = None,
         discrete: int | None = None,
         action_low: float | Sequence[float] = -1.0,
@@ -85,19 +105,26 @@ class MappedSource:
     ) -> None:
         if not observations:
             raise UserError(f"{path}: no observation is named; set observations to {{name: column}}")
-        self._path = Path(path)
+        self._path = user_path(path)
+        named = [observations, privileged or {}, next_observations or {}]
+        self._joins = joins_among([action, *(columns for names in named for columns in names.values())])
         self._columns = MappedColumns(
-            observations=dict(observations),
-            privileged=dict(privileged or {}),
+            observations={name: joined_name(columns) for name, columns in observations.items()},
+            privileged={name: joined_name(columns) for name, columns in (privileged or {}).items()},
             arrivals=_arrivals({**observations, **(privileged or {})}, next_observations or {}, str(path)),
-            action=ActionSettings(action, discrete, action_low, action_high),
+            action=ActionSettings(joined_name(action), discrete, action_low, action_high),
             reward=reward,
             terminal=terminal,
             time=TimeRule.checked(alignment, filled_last_row=filled_last_row, final_transition=final_transition),
         )
         self._autoreset, self._layout = Autoreset.checked(autoreset), dict(boundaries or {})
         self._require_following_steps()
-        self._boundaries = checked_boundaries(boundaries, arrivals=self._columns.arrivals, autoreset=self._autoreset)
+        self._boundaries = checked_boundaries(
+            boundaries, arrivals=parts_of(self._columns.arrivals, self._joins), autoreset=self._autoreset
+        )
+        self._splits = DeclaredSplits.checked(splits, self._layout)
+        self._split_of: dict[Table, str] = {}
+        self._outside_splits = 0
         self._pieces = self._find()[: checked_limit(episodes)]
         self._decoder = self._first_fitting()
 
@@ -118,9 +145,10 @@ class MappedSource:
         where = f"episode {number} of {piece.table.place}"
         values = piece.table.read(self._columns.names, where, piece.rows)
         trusted = number not in self._overwritten
-        return self._decoder.decode(
+        raw = self._decoder.decode(
             self._columns.completed(values, where, reset_row=piece.reset_row, trusted=trusted), where
         )
+        return replace(raw, split=self._split_of.get(piece.table))
 
     def _require_following_steps(self) -> None:
         """Final observations beside the steps, and rows without a step, make no sense if the steps are padded."""
@@ -134,13 +162,26 @@ class MappedSource:
 
     def _find(self) -> list[Piece | Damage]:
         pieces: list[Piece | Damage] = []
-        for file in list_files(self._path, TABLE_ENDINGS) if self._path.is_dir() else [self._path]:
+        for file in self._boundaries.places(self._path):
             table = open_table(file)
             try:
-                pieces.extend(self._boundaries.pieces(file, self._columns.names))
+                pieces.extend(self._pieces_in(file))
             except UserError as error:
                 pieces.append(Damage(table, str(error)))
         return pieces
+
+    def _pieces_in(self, file: Path) -> list[Piece]:
+        """The episodes of a file; if it declares splits, only those in a split."""
+        pieces = [
+            replace(piece, table=with_joins(piece.table, self._joins))
+            for piece in self._boundaries.pieces(file, stored_columns(self._columns.names, self._joins))
+        ]
+        if not self._splits.columns:
+            return pieces
+        split_of = self._splits.of_pieces(file, pieces)
+        self._split_of |= {piece.table: split for piece, split in split_of}
+        self._outside_splits += len(pieces) - len(split_of)
+        return [piece for piece, _ in split_of]
 
     def _first_fitting(self) -> EpisodeDecoder:
         """The decoder of the first episode that matches the settings, most common columns first."""
@@ -153,12 +194,12 @@ class MappedSource:
                 return self._fitting(piece, headers[piece.table])
             except UserError as error:
                 failures.append(error)
-        raise UserError(f"{self._path}: no episode matches the settings; the first error: {failures[0]}") from failures[
-            0
-        ]
+        reason = f"{failures[0]}{video_hint(self._path)}"
+        raise UserError(f"{self._path}: no episode matches the settings; the first error: {reason}") from failures[0]
 
     def _fitting(self, piece: Piece, headers: Headers) -> EpisodeDecoder:
         place, column = piece.table.place, self._columns.action.column
+        self._columns.action.require(headers, place)
         example = piece.table.read([column], place, piece.rows)[column]
         return self._columns.decoder(headers, example, place)
 
@@ -192,6 +233,8 @@ class MappedSource:
             "boundaries": self._layout,
             "autoreset": self._autoreset.value if self._autoreset else None,
             "overwritten_final_observations": len(self._overwritten),
+            "splits": self._splits.columns,
+            "episodes_outside_splits": self._outside_splits,
             "ignored_columns": self._ignored_columns(),
         }
 
@@ -221,7 +264,8 @@ class MappedSource:
 
     def _ignored_columns(self) -> dict[str, str]:
         """Ignored columns of all readable files."""
-        known = {*self._columns.names, *self._boundaries.columns}
+        names = self._columns.names
+        known = {*names, *stored_columns(names, self._joins), *self._joins, *self._boundaries.columns}
         present: set[str] = set()
         for table in {piece.table: None for piece in self._pieces if isinstance(piece, Piece)}:
             with suppress(UserError):
@@ -229,7 +273,7 @@ class MappedSource:
         return dict.fromkeys(sorted(present - known), "not named in the settings")
 
 
-def _arrivals(columns: Mapping[str, str], following: Mapping[str, str], where: str) -> dict[str, str]:
+def _arrivals(columns: Mapping[str, Named], following: Mapping[str, Named], where: str) -> dict[str, str]:
     """The column after the step of each column; all columns have one, or none has."""
     if not following:
         return {}
@@ -239,6 +283,7 @@ def _arrivals(columns: Mapping[str, str], following: Mapping[str, str], where: s
             f"{where}: next_observations {problem} {name!r}; allowed: every name of observations and privileged; "
             f"fix the setting, or omit the column"
         )
-    if set(following.values()) & set(columns.values()):
+    arrivals = {joined_name(columns[name]): joined_name(column) for name, column in following.items()}
+    if arrivals.keys() & set(arrivals.values()):
         raise UserError(f"{where}: next_observations and observations name the same column; fix the ingest settings")
-    return {columns[name]: column for name, column in following.items()}
+    return arrivals

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from dreamset.core.errors import UserError
+from dreamset.core.files import user_path
 
 ROOT_VARIABLE = "MINARI_DATASETS_PATH"
 _DATASET_ID = re.compile(r"(?:[\w-]+/)*[\w-]+-v\d+", re.ASCII)
@@ -13,7 +14,7 @@ _DATASET_ID = re.compile(r"(?:[\w-]+/)*[\w-]+-v\d+", re.ASCII)
 def datasets_root() -> Path:
     """Minari's folder: MINARI_DATASETS_PATH, or a folder in the home directory."""
     override = os.environ.get(ROOT_VARIABLE)
-    return Path(override) if override else Path.home() / ".minari" / "datasets"
+    return user_path(override) if override else Path.home() / ".minari" / "datasets"
 
 
 def checked_id(dataset_id: str) -> str:
@@ -48,7 +49,7 @@ def dataset_folder(path: str | Path | None, dataset_id: str | None) -> Path:
     """
     require_one(path, dataset_id)
     if path is not None:
-        return Path(path)
+        return user_path(path)
     assert dataset_id is not None
     folder = local_folder(dataset_id)
     if folder is None:

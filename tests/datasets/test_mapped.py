@@ -333,7 +333,7 @@ def with_arrivals(number: int, transitions: int) -> Columns:
 AFTER: Columns = {"next_observations": {"state": "after"}}
 
 
-@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize("write", [write for write in WRITERS if write not in (write_folders, write_csv)])
 def test_next_observations_give_the_final_observation(tmp_path, write):
     layout = write(tmp_path / "data", [with_arrivals(number, length) for number, length in enumerate(LENGTHS)])
     source = MappedSource(**ROLES, **layout, **AFTER)
@@ -352,6 +352,22 @@ def test_next_observations_also_complete_privileged_columns_and_images(tmp_path)
     assert raw.observations["image"][:, 0, 0, 0].tolist() == [0, 1, 2, 3]
     assert raw.privileged["state"][:, 0].tolist() == [0, 1, 2, 3]
     assert raw.terminated
+
+
+def test_next_observations_of_several_columns_complete_them_and_cut_at_breaks(tmp_path):
+    episodes = [with_arrivals(number, length) for number, length in enumerate(LENGTHS)]
+    columns = joined([{**columns, "done": np.zeros(len(columns["done"]))} for columns in episodes])
+    for name in ("proprio", "after"):
+        columns[f"{name}_x"], columns[f"{name}_y"] = columns.pop(name).T
+    np.savez(tmp_path / "all.npz", **columns)
+    source = MappedSource(
+        **{**ROLES, "path": tmp_path / "all.npz", "observations": {"state": ["proprio_x", "proprio_y"]}},
+        next_observations={"state": ["after_x", "after_y"]},
+        boundaries={"breaks": ["done"]},
+    )
+    assert [len(raw.rewards) for raw in read_all(source)] == list(LENGTHS)
+    for raw in read_all(source):
+        assert np.diff(raw.observations["state"][:, 0]).tolist() == [1] * len(raw.rewards)
 
 
 def test_unused_next_observations_are_doubted(tmp_path):

@@ -109,7 +109,13 @@ class ImageCodec:
         return bool(values.dtype.kind == "O" or (values.dtype == np.uint8 and values.ndim == 2))
 
     def _decoded(self, values: Array, where: str) -> NDArray[np.uint8]:
-        frames = np.empty((len(values), *self.shape), np.uint8)
+        try:
+            frames = np.empty((len(values), *self.shape), np.uint8)
+        except MemoryError as error:
+            raise UserError(
+                f"{where}: {len(values)} images of {list(self.shape)} exceed the memory; store smaller images or "
+                f"shorter episodes"
+            ) from error
         for step, encoded in enumerate(values):
             frames[step] = decode_image(encoded.tobytes(), self.shape, f"{where} at step {step}")
         return frames

@@ -13,6 +13,7 @@ from PIL import Image
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import write_store
+from dreamset.datasets.sources.codecs import ImageCodec
 from dreamset.datasets.sources.dreamer import DreamerSource
 from dreamset.datasets.sources.mapped import MappedSource
 
@@ -230,3 +231,9 @@ def test_object_arrays_and_text_are_refused_with_the_allowed_forms(tmp_path):
         file["view"], file["action"] = ["a", "b", "c"], np.zeros((3, 1))
     with pytest.raises(UserError, match=r"'view' holds object\[\] per row, expected numbers, or JPEG and PNG files"):
         MappedSource(tmp_path / "data.hdf5", **ROLES)
+
+
+def test_more_pixels_than_memory_are_refused_in_one_line():
+    files = np.broadcast_to(np.zeros(100, np.uint8), (10**7, 100))
+    with pytest.raises(UserError, match=r"^here: 10000000 images of \[4096, 4096, 3\] exceed the memory"):
+        ImageCodec((4096, 4096, 3)).decode(files, "here")

@@ -185,7 +185,9 @@ def test_documented_datasets_are_those_with_a_yaml_file(root: Path) -> None:
 
 def test_transforms_of_the_documentation_can_be_built(root: Path) -> None:
     text = (root / "docs/datasets.md").read_text()
-    (block,) = re.findall(r"```yaml\n(transforms:.*?)```", text, re.DOTALL)
-    for node in yaml.safe_load(block)["transforms"]:
+    blocks = re.findall(r"```yaml\n(transforms:.*?)```", text, re.DOTALL)
+    nodes = [node for block in blocks for node in yaml.safe_load(block)["transforms"]]
+    assert {"AsImage", "Resize"} <= {node["_target_"].rpartition(".")[2] for node in nodes}
+    for node in nodes:
         if "function" not in node:
             build_part(node)

@@ -109,7 +109,13 @@ class ImageCodec:
         return bool(values.dtype.kind == "O" or (values.dtype == np.uint8 and values.ndim == 2))
 
     def _decoded(self, values: Array, where: str) -> NDArray[np.uint8]:
-        frames = np.empty((len(values), *self.shape), np.uint8)
+        try:
+            frames = np.empty((len(values), *self.shape), np.uint8)
+        except MemoryError as error:
+            raise UserError(
+                f"{where}: {len(values)} images of {list(self.shape)} exceed the memory; store smaller images or "
+                f"shorter episodes"
+            ) from error
         for step, encoded in enumerate(values):
             frames[step] = decode_image(encoded.tobytes(), self.shape, f"{where} at step {step}")
         return frames
@@ -155,18 +161,31 @@ def inferred_codec(
 
 
 _WHITE = {"bool": "1", "uint8": "255", "uint16": "65535"}  # the largest value; most images of floats end at 1
+_LONG_ROW = 1024  # bytes; such a row is more likely a file than a vector
 
 
 def image_doubts(codecs: Mapping[str, Codec]) -> tuple[str, ...]:
     """A sentence for each column, by its name in the store, that is read as a vector but looks like images."""
     return tuple(
         f"{_doubted(name)}: {codec.dtype}{list(codec.shape)} per row is read as a vector of {codec.spec.size} numbers; "
-        f"if it holds images, add the transform {{_target_: dreamset.datasets.transforms.AsImage, name: {name}, "
-        f"shape: {list(shape)}, white: {_WHITE.get(codec.dtype, '1.0')}}} to dataset.transforms; white is the value "
-        f"that becomes 255"
+        f"{remedy}"
         for name, codec in codecs.items()
-        if isinstance(codec, VectorCodec) and (shape := likely_image(codec.dtype, codec.shape))
+        if isinstance(codec, VectorCodec) and (remedy := _remedy(name, codec))
     )
+
+
+def _remedy(name: str, codec: VectorCodec) -> str | None:
+    """What to do if the column holds images; None if it does not look like that."""
+    shape = likely_image(codec.dtype, codec.shape)
+    if shape is not None:
+        return (
+            f"if it holds images, add the transform {{_target_: dreamset.datasets.transforms.AsImage, name: {name}, "
+            f"shape: {list(shape)}, white: {_WHITE.get(codec.dtype, '1.0')}}} to dataset.transforms; white is the "
+            f"value that becomes 255"
+        )
+    if codec.dtype == "uint8" and len(codec.shape) == 1 and codec.shape[0] >= _LONG_ROW:
+        return "if it holds JPEG or PNG files, write a file into the first row, by which they are recognised"
+    return None
 
 
 def without_doubts(doubts: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:

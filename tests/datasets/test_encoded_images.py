@@ -13,6 +13,7 @@ from PIL import Image
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import write_store
+from dreamset.datasets.sources.codecs import ImageCodec
 from dreamset.datasets.sources.dreamer import DreamerSource
 from dreamset.datasets.sources.mapped import MappedSource
 
@@ -221,6 +222,21 @@ def test_short_vector_that_begins_like_a_file_stays_a_vector(tmp_path):
     assert raw.observations["image"].tolist() == view.tolist()
 
 
+def test_files_behind_an_empty_first_row_are_doubted(tmp_path):
+    rows = [
+        b"",
+        *(encode(image, "PNG") for image in np.random.default_rng(0).integers(0, 256, (2, 40, 32, 3), np.uint8)),
+    ]
+    source = MappedSource(save(tmp_path / "data", rows), **ROLES)
+    (doubt,) = source.describe().doubts
+    assert re.match(
+        r"'image' may be images: uint8\[\d+\] per row .*; if it holds JPEG or PNG files, write a file", doubt
+    )
+    ragged = save(tmp_path / "ragged", rows, way="put_ragged hdf5")
+    with pytest.raises(UserError, match="expected numbers, or JPEG and PNG files"):
+        MappedSource(ragged, **ROLES)
+
+
 def test_object_arrays_and_text_are_refused_with_the_allowed_forms(tmp_path):
     view = np.array([b"\x89PNG\r\n\x1a\n" + bytes(90)] * 3, object)
     np.savez(tmp_path / "data.npz", view=view, action=np.zeros((3, 1)))
@@ -230,3 +246,9 @@ def test_object_arrays_and_text_are_refused_with_the_allowed_forms(tmp_path):
         file["view"], file["action"] = ["a", "b", "c"], np.zeros((3, 1))
     with pytest.raises(UserError, match=r"'view' holds object\[\] per row, expected numbers, or JPEG and PNG files"):
         MappedSource(tmp_path / "data.hdf5", **ROLES)
+
+
+def test_more_pixels_than_memory_are_refused_in_one_line():
+    files = np.broadcast_to(np.zeros(100, np.uint8), (10**7, 100))
+    with pytest.raises(UserError, match=r"^here: 10000000 images of \[4096, 4096, 3\] exceed the memory"):
+        ImageCodec((4096, 4096, 3)).decode(files, "here")

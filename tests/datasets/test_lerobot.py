@@ -644,3 +644,28 @@ def test_settings_are_checked(write, size):
         LeRobotSource(path, episodes=0)
     with pytest.raises(UserError, match="no numeric feature 'action'"):
         LeRobotSource(write_dataset(path / "again", Recipe("v2.1", (3,), features={"action": None})))
+
+
+def test_arrays_of_images_follow_the_rule_of_all_readers(tmp_path):
+    """Numbers in the table, not files: bytes are images, floats are a vector with a doubt."""
+    generator = np.random.default_rng(0)
+    view = generator.integers(0, 256, (4, 3, 40, 36), np.uint8)
+    depth = generator.random((4, 40, 36, 1), np.float32)
+
+    def edit(_number: int, columns: dict[str, Any]) -> dict[str, Any]:
+        arrays = {
+            "observation.view": pa.array(view.tolist(), pa.list_(pa.list_(pa.list_(pa.uint8())))),
+            "observation.depth": pa.array(depth.tolist(), pa.list_(pa.list_(pa.list_(pa.float32())))),
+        }
+        return {**columns, **arrays}
+
+    features = {
+        "observation.view": {"dtype": "uint8", "shape": [3, 40, 36], "names": None},
+        "observation.depth": {"dtype": "float32", "shape": [40, 36, 1], "names": None},
+    }
+    source = LeRobotSource(write_dataset(tmp_path / "data", Recipe("v3.0", [4], columns=edit, features=features)))
+    raw = source.read(0)
+    np.testing.assert_array_equal(raw.observations["observation.view"], view.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(raw.observations["observation.depth"], depth.reshape(4, -1))
+    (doubt,) = source.describe().doubts
+    assert doubt.startswith("'observation.depth' may be images: float32[40, 36, 1] per row is read as a vector")

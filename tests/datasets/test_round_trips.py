@@ -28,6 +28,7 @@ KINDS = {
     "speed": ArraySpec((1,), "float32"),
     "image": ArraySpec((32, 40, 3), "uint8"),  # large enough for Minari to make a JPEG of it
     "mask": ArraySpec((3, 5, 1), "uint8"),
+    "stack": ArraySpec((8, 9, 5), "uint8"),  # of five grey frames
 }
 
 

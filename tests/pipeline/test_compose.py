@@ -107,3 +107,12 @@ def test_preset_for_vectors_changes_only_its_own_settings() -> None:
     assert vectors["world_model_training"]["scheduler"]["total_iters"] == 1200
     assert vectors["behavior"] == frames["behavior"]
     assert vectors["world_model_training"]["batch"] == frames["world_model_training"]["batch"]
+
+
+@pytest.mark.parametrize("dataset", ["npz_folder", "hdf5_folder"])
+def test_mappings_of_columns_can_be_set_by_overrides(dataset: str) -> None:
+    names = ("observations", "privileged", "next_observations", "boundaries")
+    given = [f"dataset.source.{name}={{key: [x]}}" for name in names[-1:]]
+    given += [f"dataset.source.{name}={{key: x}}" for name in names[:-1]]
+    source = compose([f"dataset={dataset}", "dataset.source.path=files", *given])["dataset"]["source"]
+    assert [source[name] for name in names] == [{"key": "x"}, {"key": "x"}, {"key": "x"}, {"key": ["x"]}]

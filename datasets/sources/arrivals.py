@@ -26,7 +26,7 @@ def continues(table: Table, headers: Headers, arrivals: Arrivals, rows: int) -> 
     follows[-1:] = False
     names = {*arrivals, *arrivals.values()}
     row_bytes = max(int(np.prod(headers[name].shape[1:])) * headers[name].dtype.itemsize for name in names)
-    block = max(1, _BLOCK_BYTES // row_bytes)
+    block = max(1, _BLOCK_BYTES // max(1, row_bytes))
     for start in range(0, rows - 1, block):
         stop = min(start + block, rows - 1)
         values = table.read(sorted(names), table.place, slice(start, stop + 1))

@@ -20,7 +20,8 @@ def overwritten_arrivals(place: str, episodes: int) -> str:
     return (
         f"{place}: in {episodes} episodes, with the last one of the file, the observation after the last step is the "
         f"first one of the next episode, as if the environment reset itself in that step; their final observations "
-        f"count as missing; set dataset.source.autoreset=same_step if that is right, or disabled to use them"
+        f"count as missing; set dataset.source.autoreset=same_step if that is right, next_step if the row after an end "
+        f"has only the final observation, or disabled to use them"
     )
 
 

@@ -126,3 +126,12 @@ def test_advice_for_an_unreadable_override_sets_the_same_value(path: str) -> Non
 @pytest.mark.parametrize("path", ["/a b", "/100%", "/$x", "/a:b", "/a+b@c"])
 def test_other_paths_need_no_quotes(path: str) -> None:
     assert compose(["dataset=vd4rl", f"dataset.source.path={path}"])["dataset"]["source"]["path"] == path
+
+
+@pytest.mark.parametrize("dataset", ["npz_folder", "hdf5_folder"])
+def test_mappings_of_columns_can_be_set_by_overrides(dataset: str) -> None:
+    names = ("observations", "privileged", "next_observations", "boundaries")
+    given = [f"dataset.source.{name}={{key: [x]}}" for name in names[-1:]]
+    given += [f"dataset.source.{name}={{key: x}}" for name in names[:-1]]
+    source = compose([f"dataset={dataset}", "dataset.source.path=files", *given])["dataset"]["source"]
+    assert [source[name] for name in names] == [{"key": "x"}, {"key": "x"}, {"key": "x"}, {"key": ["x"]}]

@@ -171,9 +171,10 @@ class LeRobotSource:
             )
         wrong = np.flatnonzero(frames != np.arange(entry.length))
         if wrong.size:
+            step = wrong[0]
             raise UserError(
-                f"{where}: frame_index is {frames[wrong[0]]} in row {wrong[0]}, expected {wrong[0]}; a frame is "
-                f"missing or misplaced, drop the episode"
+                f"{where}: frame_index is {frames[step]} in row {step}, expected {step}; a frame is missing or "
+                f"misplaced, drop the episode"
             )
 
     @cached_property

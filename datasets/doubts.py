@@ -72,8 +72,8 @@ def _most_lost(info: Info) -> Iterator[str]:
         findings.append(f"a reward of {lost['reward']:.4g} (kept: {seen['reward']['sum']:.4g})")
     if findings:
         yield (
-            f"{' and '.join(findings)} are left out with the last transitions; set dataset.source.final_transition to "
-            f"repeat, or name the columns of the next observations if there are any"
+            f"the last transitions, which are left out, hold {' and '.join(findings)}; set "
+            f"dataset.source.final_transition to repeat, or name the columns of the next observations if there are any"
         )
 
 

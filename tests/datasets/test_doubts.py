@@ -97,15 +97,15 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "true ends left out": (
         {"terminated": False, "lost": Lost(1, 0.0, True)},
-        "2 of 2 true ends are left out with the last transitions; set dataset.source.final_transition to repeat",
+        "which are left out, hold 2 of 2 true ends; set dataset.source.final_transition to repeat, or name the",
     ),
     "reward left out": (
         {"rewards": lambda rewards: 0 * rewards + 0.01, "lost": Lost(1, -1.0, False)},
-        "a reward of -2 (kept: 0.8) are left out with the last transitions; set dataset.source.final_transition",
+        "hold a reward of -2 (kept: 0.8); set dataset.source.final_transition to repeat, or name",
     ),
     "every reward and true end left out": (
         {"rewards": np.zeros_like, "terminated": False, "lost": Lost(1, 1.0, True)},
-        "2 of 2 true ends and a reward of 2 (kept: 0) are left out with the last transitions",
+        "the last transitions, which are left out, hold 2 of 2 true ends and a reward of 2 (kept: 0); set",
     ),
     "reward column of zeros": (
         {"rewards": np.zeros_like, "provenance": {"reward": "rewards"}},

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from h5py import h5z
+
 from dreamset.core.errors import UserError
 
 
@@ -17,6 +19,13 @@ def compression_filter(name: str | None) -> dict[str, Any]:
     if name not in FILTERS:
         raise UserError(f"compression is {name!r}; allowed: {', '.join(FILTERS)} or null; fix the ingest settings")
     return dict(FILTERS[name]())
+
+
+def available(code: int) -> bool:
+    """Whether HDF5 can decode a filter by its registered number; loads those of hdf5plugin if it must."""
+    if not h5z.filter_avail(code):
+        load_filters()
+    return bool(h5z.filter_avail(code))
 
 
 def load_filters() -> None:

@@ -36,12 +36,12 @@ def ignored_columns(source: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _no_reward(info: Info) -> Iterator[str]:
-    if info["seen"]["reward"]["nonzero"]:
+    if info["seen"]["reward"]["nonzero"] or info.get("lost", {}).get("reward"):
         return
-    named = _ignored(info, REWARD_WORDS)
+    named, source = _ignored(info, REWARD_WORDS), info["source"]
     finding = "every reward is 0, so no behaviour can be learned from it"
-    if "reward" in info["source"]:
-        column = named[0] if named else "its column"
+    if "reward" in source:
+        column = named[0] if named else "its column" if source["reward"] is None else "another column"
         yield f"{finding}; set dataset.source.reward to {column}, or compute rewards with the transform RelabelReward"
     else:
         beside = f", although {_listed(named)} is among the ignored columns" if named else ""
@@ -65,16 +65,15 @@ def _no_true_end(info: Info) -> Iterator[str]:
 
 def _most_lost(info: Info) -> Iterator[str]:
     lost, seen = info.get("lost", {}), info["seen"]
-    remedy = (
-        "set dataset.source.final_transition to repeat, or name the columns of the next observations if there are any"
-    )
+    findings = []
     if lost.get("terminals", 0) > seen["true_ends"]:
-        total = lost["terminals"] + seen["true_ends"]
-        yield f"{lost['terminals']} of {total} true ends are left out with the last transitions; {remedy}"
+        findings.append(f"{lost['terminals']} of {lost['terminals'] + seen['true_ends']} true ends")
     if abs(lost.get("reward", 0.0)) > abs(seen["reward"]["sum"]):
+        findings.append(f"a reward of {lost['reward']:.4g} (kept: {seen['reward']['sum']:.4g})")
+    if findings:
         yield (
-            f"a reward of {lost['reward']:.4g} is left out with the last transitions, but only "
-            f"{seen['reward']['sum']:.4g} is kept; {remedy}"
+            f"the last transitions, which are left out, hold {' and '.join(findings)}; set "
+            f"dataset.source.final_transition to repeat, or name the columns of the next observations if there are any"
         )
 
 
@@ -130,8 +129,9 @@ def _narrow_actions(low: Any, high: Any, action: Mapping[str, Any]) -> Iterator[
     narrow = np.flatnonzero((high - low) < _SMALL_USE * np.where(np.isfinite(reach), reach, 0.0)).tolist()
     if narrow:
         yield (
-            f"action {_elements(narrow)} uses less than {_SMALL_USE:.0%} of the allowed range; if the reader has the "
-            f"settings dataset.source.action_low and dataset.source.action_high, set them in the units of the actions"
+            f"less than {_SMALL_USE:.0%} of the allowed range of the action is used in {_elements(narrow)}; if the "
+            f"reader has the settings dataset.source.action_low and dataset.source.action_high, set them in the units "
+            f"of the actions"
         )
 
 

@@ -8,10 +8,19 @@ import h5py
 import numpy as np
 
 from dreamset.core.errors import UserError
+from dreamset.datasets.compression import available
 from dreamset.datasets.episode import Array
 
-_DEFLATE_RATIO = 1100  # deflate compresses at most 1032 to 1: a larger claim means a damaged file
-_SMALL = 1 << 20  # bytes that are allocated without this check
+_DEFLATE_RATIO = 1100  # deflate compresses at most 1032 to 1
+_MODEST = 256 << 20  # bytes that values may take in memory although fewer are stored: fill values, constant columns
+_EXPLAINED = {  # part of HDF5's message -> finding and remedy; {} is the file
+    "unable to lock file": "is being written by another process; close it there, then try again",
+    "already open for": (
+        "is being written by another process, or was when that process ended; close it there, or if no process has it "
+        "open, run `h5clear -s {}` (of the hdf5-tools)"
+    ),
+    "Permission denied": "this user may not read it; change its permissions",
+}
 
 
 @contextmanager
@@ -37,8 +46,16 @@ def translated(where: str) -> Iterator[None]:
     except UserError:
         raise
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{where}: unreadable, truncated or not HDF5 ({reason}); copy or download it again") from error
+        raise UserError(f"{where}: {_explained(error, where)}") from error
+
+
+def _explained(error: Exception, where: str) -> str:
+    """Finding and remedy for an error of HDF5."""
+    reason = " ".join(str(error).split())
+    for part, text in _EXPLAINED.items():
+        if part in reason:
+            return text.format(where)
+    return f"unreadable, truncated or not HDF5 ({reason}); copy or download it again"
 
 
 def members(group: h5py.Group, where: str) -> dict[str, h5py.Group | h5py.Dataset]:
@@ -84,7 +101,8 @@ def read(dataset: h5py.Dataset, where: str, *, rows: int | None = None) -> Array
     """All values of a dataset; if ``rows`` is given, the dataset must have that many rows.
 
     Raises:
-        UserError: if the values are in other files, are objects other than byte strings, or exceed the file's size.
+        UserError: if the values are in other files, need a missing filter, are objects other than byte strings, or
+            claim far more memory than they have bytes.
     """
     with translated(where):
         place = f"{where}: {dataset.name!r}"
@@ -100,10 +118,7 @@ def _require_readable(dataset: h5py.Dataset, place: str) -> None:
         raise UserError(f"{place} is a single value, expected one row per step; the file is damaged, copy it again")
     if dataset.dtype.kind == "O" and h5py.check_vlen_dtype(dataset.dtype) != np.uint8:
         raise UserError(f"{place} holds {describe_dtype(dataset)}; allowed: numbers and encoded images")
-    size = dataset.size * dataset.dtype.itemsize
-    stored = min(dataset.id.get_storage_size(), Path(dataset.file.filename).stat().st_size)
-    if size > max(_SMALL, _DEFLATE_RATIO * stored):
-        raise UserError(f"{place} claims {size} bytes of which {stored} are stored; the file is damaged, copy it again")
+    require_possible(dataset, dataset.size * dataset.dtype.itemsize, place)
 
 
 def _require_rows(dataset: h5py.Dataset, place: str, rows: int | None) -> None:
@@ -113,10 +128,40 @@ def _require_rows(dataset: h5py.Dataset, place: str, rows: int | None) -> None:
         )
 
 
+def require_possible(dataset: h5py.Dataset, size: int, place: str) -> None:
+    """Checks the memory that values would take before it is allocated.
+
+    Values of up to 256 MiB may be fill values that were never written, or constants under any filter. Larger ones may
+    take what deflate can unpack from the stored bytes.
+
+    Raises:
+        UserError: if ``size``, in bytes, is larger.
+    """
+    stored = min(dataset.id.get_storage_size(), Path(dataset.file.filename).stat().st_size)
+    if size > max(_MODEST, _DEFLATE_RATIO * stored):
+        raise UserError(
+            f"{place} claims {size} bytes of which {stored} are stored; the file is damaged or was never filled: copy "
+            f"it again, or omit the column"
+        )
+
+
 def require_plain(dataset: h5py.Dataset, place: str) -> None:
-    """Raises a ``UserError`` if the values of a dataset are stored in other files."""
+    """Checks that the values of a dataset are in this file, and that its filters are available.
+
+    Raises:
+        UserError: if the values are in other files, or a filter is missing.
+    """
     if dataset.is_virtual or dataset.external:
         raise UserError(f"{place} stores its values in other files, which is refused; write them into this file")
+    creation = dataset.id.get_create_plist()
+    for number in range(creation.get_nfilters()):
+        code, _, _, name = creation.get_filter(number)
+        if not available(code):
+            filter_name = name.decode(errors="replace").partition(";")[0] or f"number {code}"
+            raise UserError(
+                f"{place} is compressed with the filter {filter_name!r}, which HDF5 does not contain; run "
+                f"pip install 'dreamset[archive]' (the package hdf5plugin), or write the file again with gzip"
+            )
 
 
 def describe_dtype(dataset: h5py.Dataset) -> str:

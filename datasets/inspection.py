@@ -30,27 +30,36 @@ _DEEPEST = 16  # nested groups: more than this is a cycle
 
 
 def describe_path(path: Path) -> str:
-    """A text about a file, or about the first files of each kind in a folder.
+    """A text about a file, or about the first files of each kind in a folder, and about the kinds that are not read.
 
     Raises:
         UserError: if there is no file of a known kind.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; check the path")
-    known = [file for file in _files(path) if _kind(file) in DESCRIBERS]
-    if not known:
+    kinds: dict[str, list[Path]] = {}
+    for file in _files(path):
+        kinds.setdefault(_kind(file), []).append(file)
+    if not kinds.keys() & (DESCRIBERS.keys() | ADVICE.keys()):
         raise UserError(
-            f"{path}: contains no file of the supported kinds {', '.join(sorted(DESCRIBERS))}; choose another path, or "
-            f"convert the data: videos are read in the layout of LeRobot"
+            f"{path}: contains no file of the supported kinds {', '.join(sorted(DESCRIBERS))}; choose another path"
         )
-    lines: list[str] = []
-    for suffix in sorted({_kind(file) for file in known}):
-        of_kind = [file for file in known if _kind(file) == suffix]
-        for file in of_kind[:_MOST_FILES]:
-            lines += [str(file), *(f"  {line}" for line in DESCRIBERS[suffix](file))]
-        if len(of_kind) > _MOST_FILES:
-            lines.append(f"... and {len(of_kind) - _MOST_FILES} more {suffix} files")
-    return "\n".join(lines)
+    lines = [line for kind in sorted(kinds.keys() & DESCRIBERS.keys()) for line in _described(kind, kinds[kind])]
+    unread = sorted(kinds.keys() - DESCRIBERS.keys(), key=lambda kind: (kind not in ADVICE, kind))
+    return "\n".join([*lines, *(_unread(kind, kinds[kind]) for kind in unread)])
+
+
+def _described(kind: str, files: list[Path]) -> Iterator[str]:
+    for file in files[:_MOST_FILES]:
+        yield str(file)
+        yield from (f"  {line}" for line in DESCRIBERS[kind](file))
+    if len(files) > _MOST_FILES:
+        yield f"... and {len(files) - _MOST_FILES} more {kind} files"
+
+
+def _unread(kind: str, files: list[Path]) -> str:
+    named = f"{files[0]}" if len(files) == 1 else f"{len(files)} {kind or 'other'} files, such as {files[0]}"
+    return f"{named}: not read{'; ' if kind in ADVICE else ''}{ADVICE.get(kind, '')}"
 
 
 def _files(path: Path) -> list[Path]:
@@ -62,7 +71,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _kind(file: Path) -> str:
-    return ZARR_ENDING if is_zarr(file) else file.suffix
+    return ZARR_ENDING if is_zarr(file) else file.suffix.lower()
 
 
 def _range(table: Table, column: str, header: ArrayHeader) -> str:
@@ -174,4 +183,21 @@ DESCRIBERS: Mapping[str, Callable[[Path], Iterator[str]]] = {
     ".csv": _table,
     ZARR_ENDING: _table,
     ".json": _json,
+}
+
+_SAVE = "save the arrays of each episode with numpy.savez"
+_VIDEO = f"videos are read only in a LeRobot dataset; decode the frames to uint8 [steps, height, width, 3] and {_SAVE}"
+_IMAGE = f"stack the images of each episode to one uint8 array [steps, height, width, 3] and {_SAVE}"
+_PICKLE = f"a pickle can execute code; load it in a script of your own and {_SAVE}"
+_ROS = f"extract the topics with the package rosbags and {_SAVE}"
+ADVICE: Mapping[str, str] = {  # kind of file that is not read -> what to do
+    **dict.fromkeys((".pkl", ".pickle"), _PICKLE),
+    **dict.fromkeys((".pt", ".pth"), f"load it with torch.load(..., weights_only=True) and {_SAVE}"),
+    **dict.fromkeys((".bag", ".db3", ".mcap"), _ROS),
+    **dict.fromkeys((".mp4", ".avi", ".mkv", ".webm"), _VIDEO),
+    **dict.fromkeys((".png", ".jpg", ".jpeg"), _IMAGE),
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".xz", ".zst", ".7z"), "unpack it first"),
+    ".mat": f"read it with scipy.io.loadmat and {_SAVE}",
+    ".tfrecord": f"read it with tensorflow_datasets and {_SAVE}",
+    ".arrow": "ingest its folder with dataset=minari",
 }

@@ -87,7 +87,7 @@ def _ranges(low: Sequence[float], high: Sequence[float]) -> str:
     pairs = list(dict.fromkeys(zip(low, high, strict=True)))
     if len(pairs) == 1 or len(low) > _MOST_RANGES:
         return _range(min(low), max(high))
-    return ", ".join(_range(*pair) for pair in zip(low, high, strict=True))
+    return ", ".join(f"({_range(*pair)})" for pair in zip(low, high, strict=True))
 
 
 def _reward(info: Mapping[str, Any]) -> str:

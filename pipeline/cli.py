@@ -18,11 +18,12 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 from dreamset.core import disk
 from dreamset.core.errors import UserError
+from dreamset.pipeline.arguments import ArgumentParser, unknown
 from dreamset.pipeline.config.project import make_importable
 from dreamset.pipeline.stages.table import COMPARE, Stage
 from dreamset.pipeline.stages.table import STAGES as TABLE
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"
 
 STAGES = {stage.command: stage for stage in TABLE.values()}
 ADAPT = (
@@ -88,19 +89,19 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and ("overrides" not in options or any(text.startswith("-") for text in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        raise UserError(f"{unknown(rest)}; see `dreamset {group} --help`")
     if rest:  # overrides after an option, which argparse does not join with those before it
         options.overrides = [*options.overrides, *rest]
     return options
 
 
-def _data_tools() -> argparse.ArgumentParser:
+def _data_tools() -> ArgumentParser:
     from dreamset.pipeline.tools import data as data_tools  # loads the libraries of all formats
 
     return data_tools.parser()
 
 
-def _model_tools() -> argparse.ArgumentParser:
+def _model_tools() -> ArgumentParser:
     from dreamset.pipeline.tools import models as model_tools  # loads PyTorch
 
     parser = model_tools.parser()
@@ -111,8 +112,8 @@ def _model_tools() -> argparse.ArgumentParser:
 TOOLS = {"data": _data_tools, "models": _model_tools}  # commands with subcommands
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="dreamset",
         description="Train and compare world models on recorded data, without a simulator.",
         epilog=EPILOG,
@@ -139,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+def _command(commands: Commands, name: str, text: str) -> ArgumentParser:
     """Adds a command. Its help page starts with the text that the list of commands shows."""
     return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
 

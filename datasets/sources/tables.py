@@ -13,15 +13,13 @@ import numpy as np
 
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array
-from dreamset.datasets.hdf5 import describe_dtype, find, members, opened, require_plain, translated
+from dreamset.datasets.hdf5 import describe_dtype, find, members, opened, require_plain, require_possible, translated
 from dreamset.datasets.sources.encoded import PEEK, first_image, may_hold_images
 from dreamset.datasets.sources.npz import ArrayHeader, opened_npz
 
 HDF5_ENDINGS = (".hdf5", ".h5")
 NPZ_ENDING = ".npz"
 
-_DEFLATE_RATIO = 1100  # see datasets/hdf5.py
-_SMALL = 1 << 20  # bytes that are allocated without this check
 _DEEPEST = 16  # nested groups: more than this is a cycle
 
 ALL_ROWS = slice(None)
@@ -221,8 +219,4 @@ def _require_readable(dataset: h5py.Dataset, rows: slice, place: str) -> None:
     if dataset.dtype.kind == "O" and not _holds_bytes(dataset):
         raise UserError(f"{place} holds {describe_dtype(dataset)}; allowed: numbers and encoded images; omit it")
     wanted = len(range(*rows.indices(len(dataset)))) * math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
-    stored = min(dataset.id.get_storage_size(), Path(dataset.file.filename).stat().st_size)
-    if wanted > max(_SMALL, _DEFLATE_RATIO * stored):
-        raise UserError(
-            f"{place} claims {wanted} bytes of which {stored} are stored; the file is damaged, copy it again"
-        )
+    require_possible(dataset, wanted, place)

@@ -1,7 +1,6 @@
 """Composes configurations with Hydra. Every mistake becomes one line that states what to do."""
 
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 from dreamset.core.errors import UserError
 from dreamset.moved import current_name
 from dreamset.pipeline.config import checks, targets
-from dreamset.pipeline.config.mistakes import dotted_keys, hint, override_key
+from dreamset.pipeline.config.mistakes import dotted_keys, hint, override_key, quoted, wrong_grammar
 from dreamset.pipeline.config.origins import Origins, replayed
 from dreamset.pipeline.config.project import Project
 from dreamset.pipeline.config.settings import Config as Config
@@ -70,6 +69,7 @@ def compose(overrides: Sequence[str]) -> Config:
 
 def composed(overrides: Sequence[str]) -> Composition:
     """As ``compose``, but the caller checks overrides without effect, because other compositions may read them."""
+    _require_grammar(overrides)
     overrides = [text.lstrip("+") if override_key(text) in WITHOUT_PLUS else text for text in overrides]
     _refuse_old_names(override_key(text) for text in overrides)
     composition, groups = _compose(overrides)
@@ -99,6 +99,17 @@ def require_effect(without_effect: Mapping[str, str]) -> None:
     """
     for key, instead in without_effect.items():
         raise UserError(f"configuration: {key} is set, but nothing reads it; {instead}")
+
+
+def _require_grammar(overrides: Iterable[str]) -> None:
+    parser = OverridesParser.create()
+    for text in overrides:
+        try:
+            parser.parse_override(text)
+        except HydraException:
+            raise UserError(f"configuration: {wrong_grammar(text)}") from None
+        if not override_key(text):
+            raise UserError(f"configuration: {wrong_grammar(text)}")
 
 
 def _refuse_old_names(keys: Iterable[str]) -> None:
@@ -155,31 +166,15 @@ def _explained(message: str, overrides: Sequence[str]) -> str:
         override = several[1] if several else message
         return (
             f"{override} has several values, but a stage takes one; run the stage once per value, list several "
-            "objectives or seeds in params.yaml, or write a list in brackets: [1,2]; quote a text with a comma: "
-            f"{_quoted(override)}"
+            "objectives or seeds in params.yaml, write a list in brackets: [1,2], or quote a comma that belongs to the "
+            f"value: {quoted(override)}"
         )
-    unreadable = next((text for text in overrides if "override_grammar" in message and not _is_readable(text)), None)
-    if unreadable is not None:
-        return f"{unreadable} is not Hydra's syntax; if the value is text, quote it: {_quoted(unreadable)}"
+    if message.startswith("Interpolation key"):
+        return f"{message}; ${{NAME}} refers to another setting, ${{oc.env:NAME}} to an environment variable"
     unknown = NOT_SET.search(message)
     if unknown is not None and "." in unknown[1]:
         return _unknown_override(override_key(unknown[1]), overrides) or message
     return f"{message.partition(' Config search path')[0]} (overrides: {' '.join(overrides) or 'none'})"
-
-
-def _is_readable(override: str) -> bool:
-    try:
-        OverridesParser.create().parse_override(override)
-    except HydraException:
-        return False
-    return True
-
-
-def _quoted(override: str) -> str:
-    """The override with its value in quotes for Hydra, in quotes for the shell."""
-    key, _, value = override.partition("=")
-    quote = "'" if '"' in value else '"'
-    return shlex.quote(f"{key}={quote}{value}{quote}")
 
 
 def _unknown_override(key: str, overrides: Sequence[str]) -> str | None:

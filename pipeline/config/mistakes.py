@@ -1,6 +1,8 @@
 """Describes a mistake in the configuration: the key, the finding, the allowed values and the nearest known key."""
 
 import difflib
+import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 UNKNOWN = "extra_forbidden"  # pydantic's type of error for an unknown key
+KEY = re.compile(r"[+~]{0,2}\w[\w./@:-]*")
 ALLOWED: dict[str, Callable[[Mapping[str, Any]], str]] = {  # pydantic's type of error -> the allowed values, in words
     "int_type": lambda _: "a whole number",
     "int_from_float": lambda _: "a whole number",
@@ -91,6 +94,27 @@ def dotted_keys(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 def override_key(override: str) -> str:
     """The key or group that an override in Hydra's syntax sets."""
     return override.partition("=")[0].lstrip("+~").partition("@")[0]
+
+
+def wrong_grammar(override: str) -> str:
+    """What to write instead of an override that does not follow Hydra's grammar."""
+    key, equals, value = override.partition("=")
+    if not equals or not KEY.fullmatch(key):
+        return f"{override!r} is not KEY=VALUE; write a key, an equals sign and a value, such as seed=1"
+    if value.startswith(("[", "{")):
+        return (
+            f"{override}: the list or mapping is not complete; write it in quotes as in yaml: '{key}=[a, b]' or "
+            f"'{key}={{a: b}}'"
+        )
+    return f"{override}: some characters of the value have a meaning of their own; quote it twice: {quoted(override)}"
+
+
+def quoted(override: str) -> str:
+    """The override with its value in quotes for Hydra, and as a whole in quotes for the shell."""
+    key, _, value = override.partition("=")
+    # Hydra takes a backslash literally, except before a quote
+    escaped = re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + ('\\"' if match[2] else ""), value)
+    return shlex.quote(f'{key}="{escaped}"')
 
 
 def below(key: str, section: str) -> bool:

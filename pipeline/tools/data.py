@@ -13,18 +13,17 @@ from dreamset.datasets.exports import EXPORTS
 from dreamset.datasets.inspection import describe_path
 from dreamset.datasets.layout import MANIFEST
 from dreamset.datasets.store import Store
+from dreamset.pipeline.arguments import ArgumentParser
 from dreamset.pipeline.progress import counter
 
-Tools: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Tools: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"
 
 STORE = "folder of a store, which contains dataset.json"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> ArgumentParser:
     """The parser of the tools and their options."""
-    parser = argparse.ArgumentParser(
-        prog="dreamset data", description="Inspect, verify, export, merge and split datasets."
-    )
+    parser = ArgumentParser(prog="dreamset data", description="Inspect, verify, export, merge and split datasets.")
     tools = parser.add_subparsers(title="tools", metavar="TOOL", required=True)
     for add in (_add_inspect, _add_verify, _add_card, _add_export, _add_merge, _add_split):
         add(tools)
@@ -84,7 +83,7 @@ def _tool(
     name: str,
     text: str,
     run: Callable[[argparse.Namespace], None],
-) -> argparse.ArgumentParser:
+) -> ArgumentParser:
     parser = tools.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     parser.set_defaults(run=run)
     return parser

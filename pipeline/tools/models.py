@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamset.core.errors import UserError
+from dreamset.pipeline.arguments import ArgumentParser
 from dreamset.pipeline.artifacts.saved_models import read_description
 from dreamset.pipeline.registry import catalog
 from dreamset.pipeline.registry.catalog import Version
@@ -25,9 +26,9 @@ lowest open-loop reward error at the longest horizon. The champion among policie
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> ArgumentParser:
     """The parser of the tools and their options."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="dreamset models", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     tools = parser.add_subparsers(title="tools", metavar="TOOL", required=True)
@@ -56,11 +57,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _tool(
-    tools: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    tools: "argparse._SubParsersAction[ArgumentParser]",
     name: str,
     text: str,
     answer: Callable[[argparse.Namespace], str],
-) -> argparse.ArgumentParser:
+) -> ArgumentParser:
     parser = tools.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     parser.set_defaults(answer=answer)
     return parser

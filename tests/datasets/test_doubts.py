@@ -97,11 +97,19 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "true ends left out": (
         {"terminated": False, "lost": Lost(1, 0.0, True)},
-        "2 of 2 true ends are left out with the last transitions; set dataset.source.final_transition to repeat",
+        "which are left out, hold 2 of 2 true ends; set dataset.source.final_transition to repeat, or name the",
     ),
     "reward left out": (
         {"rewards": lambda rewards: 0 * rewards + 0.01, "lost": Lost(1, -1.0, False)},
-        "a reward of -2 is left out with the last transitions, but only 0.8 is kept; set dataset.source",
+        "hold a reward of -2 (kept: 0.8); set dataset.source.final_transition to repeat, or name",
+    ),
+    "every reward and true end left out": (
+        {"rewards": np.zeros_like, "terminated": False, "lost": Lost(1, 1.0, True)},
+        "the last transitions, which are left out, hold 2 of 2 true ends and a reward of 2 (kept: 0); set",
+    ),
+    "reward column of zeros": (
+        {"rewards": np.zeros_like, "provenance": {"reward": "rewards"}},
+        "set dataset.source.reward to another column",
     ),
     "huge rewards": ({"rewards": lambda rewards: -500 - rewards}, "rewards reach -501"),
     "constant observation": ({"state": lambda state: 0 * state + 5}, "observation 'state' never changes"),
@@ -112,7 +120,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "actions that are all 0": ({"actions": np.zeros_like}, "every action is 0"),
     "narrow actions": (
         {"actions": lambda actions: actions * [1, 0.02]},
-        "action element 1 uses less than 5% of the allowed range",
+        "less than 5% of the allowed range of the action is used in element 1; if the reader has",
     ),
     "one choice": (
         {

@@ -176,15 +176,29 @@ def test_folder_is_shown_by_the_first_files_of_each_kind(tmp_path):
     lines = describe_path(tmp_path).splitlines()
     listed = [line for line in lines if not line.startswith(" ")]
     files = [str(tmp_path / name) for name in ("info.json", "a/two.npz", "b/one.npz", "c.npz")]
-    assert listed == [*files, "... and 2 more .npz files"]
+    assert listed == [*files, "... and 2 more .npz files", f"{tmp_path / 'readme.txt'}: not read"]
+
+
+def test_kinds_that_are_not_read_are_listed_with_what_to_do(tmp_path):
+    write_npz(tmp_path / "one.npz")
+    names = ("b.PKL", "a.pkl", "film.mp4", "notes.txt", "logs.tar.gz")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    lines = [line.removeprefix(f"{tmp_path}/") for line in describe_path(tmp_path).splitlines() if line[0] != " "]
+    assert lines[0] == "one.npz"
+    assert lines[1] == "logs.tar.gz: not read; unpack it first"
+    assert lines[2].startswith("film.mp4: not read; videos are read only in a LeRobot dataset; decode")
+    assert lines[3].startswith(f"2 .pkl files, such as {tmp_path}/a.pkl: not read; a pickle can execute code; load")
+    assert lines[4:] == ["notes.txt: not read"]
 
 
 def test_undescribable_path_is_refused(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such file or folder"):
         describe_path(tmp_path / "nowhere")
-    (tmp_path / "video.mp4").write_bytes(b"x")
-    for path in (tmp_path, tmp_path / "video.mp4"):
-        with pytest.raises(UserError, match=r"supported kinds \.csv, \.h5, .*, \.zarr; choose another path.* LeRobot"):
+    (tmp_path / "notes.txt").write_bytes(b"x")
+    for path in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(UserError, match=r"supported kinds \.csv, \.h5, .*, \.zarr; choose another path"):
             describe_path(path)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from dreamset.core.spec import ActionSpec
 from dreamset.datasets import write_store
@@ -47,6 +48,22 @@ def test_facts_count_the_choices_of_discrete_actions(tmp_path, counter_source):
 
     store = write_store(Discrete([3, 3], choose), tmp_path / "store")
     assert dict(facts(store))["action"] == "discrete, 3 choices, 3 of them taken"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(2, "seen (0 to 4), (1 to 5), allowed -9 to 9"), (5, "seen 0 to 8, allowed -9 to 9")]
+)
+def test_ranges_of_a_few_action_elements_are_listed(tmp_path, counter_source, size, text):
+    class Wide(counter_source):
+        def describe(self):
+            return replace(super().describe(), action=ActionSpec(size, False, (-9.0,) * size, (9.0,) * size))
+
+    def widen(number, episode):
+        rows = 2 * np.arange(3) if number else np.zeros(3)
+        return replace(episode, actions=(rows[:, None] + np.arange(size)).astype(np.float32))
+
+    store = write_store(Wide([3, 3], widen), tmp_path / "store")
+    assert dict(facts(store))["action"] == f"continuous, size {size}, {text}"
 
 
 def test_facts_of_an_older_store_leave_out_what_it_does_not_tell(make_store):

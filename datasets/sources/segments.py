@@ -20,13 +20,12 @@ class Piece:
     table: Table
     rows: slice
 
-    def lengths(self, columns: Collection[str]) -> dict[str, int]:
-        """The number of these rows in each column.
+    def lengths(self, columns: Collection[str], headers: Headers) -> dict[str, int]:
+        """The number of these rows in each column, given the headers of the file.
 
         Raises:
-            UserError: if a column is missing or the file is damaged.
+            UserError: if a column is missing.
         """
-        headers = self.table.headers(self.table.place)
         missing = [column for column in columns if column not in headers or not headers[column].shape]
         if missing:
             raise UserError(f"{self.table.place}: {missing[0]!r} is missing; available: {sorted(headers)}")

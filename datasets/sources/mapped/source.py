@@ -20,8 +20,9 @@ from dreamset.datasets.sources.joined import joined_name, joins_among, stored_co
 from dreamset.datasets.sources.mapped.columns import EpisodeDecoder, MappedColumns
 from dreamset.datasets.sources.mapped.splits import DeclaredSplits
 from dreamset.datasets.sources.recorded import FinalTransition
+from dreamset.datasets.sources.scanning import counted
 from dreamset.datasets.sources.segments import Damage, Piece
-from dreamset.datasets.sources.tables import Table
+from dreamset.datasets.sources.tables import Table, kept_open
 from dreamset.datasets.sources.timing import TimeRule
 
 
@@ -146,7 +147,8 @@ class MappedSource:
         """The decoder of the first episode that matches the settings, most common columns first."""
         pieces = [piece for piece in self._pieces if isinstance(piece, Piece)]
         failures = [UserError(piece.reason) for piece in self._pieces if isinstance(piece, Damage)]
-        headers = headers_of({piece.table: None for piece in pieces}, str(self._path)) if pieces else {}
+        tables = dict.fromkeys(piece.table for piece in pieces)
+        self._headers = headers = headers_of(tables, str(self._path)) if pieces else {}
         ranks = {table: rank for rank, table in enumerate(headers)}
         for piece in sorted((piece for piece in pieces if piece.table in ranks), key=lambda piece: ranks[piece.table]):
             try:
@@ -189,22 +191,32 @@ class MappedSource:
         """For each episode that loses its last transition, whether it also loses a true end."""
         if self._columns.time.final is not FinalTransition.DROP:
             return []
-        terminal = [self._columns.terminal] if self._columns.terminal else []
-        dropped = []
+        losing: dict[Table, list[Piece]] = {}
         for piece in self._pieces:
             with suppress(UserError):  # reading the episode reports it
-                if not isinstance(piece, Damage) and self._columns.lacks_arrival(piece.lengths(self._columns.names)):
-                    place = piece.table.place
-                    flags = self._columns.terminal_flags(piece.table.read(terminal, place, piece.rows), place)
-                    dropped.append(bool(flags[-1:].any()))
+                if not isinstance(piece, Damage) and self._lacks_arrival(piece):
+                    losing.setdefault(piece.table, []).append(piece)
+        dropped = []
+        with kept_open():
+            for table, pieces in counted(losing.items()):
+                with suppress(UserError):
+                    dropped += self._last_flags(table, pieces)
         return dropped
+
+    def _lacks_arrival(self, piece: Piece) -> bool:
+        headers = self._headers.get(piece.table, {})
+        return self._columns.lacks_arrival(piece.lengths(self._columns.names, headers))
+
+    def _last_flags(self, table: Table, pieces: Sequence[Piece]) -> list[bool]:
+        """Whether the terminal flag of the last row of each piece is set."""
+        if self._columns.terminal is None:
+            return [False] * len(pieces)
+        flags = self._columns.terminal_flags(table.read([self._columns.terminal], table.place), table.place)
+        return [bool(flags[piece.rows][-1:].any()) for piece in pieces]
 
     def _ignored_columns(self) -> dict[str, str]:
         """Ignored columns of all readable files."""
         names = self._columns.names
         known = {*names, *stored_columns(names, self._joins), *self._joins, *self._boundaries.columns}
-        present: set[str] = set()
-        for table in {piece.table: None for piece in self._pieces if isinstance(piece, Piece)}:
-            with suppress(UserError):
-                present |= set(table.headers(table.place))
+        present = {name for headers in self._headers.values() for name in headers}
         return dict.fromkeys(sorted(present - known), "not named in the settings")

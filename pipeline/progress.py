@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 @contextmanager
-def counter(*, description: str, total: int | None = None) -> Iterator[Callable[[], None]]:
-    """A progress bar. Each call of the yielded function adds one."""
-    with progress(range(0), description=description, total=total) as bar:
+def counter(*, description: str, total: int | None = None, delay: float = 0) -> Iterator[Callable[[], None]]:
+    """A progress bar, shown after ``delay`` seconds. Each call of the yielded function adds one."""
+    with progress(range(0), description=description, total=total, delay=delay) as bar:
 
         def count() -> None:
             bar.update()
@@ -33,7 +33,9 @@ def byte_counter(*, description: str) -> Iterator[Callable[[int, int | None], No
         yield show
 
 
-def progress(items: Iterable[T], *, description: str, total: int | None = None, initial: int = 0) -> "tqdm[T]":
+def progress(
+    items: Iterable[T], *, description: str, total: int | None = None, initial: int = 0, delay: float = 0
+) -> "tqdm[T]":
     """A progress bar with speed and remaining time. Outside of a terminal it writes a line every ten seconds."""
     interactive = sys.stderr.isatty()
     return tqdm(
@@ -41,6 +43,7 @@ def progress(items: Iterable[T], *, description: str, total: int | None = None, 
         desc=description,
         total=total,
         initial=initial,
+        delay=delay,
         mininterval=0.2 if interactive else 10.0,
         maxinterval=0.2 if interactive else 30.0,
         dynamic_ncols=interactive,

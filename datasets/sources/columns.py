@@ -11,7 +11,8 @@ from dreamset.datasets.episode import Array
 from dreamset.datasets.sources.base import SourceDescription
 from dreamset.datasets.sources.codecs import Codec, image_doubts, inferred_codec
 from dreamset.datasets.sources.npz import ArrayHeader
-from dreamset.datasets.sources.tables import Table
+from dreamset.datasets.sources.scanning import counted
+from dreamset.datasets.sources.tables import Table, kept_open
 
 Headers = Mapping[str, ArrayHeader]
 
@@ -118,12 +119,17 @@ def headers_of(tables: Iterable[Table], where: str) -> dict[Table, Headers]:
         UserError: if all are damaged.
     """
     readable: dict[Table, Headers] = {}
+    equal: dict[frozenset[tuple[str, tuple[int, ...], str]], Headers] = {}  # episodes of equal length share one
     failures = []
-    for table in tables:
-        try:
-            readable[table] = table.headers(table.place)
-        except UserError as error:
-            failures.append(error)
+    with kept_open():
+        for table in counted(tables):
+            try:
+                headers = table.headers(table.place)
+            except UserError as error:
+                failures.append(error)
+            else:
+                key = frozenset((name, header.shape, header.dtype.str) for name, header in headers.items())
+                readable[table] = equal.setdefault(key, headers)
     if not readable:
         raise UserError(f"{where}: no file is readable; the first error: {failures[0]}") from failures[0]
     kinds = {

@@ -9,6 +9,7 @@ from typing import Any
 
 from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256
+from dreamset.datasets.sources.scanning import counted
 
 _DIGITS = re.compile(r"(\d+)")
 
@@ -59,7 +60,9 @@ def checked_limit(episodes: int | None) -> int | None:
 
 def digest(paths: Iterable[Path]) -> dict[str, Any]:
     """Number of files and bytes, and one SHA-256 over names, sizes and contents; of folders, all files in them."""
-    entries = sorted((name, file.stat().st_size, file_sha256(file)) for path in paths for name, file in _named(path))
+    entries = sorted(
+        (name, file.stat().st_size, file_sha256(file)) for path in counted(paths) for name, file in _named(path)
+    )
     return {
         "files": len(entries),
         "bytes": sum(size for _, size, _ in entries),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -152,10 +153,42 @@ def _naming(path: Path, where: str) -> Iterator[None]:
 
 
 @contextmanager
+def kept_open() -> Iterator[None]:
+    """Within the block, this thread keeps the last HDF5 file open, for many small reads of one file."""
+    with ExitStack() as stack:
+        token = _KEPT.set(_Kept(stack))
+        try:
+            yield
+        finally:
+            _KEPT.reset(token)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The file that is open, if any."""
+
+    stack: ExitStack  # closes the file
+    path: Path | None = None
+    file: h5py.File | None = None
+
+    def opened(self, path: Path) -> h5py.File:
+        if self.file is None or self.path != path:
+            self.stack.close()
+            self.path, self.file = None, None
+            self.file = self.stack.enter_context(opened(path))
+            self.path = path
+        return self.file
+
+
+_KEPT: ContextVar[_Kept | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
 def _opened_at(path: Path, where: str) -> Iterator[h5py.File]:
+    kept = _KEPT.get()
     with ExitStack() as stack:
         with _naming(path, where):
-            file = stack.enter_context(opened(path))
+            file = stack.enter_context(opened(path)) if kept is None else kept.opened(path)
         yield file
 
 

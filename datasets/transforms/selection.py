@@ -8,6 +8,7 @@ import numpy as np
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import RawEpisode
 from dreamset.datasets.sources.base import Source, SourceDescription
+from dreamset.datasets.sources.scanning import counted
 from dreamset.datasets.transforms.base import with_transform
 
 
@@ -49,7 +50,7 @@ class TopReturns:
 
     def __call__(self, source: Source) -> Source:
         """The source with the best episodes only."""
-        returns = np.array([_return(source, number) for number in range(source.episode_count)])
+        returns = np.array([_return(source, number) for number in counted(range(source.episode_count))])
         known = np.flatnonzero(np.isfinite(returns))
         count = max(1, round(len(known) * self.percent / 100))
         best = known[np.argsort(-returns[known], kind="stable")[:count]]

@@ -5,6 +5,7 @@ from typing import Any
 
 from dreamset.datasets import Store, write_store
 from dreamset.datasets.sources.base import Source
+from dreamset.datasets.sources.scanning import counting
 from dreamset.datasets.summary import closing_lines
 from dreamset.datasets.transforms import Transform, transformed
 from dreamset.pipeline.config.instantiate import build_part
@@ -28,9 +29,11 @@ def run(config: dict[str, Any]) -> list[str]:
 
 def write(settings: IngestDataset) -> Store:
     """The store of the source with its transforms."""
-    recorded: Source = build_part(settings.source)
-    transforms: list[Transform] = [build_part(node) for node in settings.transforms]
-    source = transformed(recorded, transforms)
+    with counter(description="scan", delay=1) as count, counting(count):
+        recorded: Source = build_part(settings.source)
+        transforms: list[Transform] = [build_part(node) for node in settings.transforms]
+        source = transformed(recorded, transforms)
+        source.describe()
     with counter(description="ingest", total=source.episode_count) as count:
         return write_store(
             source,

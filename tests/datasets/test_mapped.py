@@ -14,8 +14,10 @@ from pyarrow import parquet
 from dreamset.core.errors import UserError
 from dreamset.datasets import SequenceSampler, write_store
 from dreamset.datasets.episode import Lost, align
+from dreamset.datasets.sources import tables
 from dreamset.datasets.sources.base import read_all
 from dreamset.datasets.sources.mapped.source import MappedSource
+from dreamset.datasets.sources.scanning import counting
 
 Columns = dict[str, Any]
 NAN = np.nan
@@ -712,3 +714,27 @@ def test_episodes_can_be_limited_and_equal_data_have_equal_provenance(tmp_path):
     first, second = (MappedSource(**{**ROLES, **layout}).describe().provenance for layout in layouts)
     assert first == second
     assert first["alignment"] == {"action": "follows", "reward": "follows"}
+
+
+@pytest.mark.parametrize("terminal", ["done", None])
+def test_scanning_opens_a_file_no_more_often_for_more_episodes(tmp_path, monkeypatch, terminal):
+    opened, openings = tables.opened, []
+    monkeypatch.setattr(tables, "opened", lambda path: openings.append(path) or opened(path))
+    counts = []
+    for episodes in (2, 20):
+        layout = write_groups(tmp_path / str(episodes), [without_arrival(number, 2) for number in range(episodes)])
+        openings.clear()
+        MappedSource(**{**ROLES, **layout, "terminal": terminal}).describe()
+        counts.append(len(openings))
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("write", [write_npz, write_groups])
+def test_scanning_counts_every_table(tmp_path, write):
+    layout = write(tmp_path / "data", [final_observation(number, 3) for number in range(7)])
+    items: list[None] = []
+    with counting(lambda: items.append(None)):
+        MappedSource(**{**ROLES, **layout})
+    assert len(items) == 7
+    MappedSource(**{**ROLES, **layout})
+    assert len(items) == 7  # only within the block

@@ -31,8 +31,9 @@ from dreamset.datasets.sources.joined import (
 from dreamset.datasets.sources.mapped.columns import EpisodeDecoder, MappedColumns
 from dreamset.datasets.sources.mapped.doubts import Suspect
 from dreamset.datasets.sources.mapped.splits import DeclaredSplits
+from dreamset.datasets.sources.scanning import counted
 from dreamset.datasets.sources.segments import Damage, Piece
-from dreamset.datasets.sources.tables import Table
+from dreamset.datasets.sources.tables import Table, kept_open
 from dreamset.datasets.sources.timing import Alignment, TimeRule
 
 
@@ -187,7 +188,8 @@ class MappedSource:
         """The decoder of the first episode that matches the settings, most common columns first."""
         pieces = [piece for piece in self._pieces if isinstance(piece, Piece)]
         failures = [UserError(piece.reason) for piece in self._pieces if isinstance(piece, Damage)]
-        headers = headers_of({piece.table: None for piece in pieces}, str(self._path)) if pieces else {}
+        tables = dict.fromkeys(piece.table for piece in pieces)
+        self._headers = headers = headers_of(tables, str(self._path)) if pieces else {}
         ranks = {table: rank for rank, table in enumerate(headers)}
         for piece in sorted((piece for piece in pieces if piece.table in ranks), key=lambda piece: ranks[piece.table]):
             try:
@@ -245,7 +247,9 @@ class MappedSource:
             return frozenset()
         if self._autoreset is Autoreset.SAME_STEP:
             return frozenset(range(len(self._pieces)))
-        equal = {n for n, (piece, after) in enumerate(pairwise(self._pieces)) if self._runs_on(piece, after)}
+        with kept_open():
+            neighbours = enumerate(pairwise(counted(self._pieces)))
+            equal = {number for number, (piece, after) in neighbours if self._runs_on(piece, after)}
         if not equal:
             return frozenset()
         last = {piece.table.path: n for n, piece in enumerate(self._pieces)}  # nothing shows whether they are
@@ -266,10 +270,7 @@ class MappedSource:
         """Ignored columns of all readable files."""
         names = self._columns.names
         known = {*names, *stored_columns(names, self._joins), *self._joins, *self._boundaries.columns}
-        present: set[str] = set()
-        for table in {piece.table: None for piece in self._pieces if isinstance(piece, Piece)}:
-            with suppress(UserError):
-                present |= set(table.headers(table.place))
+        present = {name for headers in self._headers.values() for name in headers}
         return dict.fromkeys(sorted(present - known), "not named in the settings")
 
 

@@ -153,4 +153,7 @@ def _size(folder: Path) -> int:
 
 
 def _in_words(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+    size, unit = next(
+        (size, unit) for size, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")) if count >> size or size == 10
+    )
+    return f"{count / (1 << size):.1f} {unit}"

@@ -121,5 +121,5 @@ def test_limit_of_a_files_size_counts_what_it_holds(tmp_path: Path) -> None:
     assert hasattr(resource, "RLIMIT_FSIZE")
     run = subprocess.run([sys.executable, "-c", SMALL_FILES], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert run.stdout.startswith(
-        f"{tmp_path}: a file would exceed the size limit of this process (at least 0.1 MiB needed)"
+        f"{tmp_path}: a file would exceed the size limit of this process (at least 58.6 KiB needed)"
     )

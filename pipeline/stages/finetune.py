@@ -111,7 +111,7 @@ def run(config: dict[str, Any]) -> None:
     models = Models.load(settings, device)
     key = digest(settings.text(), *models.origins.values(), offline.digest)
     checkpoint = Checkpoint(Path(settings.checkpoints) / f"finetune-{key}")
-    learner = start(settings, models, make, offline, checkpoint.path.parent / "online", device)
+    learner = start(settings, models, make, offline, checkpoint.folder / "online", device)
     checkpoint.restore(learner.progress)
     lineage = models.described.lineage
     with reporting.stage_run("finetune", root=reporting.root_name(lineage), lineage=lineage["key"]) as tracked:

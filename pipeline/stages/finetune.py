@@ -277,6 +277,7 @@ def summary(done: Progress) -> dict[str, float]:
         "finetune/episodes": done.online.episodes,
         "cost/finetune_updates": done.training.update,
         "cost/finetune_seconds": round(done.training.seconds, 1),
+        "cost/finetune_threads": torch.get_num_threads(),
     }
 
 

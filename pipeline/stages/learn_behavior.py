@@ -109,6 +109,7 @@ def finish(
     metrics = {name: value for name, value in last.items() if name != "update"}
     metrics["cost/behavior_updates"] = training.update
     metrics["cost/behavior_seconds"] = round(training.seconds, 1)
+    metrics["cost/behavior_threads"] = torch.get_num_threads()
     write(settings, training, described, metrics)
     output = Path(settings.output)
     tracked.headline({name: value for name, value in metrics.items() if name.startswith("cost/")})

@@ -175,6 +175,7 @@ def final_metrics(training: Training[WorldModelTrainer], prediction: OpenLoopPre
         metrics["validation/open_loop_mse"] = prediction.mean_squared_error
     metrics["cost/updates"] = training.update
     metrics["cost/train_seconds"] = round(training.seconds, 1)
+    metrics["cost/train_threads"] = torch.get_num_threads()
     return metrics
 
 

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 SECONDS = 30.0  # least time between two checkpoints
 KEPT = 2  # checkpoints: if the last one is damaged, the one before it is used
+LONGEST_REASON = 200  # characters
 STATE, CHECKSUM = "state.pt", "state.sha256"
 
 
@@ -46,23 +47,41 @@ class Checkpoint:
         """The last complete state, or None. A damaged state is skipped with a warning, and removed.
 
         Raises:
-            UserError: if there are states, but all of them are damaged.
+            UserError: if there are states, but all of them are damaged, or the intact one is of another device.
         """
         damaged: dict[Path, str] = {}
         for path in self._states():
-            try:
-                state = _read(path, checked=path.parent != self.folder)
-            except Exception as error:  # a damaged file fails in many ways
-                damaged[path] = " ".join(str(error).split())[:200]
-                continue
-            for wrong, reason in damaged.items():
-                log.warning("%s is damaged (%s); the training resumes from %s", wrong, reason, path)
-                shutil.rmtree(wrong.parent, ignore_errors=True)
-            return state
+            finding = self._damage(path)
+            if finding is None:
+                for wrong, reason in damaged.items():
+                    log.warning("%s is damaged (%s); the training resumes from %s", wrong, reason, path)
+                    shutil.rmtree(wrong.parent, ignore_errors=True)
+                return self._read(path)
+            damaged[path] = finding
         if damaged:
             wrong, reason = next(iter(damaged.items()))
             raise UserError(f"{wrong} is damaged ({reason}); delete the folder {self.folder} to train from scratch")
         return None
+
+    def _damage(self, path: Path) -> str | None:
+        """What is wrong with the file; None if it is as written, or of an earlier release, which wrote no checksum."""
+        if path.parent == self.folder:
+            return None
+        try:
+            intact = file_sha256(path) == path.with_name(CHECKSUM).read_text()
+        except OSError as error:
+            return str(error.strerror)
+        return None if intact else "it differs from its checksum"
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True)
+        except Exception as error:  # of a file without a checksum in many ways, of another file if a GPU is missing
+            raise UserError(
+                f"{path} cannot be loaded ({_one_line(error)}); use the device on which the training began, or delete "
+                f"the folder {self.folder} to train from scratch"
+            ) from error
+        return state
 
     def restore(self, training: Resumable) -> bool:
         """Loads the last complete state into ``training``; returns whether there is one."""
@@ -84,12 +103,11 @@ class Checkpoint:
             self._failing = False
         except (OSError, RuntimeError) as error:  # PyTorch reports a full disk as a RuntimeError
             if not self._failing:  # one warning, not one per attempt
-                reason = " ".join(str(error).split())[:200]
                 log.warning(
                     "%s: no checkpoint can be written (%s); the training goes on, but an interruption would lose the "
                     "updates since the last one; free space",
                     self.folder,
-                    reason,
+                    _one_line(error),
                 )
             self._failing = True
         self._written = time.monotonic()
@@ -117,8 +135,5 @@ class Checkpoint:
         return sorted(int(path.name) for path in self.folder.glob("*") if path.name.isdigit())
 
 
-def _read(path: Path, *, checked: bool) -> dict[str, Any]:
-    if checked and file_sha256(path) != path.with_name(CHECKSUM).read_text():
-        raise ValueError("it differs from its checksum")
-    state: dict[str, Any] = torch.load(path, weights_only=True)
-    return state
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:LONGEST_REASON]

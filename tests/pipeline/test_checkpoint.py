@@ -112,6 +112,22 @@ def test_the_single_file_of_earlier_releases_is_read_and_refused_if_damaged() ->
         Checkpoint(FOLDER).load()
 
 
+def test_a_state_that_the_device_cannot_load_is_kept_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(1)
+
+    def no_gpu(*_: object, **__: object) -> None:
+        raise RuntimeError("Attempting to deserialize object\non a CUDA device")
+
+    with monkeypatch.context() as patch, pytest.raises(UserError) as error:
+        patch.setattr(torch, "load", no_gpu)
+        Checkpoint(FOLDER).load()
+    expected = (
+        "checkpoints/1/state.pt cannot be loaded (Attempting to deserialize object on a CUDA device); use the device"
+    )
+    assert str(error.value).startswith(expected)
+    assert update(Checkpoint(FOLDER)) == 1
+
+
 @contextmanager
 def full_disk() -> Iterator[None]:
     """No file may grow beyond 2 kB: PyTorch sees the same failed writes as on a full disk."""

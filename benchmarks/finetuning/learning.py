@@ -30,7 +30,7 @@ def run(work: dict[str, Any]) -> list[tuple[dict[str, Any], Returns]]:
     began = time.process_time()
     make = environment_factory(settings.environment, stage="finetune", remedy="choose another task")
     models = finetune.Models.load(settings, device)
-    online = checkpoint.path.parent / "online"
+    online = checkpoint.folder / "online"
     learner = finetune.start(settings, models, make, Store.open(settings.store), online, device)
     learner.run(checkpoint, reporting.StageRun(None))
     checkpoint.remove()

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dreamset.behaviors.base import Learner, RewardFunction
@@ -32,6 +32,7 @@ REWARD = "reward.safetensors"  # in the folder of a policy whose reward function
 WORLD_MODEL, POLICY = "world_model", "policy"  # kinds of models
 WORLD_MODEL_PARTS = ("dreamset.models",)  # packages whose classes a saved world model may use
 POLICY_PARTS = ("dreamset.behaviors", "dreamset.models")  # packages whose classes a saved policy may use
+CHECKSUM = "checksum"  # entry of both files: SHA-256 of all else in the file; earlier releases wrote none
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,29 @@ class SavedModel:
 def save_model(folder: Path, module: nn.Module, saved: SavedModel) -> None:
     """Writes the weights first, then the description. A folder without a description is no saved model."""
     save_weights(folder / WEIGHTS, module)
-    write_json(folder / DESCRIPTION, saved.to_json())
+    description = saved.to_json()
+    write_json(folder / DESCRIPTION, {**description, CHECKSUM: _sum_of_json(description)})
 
 
 def save_weights(path: Path, module: nn.Module) -> None:
-    """Writes every parameter and buffer of ``module`` to a safetensors file."""
+    """Writes every parameter and buffer of ``module`` to a safetensors file, with a checksum in its header."""
     weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    save_with(path, lambda beside: save_file(weights, beside))
+    metadata = {CHECKSUM: _sum_of_weights(weights)}
+    save_with(path, lambda beside: save_file(weights, beside, metadata))
+
+
+def _sum_of_weights(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of all names, shapes and values."""
+    total = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        total.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        total.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def _sum_of_json(description: Mapping[str, Any]) -> str:
+    """SHA-256 of the values, whatever the layout of the text."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
 def model_digest(folder: Path) -> str:
@@ -88,6 +105,12 @@ def read_description(folder: Path, *, made_by: str, kind: str | None = None) -> 
     path = folder / DESCRIPTION
     try:
         value = read_json(path, made_by=made_by)
+        written = value.pop(CHECKSUM, None)
+        if written not in (None, _sum_of_json(value)):
+            raise UserError(
+                f"{path} is damaged (it differs from its checksum); run `{made_by}` again, or delete its entry "
+                f"{CHECKSUM} if you changed the file on purpose"
+            )
         value = migrations.migrated(value, where=path, made_by=made_by)
         spec = DataSpec.from_json(value["spec"])
         saved = SavedModel(dict(value["architecture"]), spec, dict(value["lineage"]), str(value["kind"]))
@@ -107,7 +130,7 @@ def load_weights(path: Path, module: nn.Module, *, made_by: str, strict: bool = 
         the keys that do not fit.
 
     Raises:
-        UserError: if the file is missing or truncated or, with ``strict``, if a key does not fit.
+        UserError: if the file is missing or damaged or, with ``strict``, if a key does not fit.
     """
     return load_fitting(module, read_weights(path, made_by=made_by), strict=strict, where=path)
 
@@ -116,14 +139,18 @@ def read_weights(path: Path, *, made_by: str) -> dict[str, Tensor]:
     """Every tensor of a saved model by its key.
 
     Raises:
-        UserError: if the file is missing or truncated.
+        UserError: if the file is missing, truncated or differs from its checksum.
     """
     try:
-        weights: dict[str, Tensor] = load_file(path)
+        with safe_open(path, "pt") as file:
+            weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            written = (file.metadata() or {}).get(CHECKSUM)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run `{made_by}` first") from None
     except SafetensorError as error:
         raise UserError(f"{path} is damaged ({error}); run `{made_by}` again") from None
+    if written not in (None, _sum_of_weights(weights)):
+        raise UserError(f"{path} is damaged (it differs from its checksum); run `{made_by}` again")
     return weights
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from dreamset.core.errors import UserError
-from dreamset.pipeline.config import targets
+from dreamset.pipeline.config import targets, trials
 from dreamset.pipeline.config.interpolation import is_read, read_keys, source_key
 from dreamset.pipeline.config.mistakes import UNKNOWN, Mistake, below, dotted_keys, of_error
 from dreamset.pipeline.config.origins import Origins, origin_of
@@ -69,7 +69,7 @@ def checked(model: type[Checked], node: object, *, where: str) -> Checked:
 
 
 def mistakes(config: Config, read: set[str]) -> list[Mistake]:
-    """All mistakes against the schema or, if there are none, all mistakes in the arguments of parts.
+    """All mistakes against the schema; if there are none, those in the arguments of parts, then those of optimisers.
 
     Args:
         config: the configuration with resolved interpolations.
@@ -77,7 +77,7 @@ def mistakes(config: Config, read: set[str]) -> list[Mistake]:
     """
     settings = {name: value for name, value in config.items() if name != CHOICES}
     parts = {name: value for name, value in settings.items() if name != "decoder"}  # the objective contains it
-    return _schema_mistakes(settings, read) or list(targets.mistakes(parts))
+    return _schema_mistakes(settings, read) or list(targets.mistakes(parts)) or list(trials.mistakes(settings))
 
 
 def _schema_mistakes(config: Config, read: set[str]) -> list[Mistake]:

@@ -155,7 +155,7 @@ def _translated(overrides: Sequence[str]) -> Iterator[None]:
     except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
         missing = error.full_key if isinstance(error, MissingMandatoryValue) else _one_line(error)
         raise UserError(f"configuration: {missing} has no default; set it with {missing}=...") from None
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # a ValueError: a number as a group's choice
         raise UserError(f"configuration: {_explained(_one_line(error), overrides)}") from None
 
 

@@ -22,11 +22,14 @@ ALLOWED: dict[str, Callable[[Mapping[str, Any]], str]] = {  # pydantic's type of
     "dict_type": lambda _: "a mapping",
     "model_type": lambda _: "a mapping",
     "none_required": lambda _: "null",
-    "greater_than_equal": lambda limit: f"{limit['ge']:g} or more",
-    "greater_than": lambda limit: f"more than {limit['gt']:g}",
-    "less_than_equal": lambda limit: f"{limit['le']:g} or less",
-    "less_than": lambda limit: f"less than {limit['lt']:g}",
+    "finite_number": lambda _: "a finite number",
+    "greater_than_equal": lambda limit: f"{_number(limit['ge'])} or more",
+    "greater_than": lambda limit: f"more than {_number(limit['gt'])}",
+    "less_than_equal": lambda limit: f"{_number(limit['le'])} or less",
+    "less_than": lambda limit: f"less than {_number(limit['lt'])}",
     "literal_error": lambda limit: str(limit["expected"]),
+    "missing": lambda _: "a list with more entries",
+    "too_long": lambda limit: f"a list of {limit['max_length']} or fewer entries",
     "too_short": lambda limit: f"a list of {limit['min_length']} or more entries",
     "string_too_short": lambda _: "a non-empty text",
     "callable_type": lambda _: "a part: a mapping with the class or function as _target_",
@@ -58,6 +61,10 @@ def allowed(error: ErrorDetails) -> str:
     """The values that the schema accepts, in words."""
     words = ALLOWED.get(error["type"])
     return words(error.get("ctx", {})) if words else error["msg"].removeprefix("Input should be ")
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def yaml_text(value: object) -> str:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]  # zero included
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]  # the range of every generator; no null, because a run must repeat
 Amount = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -32,7 +33,7 @@ Factors = dict[str, Amount]  # part of a world model, or module in a part -> fac
 class Section(BaseModel):
     """A mapping with known keys. Unknown keys are mistakes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Network(Section):
@@ -102,7 +103,7 @@ class Batch(Section):
 class Clipped(Section):
     """A training with one of two kinds of gradient clipping."""
 
-    clip_norm: Positive | None
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=True)] | None  # .inf: no limit
     clipping: Part | None
 
     @model_validator(mode="after")
@@ -198,7 +199,7 @@ class Evaluation(Section):
     """Settings of the evaluation of a policy in the environment."""
 
     episodes: Count
-    seed: Whole
+    seed: Seed
     confidence: Share
     resamples: Count
     video_episodes: Count
@@ -218,7 +219,7 @@ class Split(Section):
     """The split into training and validation episodes."""
 
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    seed: Whole = 0
+    seed: Seed = 0
 
 
 class Recording(Section):
@@ -227,7 +228,7 @@ class Recording(Section):
     dataset_id: Text
     episodes: Count
     reference_episodes: Count
-    seed: Whole
+    seed: Seed
     workers: Count = 1
     policy: Part
 
@@ -277,7 +278,7 @@ ModelChoice = Annotated[
 class Settings(Section):
     """The whole configuration that ``configs/`` composes."""
 
-    seed: Whole
+    seed: Seed
     device: Device
     dataset: Dataset
     objective: Part

@@ -26,6 +26,7 @@ GIVEN_ARGUMENTS = {  # parts that get positional arguments from a stage
 SUPPLIED = {"dataset.fetch": {"on_bytes"}}  # part -> arguments that a stage passes by name
 ONLY_AT_RUN_TIME = "needs_python_object"  # pydantic's type of error for classes without a form in yaml
 BOUNDED = ("dreamset.", "torch.")  # packages to which BOUNDS applies; other parts annotate their arguments
+UNLIMITED = {"limit", "max_std"}  # arguments in BOUNDS that may be infinite
 
 _WHOLE, _COUNT, _POSITIVE, _SHARE = (Ge(0),), (Ge(1),), (Gt(0),), (Ge(0), Le(1))
 BOUNDS: dict[str, tuple[BaseMetadata, ...]] = {  # argument -> bounds of its number, unless its annotation has bounds
@@ -120,8 +121,10 @@ def _missing(
 
 
 def _value_mistakes(target: str, parameter: inspect.Parameter, value: object, key: str) -> Iterator[Mistake]:
-    bounded = target.startswith(BOUNDED) and isinstance(value, int | float) and not isinstance(value, bool)
-    adapter = _adapter(parameter.annotation, BOUNDS.get(parameter.name, ()) if bounded else ())
+    bounds = BOUNDS.get(parameter.name, ()) if target.startswith(BOUNDED) else ()
+    finite = target.startswith("torch.") or (bool(bounds) and parameter.name not in UNLIMITED)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    adapter = _adapter(parameter.annotation, bounds if number else (), finite)
     if adapter is None:
         return
     try:
@@ -133,14 +136,14 @@ def _value_mistakes(target: str, parameter: inspect.Parameter, value: object, ke
 
 
 @cache
-def _adapter(annotation: Any, bounds: tuple[BaseMetadata, ...]) -> TypeAdapter[Any] | None:
+def _adapter(annotation: Any, bounds: tuple[BaseMetadata, ...], finite: bool) -> TypeAdapter[Any] | None:
     """A check for plain values; None for types that exist only at run time, such as a network."""
     if annotation is inspect.Parameter.empty:
         annotation = Any
     if bounds and not _has_bounds(annotation):
         annotation = Annotated[(annotation, *bounds)]
     try:
-        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=not finite))
     except (PydanticUserError, TypeError, NameError):
         return None
 

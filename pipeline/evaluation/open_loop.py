@@ -15,6 +15,7 @@ from dreamset.models.decoders import Decoder
 from dreamset.models.probes import open_loop
 from dreamset.pipeline.progress import progress
 from dreamset.pipeline.report import figures, videos
+from dreamset.pipeline.report.showing import shown
 
 
 def train_probe_decoder(
@@ -70,15 +71,20 @@ class OpenLoopPrediction:
         return float(np.mean(errors))
 
     def save(self, folder: Path, *, episodes: int) -> None:
-        """Writes a video and a figure per image and a figure per vector, for the first ``episodes`` episodes."""
+        """Writes a video and a figure per image and a figure per vector, for the first ``episodes`` episodes.
+
+        What cannot be drawn is left out with a warning.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         for name, truth in self.truth.items():
             pair = truth[:episodes], self.prediction[name][:episodes]
+            video, figure = folder / f"open_loop_{name}.mp4", folder / f"open_loop_{name}.png"
             if truth.ndim == 5:
-                videos.open_loop_video(*pair, self.context, folder / f"open_loop_{name}.mp4")
-                figures.open_loop_strip(*pair, self.context, folder / f"open_loop_{name}.png")
-            else:
-                figures.open_loop_lines(*pair, self.context, folder / f"open_loop_{name}.png")
+                with shown(video):
+                    videos.open_loop_video(*pair, self.context, video)
+            with shown(figure):
+                draw = figures.open_loop_strip if truth.ndim == 5 else figures.open_loop_lines
+                draw(*pair, self.context, figure)
 
 
 @torch.no_grad()

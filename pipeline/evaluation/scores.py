@@ -82,8 +82,8 @@ def episode_table(episodes: list[RecordedEpisode], imagined: NDArray[np.float64]
 def summarize(settings: Evaluation, table: pd.DataFrame, lineage: Mapping[str, Any]) -> dict[str, float]:
     """The figures of an evaluation.
 
-    Mean and interquartile mean of the return have bootstrap intervals. The normalised score needs both reference
-    scores, the imagined return a model that predicts rewards.
+    Mean and interquartile mean of the return have bootstrap intervals. The normalised score needs two
+    different reference scores, the imagined return a model that predicts rewards.
     """
     returns = table["return"].to_numpy(np.float64)
     metrics: dict[str, float] = {}
@@ -95,7 +95,7 @@ def summarize(settings: Evaluation, table: pd.DataFrame, lineage: Mapping[str, A
             f"evaluation/return_{name}_high": estimate.high,
         }
     low, high = lineage["reference"]["low"], lineage["reference"]["high"]
-    if low is not None and high is not None:
+    if low is not None and high is not None and low != high:
         metrics["evaluation/normalized_iqm"] = 100 * (metrics["evaluation/return_iqm"] - low) / (high - low)
     if table["imagined_return_after_context"].notna().all():
         metrics["evaluation/imagined_return"] = float(table["imagined_return_after_context"].mean())

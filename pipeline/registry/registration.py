@@ -9,6 +9,7 @@ from dreamset.core.errors import UserError
 from dreamset.pipeline.artifacts import migrations
 from dreamset.pipeline.artifacts.compatibility import described
 from dreamset.pipeline.artifacts.saved_models import DESCRIPTION, SavedModel, model_digest, read_description
+from dreamset.pipeline.files import finite
 from dreamset.pipeline.registry.catalog import RELATIONS, Registration, family
 from dreamset.pipeline.registry.ranking import is_figure
 
@@ -26,7 +27,7 @@ def registration(folder: Path, figures: Mapping[str, float], *, name: str | None
             kind=saved.kind,
             digest=model_digest(folder),
             tags=_tags(saved),
-            figures={key: value for key, value in figures.items() if is_figure(key)},
+            figures={key: value for key, value in finite(figures).items() if is_figure(key)},
             origins={role: saved.lineage[role]["digest"] for role in RELATIONS if saved.lineage.get(role)},
         )
     except (KeyError, TypeError) as error:

@@ -15,6 +15,7 @@ from dreamset.pipeline.config.settings import Evaluation
 from dreamset.pipeline.evaluation.statistics import bootstrap, interquartile_mean
 from dreamset.pipeline.files import read_json
 from dreamset.pipeline.report import figures
+from dreamset.pipeline.report.showing import shown, write_blank
 from dreamset.pipeline.stages.settings import Compare
 from dreamset.pipeline.stages.table import run_key
 from dreamset.pipeline.tracking import reporting
@@ -39,8 +40,10 @@ def run(config: dict[str, Any]) -> None:
         for name, table in (("summary", summary), ("runs", runs), ("horizons", horizons)):
             _write_csv(folder / f"{name}.csv", table)
         write_text(folder / "comparison.md", markdown(settings, summary, references))
+        write_blank(folder / "comparison.png")
+    with shown(output / "comparison.png"):
         pooled = {name: np.concatenate(groups) for name, groups in returns.items()}
-        figures.comparison(summary, pooled, horizons, references, folder / "comparison.png")
+        figures.comparison(summary, pooled, horizons, references, output / "comparison.png")
     with reporting.stage_run(f"compare {settings.dataset}", experiment=reporting.COMPARISONS) as tracked:
         tracked.artifacts(output)
 
@@ -50,12 +53,12 @@ def _write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_metrics(settings: Compare, objective: str, seed: int) -> dict[str, Any]:
-    """The metrics of one training, its behaviour and its evaluation."""
+    """The metrics of one training, its behaviour and its evaluation. A figure that is null is NaN."""
     row: dict[str, Any] = {"objective": objective, "seed": seed}
     for stage in ("world_model", "behavior", "evaluation"):
         path = Path(settings.runs) / stage / run_key(objective, seed) / "metrics.json"
         row |= read_json(path, made_by="dvc repro")
-    return row
+    return {name: np.nan if value is None else value for name, value in row.items()}
 
 
 def read_returns(settings: Compare, objective: str) -> Returns:

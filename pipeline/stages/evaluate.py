@@ -18,9 +18,10 @@ from dreamset.pipeline.artifacts.saved_models import (
     require_dataset,
 )
 from dreamset.pipeline.evaluation.policy_evaluator import PolicyEvaluator
-from dreamset.pipeline.files import write_json
+from dreamset.pipeline.files import require_writable, write_figures
 from dreamset.pipeline.progress import counter
 from dreamset.pipeline.report import videos
+from dreamset.pipeline.report.showing import shown
 from dreamset.pipeline.stages.environment import environment_factory
 from dreamset.pipeline.stages.settings import Evaluate
 from dreamset.pipeline.tracking import reporting
@@ -30,6 +31,7 @@ from dreamset.pipeline.training.devices import choose_device
 def run(config: dict[str, Any]) -> None:
     """Writes ``output``; ``Evaluate`` describes the settings."""
     settings = Evaluate.of(**config)
+    require_writable(Path(settings.output).parent)
     make = environment_factory(
         settings.environment,
         stage="evaluate",
@@ -42,7 +44,8 @@ def run(config: dict[str, Any]) -> None:
         episodes = play(evaluator)
         table = evaluator.table(episodes)
         metrics = evaluator.score(table)
-        write(settings, evaluator, episodes, table, metrics)
+        write(settings, table, metrics)
+        draw(settings, evaluator, episodes)
         report(settings, metrics, tracked)
 
 
@@ -66,19 +69,19 @@ def play(evaluator: PolicyEvaluator) -> list[RecordedEpisode]:
         return evaluator.play(evaluator.settings.episodes, on_step=step)
 
 
-def write(
-    settings: Evaluate,
-    evaluator: PolicyEvaluator,
-    episodes: list[RecordedEpisode],
-    table: pd.DataFrame,
-    metrics: Mapping[str, float],
-) -> None:
-    """Metrics, the table of episodes and a video."""
+def write(settings: Evaluate, table: pd.DataFrame, metrics: Mapping[str, float]) -> None:
+    """Metrics, the table of episodes and an empty folder for the video."""
     with replaced_folder(Path(settings.output)) as folder:
-        write_json(folder / "metrics.json", metrics)
+        write_figures(folder / "metrics.json", metrics)
         save_with(folder / "episodes.csv", lambda path: table.to_csv(path, index=False))
-        recorded = episodes[: settings.evaluation.video_episodes]
-        videos.episode_video(recorded, evaluator.make, folder / "media" / "episodes.mp4")
+        (folder / "media").mkdir()
+
+
+def draw(settings: Evaluate, evaluator: PolicyEvaluator, episodes: list[RecordedEpisode]) -> None:
+    """A video of the first episodes, beside the results."""
+    video = Path(settings.output) / "media" / "episodes.mp4"
+    with shown(video):
+        videos.episode_video(episodes[: settings.evaluation.video_episodes], evaluator.make, video)
 
 
 def report(settings: Evaluate, metrics: dict[str, float], tracked: reporting.StageRun) -> None:

@@ -34,11 +34,12 @@ from dreamset.pipeline.artifacts.saved_models import (
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.config.settings import LearnerOptimisation
 from dreamset.pipeline.evaluation.policy_evaluator import PolicyEvaluator
-from dreamset.pipeline.files import digest, write_csv, write_json
+from dreamset.pipeline.files import digest, require_writable, write_csv, write_figures
 from dreamset.pipeline.registry.catalog import FOLDER
 from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.report import videos
 from dreamset.pipeline.report.figures import online_curve
+from dreamset.pipeline.report.showing import shown, write_blank
 from dreamset.pipeline.stages.environment import environment_factory
 from dreamset.pipeline.stages.learn_behavior import build_behavior
 from dreamset.pipeline.stages.settings import Finetune
@@ -101,6 +102,7 @@ class Explorer:
 def run(config: dict[str, Any]) -> None:
     """Writes ``output``; ``Finetune`` describes the settings."""
     settings = Finetune.of(**config)
+    require_writable(Path(settings.output).parent, Path(settings.checkpoints))
     make = environment_factory(
         settings.environment, stage="finetune", remedy="leave the stage out: finetune: [] in params.yaml"
     )
@@ -109,7 +111,7 @@ def run(config: dict[str, Any]) -> None:
     models = Models.load(settings, device)
     key = digest(settings.text(), *models.origins.values(), offline.digest)
     checkpoint = Checkpoint(Path(settings.checkpoints) / f"finetune-{key}")
-    learner = start(settings, models, make, offline, checkpoint.path.parent / "online", device)
+    learner = start(settings, models, make, offline, checkpoint.folder / "online", device)
     checkpoint.restore(learner.progress)
     lineage = models.described.lineage
     with reporting.stage_run("finetune", root=reporting.root_name(lineage), lineage=lineage["key"]) as tracked:
@@ -211,15 +213,16 @@ def share_optimizers(
 
 
 def finish(settings: Finetune, learner: OnlineLearner, models: Models, key: str, tracked: reporting.StageRun) -> None:
-    """Writes all outputs and reports them."""
+    """Writes all outputs, and then draws and reports them."""
     done, lineage = learner.progress, models.described.lineage
     metrics = summary(done)
     output = Path(settings.output)
     with replaced_folder(output) as folder:
         shutil.copytree(done.online.path, folder / "online")
         save_models(folder, settings, models, key, done)
-        write_json(folder / "metrics.json", metrics)
-        write_evaluations(folder, learner, title=reporting.root_name(lineage))
+        write_figures(folder / "metrics.json", metrics)
+        write_evaluations(folder, done)
+    draw(output, learner, title=reporting.root_name(lineage))
     tracked.headline({name: value for name, value in metrics.items() if name.startswith("finetune/")}, done.steps)
     tracked.metrics({name: value for name, value in metrics.items() if name.startswith("cost/")})
     tracked.artifacts(*(output / name for name in ("curve.csv", "curve.png", "media")))
@@ -228,14 +231,22 @@ def finish(settings: Finetune, learner: OnlineLearner, models: Models, key: str,
     tracked.model(registration(output / POLICY, metrics))
 
 
-def write_evaluations(folder: Path, learner: OnlineLearner, *, title: str) -> None:
-    """The curve of all evaluations, their episodes, and a video of the final policy."""
-    done, evaluator = learner.progress, learner.evaluator
+def write_evaluations(folder: Path, done: Progress) -> None:
+    """The curve of all evaluations and their episodes, with places for the figure and the video."""
     write_csv(folder / "curve.csv", done.evaluations)
     save_with(folder / "episodes.csv", lambda path: pd.DataFrame(done.episodes).to_csv(path, index=False))
-    online_curve(pd.DataFrame(done.evaluations), folder / "curve.png", title=title)
-    episodes = evaluator.play(evaluator.settings.video_episodes)
-    videos.episode_video(episodes, evaluator.make, folder / "media" / "episodes.mp4")
+    write_blank(folder / "curve.png")
+    (folder / "media").mkdir()
+
+
+def draw(output: Path, learner: OnlineLearner, *, title: str) -> None:
+    """The curve of all evaluations as a figure, and a video of the final policy, beside the results."""
+    curve, video, evaluator = output / "curve.png", output / "media" / "episodes.mp4", learner.evaluator
+    with shown(curve):
+        online_curve(pd.DataFrame(learner.progress.evaluations), curve, title=title)
+    with shown(video):
+        episodes = evaluator.play(evaluator.settings.video_episodes)
+        videos.episode_video(episodes, evaluator.make, video)
 
 
 def report_world_model(folder: Path, metrics: Mapping[str, float], lineage: Mapping[str, Any]) -> None:
@@ -266,6 +277,7 @@ def summary(done: Progress) -> dict[str, float]:
         "finetune/episodes": done.online.episodes,
         "cost/finetune_updates": done.training.update,
         "cost/finetune_seconds": round(done.training.seconds, 1),
+        "cost/finetune_threads": torch.get_num_threads(),
     }
 
 

@@ -21,7 +21,7 @@ from dreamset.pipeline.artifacts.saved_models import (
 )
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.config.settings import Part
-from dreamset.pipeline.files import digest, write_csv, write_json
+from dreamset.pipeline.files import digest, require_writable, write_csv, write_figures
 from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.stages.settings import LearnBehavior
 from dreamset.pipeline.tracking import reporting
@@ -36,6 +36,7 @@ LOG_EVERY = 10  # updates between the points of the curves
 def run(config: dict[str, Any]) -> None:
     """Writes ``output``; ``LearnBehavior`` describes the settings."""
     settings = LearnBehavior.of(**config)
+    require_writable(Path(settings.output).parent, Path(settings.checkpoints))
     device = choose_device(settings.device)
     store = Store.open(settings.store)
     folder = Path(settings.world_model)
@@ -108,6 +109,7 @@ def finish(
     metrics = {name: value for name, value in last.items() if name != "update"}
     metrics["cost/behavior_updates"] = training.update
     metrics["cost/behavior_seconds"] = round(training.seconds, 1)
+    metrics["cost/behavior_threads"] = torch.get_num_threads()
     write(settings, training, described, metrics)
     output = Path(settings.output)
     tracked.headline({name: value for name, value in metrics.items() if name.startswith("cost/")})
@@ -135,4 +137,4 @@ def write(
         save_model(folder / "model", trainer.behavior, saved)
         save_reward(folder / "model", trainer.reward)
         write_csv(folder / "imagination.csv", training.history or [{"update": 0.0}])
-        write_json(folder / "metrics.json", metrics)
+        write_figures(folder / "metrics.json", metrics)

@@ -18,7 +18,7 @@ from dreamset.core.files import file_sha256, replaced_folder, write_text
 from dreamset.pipeline.config.checks import checked
 from dreamset.pipeline.config.compose import Composition, Config, composed, config_folders, require_effect
 from dreamset.pipeline.config.dependencies import SETTINGS, ImportPath, starting_points
-from dreamset.pipeline.config.settings import Section, Text, Whole
+from dreamset.pipeline.config.settings import Section, Seed, Text
 from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.stages.settings import StageSettings
@@ -33,7 +33,7 @@ class Params(Section):
     preset: Text
     dataset: Text
     objectives: Annotated[list[Text], Field(min_length=1)]
-    seeds: Annotated[list[Whole], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
     finetune: list[Text]
     overrides: list[Text]
 

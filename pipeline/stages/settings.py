@@ -20,10 +20,10 @@ from dreamset.pipeline.config.settings import (
     Recording,
     Reference,
     Section,
+    Seed,
     Split,
     Text,
     Validation,
-    Whole,
     WorldModelOptimisation,
     WorldModelTraining,
 )
@@ -95,7 +95,7 @@ class TrainWorldModel(StageSettings):
     """The world model of one objective."""
 
     objective_name: Text
-    seed: Whole
+    seed: Seed
     device: Device
     dataset: Text
     objective: Part
@@ -112,7 +112,7 @@ class TrainWorldModel(StageSettings):
 class LearnBehavior(StageSettings):
     """A policy that is learned in one world model."""
 
-    seed: Whole
+    seed: Seed
     device: Device
     dataset: Text
     behavior: Part
@@ -140,7 +140,7 @@ class Evaluate(StageSettings):
 class Finetune(StageSettings):
     """Fine-tuning of a world model and a policy in the environment."""
 
-    seed: Whole
+    seed: Seed
     device: Device
     dataset: Text
     environment: Part | None
@@ -163,7 +163,7 @@ class Compare(StageSettings):
 
     dataset: Text
     objectives: list[Text]
-    seeds: list[Whole]
+    seeds: list[Seed]
     evaluation: Evaluation
     runs: Text
     output: Text

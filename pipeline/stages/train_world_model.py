@@ -17,8 +17,9 @@ from dreamset.pipeline.artifacts.saved_models import OBJECTIVE, WORLD_MODEL, Sav
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.evaluation.open_loop import OpenLoopPrediction, open_loop_prediction, train_probe_decoder
 from dreamset.pipeline.evaluation.validation import Validator
-from dreamset.pipeline.files import digest, write_csv, write_json
+from dreamset.pipeline.files import digest, require_writable, write_csv, write_figures
 from dreamset.pipeline.registry.registration import registration
+from dreamset.pipeline.report.showing import shown
 from dreamset.pipeline.stages.settings import TrainWorldModel
 from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.checkpoint import Checkpoint
@@ -34,6 +35,7 @@ LOG_EVERY = 20  # updates between the points of the training curves
 def run(config: dict[str, Any]) -> None:
     """Writes ``output``; ``TrainWorldModel`` describes the settings."""
     settings = TrainWorldModel.of(**config)
+    require_writable(Path(settings.output).parent, Path(settings.checkpoints))
     device = choose_device(settings.device)
     store = Store.open(settings.store)
     lineage = describe_lineage(settings, store)
@@ -137,16 +139,21 @@ def finish(
     lineage: dict[str, Any],
     tracked: reporting.StageRun,
 ) -> None:
-    """Measures the trained model for the last time, writes all outputs and reports them."""
+    """Measures the trained model for the last time, writes all outputs, and then draws and reports them."""
     model = training.trainer.model
     assert isinstance(model, nn.Module)
     model.eval().requires_grad_(False)
-    prediction = predict_open_loop(settings, model, validator)
+    prediction: OpenLoopPrediction | None = None
+    with shown("the open-loop prediction"):
+        prediction = predict_open_loop(settings, model, validator)
     metrics = final_metrics(training, prediction)
     networks: list[nn.Module] = [model, training.trainer.objective]
     metrics["cost/parameters"] = sum(parameter.numel() for part in networks for parameter in part.parameters())
-    warn(model, metrics)
-    write(settings, training, prediction, lineage, metrics)
+    write(settings, training, lineage, metrics)
+    with shown("the list of the model's own warnings"):
+        warn(model, metrics)
+    if prediction is not None:
+        prediction.save(Path(settings.output) / "media", episodes=settings.validation.video_episodes)
     report(Path(settings.output), metrics, training.update, tracked)
 
 
@@ -168,17 +175,17 @@ def final_metrics(training: Training[WorldModelTrainer], prediction: OpenLoopPre
         metrics["validation/open_loop_mse"] = prediction.mean_squared_error
     metrics["cost/updates"] = training.update
     metrics["cost/train_seconds"] = round(training.seconds, 1)
+    metrics["cost/train_threads"] = torch.get_num_threads()
     return metrics
 
 
 def write(
     settings: TrainWorldModel,
     training: Training[WorldModelTrainer],
-    prediction: OpenLoopPrediction | None,
     lineage: dict[str, Any],
     metrics: Mapping[str, float],
 ) -> None:
-    """The saved model with its objective, the validation curve, open-loop videos and the metrics."""
+    """The saved model with its objective, the validation curve, the metrics and an empty folder for videos."""
     model, objective = training.trainer.model, training.trainer.objective
     assert isinstance(model, nn.Module)
     saved = SavedModel(settings.world_model, model.spec, lineage, WORLD_MODEL)
@@ -187,10 +194,8 @@ def write(
         save_model(folder / "model", model, saved)
         save_weights(folder / OBJECTIVE, objective)
         write_csv(folder / "validation.csv", rows)
+        write_figures(folder / "metrics.json", metrics)
         (folder / "media").mkdir()
-        if prediction is not None:
-            prediction.save(folder / "media", episodes=settings.validation.video_episodes)
-        write_json(folder / "metrics.json", metrics)
 
 
 def report(output: Path, metrics: Mapping[str, float], update: int, tracked: reporting.StageRun) -> None:

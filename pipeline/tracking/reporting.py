@@ -15,15 +15,17 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from filelock import FileLock, Timeout
 
 from dreamset.core.errors import UserError
+from dreamset.pipeline.files import finite
 from dreamset.pipeline.registry.catalog import Registration
 
 if TYPE_CHECKING:  # stages without a dataset do not load the readers
@@ -66,12 +68,12 @@ class StageRun:
     _artifact_count: int = field(default=0)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Metrics of the stage's own run."""
-        self._write("metrics", values=dict(values), step=step)
+        """Metrics of the stage's own run; a value that is not finite is left out, here and below."""
+        self._write("metrics", values=finite(values), step=step)
 
     def headline(self, values: Mapping[str, float], step: int = 0) -> None:
         """The main metrics, by which objectives are compared: for the stage's run and its root run."""
-        self._write("metrics", values=dict(values), step=step, on_root=True)
+        self._write("metrics", values=finite(values), step=step, on_root=True)
 
     def parameters(self, config: Mapping[str, Any], *, on_root: bool = False) -> None:
         """The resolved configuration. MLflow's parameters cannot change, so only one stage may set ``on_root``."""
@@ -82,8 +84,13 @@ class StageRun:
         """Files or folders for the run, with their present content."""
         for path in paths:
             if self.log_file is not None:
-                copy = snapshot(path, self.log_file.with_suffix(".files") / str(self._artifact_count))
-                self._artifact_count += 1
+                try:
+                    copy = snapshot(path, self.log_file.with_suffix(".files") / str(self._artifact_count))
+                except OSError as error:
+                    log.warning("tracking: %s is not recorded: %s", path, error)
+                    continue
+                finally:
+                    self._artifact_count += 1
                 place = folder if path.is_file() else folder or path.name
                 self._write("artifact", path=str(copy.absolute()), folder=place, on_root=on_root)
 
@@ -98,7 +105,7 @@ class StageRun:
 
     def measured(self, digest: str, figures: Mapping[str, float]) -> None:
         """Figures that this stage measured for a model that an earlier stage registered."""
-        self._write("measured", digest=digest, values=dict(figures))
+        self._write("measured", digest=digest, values=finite(figures))
 
     def open(self, **description: Any) -> None:
         """Creates the log file. Its lock shows the sending process that the stage is still writing."""
@@ -167,7 +174,7 @@ def stage_run(
         uri=os.environ.get("MLFLOW_TRACKING_URI"),
     )
     if tracking_mode == "background":
-        send_in_background()
+        _try_to(send_in_background)
     try:
         yield run
     except KeyboardInterrupt:
@@ -179,7 +186,7 @@ def stage_run(
     else:
         run.finish("FINISHED")
     finally:
-        _send(tracking_mode)
+        _try_to(partial(_send, tracking_mode))
 
 
 def mode() -> str:
@@ -188,6 +195,14 @@ def mode() -> str:
     if value not in MODES:
         raise UserError(f"DREAMSET_TRACKING is {value!r}; allowed: {', '.join(MODES)}; change the variable")
     return value
+
+
+def _try_to(send: Callable[[], None]) -> None:
+    """Calls ``send``. A full disk or a folder without permission costs the reports, and never the stage's results."""
+    try:
+        send()
+    except OSError as error:
+        log.warning("tracking: the reports of this stage cannot be sent: %s", error)
 
 
 def _send(tracking_mode: str) -> None:

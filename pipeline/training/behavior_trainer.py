@@ -1,6 +1,7 @@
 """Optimiser steps of a behaviour, with the state that resuming needs."""
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from dreamset.core.parameters import frozen_parameters
 from dreamset.core.records import SequenceBatch
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.config.settings import LearnerOptimisation
-from dreamset.pipeline.training.gradients import require_finite
+from dreamset.pipeline.training.gradients import rate_of, require_finite
 from dreamset.pipeline.training.optimizers import Clipping, choose_clipping
 from dreamset.pipeline.training.parameter_groups import OptimizerFactory
 
@@ -75,6 +76,9 @@ class BehaviorTrainer:
         Args:
             batch: recorded sequences; imagination starts at their states.
             held: networks, such as ``actor``, that are not updated.
+
+        Raises:
+            NotFiniteError: if a loss or a gradient is not finite.
         """
         with frozen_parameters(self.model):
             experience = Experience.of(self.model, batch, self.generator)
@@ -93,13 +97,20 @@ class BehaviorTrainer:
             own = [parameter for parameter in self.parameters[name] if parameter.requires_grad]
             # a loss gives gradients to its own network only, not to the reward function; two losses may share a graph
             loss.backward(inputs=own, retain_graph=True)
-        norms = {}
-        for name, loss in losses.items():
-            norms[f"gradient_norm/{name}"] = norm = self.clipping(self.parameters[name])
-            require_finite(norm, loss)
+        norms = {f"gradient_norm/{name}": self.clipping(self.parameters[name]) for name in losses}
+        values = {f"loss/{name}": loss.detach() for name, loss in losses.items()} | norms
+        require_finite(list(values.values()), values, partial(self._remedy, losses))
         for name in losses:
             self.optimizers[name].step()
         return norms
+
+    def _remedy(self, names: Collection[str]) -> str:
+        key = "behavior_training.optimizers"
+        rates = ", ".join(f"{key}.{name}.lr (now {rate_of(self.optimizers[name])})" for name in names)
+        return (
+            f"lower the learning rate {rates}, clip more with behavior_training.clip_norm, or scale large rewards with "
+            "dataset.transforms"
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Learner, reward function, optimisers and generator."""

@@ -16,14 +16,16 @@ from dreamset.datasets.stream import BatchStream
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.config.settings import Batch
 from dreamset.pipeline.progress import progress
+from dreamset.pipeline.training import failed_update
 from dreamset.pipeline.training.checkpoint import Checkpoint
+from dreamset.pipeline.training.gradients import NotFiniteError
 
 
 class Trainer(Protocol):
     """Updates something with one batch at a time."""
 
     def step(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """One update; returns figures by name."""
+        """One update; returns figures by name. ``NotFiniteError`` leaves the networks as they were."""
 
     def state_dict(self) -> dict[str, Any]:
         """The complete state that the next update depends on."""
@@ -67,21 +69,38 @@ def advance(
 ) -> Iterator[tuple["tqdm[int]", dict[str, Tensor]]]:
     """Trains up to ``updates``; yields the progress bar and the figures after each update.
 
-    The caller handles an update before the checkpoint that contains it is written.
+    The caller handles an update before the checkpoint that contains it is written. The last update has a checkpoint,
+    because what follows the training may fail.
     """
-    with progress(range(0), description=description, total=updates, initial=training.update) as bar:
-        for figures in take_updates(training, updates, device=device):
+    first = training.update
+    with progress(range(0), description=description, total=updates, initial=first) as bar:
+        for figures in take_updates(training, updates, device=device, checkpoint=checkpoint):
             bar.update()
             yield bar, figures
             checkpoint.save_if_due(training.state_dict)
+    if training.update > first:
+        checkpoint.save(training.state_dict())
 
 
-def take_updates(training: Training[TrainerT], updates: int, *, device: torch.device) -> Iterator[dict[str, Tensor]]:
-    """Trains up to ``updates``; yields the figures after each update, when ``training`` is ready for a checkpoint."""
+def take_updates(
+    training: Training[TrainerT], updates: int, *, device: torch.device, checkpoint: Checkpoint
+) -> Iterator[dict[str, Tensor]]:
+    """Trains up to ``updates``; yields the figures after each update, when ``training`` is ready for a checkpoint.
+
+    Raises:
+        UserError: if an update is not finite; its traces are kept beside the checkpoints.
+    """
     began = time.monotonic() - training.seconds
     with Prefetcher(training.sampler, device=device) as batches:
         while training.update < updates:
-            figures = training.trainer.step(batches.sample())
+            batch = batches.sample()
+            try:
+                figures = training.trainer.step(batch)
+            except NotFiniteError as error:
+                number, state = training.update + 1, training.trainer.state_dict()
+                raise failed_update.report(
+                    error, update=number, batch=batch, state=state, checkpoints=checkpoint.folder
+                ) from error
             training.sampler.load_state_dict(batches.state_dict())
             training.update += 1
             training.seconds = time.monotonic() - began

@@ -81,6 +81,7 @@ class OnlineLearner:
                     self._evaluate(tracked)
                     bar.set_postfix(steps=now.steps, return_iqm=f"{now.evaluations[-1]['return_iqm']:.4g}")
                 if now.steps >= self.settings.environment_steps:
+                    checkpoint.save(now.state_dict())  # what follows the training may fail
                     return
                 self._train_on(self._collect())
                 checkpoint.save(now.state_dict())
@@ -93,7 +94,7 @@ class OnlineLearner:
     def _train(self, bar: "tqdm[int]", checkpoint: Checkpoint, tracked: reporting.StageRun) -> None:
         training = self.progress.training
         due = self.updates_due(self.progress.steps)
-        for figures in take_updates(training, due, device=self.evaluator.device):
+        for figures in take_updates(training, due, device=self.evaluator.device, checkpoint=checkpoint):
             bar.update()
             if training.update % LOG_EVERY == 0:
                 tracked.metrics({name: float(value) for name, value in figures.items()}, training.update)

@@ -12,7 +12,7 @@ from dreamset.objectives.base import Objective
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.config.settings import Part, WorldModelOptimisation
 from dreamset.pipeline.training import parameter_groups
-from dreamset.pipeline.training.gradients import apply_gradients
+from dreamset.pipeline.training.gradients import apply_gradients, rate_of
 from dreamset.pipeline.training.optimizers import Clipping, choose_clipping
 from dreamset.pipeline.training.parameter_groups import Factors, OptimizerFactory, SchedulerFactory
 
@@ -102,16 +102,28 @@ class WorldModelTrainer:
         """One update; returns the unweighted mean of every loss, the total and the gradients' norms before clipping.
 
         The total leaves out losses of frozen parts, because they are constants.
+
+        Raises:
+            NotFiniteError: if the total or a gradient is not finite.
         """
         losses = self.module(batch, self.generator)
         total = total_loss({name: loss for name, loss in losses.items() if loss.value.requires_grad})
-        norms = apply_gradients(self.optimizer, self.networks, total, clipping=self.clipping)
+        metrics = {f"loss/{name}": loss.value.detach().mean() for name, loss in losses.items()}
+        metrics["loss/total"] = total.detach()
+        norms = apply_gradients(
+            self.optimizer, self.networks, total, clipping=self.clipping, figures=metrics, remedy=self._remedy
+        )
         if self.scheduler is not None:
             self.scheduler.step()
         if self.objective_learns:
             self.objective.after_update(self.model)
-        metrics = {f"loss/{name}": loss.value.detach().mean() for name, loss in losses.items()}
-        return metrics | {"loss/total": total.detach()} | norms
+        return metrics | norms
+
+    def _remedy(self) -> str:
+        return (
+            f"lower the learning rate world_model_training.optimizer.lr (now {rate_of(self.optimizer)}), clip more "
+            "with world_model_training.clip_norm, or scale large rewards and observations with dataset.transforms"
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, optimiser, schedule and generator."""

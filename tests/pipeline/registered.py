@@ -79,6 +79,8 @@ def fresh_store(template: Path) -> Any:
 
 
 def rewrite(folder: Path, **changes: Any) -> None:
-    """Changes top-level entries of ``model.json``."""
+    """Changes top-level entries of ``model.json``, whose checksum is then left out."""
     path = folder / "model.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    description = json.loads(path.read_text())
+    description.pop("checksum", None)
+    path.write_text(json.dumps(description | changes))

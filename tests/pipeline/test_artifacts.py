@@ -20,7 +20,9 @@ from dreamset.pipeline.artifacts.saved_models import (
     load_world_model,
     model_digest,
     read_description,
+    read_weights,
     save_model,
+    save_weights,
     targets,
 )
 from dreamset.pipeline.stages.settings import TrainWorldModel
@@ -41,8 +43,9 @@ def saved(configure: Configure) -> Path:
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Changes the description in place."""
+    """Changes the description in place. It then has no checksum, as in earlier releases."""
     description = json.loads((folder / "model.json").read_text())
+    description.pop("checksum", None)
     change(description)
     (folder / "model.json").write_text(json.dumps(description))
 
@@ -60,9 +63,7 @@ def test_loaded_model_has_the_saved_weights_and_specification(saved: Path, confi
 
 
 def test_class_from_another_package_is_refused(saved: Path) -> None:
-    description = json.loads((saved / "model.json").read_text())
-    description["architecture"]["encoder"]["_target_"] = "os.system"
-    (saved / "model.json").write_text(json.dumps(description))
+    rewrite(saved, lambda description: description["architecture"]["encoder"].update(_target_="os.system"))
     with pytest.raises(UserError, match=r"os\.system"):
         load_world_model(saved, CPU)
 
@@ -86,10 +87,46 @@ def test_missing_or_truncated_file_is_named(saved: Path, name: str) -> None:
         load_world_model(saved, CPU)
 
 
+def test_one_changed_bit_is_found_in_either_file(saved: Path) -> None:
+    load_world_model(saved, CPU)
+    weights, description = saved / "model.safetensors", saved / "model.json"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    assert load_file(weights)  # safetensors itself does not notice
+    with pytest.raises(UserError, match=r"^model/model\.safetensors is damaged \(it differs from its checksum\)"):
+        load_world_model(saved, CPU)
+    text = description.read_text()
+    description.write_text(text.replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(UserError, match=r"^model/model\.json is damaged \(it differs from its checksum\)") as error:
+        load_world_model(saved, CPU)
+    assert "\n" not in str(error.value)
+    description.write_text(json.dumps(json.loads(text)))  # another layout of the same values
+    assert read_description(saved, made_by="-").lineage == {"seed": 0}
+
+
+def test_a_model_without_checksums_loads(saved: Path) -> None:
+    weights = load_file(saved / "model.safetensors")
+    save_file(weights, saved / "model.safetensors")
+    rewrite(saved, lambda description: description)
+    assert "checksum" not in (saved / "model.json").read_text()
+    model, described = load_world_model(saved, CPU)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert described.lineage == {"seed": 0}
+
+
+def test_weights_of_every_type_and_shape_have_a_checksum(tmp_path: Path) -> None:
+    module = torch.nn.Module()
+    values = [torch.tensor(3), torch.ones(2, 3, dtype=torch.bfloat16), torch.ones(0, 4), torch.tensor([True, False])]
+    for number, value in enumerate(values):
+        module.register_buffer(f"buffer_{number}", value)
+    save_weights(tmp_path / "w.safetensors", module)
+    kept = read_weights(tmp_path / "w.safetensors", made_by="-")
+    assert all(torch.equal(kept[f"buffer_{number}"], value) for number, value in enumerate(values))
+
+
 def test_weights_of_another_shape_are_refused_by_name(saved: Path) -> None:
-    description = json.loads((saved / "model.json").read_text())
-    description["architecture"]["dynamics"]["latent"]["size"] = 7
-    (saved / "model.json").write_text(json.dumps(description))
+    rewrite(saved, lambda description: description["architecture"]["dynamics"]["latent"].update(size=7))
     with pytest.raises(UserError, match=r"posterior_out"):
         load_world_model(saved, CPU)
 

@@ -312,5 +312,7 @@ def test_a_gradient_that_is_not_finite_changes_no_parameter(broken: str) -> None
     factors = {name: float("nan") if name == broken else 1.0 for name in networks}
     loss = torch.stack([factors[name] * values[0].sum() for name, values in networks.items()]).sum()
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
-        apply_gradients(optimizer, networks, loss, clipping=UNBOUNDED)
+        apply_gradients(
+            optimizer, networks, loss, clipping=UNBOUNDED, figures={}, remedy=lambda: "lower the learning rate"
+        )
     assert all(torch.equal(values[0].detach(), torch.ones(2)) for values in networks.values())

@@ -20,7 +20,7 @@ from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.stages.settings import TrainWorldModel
 from dreamset.pipeline.tracking import delivery, reporting
 from tests.pipeline.conftest import TINY
-from tests.pipeline.registered import world_model
+from tests.pipeline.registered import rewrite, world_model
 
 MODEL = Path("runs/world_model/reconstruction-0/model")
 POLICY = Path("runs/behavior/reconstruction-0/model")
@@ -222,8 +222,9 @@ def test_reference_to_no_model_is_a_one_line_error(
 
 def test_architecture_of_a_file_is_checked_when_resolved() -> None:
     folder = world_model(Path("model"))
-    path = folder / "model.json"
-    path.write_text(path.read_text().replace("dreamset.models.recurrent.rssm.RSSM", "os.system"))
+    architecture = json.loads((folder / "model.json").read_text())["architecture"]
+    architecture["dynamics"]["_target_"] = "os.system"
+    rewrite(folder, architecture=architecture)
     with pytest.raises(UserError, match=r"names os\.system"):
         stages.train_world_model(compose([*TINY, FROM, f"world_model.folder={folder}"]))
 

@@ -39,6 +39,22 @@ OUT_OF_BOUNDS = [
     ("dataset.split.validation_fraction=1", "dataset.split.validation_fraction is 1; allowed: less than 1"),
     ("dataset.recording.episodes=0", "dataset.recording.episodes is 0; allowed: 1 or more"),
     ("collection.episodes=0", "collection.episodes is 0; allowed: 1 or more"),
+    ("seed=9223372036854775808", "seed is 9223372036854775808; allowed: 9223372036854775807 or less"),
+]
+NOT_FINITE = [
+    ("free_nats=inf", "free_nats is inf; allowed: a finite number"),
+    ("weights.kl=nan", "weights.kl is nan; allowed: a finite number"),
+    ("weights.kl=1e400", "weights.kl is inf; allowed: a finite number"),
+    ("finetuning.train_ratio=inf", "finetuning.train_ratio is inf; allowed: a finite number"),
+    ("finetuning.factors.encoder=inf", "finetuning.factors.encoder is inf; allowed: a finite number"),
+    ("validation.probe_decoder.lr=inf", "validation.probe_decoder.lr is inf; allowed: a finite number"),
+    ("imagination.discount=nan", "imagination.discount is nan; allowed: a finite number"),
+    ("world_model_training.clip_norm=nan", "world_model_training.clip_norm is nan; allowed: more than 0"),
+    ("world_model_training.optimizer.lr=nan", "world_model_training.optimizer.lr is nan; allowed: a finite number"),
+    ("behavior_training.optimizers.actor.lr=inf", "optimizers.actor.lr is inf; allowed: a finite number"),
+    ("world_model_training.scheduler.start_factor=nan", "start_factor is nan; allowed: a finite number"),
+    ("+world_model_training.optimizer.betas=[0.9,inf]", "betas is [0.9, inf]; allowed: a finite number"),
+    ("reward=nan", "Config group override must be a string or a list. Got float"),
 ]
 WRONG_KIND = [
     ("network.hidden=many", "network.hidden is 'many'; allowed: a whole number"),
@@ -47,6 +63,11 @@ WRONG_KIND = [
     ("network.hidden=null", "network.hidden is null; allowed: a whole number"),
     ("evaluation.episodes=null", "evaluation.episodes is null; allowed: a whole number"),
     ("seed=abc", "seed is 'abc'; allowed: a whole number"),
+    ("seed=null", "seed is null; allowed: a whole number"),
+    ("world_model_training.optimizer=adam", "world_model_training.optimizer is 'adam'; allowed: a mapping"),
+    ("behavior_training.optimizers.actor=adam", "behavior_training.optimizers.actor is 'adam'; allowed: a mapping"),
+    ("+world_model_training.optimizer.betas=[0.9]", "optimizer.betas is [0.9]; allowed: a list with more entries"),
+    ("+world_model_training.optimizer.betas=[0,0,0]", "betas is [0, 0, 0]; allowed: a list of 2 or fewer entries"),
     ("free_nats=none", "free_nats is 'none'; allowed: a number"),
     ("paths.runs=3", "paths.runs is 3; allowed: text"),
     ("world_model_training.batch.crossing=1", "world_model_training.batch.crossing is 1; allowed: true or false"),
@@ -70,6 +91,7 @@ UNKNOWN = [
     ("+sede=3", "sede is unknown; did you mean seed?"),
     ("++validation.start=3", "validation.start is unknown; did you mean validation.starts?"),
     ("~validation.starts", "validation.starts is missing"),
+    ("~seed", "seed is missing and has no default; set it"),
     ("behavior_training.actor_optimizer.lr=1", "is now behavior_training.optimizers.actor.lr; change the override"),
     ("+behavior_training.critic_optimizer.lr=1", "is now behavior_training.optimizers.critic.lr; change the override"),
     (
@@ -81,14 +103,37 @@ UNKNOWN = [
 ]
 
 
-@pytest.mark.parametrize(("override", "expected"), [*OUT_OF_BOUNDS, *WRONG_KIND, *UNKNOWN])
+@pytest.mark.parametrize(("override", "expected"), [*OUT_OF_BOUNDS, *NOT_FINITE, *WRONG_KIND, *UNKNOWN])
 def test_wrong_override_is_a_one_line_error_with_its_key(override: str, expected: str) -> None:
+    preset = ["preset=tiny"] if "scheduler" in override else []  # the default has none
     with pytest.raises(UserError) as error:
-        compose([override])
+        compose([*preset, override])
     assert expected in str(error.value)
     assert str(error.value).startswith("configuration: ")
     assert "\n" not in str(error.value)
     assert "multirun" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "override", "reason"),
+    [
+        ("world_model_training.optimizer", "betas=[0.9,1.0]", "Invalid beta parameter at index 1: 1.0"),
+        ("behavior_training.optimizers.critic", "betas=[-1,0.9]", "Invalid beta parameter at index 0: -1"),
+        ("world_model_training.scheduler", "start_factor=2", "Starting multiplicative factor"),
+        ("finetuning.scheduler", "end_factor=2", "Ending multiplicative factor"),
+    ],
+)
+def test_values_that_only_the_optimiser_checks_are_refused_before_any_stage(
+    key: str, override: str, reason: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        compose(["preset=tiny", f"++{key}.{override}"])
+    assert str(error.value).startswith(f"configuration: {key} cannot be built: {reason}")
+    assert str(error.value).endswith("; change its arguments")
+
+
+def test_an_infinite_limit_of_the_gradient_switches_clipping_off() -> None:
+    assert compose(["world_model_training.clip_norm=inf"])["world_model_training"]["clip_norm"] == float("inf")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store
@@ -129,6 +130,7 @@ def test_outputs_have_all_metrics_curves_and_media(configure: Configure) -> None
     evaluate.run(configure("evaluate"))
     model = json.loads(Path("runs/world_model/reconstruction-0/metrics.json").read_text())
     expected = {"validation/kl", "validation/probe_r2", "validation/open_loop_mse", "cost/train_seconds"}
+    assert model["cost/train_threads"] == torch.get_num_threads()  # results of image models depend on it
     assert expected | {f"validation/reward_error_h{horizon}" for horizon in (0, 1, 5)} <= model.keys()
     history = pd.read_csv("runs/world_model/reconstruction-0/validation.csv")
     assert history["update"].tolist() == [3, 6]

@@ -61,10 +61,11 @@ def test_a_killed_behavior_training_resumes_to_the_same_bytes(
     assert POLICY.read_bytes() == uninterrupted
 
 
+@pytest.mark.parametrize("weight", ["tuned", "calibrated"])
 def test_a_killed_pessimistic_training_resumes_to_the_same_bytes(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch
+    weight: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overrides = ["world_model/ensemble=priors", "reward=mean_disagreement", "reward/weight=tuned"]
+    overrides = ["world_model/ensemble=priors", "reward=mean_disagreement", f"reward/weight={weight}"]
     train_world_model.run(configure("train_world_model", *overrides))
     config = configure("learn_behavior", *overrides)
     learn_behavior.run(config)

@@ -5,10 +5,14 @@ from typing import Any
 
 import pytest
 
+from dreamset.behaviors.actor_critic.critics import HardUpdate
 from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.config.instantiate import build_part
+from tests.builders import tiny_spec
 
 ADAM, ADAMW = "torch.optim.Adam", "torch.optim.AdamW"
 TRAINING = "dreamset.pipeline.training.optimizers"
+CRITICS = "dreamset.behaviors.actor_critic.critics"
 RSSM, HEADS, ACTORS = "world_model.dynamics", "dreamset.models.heads", "behavior.actor.continuous"
 
 
@@ -51,6 +55,8 @@ V1 = {
     "behavior.horizon": 15,
     "behavior.discount": 0.99,
     "behavior.lambda_": 0.95,
+    "behavior.slow_critic._target_": f"{CRITICS}.NoSlowCritic",
+    "behavior.replay_critic_weight": 0.0,
 }
 V2 = {
     f"{RSSM}.latent._target_": "dreamset.models.recurrent.latents.CategoricalLatent",
@@ -148,3 +154,10 @@ def test_size_and_training_overrides_come_after_the_published_preset() -> None:
     assert config["network"]["deterministic"] == 2048
     assert config["world_model_training"]["batch"]["size"] == 8
     assert config["world_model_training"]["optimizer"]["lr"] == 4e-5
+
+
+def test_dreamer_v1_can_take_the_critics_of_the_later_generations() -> None:
+    overrides = [f"behavior.slow_critic._target_={CRITICS}.HardUpdate", "behavior.replay_critic_weight=0.3"]
+    learner = build_part(compose(["preset=tiny", *overrides])["behavior"], 8, tiny_spec().action)
+    assert isinstance(learner.slow_critic, HardUpdate)
+    assert learner.replay_critic_weight == 0.3

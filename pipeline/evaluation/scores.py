@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dreamset.behaviors.base import Learner
 from dreamset.core.capabilities import Dynamics, Representation, RewardModel
@@ -30,14 +31,10 @@ def imagined_returns(
     """The undiscounted return that the model predicts after the first ``context`` rows of each episode: [episodes].
 
     The model observes these rows and then imagines the policy up to the episode's time limit. It estimates the same
-    number as the episode's real return after these rows:
-
-        sum_h r_h prod_{0 < k < h} c_k
-
-    with the predicted reward r_h on arrival at row h and the predicted probability c_k that the episode continues at
-    row k. A model that predicts no ends imagines that every episode lasts until its limit. A large gap to the real
-    return shows that the policy exploits errors of the model. NaN stands for an episode that ended within the context,
-    and for all episodes if the model predicts no rewards or the policy needs more than features.
+    number as the episode's real return after these rows: a reward r_h counts with the predicted probability that the
+    episode reaches row h. A model that predicts no ends imagines that every episode lasts until its limit. A large gap
+    to the real return shows that the policy exploits errors of the model. NaN stands for an episode that ended within
+    the context, and for all episodes if the model predicts no rewards or the policy needs more than features.
     """
     result = np.full(len(episodes), np.nan)
     policy = behavior.imagination_policy()
@@ -48,15 +45,25 @@ def imagined_returns(
     generator = torch.Generator(device).manual_seed(0)
     rollout = model.observe(_first_rows(model, [episodes[n] for n in going_on], context, device), generator)
     start = map_state(lambda value: value[:, -1], rollout.states)
-    horizon = int(steps.max())
-    trajectory = imagine(model, start, policy, horizon=horizon, generator=generator)
-    reward = model.reward(trajectory)[1:].double()  # [H, N]
-    # a head trained towards gamma < 1 may exceed it slightly, but no probability exceeds one
-    continues = model.continuation(trajectory)[1:-1].double().clamp(0, 1)
-    arrives = torch.cat([torch.ones_like(reward[:1]), continues.cumprod(0)])  # the start is known to go on
-    within = torch.arange(horizon, device=device)[:, None] < steps
-    result[going_on] = (reward * arrives * within).sum(0).cpu().numpy()
+    trajectory = imagine(model, start, policy, horizon=int(steps.max()), generator=generator)
+    result[going_on] = expected_return(model.reward(trajectory), model.continuation(trajectory), steps).cpu().numpy()
     return result
+
+
+def expected_return(reward: Tensor, continuation: Tensor, steps: Tensor) -> Tensor:
+    """sum_h r_h prod_{0 < k < h} c_k over the first ``steps`` rows after the start: [N] in float64.
+
+    Args:
+        reward: [H + 1, N] on arrival; that of row 0 was received before.
+        continuation: [H + 1, N]; row 0 is known to go on.
+        steps: [N], at most H.
+    """
+    received = reward[1:].double()
+    # a head trained towards gamma < 1 may exceed it slightly, but no probability exceeds one
+    continues = continuation[1:-1].double().clamp(0, 1)
+    arrives = torch.cat([torch.ones_like(received[:1]), continues.cumprod(0)])
+    within = torch.arange(len(received), device=reward.device)[:, None] < steps
+    return (received * arrives * within).sum(0)
 
 
 def time_limits(episodes: Sequence[RecordedEpisode]) -> NDArray[np.int64]:

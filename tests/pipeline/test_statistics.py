@@ -37,7 +37,8 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seeds", "said"), [(1, "not that of trainings"), (2, "2 training seeds"), (4, "75 to 80 %"), (5, "")]
+    ("seeds", "said"),
+    [(1, "not that of trainings"), (2, "2 training seeds"), (3, "75 to 78 %"), (4, "82 to 83 %"), (5, "")],
 )
 def test_reader_is_told_where_seeds_are_too_few(seeds: int, said: str) -> None:
     note = coverage_note(seeds)

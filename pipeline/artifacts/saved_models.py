@@ -28,7 +28,7 @@ from dreamset.pipeline.files import read_json, write_json
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 OBJECTIVE = "objective/objective.safetensors"  # path of the objective's weights, beside the folder of a world model
-REWARD = "reward.safetensors"  # in the folder of a policy whose reward function owns networks
+REWARD = "reward.safetensors"  # in the folder of a policy whose reward function has networks or constants
 WORLD_MODEL, POLICY = "world_model", "policy"  # kinds of models
 WORLD_MODEL_PARTS = ("dreamset.models",)  # packages whose classes a saved world model may use
 POLICY_PARTS = ("dreamset.behaviors", "dreamset.models")  # packages whose classes a saved policy may use

@@ -127,7 +127,7 @@ def at(config: Mapping[str, Any], key: str) -> Any:
 
 
 @pytest.mark.parametrize("generation", PUBLISHED)
-def test_one_preset_is_a_generation_exactly_as_published(generation: str) -> None:
+def test_one_preset_has_every_published_number_of_a_generation(generation: str) -> None:
     config, published = compose([f"preset={generation}"]), PUBLISHED[generation]
     assert {key: at(config, key) for key in published} == published
     assert config["choices"]["world_model"] == config["choices"]["behavior"] == generation

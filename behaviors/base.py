@@ -1,7 +1,7 @@
 """The base classes of behaviour learners and reward functions, and the experience that they learn from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic
 
@@ -64,6 +64,11 @@ class Experience(Generic[S]):
         return map_state(lambda value: value.flatten(0, 1), self.states)
 
     @property
+    def trajectory(self) -> ImaginedTrajectory[S]:
+        """The recorded rows in the form of an imagined trajectory: [T, B, ...]."""
+        return ImaginedTrajectory.recorded(self.states, self.features, self.action)
+
+    @property
     def demonstrations(self) -> Demonstrations:
         """The recorded actions with their states: action[t] was taken in row t - 1, unless row t begins an episode."""
         return Demonstrations(self.features[:, :-1], self.action[:, 1:], ~self.is_first[:, 1:])
@@ -89,6 +94,13 @@ class RewardFunction(nn.Module, ABC):
     @abstractmethod
     def forward(self, trajectory: ImaginedTrajectory[Any], model: Any) -> Mapping[str, Tensor]:
         """The reward's terms by name, on arrival at every row, [H + 1, N] each; the learner maximises their sum."""
+
+    def calibrate(self, recorded: Iterable[Experience[Any]], model: Any) -> None:
+        """Computes constants, such as the weight of a penalty, from recorded batches; by default there are none.
+
+        It is called before the first update, and again when a training resumes. Constants are computed once: a later
+        call, also after ``load_state_dict``, changes nothing. ``recorded`` is endless, and drawn on demand.
+        """
 
     def networks(self) -> Mapping[str, nn.Module]:
         """The networks to train, each by the optimiser of its name; by default none."""

@@ -23,7 +23,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from dreamset.core.states import stack_states
+from dreamset.core.states import map_state, stack_states
 
 S = TypeVar("S")  # a world model's state: the model's own frozen dataclass of tensors
 
@@ -87,6 +87,18 @@ class ImaginedTrajectory(Generic[S]):
     rows: Sequence[S]  # H + 1 states [N, ...]
     features: Tensor  # [H + 1, N, F]
     action: Tensor  # [H, N, A] in [-1, 1], or one-hot
+
+    @classmethod
+    def recorded(cls, states: S, features: Tensor, action: Tensor) -> "ImaginedTrajectory[S]":
+        """Recorded rows in this form.
+
+        Args:
+            states: [B, T, ...].
+            features: [B, T, F] of the states.
+            action: [B, T, A] in [-1, 1] or one-hot; ``action[:, t]`` led to row t.
+        """
+        rows = [map_state(lambda value, t=t: value[:, t], states) for t in range(features.shape[1])]
+        return cls(rows, features.transpose(0, 1), action[:, 1:].transpose(0, 1))
 
     @property
     def states(self) -> S:

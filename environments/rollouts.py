@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamset.environments.wrappers import Action, Environment, Observation
+from dreamset.environments.wrappers import Action, Environment, Observation, time_limit
 
 # (observations [N, ...] by name, is_first [N]) -> actions [N, A]
 BatchPolicy = Callable[[dict[str, NDArray[Any]], NDArray[np.bool_]], NDArray[np.float32]]
@@ -27,6 +27,7 @@ class RecordedEpisode:
     actions: NDArray[np.float32]  # [N, A]
     rewards: NDArray[np.float64]  # [N]
     terminated: bool
+    limit: int | None = None  # agent steps until the time limit, if a wrapper of the environment has one
 
     @property
     def total_reward(self) -> float:
@@ -64,6 +65,7 @@ class _Recorder:
             actions=np.stack(self.actions),
             rewards=np.asarray(self.rewards, np.float64),
             terminated=self.terminated,
+            limit=time_limit(self.environment),
         )
 
     def _info(self, name: str) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 """Wrappers for action repeat, seeding, reward scale and named observations."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, SupportsFloat
@@ -7,6 +8,7 @@ from typing import Any, SupportsFloat
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
 
 Observation = dict[str, NDArray[Any]]
@@ -18,6 +20,18 @@ StateEnvironment = gymnasium.Env[NDArray[Any], Action]
 def mean(rewards: Sequence[float]) -> float:
     """The mean reward."""
     return float(np.mean(rewards))
+
+
+def time_limit(environment: gymnasium.Env[Any, Any]) -> int | None:
+    """Agent steps until the time limit; None if no wrapper has one, because the environment may have its own."""
+    limits, repeat, layer = [], 1, environment
+    while isinstance(layer, gymnasium.Wrapper):
+        if isinstance(layer, ActionRepeat):
+            repeat *= layer.repeat
+        elif isinstance(layer, TimeLimit):
+            limits.append(math.ceil(layer._max_episode_steps / repeat))  # Gymnasium has no public name for it
+        layer = layer.env
+    return min(limits, default=None)
 
 
 class ActionRepeat(gymnasium.Wrapper[Any, Any, Any, Any]):

@@ -239,7 +239,11 @@ class MakesVectorDecoder(Protocol):
 
 
 class Decoder(nn.Module):
-    """One decoder for each observation: an image decoder or a vector decoder."""
+    """One decoder for each observation: an image decoder or a vector decoder.
+
+    With a ``vector_trunk``, the style of its layers, all vectors share the hidden layers (Dreamer v2 and v3). Each then
+    has only an output layer of its own.
+    """
 
     def __init__(
         self,
@@ -252,20 +256,30 @@ class Decoder(nn.Module):
         names: Sequence[str] | None = None,
         image: MakesImageDecoder = ImageDecoder,
         vector: MakesVectorDecoder = VectorDecoder,
+        vector_trunk: Style | None = None,
     ) -> None:
         super().__init__()
         self.decoders = nn.ModuleDict()
-        for name in sorted(spec.observations if names is None else names):
+        decoded = sorted(spec.observations if names is None else names)
+        self.on_trunk = {name for name in decoded if vector_trunk is not None and not spec.observations[name].is_image}
+        self.trunk = None
+        if vector_trunk is not None and self.on_trunk:
+            self.trunk = vector_trunk.trunk(features, hidden=hidden, layers=layers)
+        for name in decoded:
             array = spec.observations[name]
-            self.decoders[name.replace(".", "/")] = (
-                image(features, array, depth=depth)
-                if array.is_image
-                else vector(features, array, spec.statistics[name], hidden=hidden, layers=layers)
-            )
+            if array.is_image:
+                decoder = image(features, array, depth=depth)
+            elif self.trunk is None:
+                decoder = vector(features, array, spec.statistics[name], hidden=hidden, layers=layers)
+            else:
+                inputs = hidden if layers else features
+                decoder = vector(inputs, array, spec.statistics[name], hidden=hidden, layers=0)
+            self.decoders[name.replace(".", "/")] = decoder
 
     def forward(self, features: Tensor) -> dict[str, Distribution]:
         """Features [..., F] to one distribution per observation name."""
-        return {name: decode(features) for name, decode in self._by_name()}
+        shared = features if self.trunk is None else self.trunk(features)
+        return {name: decode(shared if name in self.on_trunk else features) for name, decode in self._by_name()}
 
     def targets(self, observations: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The recorded observations in the distributions' units."""

@@ -1,6 +1,7 @@
 """Encoders map named observations to one embedding."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Protocol
 
 import torch
@@ -167,7 +168,10 @@ class MakesVectorEncoder(Protocol):
 
 
 class Encoder(nn.Module):
-    """One image or vector encoder for each observation; embeddings are concatenated in the order of the names."""
+    """One image or vector encoder for each observation; embeddings are concatenated in the order of the names.
+
+    With ``one_for_vectors`` a single encoder, the last one, reads all vectors side by side (Dreamer v2 and v3).
+    """
 
     def __init__(
         self,
@@ -178,20 +182,39 @@ class Encoder(nn.Module):
         layers: int,
         image: MakesImageEncoder = ImageEncoder,
         vector: MakesVectorEncoder = VectorEncoder,
+        one_for_vectors: bool = False,
     ) -> None:
         super().__init__()
         if not spec.observations:
             raise UserError("the dataset has no observations: name at least one in `dataset.source.observations`")
+        self.together = vector_names(spec) if one_for_vectors else []
         encoders: dict[str, ObservationEncoder] = {}
         for name, array in sorted(spec.observations.items()):
-            encoders[name.replace(".", "/")] = (
-                image(array, depth=depth)
-                if array.is_image
-                else vector(array, spec.statistics[name], hidden=hidden, layers=layers)
-            )
+            if array.is_image:
+                encoders[name.replace(".", "/")] = image(array, depth=depth)
+            elif not one_for_vectors:
+                encoders[name.replace(".", "/")] = vector(array, spec.statistics[name], hidden=hidden, layers=layers)
         self.encoders = nn.ModuleDict(encoders)
-        self.embedding_size = sum(encoder.embedding_size for encoder in encoders.values())
+        self.of_vectors = vector(*joined_vectors(spec), hidden=hidden, layers=layers) if self.together else None
+        every = [*encoders.values(), *([self.of_vectors] if self.of_vectors is not None else [])]
+        self.embedding_size = sum(encoder.embedding_size for encoder in every)
 
     def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
         """Observations [B, T, ...] by name to the embedding [B, T, E]."""
-        return torch.cat([encode(observations[key.replace("/", ".")]) for key, encode in self.encoders.items()], dim=-1)
+        parts = [encode(observations[key.replace("/", ".")]) for key, encode in self.encoders.items()]
+        if self.of_vectors is not None:
+            parts.append(self.of_vectors(torch.cat([observations[name] for name in self.together], dim=-1)))
+        return torch.cat(parts, dim=-1)
+
+
+def vector_names(spec: DataSpec) -> list[str]:
+    """The names of the observations that are no images, in order."""
+    return sorted(name for name, array in spec.observations.items() if not array.is_image)
+
+
+def joined_vectors(spec: DataSpec) -> tuple[ArraySpec, VectorStatistics]:
+    """The specification and the statistics of all vectors as one, in the order of their names."""
+    statistics = [spec.statistics[name] for name in vector_names(spec)]
+    mean = tuple(chain.from_iterable(one.mean for one in statistics))
+    std = tuple(chain.from_iterable(one.std for one in statistics))
+    return ArraySpec((len(mean),), "float32"), VectorStatistics(mean, std)

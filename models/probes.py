@@ -72,6 +72,4 @@ def open_loop(
 
 def recorded_trajectory(model: Representation[S], rollout: Rollout[S], batch: SequenceBatch) -> ImaginedTrajectory[S]:
     """The states of recorded rows and the actions between them, in the form that a ``RewardModel`` reads."""
-    rows = [map_state(lambda value, t=t: value[:, t], rollout.states) for t in range(rollout.features.shape[1])]
-    action = model.spec.action.normalize(batch.action)[:, 1:]
-    return ImaginedTrajectory(rows, rollout.features.transpose(0, 1), action.transpose(0, 1))
+    return ImaginedTrajectory.recorded(rollout.states, rollout.features, model.spec.action.normalize(batch.action))

@@ -43,8 +43,12 @@ class Contrastive(Objective):
 def pairwise_log_prob(states: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """ln N(states[i]; mean[j], std[j]) for all pairs, up to one constant: [M, M].
 
-    The expanded square needs three matrix products for all pairs instead of an [M, M, F] tensor.
+    The expanded square needs three matrix products for all pairs instead of an [M, M, F] tensor. Both sides are first
+    centred at the mean state. The result is the same, but far from zero the terms of the expanded square are large and
+    nearly cancel: in float32, a common offset of 20 with a std of 0.12 costs whole nats.
     """
+    centre = states.detach().mean(0)
+    states, mean = states - centre, mean - centre
     precision = std.pow(-2)
     cross = states.square() @ precision.t() - 2 * states @ (mean * precision).t()  # [M, M]
     own = (mean.square() * precision).sum(-1) + 2 * std.log().sum(-1)  # [M]

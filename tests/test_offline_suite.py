@@ -541,6 +541,22 @@ def test_world_model_metrics_are_averaged_over_seeds(tmp_path: Path) -> None:
     assert row == "| one | ours | 120 | -7.25 | 0.012 | 1.5 | 1.2e+03 | 0.5 |"
 
 
+def test_metric_that_was_not_recorded_is_an_empty_cell(tmp_path: Path) -> None:
+    hand_made(tmp_path)
+    Results(tmp_path).add(run_row("one", "ours", 0, real_return=3.0, probe_r2=0.25), [(2.0, 1)])
+    runs, _ = scores.read(tmp_path)
+    *_, row = report.model_table(made_board(tmp_path), runs).splitlines()
+    assert row == "| one | ours |  | 3 |  |  |  | 0.25 |"
+
+
+def test_report_says_what_intervals_over_few_seeds_miss(tmp_path: Path) -> None:
+    hand_made(tmp_path)
+    runs, _ = scores.read(tmp_path)
+    assert "With one training seed" in report.markdown(
+        made_board(tmp_path), runs, {"one": 1, "two": 1}, confidence=0.95
+    )
+
+
 def test_rows_of_different_datasets_are_refused(tmp_path: Path) -> None:
     hand_made(tmp_path)
     Results(tmp_path).add(run_row("one", "late", 0, dataset_digest="re-recorded"), [(1.0, 1)])

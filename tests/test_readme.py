@@ -177,6 +177,13 @@ def test_committed_results_are_finite(root: Path) -> None:
     assert np.isfinite(table["return_iqm"]).all()
 
 
+def test_comparison_in_the_readme_is_that_of_the_recorded_runs(root: Path) -> None:
+    tables = (root / "benchmarks/offline_suite/objectives/tables.md").read_text()
+    rows = [line for line in tables.partition("puck_pixels")[0].splitlines() if line.startswith("|")]
+    assert len(rows) == 5
+    assert "\n".join(rows) in (root / "README.md").read_text()
+
+
 def test_documented_datasets_are_those_with_a_yaml_file(root: Path) -> None:
     table = (root / "docs/datasets.md").read_text().partition("## Formats")[2].partition("## Checks")[0]
     named = {name for row in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}

@@ -1,11 +1,12 @@
 """Reward functions of imagined trajectories: the predicted reward, with or without a penalty."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from dreamset.behaviors.base import RewardFunction
+from dreamset.behaviors.base import Experience, RewardFunction
 from dreamset.behaviors.rewards.penalty_weights import PenaltyWeight
 from dreamset.behaviors.rewards.spreads import Spread
 from dreamset.core.capabilities import RewardModel, S, Uncertain
@@ -46,5 +47,18 @@ class PenalizedReward(RewardFunction):
         Raises:
             UserError: if the world model has no ensemble.
         """
-        uncertainty = self.spread(model.members(trajectory))  # [H + 1, N]
+        uncertainty = self._uncertainty(trajectory, model)
         return {"reward": model.reward(trajectory), "penalty": -self.weight(uncertainty) * uncertainty}
+
+    def calibrate(self, recorded: Iterable[Experience[S]], model: Pessimizable[S]) -> None:
+        """Gives the weight the uncertainty of recorded transitions, if it depends on it."""
+        self.weight.calibrate(self._of_transitions(experience, model) for experience in recorded)
+
+    @torch.no_grad()
+    def _of_transitions(self, experience: Experience[S], model: Pessimizable[S]) -> Tensor:
+        """The uncertainty of all transitions between rows of the same episode, [M]."""
+        uncertainty = self._uncertainty(experience.trajectory, model).t()  # [B, T]
+        return uncertainty[:, 1:][~experience.is_first[:, 1:]]
+
+    def _uncertainty(self, trajectory: ImaginedTrajectory[S], model: Pessimizable[S]) -> Tensor:
+        return self.spread(model.members(trajectory))  # [H + 1, N]

@@ -1,6 +1,7 @@
 """Penalty weights: the cost of one unit of uncertainty in units of reward."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,9 @@ from dreamset.core.errors import UserError
 
 class PenaltyWeight(nn.Module, ABC):
     """lambda, the weight of the penalty. All of its memory is in its ``state_dict``."""
+
+    def calibrate(self, uncertainties: Iterable[Tensor]) -> None:
+        """Computes constants from the uncertainties [M] of recorded transitions; see ``RewardFunction.calibrate``."""
 
     @abstractmethod
     def forward(self, uncertainty: Tensor) -> Tensor:
@@ -30,11 +34,68 @@ class FixedWeight(PenaltyWeight):
         return uncertainty.new_tensor(self.value)
 
 
+class CalibratedWeight(PenaltyWeight):
+    """A constant weight that makes the mean penalty of *recorded* transitions ``target`` units of reward.
+
+    lambda = target / (mean u over at least ``transitions`` recorded transitions), computed once before the first update
+    and kept. Where the policy stays near the data a step costs about the target, whatever the scale of u, and less
+    where the model is certain.
+    """
+
+    value: Tensor
+
+    def __init__(self, target: float, *, transitions: int = 10_000) -> None:
+        super().__init__()
+        if target < 0 or transitions < 1:
+            raise UserError(
+                f"a calibrated penalty has target {target} and {transitions} transitions; allowed: a target of 0 or "
+                "more and 1 transition or more; set reward.weight.target and reward.weight.transitions"
+            )
+        self.target = target
+        self.transitions = transitions
+        self.register_buffer("value", torch.tensor(torch.nan))
+
+    def calibrate(self, uncertainties: Iterable[Tensor]) -> None:
+        """Computes the weight, unless it is known.
+
+        Raises:
+            UserError: if recorded windows have no transitions, or the ensemble's members agree on all of them.
+        """
+        if not self.value.isnan():
+            return
+        total, count = 0.0, 0
+        for uncertainty in uncertainties:
+            if not uncertainty.numel():
+                raise UserError(
+                    "the weight of the penalty is calibrated on recorded transitions, but a window of "
+                    "behavior_training.batch.length has one row and therefore none; set 2 or more"
+                )
+            total, count = total + float(uncertainty.double().sum()), count + uncertainty.numel()
+            if count >= self.transitions:
+                break
+        if not total > 0:
+            raise UserError(
+                "the members of the ensemble agree on all recorded transitions, so the penalty has no scale; train the "
+                "world model with more world_model.ensemble.members or updates, or use reward/weight=fixed"
+            )
+        self.value.fill_(self.target * count / total)
+
+    def forward(self, uncertainty: Tensor) -> Tensor:
+        """The constant."""
+        if self.value.isnan():
+            raise ValueError("the weight of the penalty is unknown before RewardFunction.calibrate")
+        return self.value.to(uncertainty.dtype)
+
+
 class TunedWeight(PenaltyWeight):
     """A weight that makes the mean penalty ``target`` units of reward per step for any scale of the uncertainty.
 
     lambda = target / u, where u is a moving average of the mean uncertainty. Offline DreamerV2's code instead
     minimises ln lambda (lambda u - target) by gradient descent, which has the same fixed point.
+
+    The weight follows the policy. With u its mean uncertainty, the gradient of the penalty is target * grad ln u: it
+    does not vanish where the policy becomes safe, but grows as u falls, and a policy without any doubt still pays the
+    target at every step. ``CalibratedWeight`` has neither problem.
     """
 
     average: Tensor

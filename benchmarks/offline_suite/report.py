@@ -21,6 +21,7 @@ from benchmarks.offline_suite.scores import Board, Score, best, board, compared,
 from benchmarks.offline_suite.suite import SUITE, Suite
 from dreamset.core.errors import UserError
 from dreamset.core.files import write_text
+from dreamset.pipeline.evaluation.statistics import coverage_note
 
 OURS, BASELINE = "dreamset", "baseline"  # groups
 RIVALS = ("d3rlpy", "cloning")  # groups to compare the best Dreamset method with
@@ -79,19 +80,21 @@ def markdown(results: Board, runs: pd.DataFrame, budgets: Mapping[str, float], *
         f"Interquartile mean of the returns over seeds and episodes, {100 * confidence:.0f} % interval in brackets; "
         "bold: the highest of a task among methods that learn.",
         score_table(results),
+        coverage_note(min(score.seeds for score in results.scores.values() if score.group != BASELINE)),
         "The best Dreamset method of each task against the other groups: *above* if its interval lies above every "
         "interval of the group, *below* if an interval of the group lies above it. The best methods are selected by "
         "the same episodes, which favours both sides.",
         verdict_table(results),
-        "Metrics of the world models, mean over seeds. Imagined and real: predicted and actual return after the first "
-        "5 rows of the evaluation episodes. Reward error: squared open-loop error after 1, 5 and 15 steps. Probe R²: "
-        "of a linear probe from features to the true state. Rewards are in each task's own units.",
+        "Metrics of the world models, mean over seeds; an empty cell was not recorded. Imagined and real: predicted "
+        "and actual return after the first 5 rows of the evaluation episodes. Reward error: squared open-loop error "
+        "after 1, 5 and 15 steps. Probe R²: of a linear probe from features to the true state. Rewards are in each "
+        "task's own units.",
         model_table(results, runs),
         "CPU seconds of training on one thread, mean over seeds. For Dreamset: world model, its validation, and "
         "behaviour; a world model that several methods share counts for each of them.",
         cost_table(results, budgets),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def score_table(results: Board) -> str:
@@ -142,8 +145,8 @@ def model_table(results: Board, runs: pd.DataFrame) -> str:
     for task in results.tasks:
         for score in results.of_task(task):
             figures = means.loc[(task, score.method)]
-            if figures.notna().all():
-                cells = (f"{figures[name]:.{digits}g}" for name, (digits, _) in MODEL_FIGURES.items())
+            if figures.notna().any():
+                cells = (_significant(figures[name], digits) for name, (digits, _) in MODEL_FIGURES.items())
                 rows.append([task, score.method, *cells])
     return table(["task", "method", *(head for _, head in MODEL_FIGURES.values())], rows)
 
@@ -159,6 +162,10 @@ def cost_table(results: Board, budgets: Mapping[str, float]) -> str:
 
 def _whole(value: float) -> str:
     return f"{value:.0f}" if math.isfinite(value) else ""
+
+
+def _significant(value: float, digits: int) -> str:
+    return f"{value:.{digits}g}" if math.isfinite(value) else ""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

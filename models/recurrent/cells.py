@@ -12,7 +12,8 @@ from dreamset.models.layers import SILU_RMS_NORM, BlockLinear, Style, linear, tr
 class GRU(nn.Module):
     """The gated recurrent unit of Dreamer v1.
 
-    Input kernels start Glorot uniform and recurrent kernels orthogonal, as in the published implementation.
+    Each gate's input kernel starts Glorot uniform and its recurrent kernel orthogonal. The published implementation
+    initialises the kernels of all three gates as one, so that its input kernels start smaller.
     """
 
     def __init__(self, inputs: int, *, size: int) -> None:

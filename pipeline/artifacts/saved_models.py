@@ -28,7 +28,7 @@ from dreamset.pipeline.files import read_json, write_json
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 OBJECTIVE = "objective/objective.safetensors"  # path of the objective's weights, beside the folder of a world model
-REWARD = "reward.safetensors"  # in the folder of a policy whose reward function owns networks
+REWARD = "reward.safetensors"  # in the folder of a policy whose reward function has networks or constants
 WORLD_MODEL, POLICY = "world_model", "policy"  # kinds of models
 WORLD_MODEL_PARTS = ("dreamset.models",)  # packages whose classes a saved world model may use
 POLICY_PARTS = ("dreamset.behaviors", "dreamset.models")  # packages whose classes a saved policy may use
@@ -263,13 +263,16 @@ def load_behavior(folder: Path, device: torch.device) -> Learner:
 
 
 def save_reward(folder: Path, reward: RewardFunction) -> None:
-    """Saves the weights of a reward function that owns networks into the policy's folder; others save nothing."""
-    if reward.networks():
+    """Saves networks and constants of a reward function into the policy's folder; one without any saves nothing."""
+    if reward.state_dict():
         save_weights(folder / REWARD, reward)
 
 
 def load_reward(reward: RewardFunction, folder: Path) -> RewardFunction:
-    """``reward`` with its weights from the policy's folder, if it owns networks."""
-    if reward.networks():
+    """``reward`` with its networks and constants from the policy's folder.
+
+    Policies of earlier versions have no constants; a reward function without networks can compute them again.
+    """
+    if reward.networks() or (reward.state_dict() and (folder / REWARD).exists()):
         load_weights(folder / REWARD, reward, made_by="dreamset learn-behavior")
     return reward

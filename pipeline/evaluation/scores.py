@@ -1,12 +1,13 @@
 """Scores of a policy: its real returns, and the returns that its world model imagines."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dreamset.behaviors.base import Learner
 from dreamset.core.capabilities import Dynamics, Representation, RewardModel
@@ -27,21 +28,53 @@ def imagined_returns(
     context: int,
     device: torch.device,
 ) -> NDArray[np.float64]:
-    """The return that the model predicts after the first ``context`` rows of each real episode: [episodes].
+    """The undiscounted return that the model predicts after the first ``context`` rows of each episode: [episodes].
 
-    The model observes those rows and imagines the rest, up to the length of the shortest episode. A large gap to the
-    real return shows that the policy exploits errors of the model. The values are NaN if the model predicts no
-    rewards, or the policy needs more than features.
+    The model observes these rows and then imagines the policy up to the episode's time limit. It estimates the same
+    number as the episode's real return after these rows: a reward r_h counts with the predicted probability that the
+    episode reaches row h. A model that predicts no ends imagines that every episode lasts until its limit. A large gap
+    to the real return shows that the policy exploits errors of the model. NaN stands for an episode that ended within
+    the context, and for all episodes if the model predicts no rewards or the policy needs more than features.
     """
+    result = np.full(len(episodes), np.nan)
     policy = behavior.imagination_policy()
-    horizon = min(len(episode.rewards) for episode in episodes) - (context - 1)
-    if horizon < 1 or policy is None or not (isinstance(model, Dynamics) and isinstance(model, RewardModel)):
-        return np.full(len(episodes), np.nan)
+    going_on = [number for number, episode in enumerate(episodes) if len(episode.rewards) >= context]
+    if not going_on or policy is None or not (isinstance(model, Dynamics) and isinstance(model, RewardModel)):
+        return result
+    steps = torch.as_tensor(time_limits(episodes)[going_on] - (context - 1), device=device)
     generator = torch.Generator(device).manual_seed(0)
-    rollout = model.observe(_first_rows(model, episodes, context, device), generator)
+    rollout = model.observe(_first_rows(model, [episodes[n] for n in going_on], context, device), generator)
     start = map_state(lambda value: value[:, -1], rollout.states)
-    trajectory = imagine(model, start, policy, horizon=horizon, generator=generator)
-    return model.reward(trajectory)[1:].sum(0).double().cpu().numpy()
+    trajectory = imagine(model, start, policy, horizon=int(steps.max()), generator=generator)
+    result[going_on] = expected_return(model.reward(trajectory), model.continuation(trajectory), steps).cpu().numpy()
+    return result
+
+
+def expected_return(reward: Tensor, continuation: Tensor, steps: Tensor) -> Tensor:
+    """sum_h r_h prod_{0 < k < h} c_k over the first ``steps`` rows after the start: [N] in float64.
+
+    Args:
+        reward: [H + 1, N] on arrival; that of row 0 was received before.
+        continuation: [H + 1, N]; row 0 is known to go on.
+        steps: [N], at most H.
+    """
+    received = reward[1:].double()
+    # a head trained towards gamma < 1 may exceed it slightly, but no probability exceeds one
+    continues = continuation[1:-1].double().clamp(0, 1)
+    arrives = torch.cat([torch.ones_like(received[:1]), continues.cumprod(0)])
+    within = torch.arange(len(received), device=reward.device)[:, None] < steps
+    return (received * arrives * within).sum(0)
+
+
+def time_limits(episodes: Sequence[RecordedEpisode]) -> NDArray[np.int64]:
+    """The steps after which each episode would have been cut off: [episodes].
+
+    An episode that was cut off shows its limit. For a true end, it is the environment's limit or, if no wrapper knows
+    it, the length of the longest episode.
+    """
+    lengths = np.array([len(episode.rewards) for episode in episodes])
+    known = [lengths.max() if episode.limit is None else episode.limit for episode in episodes]
+    return np.where([episode.terminated for episode in episodes], np.maximum(lengths, known), lengths)
 
 
 def _first_rows(
@@ -82,8 +115,9 @@ def episode_table(episodes: list[RecordedEpisode], imagined: NDArray[np.float64]
 def summarize(settings: Evaluation, table: pd.DataFrame, lineage: Mapping[str, Any]) -> dict[str, float]:
     """The figures of an evaluation.
 
-    Mean and interquartile mean of the return have bootstrap intervals. The normalised score needs two
-    different reference scores, the imagined return a model that predicts rewards.
+    Mean and interquartile mean of the return have bootstrap intervals. The normalised score is that of the mean return,
+    as in D4RL, because both references are mean returns; it needs two different ones. The imagined return needs a model
+    that predicts rewards; the real return beside it is that of the same episodes after the same rows.
     """
     returns = table["return"].to_numpy(np.float64)
     metrics: dict[str, float] = {}
@@ -96,9 +130,10 @@ def summarize(settings: Evaluation, table: pd.DataFrame, lineage: Mapping[str, A
         }
     low, high = lineage["reference"]["low"], lineage["reference"]["high"]
     if low is not None and high is not None and low != high:
-        metrics["evaluation/normalized_iqm"] = 100 * (metrics["evaluation/return_iqm"] - low) / (high - low)
-    if table["imagined_return_after_context"].notna().all():
-        metrics["evaluation/imagined_return"] = float(table["imagined_return_after_context"].mean())
-        metrics["evaluation/real_return"] = float(table["return_after_context"].mean())
+        metrics["evaluation/normalized_mean"] = 100 * (metrics["evaluation/return_mean"] - low) / (high - low)
+    compared = table[table["imagined_return_after_context"].notna()]  # the same episodes for both means
+    if len(compared):
+        metrics["evaluation/imagined_return"] = float(compared["imagined_return_after_context"].mean())
+        metrics["evaluation/real_return"] = float(compared["return_after_context"].mean())
     metrics["evaluation/dataset_return"] = float(lineage["dataset_return"]["mean"])
     return metrics

@@ -32,9 +32,12 @@ class Validator:
         """The figures of a model. All objectives share the names, so that their curves can be compared.
 
         ``validation/NAME``: the model's own figures, such as ``kl``. ``validation/reward_error_hK``: squared error of
-        the reward K steps after the last observation; h0 is that of the posterior state. ``validation/probe_r2``: mean
-        over the elements of the true state, from posterior features; ``validation/probe_r2_hK`` from open-loop
-        features. A figure is left out if the model lacks the capability, such as predicting rewards.
+        the reward K steps after the last observation; h0 is that of the posterior states after the first ``context``
+        rows, because a sequence begins without a past and the first states are much less accurate.
+        ``validation/probe_r2``: mean over the elements of the true state, from posterior features;
+        ``validation/probe_r2_hK`` from open-loop features; ``validation/probe_r2_reward_qK`` only in the Kth quarter of
+        the rows by reward (see ``reward_quarters``). A figure is left out if the model lacks the capability, such as
+        predicting rewards.
         """
         generator = torch.Generator(self.device).manual_seed(0)  # the same draws in every validation
         batch = self.held_out
@@ -42,9 +45,10 @@ class Validator:
         figures = dict(model.figures(rollout, batch))
         if isinstance(model, RewardModel):
             rewards = model.reward(recorded_trajectory(model, rollout, batch)).t()  # [B, T]
-            figures["reward_error_h0"] = (rewards - batch.reward).square().mean()
+            figures["reward_error_h0"] = (rewards - batch.reward)[:, self.context :].square().mean()
         probes = self._fit_probes(model, generator)
         figures |= _probe_scores("probe_r2", probes, rollout.features, batch.privileged)
+        figures |= self._by_region(probes, rollout.features)
         if isinstance(model, Dynamics):
             figures |= self._open_loop(model, generator, probes)
         return {f"validation/{name}": float(value) for name, value in figures.items()}
@@ -55,6 +59,15 @@ class Validator:
             name: LinearProbe.fit(features, value.flatten(0, 1).flatten(1))
             for name, value in self.fitting.privileged.items()
         }
+
+    def _by_region(self, probes: Mapping[str, LinearProbe], features: Tensor) -> Figures:
+        """The probes' scores in each quarter of the rows by reward, after the context."""
+        batch = self.held_out
+        scores: Figures = {}
+        for name, rows in reward_quarters(batch.reward[:, self.context :]).items():
+            truth = {column: value[:, self.context :][rows][None] for column, value in batch.privileged.items()}
+            scores |= _probe_scores(f"probe_r2_reward_{name}", probes, features[:, self.context :][rows][None], truth)
+        return scores
 
     def _open_loop(
         self, model: Dynamics[Any], generator: torch.Generator, probes: Mapping[str, LinearProbe]
@@ -92,6 +105,21 @@ class Validator:
         }
 
 
+def reward_quarters(reward: Tensor) -> dict[str, Tensor]:
+    """Masks of the rows in each quarter by reward, ``q1`` the lowest: bool, shaped like ``reward``.
+
+    A mean over all rows hides how well a state is resolved where it matters, for example near the goal. Equal rewards
+    are in one quarter: if few rows have a reward, these are ``q4`` and all others ``q1``. An empty quarter is left out,
+    and all are if there is only one.
+    """
+    levels = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64, device=reward.device)
+    bounds = torch.quantile(reward.double().flatten(), levels)
+    quarter = torch.bucketize(reward.double(), bounds)  # the number of levels below
+    masks = {f"q{number + 1}": quarter == number for number in range(4)}
+    masks = {name: rows for name, rows in masks.items() if rows.any()}
+    return masks if len(masks) > 1 else {}
+
+
 def _rows(values: Tensor, starts: Sequence[int], horizon: int) -> Tensor:
     """The rows ``horizon`` steps after each start: [starts, B, ...] from [B, T, ...]."""
     return values[:, [start + horizon for start in starts]].transpose(0, 1)
@@ -100,11 +128,10 @@ def _rows(values: Tensor, starts: Sequence[int], horizon: int) -> Tensor:
 def _probe_scores(
     name: str, probes: Mapping[str, LinearProbe], features: Tensor, truth: Mapping[str, Tensor]
 ) -> Figures:
-    """R² of each probe under ``NAME.COLUMN``, and their mean under ``NAME``; nothing without probes."""
-    if not probes:
-        return {}
+    """R² of each probe under ``NAME.COLUMN``, and their mean under ``NAME``; nothing for a truth that never varies."""
     scores = {f"{name}.{column}": _r_squared(probe, features, truth[column]) for column, probe in probes.items()}
-    return scores | {name: torch.stack(list(scores.values())).mean()}
+    scores = {key: score for key, score in scores.items() if not score.isnan()}
+    return scores | {name: torch.stack(list(scores.values())).mean()} if scores else {}
 
 
 def _r_squared(probe: LinearProbe, features: Tensor, truth: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dreamset.core.errors import UserError
 from dreamset.core.files import replaced_folder, save_with, write_text
 from dreamset.pipeline.config.settings import Evaluation
-from dreamset.pipeline.evaluation.statistics import bootstrap, interquartile_mean
+from dreamset.pipeline.evaluation.statistics import bootstrap, coverage_note, interquartile_mean
 from dreamset.pipeline.files import read_json
 from dreamset.pipeline.report import figures
 from dreamset.pipeline.report.showing import shown, write_blank
@@ -22,6 +22,7 @@ from dreamset.pipeline.tracking import reporting
 
 Returns = list[NDArray[np.float64]]  # of every episode, one array per training seed
 
+QUARTERS = ("q1", "q2", "q3", "q4")  # of the rows by reward, the lowest first
 HORIZON = re.compile(r"validation/(?:reward_error|probe_r2)_h(\d+)$")
 
 
@@ -102,13 +103,14 @@ def summarize(runs: pd.DataFrame, returns: Mapping[str, Returns], settings: Eval
 
 AVERAGED = {
     "evaluation/return_mean": "return_mean",
-    "evaluation/normalized_iqm": "normalized_iqm",
+    "evaluation/normalized_mean": "normalized_mean",
     "evaluation/imagined_return": "imagined_return",
     "evaluation/real_return": "real_return",
     "validation/reward_error_h1": "reward_error_h1",
     "validation/reward_error_h5": "reward_error_h5",
     "validation/reward_error_h15": "reward_error_h15",
     "validation/probe_r2": "probe_r2",
+    **{f"validation/probe_r2_reward_{quarter}": f"probe_r2_reward_{quarter}" for quarter in QUARTERS},
     "validation/open_loop_mse": "open_loop_mse",
     "validation/kl": "kl",
     "cost/parameters": "parameters",
@@ -151,15 +153,19 @@ def markdown(settings: Compare, summary: pd.DataFrame, references: Mapping[str, 
     """The comparison as a Markdown table, with the number of episodes and the references."""
     evaluation = settings.evaluation
     head = ["objective", "return (IQM)", f"{100 * evaluation.confidence:.0f} % interval", "mean", "normalised"]
-    head += ["imagined / real after context", "reward error +1 / +5 / +15", "probe $R^2$", "train + behavior"]
+    head += ["imagined / real after context", "reward error +1 / +5 / +15", "probe $R^2$"]
+    head += ["probe $R^2$ by reward, q1 / q2 / q3 / q4", "train + behavior"]
     lines = [f"# {settings.dataset}: objectives compared", "", _line(head), _line(["---"] * len(head))]
     lines += [_line(_cells(row)) for row in summary.to_dict("records")]
     listed = ", ".join(f"{name} {value:.1f}" for name, value in references.items())
     lines += [
         "",
         f"{evaluation.episodes} episodes for each of {len(settings.seeds)} training seed(s) {settings.seeds}; "
-        f"references: {listed}. Normalised: 0 is the low reference's mean return, 100 the high one's.",
+        f"references: {listed}. Normalised: the mean return on a scale where 0 is the low reference's mean return and "
+        "100 the high one's. By reward: the probe's score in each quarter of the held-out rows, q4 with the highest "
+        "rewards.",
         "",
+        *([note, ""] if (note := coverage_note(len(settings.seeds))) else []),
         "![comparison](comparison.png)",
         "",
     ]
@@ -176,10 +182,11 @@ def _cells(row: dict[Any, Any]) -> list[str]:
         number("return_iqm", 1),
         f"{number('return_iqm_low', 1)} to {number('return_iqm_high', 1)}",
         number("return_mean", 1),
-        number("normalized_iqm", 0),
+        number("normalized_mean", 0),
         f"{number('imagined_return', 1)} / {number('real_return', 1)}",
         " / ".join(number(f"reward_error_h{horizon}", 4) for horizon in (1, 5, 15)),
         number("probe_r2", 3),
+        " / ".join(number(f"probe_r2_reward_{quarter}", 2) for quarter in QUARTERS),
         f"{number('train_seconds', 0)} s + {number('behavior_seconds', 0)} s",
     ]
 

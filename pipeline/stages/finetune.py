@@ -44,11 +44,16 @@ from dreamset.pipeline.stages.environment import environment_factory
 from dreamset.pipeline.stages.learn_behavior import build_behavior
 from dreamset.pipeline.stages.settings import Finetune
 from dreamset.pipeline.tracking import reporting
-from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer, named_networks, require_same_names
+from dreamset.pipeline.training.behavior_trainer import (
+    BehaviorTrainer,
+    calibrate,
+    named_networks,
+    require_same_names,
+)
 from dreamset.pipeline.training.checkpoint import Checkpoint
 from dreamset.pipeline.training.devices import choose_device
 from dreamset.pipeline.training.fine_tuner import EXPLORER, FineTuner
-from dreamset.pipeline.training.loop import Training
+from dreamset.pipeline.training.loop import Training, recorded_batches
 from dreamset.pipeline.training.online_data import OnlineData, mixed
 from dreamset.pipeline.training.online_learning import OnlineLearner, Progress
 from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
@@ -86,9 +91,11 @@ class Models:
         for network in behavior.networks().values():
             network.requires_grad_(True)
         origins = {WORLD_MODEL: model_digest(folder / "model"), POLICY: model_digest(policy)}
-        reward = load_reward(build_part(settings.reward), policy).to(device)
         of_policy = read_description(policy, made_by="dreamset learn-behavior")
-        return cls(model, objective, behavior, reward, described, of_policy, origins)
+        reward: RewardFunction = build_part(settings.reward)
+        if reward.networks() or of_policy.lineage.get("reward") == settings.reward:
+            reward = load_reward(reward, policy)  # other settings need constants of their own
+        return cls(model, objective, behavior, reward.to(device), described, of_policy, origins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,9 @@ def run(config: dict[str, Any]) -> None:
     checkpoint = Checkpoint(Path(settings.checkpoints) / f"finetune-{key}")
     learner = start(settings, models, make, offline, checkpoint.folder / "online", device)
     checkpoint.restore(learner.progress)
+    for trainer in learner.progress.training.trainer.behaviors.values():
+        batches = recorded_batches(settings.finetuning.batch, offline, seed=settings.seed, device=device)
+        calibrate(trainer.reward, models.world_model, batches, torch.Generator(device).manual_seed(settings.seed))
     lineage = models.described.lineage
     with reporting.stage_run("finetune", root=reporting.root_name(lineage), lineage=lineage["key"]) as tracked:
         tracked.parameters(settings.plain())

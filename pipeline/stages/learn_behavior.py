@@ -25,10 +25,10 @@ from dreamset.pipeline.files import digest, require_writable, write_csv, write_f
 from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.stages.settings import LearnBehavior
 from dreamset.pipeline.tracking import reporting
-from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer
+from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer, calibrate
 from dreamset.pipeline.training.checkpoint import Checkpoint
 from dreamset.pipeline.training.devices import choose_device
-from dreamset.pipeline.training.loop import Training, advance, build_sampler
+from dreamset.pipeline.training.loop import Training, advance, build_sampler, recorded_batches
 
 LOG_EVERY = 10  # updates between the points of the curves
 
@@ -46,6 +46,8 @@ def run(config: dict[str, Any]) -> None:
     key = digest(settings.text(), file_sha256(folder / "model.safetensors"), store.digest)
     checkpoint = Checkpoint(Path(settings.checkpoints) / f"behavior-{key}")
     checkpoint.restore(training)
+    batches = recorded_batches(settings.training.batch, store, seed=settings.seed, device=device)
+    calibrate(training.trainer.reward, model, batches, torch.Generator(device).manual_seed(settings.seed))
     lineage = described.lineage
     with reporting.stage_run("learn_behavior", root=reporting.root_name(lineage), lineage=lineage["key"]) as tracked:
         tracked.parameters(settings.plain())

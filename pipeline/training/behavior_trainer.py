@@ -1,6 +1,6 @@
 """Optimiser steps of a behaviour, with the state that resuming needs."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -128,6 +128,20 @@ class BehaviorTrainer:
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.generator.set_state(state["generator"])
+
+
+def calibrate(
+    reward: RewardFunction, model: Representation[Any], batches: Iterable[SequenceBatch], generator: torch.Generator
+) -> None:
+    """Gives ``reward`` recorded batches for its constants; none is drawn if it has none.
+
+    Args:
+        reward: on the device of the batches.
+        model: the world model of the training.
+        batches: an endless sequence.
+        generator: of the states' random numbers; not that of the training, which must not depend on the reward.
+    """
+    reward.calibrate((Experience.of(model, batch, generator) for batch in batches), model)
 
 
 def named_networks(behavior: Learner, reward: RewardFunction) -> dict[str, nn.Module]:

@@ -118,3 +118,10 @@ def build_sampler(batch: Batch, store: Store, *, seed: int) -> SequenceSampler:
         crossing=batch.crossing,
         strategy=build_part(batch.strategy),
     )
+
+
+def recorded_batches(batch: Batch, store: Store, *, seed: int, device: torch.device) -> Iterator[SequenceBatch]:
+    """An endless sequence of batches from the training split, independent of a training's own sampler."""
+    sampler = build_sampler(batch, store, seed=seed)
+    while True:
+        yield sampler.sample().to(device)

@@ -6,8 +6,16 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
 
-from dreamset.environments.wrappers import ActionRepeat, CentralFrame, NamedState, RescaleReward, central_frame
+from dreamset.environments.wrappers import (
+    ActionRepeat,
+    CentralFrame,
+    NamedState,
+    RescaleReward,
+    central_frame,
+    time_limit,
+)
 
 
 class Steps(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -112,3 +120,14 @@ def test_indivisible_frame_error_names_a_valid_size(shape: tuple[int, ...], size
     with pytest.raises(ValueError, match="render 32 x 32") as caught:
         central_frame(np.zeros(shape, np.uint8), size)
     assert str(shape) in str(caught.value)
+
+
+def test_time_limit_counts_agent_steps_below_and_above_an_action_repeat() -> None:
+    assert time_limit(Steps()) is None
+    assert time_limit(TimeLimit(Steps(), 7)) == 7
+    repeated = ActionRepeat(TimeLimit(Steps(end=100), 7), 3)
+    assert time_limit(repeated) == 3
+    assert time_limit(TimeLimit(repeated, 2)) == 2
+    repeated.reset()
+    truncated = [repeated.step(np.zeros(1, np.float32))[3] for _ in range(3)]
+    assert truncated == [False, False, True]

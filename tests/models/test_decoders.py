@@ -8,8 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from dreamset.core.errors import UserError
-from dreamset.core.spec import ArraySpec
+from dreamset.core.spec import ArraySpec, VectorStatistics
 from dreamset.models.decoders import Decoder, ImageDecoder, TransposedConvolution
+from dreamset.models.layers import elu
 from tests.builders import tiny_batch, tiny_spec
 
 
@@ -83,3 +84,23 @@ def test_every_observation_is_decoded_under_its_own_name() -> None:
     alone = decoder.decoders["camera/front"]
     expected = alone(features).log_prob(alone.target(observations["camera.front"]))
     torch.testing.assert_close(log_prob["camera.front"], expected)
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+def test_vectors_on_a_trunk_share_all_layers_but_the_last(layers: int) -> None:
+    spec = tiny_spec()
+    more = {**spec.observations, "goal": ArraySpec((2,), "float32")}
+    statistics = {**spec.statistics, "goal": VectorStatistics((5.0, -5.0), (0.5, 2.0))}
+    spec = replace(spec, observations=more, statistics=statistics)
+    decoder = Decoder(7, spec, depth=2, hidden=8, layers=layers, vector_trunk=elu())
+    features = torch.randn(2, 3, 7)
+    decoded = decoder(features)
+    shared = decoder.trunk(features)
+    assert set(decoded) == {"goal", "image", "state"}
+    for name, size in (("goal", 2), ("state", 3)):
+        (output,) = decoder.decoders[name].layers
+        assert output.weight.shape == (size, 8 if layers else 7)
+        torch.testing.assert_close(decoded[name].mean, output(shared))
+    torch.testing.assert_close(decoded["image"].mean, decoder.decoders["image"](features).mean)
+    hidden = [layer for layer in decoder.modules() if isinstance(layer, torch.nn.Linear) and layer.out_features == 8]
+    assert len(hidden) == layers

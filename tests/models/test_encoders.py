@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dreamset.core.errors import UserError
-from dreamset.core.spec import ArraySpec, VectorStatistics
+from dreamset.core.spec import ArraySpec, DataSpec, VectorStatistics
 from dreamset.models.encoders import Encoder, ImageEncoder, VectorEncoder
 from dreamset.models.layers import images_to_planes
 from tests.builders import tiny_batch, tiny_spec
@@ -108,3 +108,37 @@ def test_encoder_accepts_observation_names_with_dots() -> None:
 def test_encoder_refuses_a_dataset_without_observations() -> None:
     with pytest.raises(UserError, match=r"dataset\.source\.observations"):
         Encoder(replace(tiny_spec(), observations={}), depth=2, hidden=8, layers=1)
+
+
+def two_vectors() -> DataSpec:
+    spec = tiny_spec()
+    more = {"goal.place": ArraySpec((2,), "float32")}
+    statistics = {"goal.place": VectorStatistics((5.0, -5.0), (0.5, 2.0))}
+    return replace(spec, observations={**spec.observations, **more}, statistics={**spec.statistics, **statistics})
+
+
+def test_one_encoder_reads_all_standardised_vectors_side_by_side() -> None:
+    spec, batch = two_vectors(), tiny_batch()
+    place = torch.randn(3, 6, 2, generator=torch.Generator().manual_seed(1)) + 5
+    encoder = Encoder(spec, depth=2, hidden=8, layers=1, one_for_vectors=True)
+    embedding = encoder({**batch.observations, "goal.place": place})
+    image = encoder.encoders["image"](batch.observations["image"])
+    assert list(encoder.encoders) == ["image"]
+    assert embedding.shape[-1] == encoder.embedding_size == image.shape[-1] + 8
+    assert torch.equal(embedding[..., :-8], image)
+    parts = [(place, "goal.place"), (batch.observations["state"], "state")]  # in the order of their names
+    columns = [
+        (value.double().numpy() - spec.statistics[name].mean) / spec.statistics[name].std for value, name in parts
+    ]
+    layers = [(layer.weight, layer.bias) for layer in encoder.of_vectors.layers if isinstance(layer, torch.nn.Linear)]
+    (w0, b0), (w1, b1) = [[tensor.detach().double().numpy() for tensor in layer] for layer in layers]
+    hidden = np.concatenate(columns, axis=-1) @ w0.T + b0
+    expected = np.where(hidden > 0, hidden, np.expm1(hidden)) @ w1.T + b1
+    np.testing.assert_allclose(embedding[..., -8:].detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_one_encoder_for_vectors_changes_nothing_for_images_alone() -> None:
+    spec = replace(tiny_spec(), observations={"image": tiny_spec().observations["image"]})
+    encoder = Encoder(spec, depth=2, hidden=8, layers=1, one_for_vectors=True)
+    assert encoder.of_vectors is None
+    assert encoder(tiny_batch().observations).shape[-1] == encoder.embedding_size

@@ -39,6 +39,26 @@ def test_pairwise_log_prob_is_the_log_density_up_to_a_constant() -> None:
     np.testing.assert_allclose(difference, difference[0, 0], rtol=1e-11)
 
 
+def test_a_common_offset_of_the_features_costs_no_precision() -> None:
+    random = np.random.default_rng(0)
+    rows, size, std = 50, 230, 0.12
+    states = 20 + 0.02 * random.normal(size=(rows, size))  # alike, so that the loss is not zero anyway
+    mean = states + 0.02 * random.normal(size=(rows, size))
+    exact = minus_j_s(log_density_of_pairs(states, mean, np.full_like(mean, std)))
+    single = (torch.from_numpy(array).float() for array in (states, mean, np.full_like(mean, std)))
+    np.testing.assert_allclose(info_nce(pairwise_log_prob(*single)).numpy(), exact, atol=2e-4)
+
+
+def test_gradients_of_pairs_are_those_of_the_log_density() -> None:
+    arrays = [torch.from_numpy(array).requires_grad_() for array in gaussians()]
+    states, mean, std = arrays
+    direct = torch.distributions.Normal(mean[None], std[None]).log_prob(states[:, None]).sum(-1)
+    expected = torch.autograd.grad(info_nce(direct).sum(), arrays)
+    computed = torch.autograd.grad(info_nce(pairwise_log_prob(*arrays)).sum(), arrays)
+    for gradient, reference in zip(computed, expected, strict=True):
+        torch.testing.assert_close(gradient, reference)
+
+
 def test_info_nce_is_the_negative_log_share_of_the_matching_observation() -> None:
     log_prob = log_density_of_pairs(*gaussians())
     np.testing.assert_allclose(info_nce(torch.from_numpy(log_prob)).numpy(), minus_j_s(log_prob), rtol=1e-12)

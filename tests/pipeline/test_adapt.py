@@ -103,7 +103,7 @@ def test_a_model_is_adapted_to_another_reward_without_an_environment(
     episodes = pd.read_csv("runs/evaluation/reconstruction-0/episodes.csv")
     assert (episodes["return"] == 50).all()  # a hundred steps with a reward of 0.5
     scores = json.loads(Path("runs/evaluation/reconstruction-0/metrics.json").read_text())
-    assert "evaluation/normalized_iqm" not in scores  # reference scores of the other reward are not valid
+    assert "evaluation/normalized_mean" not in scores  # reference scores of the other reward are not valid
 
 
 def test_adaptation_is_selected_by_name_and_overridden_by_part(source: str) -> None:

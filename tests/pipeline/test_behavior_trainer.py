@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from dreamset.behaviors.base import Experience, Learner, LearnerLosses
-from dreamset.behaviors.rewards import PredictedReward
+from dreamset.behaviors.rewards import PenalizedReward, PredictedReward
+from dreamset.behaviors.rewards.penalty_weights import CalibratedWeight
+from dreamset.behaviors.rewards.spreads import MeanDisagreement
 from dreamset.pipeline.artifacts.saved_models import REWARD, load_reward, save_reward
 from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer
 from tests.builders import seeded, tiny_batch, tiny_model
@@ -78,6 +80,17 @@ def test_a_reward_with_a_network_is_saved_beside_the_policy_and_loaded_from_ther
     save_reward(tmp_path, trained)
     load_reward(new, tmp_path)
     assert torch.equal(trained.classifier.weight, new.classifier.weight)
+
+
+def test_a_calibrated_penalty_is_saved_beside_the_policy_and_not_computed_again(tmp_path: Path) -> None:
+    trained, new, older = (
+        PenalizedReward(spread=MeanDisagreement(), weight=CalibratedWeight(0.5, transitions=1)) for _ in range(3)
+    )
+    trained.weight.calibrate([torch.full((2,), 4.0)])
+    save_reward(tmp_path, trained)
+    load_reward(new, tmp_path).weight.calibrate([torch.ones(2)])
+    load_reward(older, tmp_path / "policy without constants").weight.calibrate([torch.ones(2)])
+    assert [reward.weight(torch.ones(1)).item() for reward in (trained, new, older)] == [0.125, 0.125, 0.5]
 
 
 def test_a_reward_without_networks_leaves_no_file(tmp_path: Path) -> None:

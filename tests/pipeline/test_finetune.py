@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store
-from dreamset.pipeline.artifacts.saved_models import model_digest
+from dreamset.pipeline.artifacts.saved_models import REWARD, model_digest
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.config.settings import Batch
 from dreamset.pipeline.registry import retrieval
@@ -252,3 +252,18 @@ def test_an_environment_without_an_observation_of_the_model_is_refused(trained_o
     config["environment"] = config["environment"] | {"image_size": 16}
     with pytest.raises((UserError, KeyError), match="state"):
         finetune.run(config)
+
+
+def test_calibrated_penalty_is_kept_unless_its_settings_change(configure: Configure, workspace: Path) -> None:  # noqa: ARG001
+    pessimism = ["world_model/ensemble=priors", "reward=mean_disagreement", "reward/weight=calibrated"]
+    train_world_model.run(configure("train_world_model", *pessimism))
+    learn_behavior.run(configure("learn_behavior", *pessimism))
+
+    def weight(folder: str) -> float:
+        return load_file(Path(folder) / REWARD)["weight.value"].item()
+
+    offline = weight("runs/behavior/reconstruction-0/model")
+    finetune.run(configure("finetune", *pessimism))
+    assert weight("runs/finetune/reconstruction-0/policy") == offline > 0
+    finetune.run(configure("finetune", *pessimism, "reward.weight.target=0.2"))  # twice the default
+    assert weight("runs/finetune/reconstruction-0/policy") == pytest.approx(2 * offline)

@@ -176,7 +176,7 @@ def test_a_reward_function_with_a_network_is_trained_and_saved_with_the_policy(c
 def test_a_token_model_without_rewards_runs_through_all_stages(configure: Configure) -> None:
     figures = trained(configure, TOKENS)
     assert {"validation/prediction", "validation/probe_r2_h5", "validation/open_loop_mse"} <= figures.keys()
-    assert not [name for name in figures if "reward" in name or "kl" in name]
+    assert not [name for name in figures if "reward_error" in name or "kl" in name]
     with pytest.raises(UserError, match=r"ImaginationActorCritic with PredictedReward needs .* TokenModel"):
         learn_behavior.run(configure("learn_behavior", REWARD_ONLY))
     learn_behavior.run(configure("learn_behavior", REWARD_ONLY, "behavior=cloning"))

@@ -24,6 +24,7 @@ COMPOSED = (  # together they have every part that a message names
     ["world_model=dreamer_v3", "behavior=dreamer_v3", "dataset=d4rl", "objective=contrastive"],
     ["world_model=dreamer_v2", "world_model/ensemble=priors", "reward=mean_disagreement", "dataset=pendulum_state"],
     ["world_model/ensemble=priors", "reward=mean_disagreement", "reward/weight=tuned", "dataset=puck_pixels"],
+    ["world_model/ensemble=priors", "reward=mean_disagreement", "reward/weight=calibrated"],
     ["dataset=dreamer_v3_replay", "dataset.source.path=x", "objective=reconstruction_and_contrastive"],
     ["dataset=hdf5_folder", "dataset.source.path=x", "dataset.source.observations={image: rgb}"],
 )

@@ -5,10 +5,14 @@ from typing import Any
 
 import pytest
 
+from dreamset.behaviors.actor_critic.critics import HardUpdate
 from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.config.instantiate import build_part
+from tests.builders import seeded, tiny_batch, tiny_spec
 
 ADAM, ADAMW = "torch.optim.Adam", "torch.optim.AdamW"
 TRAINING = "dreamset.pipeline.training.optimizers"
+CRITICS = "dreamset.behaviors.actor_critic.critics"
 RSSM, HEADS, ACTORS = "world_model.dynamics", "dreamset.models.heads", "behavior.actor.continuous"
 
 
@@ -51,6 +55,8 @@ V1 = {
     "behavior.horizon": 15,
     "behavior.discount": 0.99,
     "behavior.lambda_": 0.95,
+    "behavior.slow_critic._target_": f"{CRITICS}.NoSlowCritic",
+    "behavior.replay_critic_weight": 0.0,
 }
 V2 = {
     f"{RSSM}.latent._target_": "dreamset.models.recurrent.latents.CategoricalLatent",
@@ -121,7 +127,7 @@ def at(config: Mapping[str, Any], key: str) -> Any:
 
 
 @pytest.mark.parametrize("generation", PUBLISHED)
-def test_one_preset_is_a_generation_exactly_as_published(generation: str) -> None:
+def test_one_preset_has_every_published_number_of_a_generation(generation: str) -> None:
     config, published = compose([f"preset={generation}"]), PUBLISHED[generation]
     assert {key: at(config, key) for key in published} == published
     assert config["choices"]["world_model"] == config["choices"]["behavior"] == generation
@@ -148,3 +154,32 @@ def test_size_and_training_overrides_come_after_the_published_preset() -> None:
     assert config["network"]["deterministic"] == 2048
     assert config["world_model_training"]["batch"]["size"] == 8
     assert config["world_model_training"]["optimizer"]["lr"] == 4e-5
+
+
+def test_dreamer_v1_can_take_the_critics_of_the_later_generations() -> None:
+    overrides = [f"behavior.slow_critic._target_={CRITICS}.HardUpdate", "behavior.replay_critic_weight=0.3"]
+    learner = build_part(compose(["preset=tiny", *overrides])["behavior"], 8, tiny_spec().action)
+    assert isinstance(learner.slow_critic, HardUpdate)
+    assert learner.replay_critic_weight == 0.3
+
+
+@pytest.mark.parametrize(("generation", "style"), [("dreamer_v2", "elu"), ("dreamer_v3", "silu_rms_norm")])
+def test_vectors_can_share_encoder_and_decoder_trunk_as_published(generation: str, style: str) -> None:
+    options = ["world_model.encoder.one_for_vectors=true"]
+    options += [f"decoder.vector_trunk={{_target_: dreamset.models.layers.{style}}}"]
+    config = compose(["preset=tiny", f"world_model={generation}", *options])
+    model = build_part(config["world_model"], tiny_spec())
+    objective = build_part(config["objective"], model)
+    assert model.encoder.of_vectors is not None
+    assert objective.decoder.trunk is not None
+    loss = objective(model.observe(tiny_batch(), seeded()), tiny_batch(), model)
+    assert set(loss) == {"reconstruction.image", "reconstruction.state"}
+
+
+def test_continue_head_of_dreamer_v1_can_be_that_of_its_published_code() -> None:
+    options = ["continue_weight=10", "continue_discount=0.99", "continue_head.layers=3"]
+    config = compose(["world_model=dreamer_v1_continue", *(f"world_model.{option}" for option in options)])
+    model = config["world_model"]
+    assert (model["continue_weight"], model["continue_discount"], model["continue_head"]["layers"]) == (10, 0.99, 3)
+    unchanged = compose(["world_model=dreamer_v1_continue"])["world_model"]
+    assert (unchanged["continue_weight"], unchanged["continue_discount"]) == (1.0, 1.0)

@@ -1,8 +1,9 @@
 """Statistics: interquartile means computed by hand, and the coverage of bootstrap intervals."""
 
 import numpy as np
+import pytest
 
-from dreamset.pipeline.evaluation.statistics import bootstrap, interquartile_mean, mean
+from dreamset.pipeline.evaluation.statistics import bootstrap, coverage_note, interquartile_mean, mean
 
 
 def test_the_interquartile_mean_leaves_out_a_quarter_at_each_end() -> None:
@@ -33,3 +34,13 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     first = bootstrap(groups, interquartile_mean, confidence=0.95, resamples=100, seed=1)
     assert first == bootstrap(groups, interquartile_mean, confidence=0.95, resamples=100, seed=1)
     assert first != bootstrap(groups, interquartile_mean, confidence=0.95, resamples=100, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [(1, "not that of trainings"), (2, "2 training seeds"), (3, "75 to 78 %"), (4, "82 to 83 %"), (5, "")],
+)
+def test_reader_is_told_where_seeds_are_too_few(seeds: int, said: str) -> None:
+    note = coverage_note(seeds)
+    assert said in note
+    assert bool(note) == bool(said)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dreamset.behaviors.controller import Agent
 from dreamset.core.capabilities import Controller
+from dreamset.environments.checked import require_fit
 from dreamset.environments.rollouts import RecordedEpisode, run_side_by_side
 from dreamset.environments.wrappers import Environment
 
@@ -29,6 +30,9 @@ def play(
         seeds: of the environments.
         generator: for the controller's random draws.
         on_step: called after each step of all environments.
+
+    Raises:
+        UserError: before the first episode if the environment does not fit the controller's data.
     """
     device = generator.device
     agent = Agent(controller, generator=generator)
@@ -41,4 +45,9 @@ def play(
         }
         return agent.act(tensors, torch.as_tensor(first, device=device)).cpu().numpy()
 
-    return run_side_by_side(make, act, seeds=seeds, on_step=on_step)
+    def make_fitting() -> Environment:
+        environment = make()
+        require_fit(environment, controller.spec)
+        return environment
+
+    return run_side_by_side(make_fitting, act, seeds=seeds, on_step=on_step)

@@ -32,8 +32,10 @@ def run(config: dict[str, Any]) -> None:
     settings = Evaluate.of(**config)
     make = environment_factory(
         settings.environment,
+        settings.episode_limits,
         stage="evaluate",
         remedy="leave the stages evaluate and compare out: dvc repro learn_behavior",
+        output=settings.output,
     )
     evaluator = load_evaluator(settings, make, choose_device(settings.device))
     lineage = evaluator.lineage

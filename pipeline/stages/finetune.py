@@ -102,12 +102,16 @@ def run(config: dict[str, Any]) -> None:
     """Writes ``output``; ``Finetune`` describes the settings."""
     settings = Finetune.of(**config)
     make = environment_factory(
-        settings.environment, stage="finetune", remedy="leave the stage out: finetune: [] in params.yaml"
+        settings.environment,
+        settings.episode_limits,
+        stage="finetune",
+        remedy="leave the stage out: finetune: [] in params.yaml",
+        output=settings.output,
     )
     device = choose_device(settings.device)
     offline = Store.open(settings.store)
     models = Models.load(settings, device)
-    key = digest(settings.text(), *models.origins.values(), offline.digest)
+    key = digest(settings.text(without=["episode_limits"]), *models.origins.values(), offline.digest)
     checkpoint = Checkpoint(Path(settings.checkpoints) / f"finetune-{key}")
     learner = start(settings, models, make, offline, checkpoint.path.parent / "online", device)
     checkpoint.restore(learner.progress)

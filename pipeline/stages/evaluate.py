@@ -1,5 +1,6 @@
 """Stage ``evaluate``: plays one policy in the environment and compares its returns with the imagined ones."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from dreamset.pipeline.artifacts.saved_models import (
     require_dataset,
 )
 from dreamset.pipeline.evaluation.policy_evaluator import PolicyEvaluator
-from dreamset.pipeline.files import write_json
+from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.progress import counter
+from dreamset.pipeline.registry.ranking import POLICY_RETURN
 from dreamset.pipeline.report import videos
 from dreamset.pipeline.stages.environment import environment_factory
 from dreamset.pipeline.stages.settings import Evaluate
@@ -45,7 +47,7 @@ def run(config: dict[str, Any]) -> None:
         table = evaluator.table(episodes)
         metrics = evaluator.score(table)
         write(settings, evaluator, episodes, table, metrics)
-        report(settings, metrics, tracked)
+        report(settings, metrics, tracked, conditions(settings, lineage))
 
 
 def load_evaluator(settings: Evaluate, make: Callable[[], Environment], device: torch.device) -> PolicyEvaluator:
@@ -83,10 +85,19 @@ def write(
         videos.episode_video(recorded, evaluator.make, folder / "media" / "episodes.mp4")
 
 
-def report(settings: Evaluate, metrics: dict[str, float], tracked: reporting.StageRun) -> None:
-    """Metrics and files, to the tracking; the registry's version of the policy gets the metrics too."""
+def conditions(settings: Evaluate, lineage: Mapping[str, Any]) -> str:
+    """A digest of what the returns depend on besides the policy: data, environment, and episodes."""
+    evaluation = settings.evaluation
+    chosen = {"environment": settings.environment, "episodes": evaluation.episodes, "seed": evaluation.seed}
+    return digest(lineage["dataset_digest"], json.dumps(chosen, sort_keys=True))
+
+
+def report(settings: Evaluate, metrics: dict[str, float], tracked: reporting.StageRun, conditions: str) -> None:
+    """Metrics and files, to the tracking; the registry's versions of the policy and its world model get metrics too."""
     output = Path(settings.output)
     tracked.headline(metrics)
-    tracked.measured(model_digest(Path(settings.policy)), metrics)
+    tracked.measured(model_digest(Path(settings.policy)), metrics, conditions=conditions)
+    of_policy = {POLICY_RETURN: metrics["evaluation/return_iqm"]}
+    tracked.measured(model_digest(Path(settings.world_model)), of_policy, conditions=conditions)
     tracked.artifacts(output / "episodes.csv")
     tracked.artifacts(output / "media", on_root=True)

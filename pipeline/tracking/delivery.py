@@ -194,7 +194,7 @@ class LogFile:
 
     def _measured(self, lines: list[Line]) -> None:
         for line in lines:
-            catalog.measure(self._client, line["digest"], line["values"])
+            catalog.measure(self._client, line["digest"], line["values"], line.get("conditions"))
 
     def _finish(self, lines: list[Line]) -> None:
         for line in lines:

@@ -96,9 +96,15 @@ class StageRun:
         """A model for the registry. Its files must have been reported as artifacts before."""
         self._write("model", values=asdict(registration))
 
-    def measured(self, digest: str, figures: Mapping[str, float]) -> None:
-        """Figures that this stage measured for a model that an earlier stage registered."""
-        self._write("measured", digest=digest, values=dict(figures))
+    def measured(self, digest: str, figures: Mapping[str, float], *, conditions: str) -> None:
+        """Figures that this stage measured for a model that an earlier stage registered.
+
+        Args:
+            digest: of the model.
+            figures: by their names.
+            conditions: a digest of all that the figures depend on besides the model.
+        """
+        self._write("measured", digest=digest, values=dict(figures), conditions=conditions)
 
     def open(self, **description: Any) -> None:
         """Creates the log file. Its lock shows the sending process that the stage is still writing."""

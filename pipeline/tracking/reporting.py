@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from dreamset.core.errors import UserError
 from dreamset.pipeline.registry.catalog import Registration
+from dreamset.pipeline.tracking import address
 
 if TYPE_CHECKING:  # stages without a dataset do not load the readers
     from dreamset.datasets import Store
@@ -81,11 +82,16 @@ class StageRun:
     def artifacts(self, *paths: Path, folder: str | None = None, on_root: bool = False) -> None:
         """Files or folders for the run, with their present content."""
         for path in paths:
-            if self.log_file is not None:
+            if self.log_file is None:
+                return
+            try:
                 copy = snapshot(path, self.log_file.with_suffix(".files") / str(self._artifact_count))
-                self._artifact_count += 1
-                place = folder if path.is_file() else folder or path.name
-                self._write("artifact", path=str(copy.absolute()), folder=place, on_root=on_root)
+            except OSError as error:
+                self._give_up(error)
+                return
+            self._artifact_count += 1
+            place = folder if path.is_file() else folder or path.name
+            self._write("artifact", path=str(copy.absolute()), folder=place, on_root=on_root)
 
     def dataset(self, reference: DatasetReference) -> None:
         """The dataset, as input of the run and of its root run."""
@@ -117,13 +123,15 @@ class StageRun:
             self._file = self.log_file.open("w", encoding="utf-8", buffering=1)  # whole lines
         except OSError as error:
             self._give_up(error)
+            return
         self._write("open", **description)
 
     def finish(self, status: str) -> None:
         """Ends the run with an MLflow status."""
         self._write("finish", status=status)
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # whole lines are written already
+                self._file.close()
         if self._lock is not None:
             self._lock.release()
 
@@ -132,13 +140,21 @@ class StageRun:
             return
         line = {"kind": kind, "at": int(time.time() * 1000), **content}
         try:
-            self._file.write(json.dumps(line) + "\n")
+            self._file.write(address.masked(json.dumps(line)) + "\n")
         except OSError as error:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
         log.warning("tracking: the outbox cannot be written, so the rest of this stage is not recorded: %s", error)
+        with suppress(OSError):
+            if self._file is not None:
+                self._file.close()
         self._file = self.log_file = None
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the outbox has all reports so far."""
+        return self.log_file is not None
 
 
 @contextmanager
@@ -170,10 +186,11 @@ def stage_run(
         root=root,
         lineage=lineage,
         new_root=new_root,
-        uri=os.environ.get("MLFLOW_TRACKING_URI"),
+        uri=address.configured(),
     )
-    if tracking_mode == "background":
-        send_in_background()
+    if run.recorded and tracking_mode == "background":
+        with suppress(OSError):  # at the end it is tried again
+            send_in_background()
     try:
         yield run
     except KeyboardInterrupt:
@@ -185,7 +202,11 @@ def stage_run(
     else:
         run.finish("FINISHED")
     finally:
-        _send(tracking_mode)
+        if run.recorded:
+            try:
+                _send(tracking_mode)
+            except OSError as error:
+                log.warning("tracking: the reports stay in %s, because it cannot be sent: %s", OUTBOX, error)
 
 
 def mode() -> str:
@@ -197,14 +218,14 @@ def mode() -> str:
 
 
 def _send(tracking_mode: str) -> None:
-    if tracking_mode == "foreground":
+    if tracking_mode == "background":
+        send_in_background()
+    else:
         from dreamset.pipeline.tracking.delivery import deliver_all
 
         deliver_all(OUTBOX)
-    elif tracking_mode == "background":
-        send_in_background()
     failure = OUTBOX / "failure.txt"
-    if tracking_mode != "off" and failure.exists():
+    if failure.exists():
         waiting = len(list(OUTBOX.glob("*.jsonl")))
         log.warning(
             "tracking: %d run(s) in %s are not sent yet (%s); the next stage or `dreamset ui` sends them",

@@ -116,7 +116,6 @@ def test_registration_waits_for_an_unreachable_server(
 ) -> None:
     address, _ = server
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("DREAMSET_TRACKING", "foreground")
     folder = world_model(Path("model"), dataset="patience")
     with reporting.stage_run("train") as run:

@@ -19,7 +19,7 @@ from dreamset.pipeline.registry.ranking import POLICY_RETURN
 from dreamset.pipeline.stages import evaluate, learn_behavior, resolve, train_world_model
 from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.stages.settings import TrainWorldModel
-from dreamset.pipeline.tracking import delivery, reporting
+from dreamset.pipeline.tracking import delivery, embedded, reporting
 from tests.pipeline.conftest import TINY
 from tests.pipeline.registered import world_model
 
@@ -56,7 +56,7 @@ def project(trained: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def client(project: Path, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ARG001 - the working folder
     monkeypatch.setenv("DREAMSET_TRACKING", "foreground")
-    return delivery.client_of(delivery.embedded_uri())
+    return delivery.client_of(embedded.uri())
 
 
 def train(*overrides: str) -> dict[str, Any]:

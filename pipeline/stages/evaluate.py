@@ -47,7 +47,7 @@ def run(config: dict[str, Any]) -> None:
         table = evaluator.table(episodes)
         metrics = evaluator.score(table)
         write(settings, evaluator, episodes, table, metrics)
-        report(settings, metrics, tracked, conditions(settings, lineage))
+        report(settings, metrics, tracked, conditions=conditions_of(settings, lineage))
 
 
 def load_evaluator(settings: Evaluate, make: Callable[[], Environment], device: torch.device) -> PolicyEvaluator:
@@ -85,14 +85,14 @@ def write(
         videos.episode_video(recorded, evaluator.make, folder / "media" / "episodes.mp4")
 
 
-def conditions(settings: Evaluate, lineage: Mapping[str, Any]) -> str:
+def conditions_of(settings: Evaluate, lineage: Mapping[str, Any]) -> str:
     """A digest of what the returns depend on besides the policy: data, environment, and episodes."""
     evaluation = settings.evaluation
     chosen = {"environment": settings.environment, "episodes": evaluation.episodes, "seed": evaluation.seed}
     return digest(lineage["dataset_digest"], json.dumps(chosen, sort_keys=True))
 
 
-def report(settings: Evaluate, metrics: dict[str, float], tracked: reporting.StageRun, conditions: str) -> None:
+def report(settings: Evaluate, metrics: dict[str, float], tracked: reporting.StageRun, *, conditions: str) -> None:
     """Metrics and files, to the tracking; the registry's versions of the policy and its world model get metrics too."""
     output = Path(settings.output)
     tracked.headline(metrics)

@@ -93,8 +93,9 @@ def run_side_by_side(
     on_step: Callable[[], None] = lambda: None,
 ) -> list[RecordedEpisode]:
     """One episode per seed, in lockstep, so that the policy acts for all of them in one batch."""
-    environments = [make() for _ in seeds]
+    environments: list[Environment] = []
     try:
+        environments += (make() for _ in seeds)
         recorders = [_Recorder(env, seed) for env, seed in zip(environments, seeds, strict=True)]
         first = np.ones(len(seeds), bool)
         while not all(recorder.done for recorder in recorders):

@@ -22,6 +22,7 @@ from dreamset.pipeline.arguments import ArgumentParser, unknown
 from dreamset.pipeline.config.project import make_importable
 from dreamset.pipeline.stages.table import COMPARE, Stage
 from dreamset.pipeline.stages.table import STAGES as TABLE
+from dreamset.pipeline.tracking.address import MaskedFormatter, masked
 
 Commands: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"
 
@@ -48,12 +49,14 @@ and the other folders of configs/. KEY=VALUE sets a single value; configs/config
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command. A user's mistake prints one line and exits with status 2."""
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    logging.basicConfig(level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(MaskedFormatter("%(levelname)s %(name)s: %(message)s"))
     signal.signal(signal.SIGTERM, _interrupt)
     failure = _run(sys.argv[1:] if arguments is None else arguments)
     if failure is not None:
         status, message = failure
-        print(f"dreamset: {message}", file=sys.stderr)  # noqa: T201 - the command's own voice
+        print(f"dreamset: {masked(message)}", file=sys.stderr)  # noqa: T201 - the command's own voice
         sys.exit(status)
 
 
@@ -278,18 +281,9 @@ def _run_model_tool(options: argparse.Namespace) -> None:
 
 
 def _run_ui(options: argparse.Namespace) -> None:
-    from dreamset.pipeline.tracking import delivery, reporting
+    from dreamset.pipeline.tracking import ui
 
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or delivery.embedded_uri()
-    reporting.OUTBOX.mkdir(parents=True, exist_ok=True)
-    if not reporting.delivering():
-        delivery.deliver_all(reporting.OUTBOX)
-        delivery.client_of(uri).search_experiments(
-            max_results=1
-        )  # two processes must not create a store at the same time
-    # without background jobs the server is two processes instead of ten, and starts in seconds
-    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(options.port)]
-    address = f"http://127.0.0.1:{options.port}/?workflowType=machine_learning"
+    address, command = ui.prepare(options.port)
     print(f"MLflow UI: {address}", flush=True)  # noqa: T201
-    os.execv(sys.executable, [*command, "--workers", "1", "--backend-store-uri", uri])  # noqa: S606
+    if command:
+        os.execv(command[0], command)  # noqa: S606

@@ -28,7 +28,13 @@ def run(work: dict[str, Any]) -> list[tuple[dict[str, Any], Returns]]:
     checkpoint = Checkpoint(Path(settings.checkpoints))
     checkpoint.remove()  # the earlier cost of a resumed training is unknown
     began = time.process_time()
-    make = environment_factory(settings.environment, stage="finetune", remedy="choose another task")
+    make = environment_factory(
+        settings.environment,
+        settings.episode_limits,
+        stage="finetune",
+        remedy="choose another task",
+        output=settings.output,
+    )
     models = finetune.Models.load(settings, device)
     online = checkpoint.folder / "online"
     learner = finetune.start(settings, models, make, Store.open(settings.store), online, device)

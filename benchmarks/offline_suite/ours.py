@@ -73,7 +73,13 @@ def evaluated(config: dict[str, Any]) -> tuple[dict[str, float], Returns, int]:
         metrics, (return, length) of every episode, and the number of trained parameters.
     """
     settings = Evaluate.of(**config)
-    make = environment_factory(settings.environment, stage="evaluate", remedy="choose another task")
+    make = environment_factory(
+        settings.environment,
+        settings.episode_limits,
+        stage="evaluate",
+        remedy="choose another task",
+        output=settings.output,
+    )
     evaluator = evaluate.load_evaluator(settings, make, torch.device("cpu"))
     episodes = evaluate.play(evaluator)
     metrics = evaluator.score(evaluator.table(episodes))

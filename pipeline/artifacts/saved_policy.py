@@ -13,10 +13,10 @@ from dreamset.behaviors.controller import Agent
 from dreamset.core.capabilities import Controller, require
 from dreamset.core.errors import UserError
 from dreamset.core.spec import DataSpec
+from dreamset.environments.checked import require_fit
 from dreamset.environments.rollouts import Policy
 from dreamset.environments.wrappers import Action, Environment, Observation
 from dreamset.pipeline.artifacts.saved_models import load_behavior, load_world_model
-from dreamset.pipeline.evaluation.playing import require_observations
 
 CPU = torch.device("cpu")  # one episode at a time is too little work for a GPU
 
@@ -69,13 +69,10 @@ def _load(world_model: str, behavior: str) -> Controller[Any]:
 
 
 def _check_fits(spec: DataSpec, environment: Environment, folder: str) -> None:
-    require_observations(spec, environment, folder)
-    size = (spec.action.size,)
-    if environment.action_space.shape != size:
-        taken = environment.action_space.shape
-        raise UserError(
-            f"{folder} has actions of shape {size}, but the environment takes {taken}; choose a policy of the same task"
-        )
+    try:
+        require_fit(environment, spec)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
 
 
 def _row(value: Any) -> torch.Tensor:

@@ -205,6 +205,13 @@ class Evaluation(Section):
     video_episodes: Count
 
 
+class EpisodeLimits(Section):
+    """What the episodes of an environment may not exceed."""
+
+    steps: Count
+    step_seconds: Positive
+
+
 class Paths(Section):
     """Folders of the stages' outputs."""
 
@@ -300,6 +307,7 @@ class Settings(Section):
     behavior_training: BehaviorTraining
     finetuning: Finetuning
     evaluation: Evaluation
+    episode_limits: EpisodeLimits
     paths: Paths
 
 

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from dreamset.behaviors.controller import Agent
 from dreamset.core.capabilities import Controller
-from dreamset.core.errors import UserError
-from dreamset.core.spec import DataSpec
+from dreamset.environments.checked import require_fit
 from dreamset.environments.rollouts import RecordedEpisode, run_side_by_side
 from dreamset.environments.wrappers import Environment
 
@@ -33,7 +32,7 @@ def play(
         on_step: called after each step of all environments.
 
     Raises:
-        UserError: if the environment lacks an observation, or has it in another shape.
+        UserError: before the first episode if the environment does not fit the controller's data.
     """
     device = generator.device
     agent = Agent(controller, generator=generator)
@@ -46,17 +45,9 @@ def play(
         }
         return agent.act(tensors, torch.as_tensor(first, device=device)).cpu().numpy()
 
-    def fitting() -> Environment:
+    def make_fitting() -> Environment:
         environment = make()
-        require_observations(controller.spec, environment, "the world model")
+        require_fit(environment, controller.spec)
         return environment
 
-    return run_side_by_side(fitting, act, seeds=seeds, on_step=on_step)
-
-
-def require_observations(spec: DataSpec, environment: Environment, model: str) -> None:
-    """Raises a ``UserError`` unless the environment has the observations of ``spec``; ``model`` begins the message."""
-    offered = {name: tuple(space.shape) for name, space in environment.observation_space.spaces.items()}  # type: ignore[attr-defined]
-    needed = {name: array.shape for name, array in spec.observations.items()}
-    if any(offered.get(name) != shape for name, shape in needed.items()):
-        raise UserError(f"{model} was trained on {needed}, but the environment has {offered}; fix its settings")
+    return run_side_by_side(make_fitting, act, seeds=seeds, on_step=on_step)

@@ -5,23 +5,24 @@ versions is one trained model. The tag ``digest`` identifies the model's files (
 same model is never registered twice. A policy refers to its world model by this digest.
 
 - ``latest`` is the version with the highest number, as in MLflow.
-- ``champion`` is an alias. It moves only to a newly measured version that ranks higher by ``ranking.SCORES``. An alias
-  that a person sets in MLflow's pages stays until a better version is measured.
+- ``champion`` is an alias. It moves only to a newly measured version that ranks higher by ``ranking.SCORES``. The tag
+  ``champion_because`` of the champion says by which figure. An alias that a person sets in MLflow's pages stays until a
+  better version is measured.
 """
 
-import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from dreamset.core.errors import UserError
-from dreamset.pipeline.registry.ranking import SCORES, is_figure
+from dreamset.pipeline.registry.ranking import POLICY_RETURN, Score, is_figure, leading, outranks, scores
 
 CHAMPION, LATEST = "champion", "latest"
 FOLDER = "model"  # folder of the model among the run's artifacts
 KIND = "dreamset.kind"  # tag of the registered models that this program made
+BECAUSE = "champion_because"  # tag of the champion: the figure that made it the champion
+CONDITIONS = "evaluated_under"  # tag: returns are compared between versions that were evaluated in the same way
 RELATIONS = {"world_model": "learned in", "parent": "started from"}  # role of an earlier model -> its description
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -65,9 +66,9 @@ class Version:
         return _checked(self.tags.get("digest", ""))
 
     @property
-    def rank(self) -> tuple[float, ...] | None:
-        """The rank of its score; None if it has no score."""
-        return tuple(json.loads(self.tags["rank"])) if "rank" in self.tags else None
+    def scores(self) -> list[Score | None]:
+        """Its scores, in the order in which they rank it."""
+        return scores(self.tags["kind"], self.figures, self.tags.get(CONDITIONS))
 
     @property
     def score(self) -> str:
@@ -114,8 +115,14 @@ def require_family(client: Any, registration: Registration) -> None:
         raise UserError(f"{registration.name} holds {held}, not {registration.kind}; choose another name")
 
 
-def measure(client: Any, digest: str, figures: Mapping[str, float]) -> None:
+def measure(client: Any, digest: str, figures: Mapping[str, float], conditions: str | None = None) -> None:
     """Adds figures that a later stage measured to a registered model.
+
+    Args:
+        client: of the registry.
+        digest: of the model.
+        figures: by their names.
+        conditions: a digest of the evaluation's settings and data.
 
     Raises:
         UserError: if no version has that digest.
@@ -125,22 +132,35 @@ def measure(client: Any, digest: str, figures: Mapping[str, float]) -> None:
     if not measured:
         raise UserError(f"model {digest[:12]} is not registered, so it cannot get figures; register it first")
     for known in measured:
-        registration = Registration(known.name, known.tags["kind"], digest, {}, {**known.figures, **figures}, {})
-        for key, value in _figure_tags(registration).items():
+        updated = {**known.figures, **figures, **_best_policy(known, figures, conditions)}
+        tags = _figure_tags(Registration(known.name, known.tags["kind"], digest, {}, updated, {}))
+        for key, value in (tags | ({} if conditions is None else {CONDITIONS: conditions})).items():
             client.set_model_version_tag(known.name, str(known.number), key, value)
         _promote(client, version(client, known.name, number=known.number))
 
 
+def _best_policy(known: Version, figures: Mapping[str, float], conditions: str | None) -> dict[str, float]:
+    """The higher one of the returns of a world model's policies, if both were evaluated under the same conditions."""
+    before = known.figures.get(POLICY_RETURN)
+    if POLICY_RETURN not in figures or before is None or known.tags.get(CONDITIONS) != conditions:
+        return {}
+    return {POLICY_RETURN: max(before, figures[POLICY_RETURN])}
+
+
 def _promote(client: Any, candidate: Version) -> None:
     """Moves the alias ``champion`` to the candidate if it ranks higher, or if it is the first with a score."""
-    if candidate.rank is None:
+    score = leading(candidate.scores)
+    if score is None:
         return
-    numbers = _aliases(client, candidate.name)
-    if CHAMPION in numbers:
+    numbers, reason = _aliases(client, candidate.name), f"{score.figure} = {score.value:.6g}"
+    if CHAMPION in numbers and numbers[CHAMPION] != candidate.number:
         champion = version(client, candidate.name, number=numbers[CHAMPION])
-        if champion.rank is None or candidate.rank <= champion.rank:
+        if not outranks(candidate.scores, champion.scores):
             return
+        reason += f"; the champion before, version {champion.number}, has {champion.score}"
+        client.delete_model_version_tag(champion.name, str(champion.number), BECAUSE)
     client.set_registered_model_alias(candidate.name, CHAMPION, str(candidate.number))
+    client.set_model_version_tag(candidate.name, str(candidate.number), BECAUSE, reason)
 
 
 def families(client: Any) -> list[str]:
@@ -235,10 +255,8 @@ def _origin_tags(client: Any, registration: Registration) -> dict[str, str]:
 
 def _figure_tags(registration: Registration) -> dict[str, str]:
     tags = {name: f"{value:.6g}" for name, value in registration.figures.items()}
-    score = SCORES[registration.kind](registration.figures)
-    if score is not None and all(map(math.isfinite, score.rank)):
-        tags |= {"ranked_by": score.figure, "rank": json.dumps(score.rank)}
-    return tags
+    score = leading(scores(registration.kind, registration.figures))
+    return tags if score is None else tags | {"ranked_by": score.figure, score.figure: f"{score.value:.6g}"}
 
 
 def _aliases(client: Any, name: str) -> dict[str, int]:

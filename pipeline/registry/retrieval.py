@@ -4,8 +4,8 @@ A reference such as an alias may name another model later. It is therefore *pinn
 Afterwards the registry is asked only for files that are not on this disk.
 """
 
-import os
 import re
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +18,11 @@ from dreamset.core.files import replaced_folder
 from dreamset.core.variables import environment_variable
 from dreamset.pipeline.artifacts.saved_models import DESCRIPTION, WEIGHTS, model_digest
 from dreamset.pipeline.registry import catalog
-from dreamset.pipeline.tracking import delivery, reporting
+from dreamset.pipeline.tracking import address, delivery, embedded, reporting
 
 FILES = (DESCRIPTION, WEIGHTS)
 CACHE = Path("tracking/models")  # models from the registry, in folders named by their digests
 MADE_BY = "dreamset models list"  # the command that lists the models
-RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _RUN = re.compile(r"[0-9a-f]{32}")
 _NAMED = re.compile(r"(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))?")
 
@@ -140,24 +139,38 @@ def connection(*, make: bool = False) -> Iterator[Any]:
     Raises:
         UserError: if there is no store, or instead of any MLflow error inside the block.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    embedded = delivery.EMBEDDED / "mlflow.db"
+    uri, store = address.configured(), embedded.FOLDER / "mlflow.db"
     waiting = reporting.OUTBOX.is_dir() and any(reporting.OUTBOX.glob("*.jsonl"))
-    if not (uri or make or waiting or embedded.exists()):
-        raise UserError(f"{embedded} does not exist, so no model is registered; train one or set MLFLOW_TRACKING_URI")
-    delivery.EMBEDDED.mkdir(exist_ok=True)
-    delivery.settle(reporting.OUTBOX)
+    if not (uri or make or waiting or store.exists()):
+        raise UserError(f"{store} does not exist, so no model is registered; train one or set MLFLOW_TRACKING_URI")
+    with translated(uri or str(store)), environment_variable("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"):
+        yield _opened(uri or embedded.uri(), settle=waiting)
+
+
+def _opened(uri: str, *, settle: bool) -> Any:
+    """A client, once the reports of finished stages are sent."""
+    try:
+        client = delivery.client_of(uri)
+        if settle:
+            delivery.settle(reporting.OUTBOX)
+    except address.UnreachableError as error:
+        raise UserError(f"registry: {error}") from error
+    except OSError as error:
+        raise UserError(
+            f"{embedded.FOLDER} cannot be written ({error}); allow it, or free space on the disk"
+        ) from error
+    return client
+
+
+@contextmanager
+def translated(place: str) -> Iterator[None]:
+    """Turns errors of MLflow and of its store into a ``UserError`` of one line, which names the registry's place."""
     from mlflow.exceptions import MlflowException  # takes seconds
 
-    # By default MLflow needs minutes to report an unreachable server. Its progress bars show single small files only.
-    with (
-        environment_variable(RETRIES, os.environ.get(RETRIES, "2")),
-        environment_variable("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
-    ):
-        try:
-            yield delivery.client_of(uri or delivery.embedded_uri())
-        except MlflowException as error:
-            raise UserError(f"registry at {uri or embedded}: {' '.join(str(error).split())[:300]}") from error
+    try:
+        yield
+    except (MlflowException, sqlite3.Error) as error:
+        raise UserError(f"registry at {address.masked(place)}: {delivery.reason(error)}") from error
 
 
 def _download(client: Any, run: str, *, expected: str | None = None) -> Path:

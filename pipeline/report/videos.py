@@ -1,6 +1,8 @@
 """Videos: open-loop predictions beside the truth, and episodes of a policy."""
 
+import logging
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,13 @@ import imageio.v3 as iio
 import numpy as np
 from numpy.typing import NDArray
 
+from dreamset.core.errors import UserError
 from dreamset.core.files import save_with
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.environments.wrappers import Environment
 from dreamset.pipeline.report.frames import as_rgb
+
+log = logging.getLogger(__name__)
 
 Images = NDArray[np.float32]  # [..., H, W, C] in [0, 1]
 
@@ -32,8 +37,16 @@ def open_loop_video(truth: Images, prediction: Images, context: int, path: Path)
 
 
 def episode_video(episodes: Sequence[RecordedEpisode], make: Callable[[], Environment], path: Path) -> None:
-    """Episodes side by side: their image observations, or renderings of the same seeds and actions."""
-    clips = [_frames(episode, make) for episode in episodes]
+    """Episodes side by side: their image observations, or renderings of the same seeds and actions.
+
+    Without a video of an environment that cannot be rendered, ``path`` stays away and a warning says why.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        clips = [_frames(episode, make) for episode in episodes]
+    except UserError as error:
+        log.warning("no video of the episodes: %s", error)
+        return
     length = max(len(clip) for clip in clips)
     padded = [np.concatenate([clip, np.repeat(clip[-1:], length - len(clip), axis=0)]) for clip in clips]
     write_video(path, _columns(enlarge(np.stack(padded))))
@@ -43,13 +56,12 @@ def _frames(episode: RecordedEpisode, make: Callable[[], Environment]) -> NDArra
     images = [value for value in episode.observations.values() if value.dtype == np.uint8 and value.ndim == 4]
     if images:
         return images[0]
-    environment = make()
-    environment.reset(seed=episode.seed)
-    frames = [np.asarray(environment.render())]
-    for action in episode.actions:
-        environment.step(action)
-        frames.append(np.asarray(environment.render()))
-    environment.close()
+    with closing(make()) as environment:
+        environment.reset(seed=episode.seed)
+        frames = [np.asarray(environment.render())]
+        for action in episode.actions:
+            environment.step(action)
+            frames.append(np.asarray(environment.render()))
     return np.stack(frames)
 
 

@@ -44,7 +44,13 @@ def record(settings: Collect, root: Path) -> Path:
     """
     recording = settings.recording
     assert recording is not None
-    make = environment_factory(settings.environment, stage="collect", remedy="set dataset.recording to null")
+    make = environment_factory(
+        settings.environment,
+        settings.episode_limits,
+        stage="collect",
+        remedy="set dataset.recording to null",
+        output=settings.output,
+    )
     recorder = Recorder(make, recording)
     reference = None if settings.reference is None else recorder.reference_returns(settings.reference)
     with (

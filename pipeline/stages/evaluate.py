@@ -1,5 +1,6 @@
 """Stage ``evaluate``: plays one policy in the environment and compares its returns with the imagined ones."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from dreamset.pipeline.artifacts.saved_models import (
     require_dataset,
 )
 from dreamset.pipeline.evaluation.policy_evaluator import PolicyEvaluator
-from dreamset.pipeline.files import require_writable, write_figures
+from dreamset.pipeline.files import digest, require_writable, write_figures
 from dreamset.pipeline.progress import counter
+from dreamset.pipeline.registry.ranking import POLICY_RETURN
 from dreamset.pipeline.report import videos
 from dreamset.pipeline.report.showing import shown
 from dreamset.pipeline.stages.environment import environment_factory
@@ -34,8 +36,10 @@ def run(config: dict[str, Any]) -> None:
     require_writable(Path(settings.output).parent)
     make = environment_factory(
         settings.environment,
+        settings.episode_limits,
         stage="evaluate",
         remedy="leave the stages evaluate and compare out: dvc repro learn_behavior",
+        output=settings.output,
     )
     evaluator = load_evaluator(settings, make, choose_device(settings.device))
     lineage = evaluator.lineage
@@ -46,7 +50,7 @@ def run(config: dict[str, Any]) -> None:
         metrics = evaluator.score(table)
         write(settings, table, metrics)
         draw(settings, evaluator, episodes)
-        report(settings, metrics, tracked)
+        report(settings, metrics, tracked, conditions=conditions_of(settings, lineage))
 
 
 def load_evaluator(settings: Evaluate, make: Callable[[], Environment], device: torch.device) -> PolicyEvaluator:
@@ -84,10 +88,19 @@ def draw(settings: Evaluate, evaluator: PolicyEvaluator, episodes: list[Recorded
         videos.episode_video(episodes[: settings.evaluation.video_episodes], evaluator.make, video)
 
 
-def report(settings: Evaluate, metrics: dict[str, float], tracked: reporting.StageRun) -> None:
-    """Metrics and files, to the tracking; the registry's version of the policy gets the metrics too."""
+def conditions_of(settings: Evaluate, lineage: Mapping[str, Any]) -> str:
+    """A digest of what the returns depend on besides the policy: data, environment, and episodes."""
+    evaluation = settings.evaluation
+    chosen = {"environment": settings.environment, "episodes": evaluation.episodes, "seed": evaluation.seed}
+    return digest(lineage["dataset_digest"], json.dumps(chosen, sort_keys=True))
+
+
+def report(settings: Evaluate, metrics: dict[str, float], tracked: reporting.StageRun, *, conditions: str) -> None:
+    """Metrics and files, to the tracking; the registry's versions of the policy and its world model get metrics too."""
     output = Path(settings.output)
     tracked.headline(metrics)
-    tracked.measured(model_digest(Path(settings.policy)), metrics)
+    tracked.measured(model_digest(Path(settings.policy)), metrics, conditions=conditions)
+    of_policy = {POLICY_RETURN: metrics["evaluation/return_iqm"]}
+    tracked.measured(model_digest(Path(settings.world_model)), of_policy, conditions=conditions)
     tracked.artifacts(output / "episodes.csv")
     tracked.artifacts(output / "media", on_root=True)

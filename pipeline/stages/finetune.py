@@ -111,12 +111,16 @@ def run(config: dict[str, Any]) -> None:
     settings = Finetune.of(**config)
     require_writable(Path(settings.output).parent, Path(settings.checkpoints))
     make = environment_factory(
-        settings.environment, stage="finetune", remedy="leave the stage out: finetune: [] in params.yaml"
+        settings.environment,
+        settings.episode_limits,
+        stage="finetune",
+        remedy="leave the stage out: finetune: [] in params.yaml",
+        output=settings.output,
     )
     device = choose_device(settings.device)
     offline = Store.open(settings.store)
     models = Models.load(settings, device)
-    key = digest(settings.text(), *models.origins.values(), offline.digest)
+    key = digest(settings.text(without=["episode_limits"]), *models.origins.values(), offline.digest)
     checkpoint = Checkpoint(Path(settings.checkpoints) / f"finetune-{key}")
     learner = start(settings, models, make, offline, checkpoint.folder / "online", device)
     checkpoint.restore(learner.progress)

@@ -4,12 +4,14 @@ The modules of settings check values and never change them. All values, defaults
 an edit of these modules alone reruns no stage (``pipeline/config/dependencies.py``).
 """
 
+from collections.abc import Collection
 from typing import Any, Self
 
 import yaml
 
 from dreamset.pipeline.config.settings import (
     Device,
+    EpisodeLimits,
     Evaluation,
     Factors,
     Finetuning,
@@ -49,9 +51,13 @@ class StageSettings(Section):
         """The plain values; the inverse of ``of``."""
         return self.model_dump(exclude={"code"} if self.code is None else None)
 
-    def text(self) -> str:
-        """The plain values as yaml. Equal settings give equal text, so its digest identifies a run of the stage."""
-        return yaml.safe_dump(self.plain(), sort_keys=True)
+    def text(self, *, without: Collection[str] = ()) -> str:
+        """The plain values as yaml. Equal settings give equal text, so its digest identifies a run of the stage.
+
+        Args:
+            without: keys that do not change what the stage computes.
+        """
+        return yaml.safe_dump({key: value for key, value in self.plain().items() if key not in without}, sort_keys=True)
 
 
 class Collect(StageSettings):
@@ -60,6 +66,7 @@ class Collect(StageSettings):
     dataset: Text
     recording: Recording | None
     environment: Part | None
+    episode_limits: EpisodeLimits
     reference: Reference | None
     fetch: Part | None
     source_path: str | None
@@ -130,6 +137,7 @@ class Evaluate(StageSettings):
     device: Device
     dataset: Text
     environment: Part | None
+    episode_limits: EpisodeLimits
     evaluation: Evaluation
     context: int
     world_model: Text
@@ -144,6 +152,7 @@ class Finetune(StageSettings):
     device: Device
     dataset: Text
     environment: Part | None
+    episode_limits: EpisodeLimits
     finetuning: Finetuning
     objective: Part
     world_model_training: WorldModelOptimisation

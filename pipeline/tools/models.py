@@ -20,8 +20,9 @@ List, show, compare, export and import the trained models in the registry. The r
 MLFLOW_TRACKING_URI, or tracking/mlflow.db if this environment variable is not set.
 
 NAME is <dataset>.world_model or <dataset>.policy. NAME@champion, NAME@latest and NAME/3 refer to one version. NAME
-alone refers to the champion, or to the latest version if there is no champion. The champion among world models has the
-lowest open-loop reward error at the longest horizon. The champion among policies has the highest evaluated return.
+alone refers to the champion, or to the latest version if there is no champion. The champion among policies has the
+highest evaluated return. The champion among world models is the one whose policy has the highest return; before any
+policy is evaluated, it is the one with the lowest open-loop reward error over the first 15 steps.
 `dreamset ui` opens MLflow's pages, where aliases can also be set by hand.
 """
 

@@ -22,12 +22,12 @@ from filelock import FileLock, Timeout
 
 from dreamset.core.files import write_text
 from dreamset.pipeline.registry import catalog
+from dreamset.pipeline.tracking import address, embedded
 
 LINGER_SECONDS = 10.0  # waiting time for the next stage, because loading MLflow takes seconds
 ROUND_SECONDS = 0.5  # between two looks at the outbox
 SETTLE_SECONDS = 30.0  # longest time that ``settle`` waits
 LARGEST_BATCH = 1000  # metrics in one request: the most that MLflow accepts
-EMBEDDED = Path("tracking")  # folder of the embedded MLflow store
 LINEAGE = "dreamset.lineage"  # tag with the lineage key
 # MLflow chooses colours by run id, often the same one twice. Root runs take these colours in turn.
 RUN_COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf")
@@ -36,14 +36,24 @@ Line = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
-# MLflow reads these when it is imported; they switch usage reports off.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "true")
+# MLflow reads these when it is imported: no usage reports, no addresses in the output, and seconds instead of minutes
+# until a server that does not answer is an error.
+for _variable, _value in {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}.items():
+    os.environ.setdefault(_variable, _value)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Sends until no stage has written for a while. Ends at once if another process is already sending."""
     outbox = Path(arguments[0])
+    logging.basicConfig(level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(address.MaskedFormatter("%(asctime)s %(levelname)s: %(message)s"))
     with suppress(Timeout), FileLock(outbox / "delivery.lock", blocking=False):
         if hasattr(os, "nice"):
             os.nice(10)  # training has priority
@@ -68,7 +78,7 @@ def deliver(outbox: Path) -> bool:
         try:
             log_file.send()
         except Exception as error:  # the server is unreachable: the log files stay
-            write_text(outbox / "failure.txt", " ".join(str(error).split())[:300])
+            write_text(outbox / "failure.txt", reason(error))
             return not log_file.abandoned
         writing |= not log_file.complete
     (outbox / "failure.txt").unlink(missing_ok=True)
@@ -130,13 +140,13 @@ class LogFile:
             SENDERS[kind](self, lines)
         except Exception as error:
             self._client.search_experiments(max_results=1)  # raises if the server is the cause
-            log.warning("%s: MLflow refuses %s: %s", self.path.name, kind, " ".join(str(error).split())[:300])
+            log.warning("%s: MLflow refuses %s: %s", self.path.name, kind, reason(error))
         self._state["sent"] += sum(line["bytes"] for line in lines)
         write_text(self._state_file, json.dumps(self._state))
 
     def _open(self, lines: list[Line]) -> None:
         (line,) = lines
-        self._state["uri"] = line["uri"] or embedded_uri()
+        self._state["uri"] = line["uri"] or embedded.uri()
         client = self._client
         experiment = _experiment(client, line["experiment"], line["uri"])
         root, lineage, at = line["root"], line["lineage"], line["at"]
@@ -194,7 +204,7 @@ class LogFile:
 
     def _measured(self, lines: list[Line]) -> None:
         for line in lines:
-            catalog.measure(self._client, line["digest"], line["values"])
+            catalog.measure(self._client, line["digest"], line["values"], line.get("conditions"))
 
     def _finish(self, lines: list[Line]) -> None:
         for line in lines:
@@ -208,7 +218,7 @@ class LogFile:
 
     @property
     def _client(self) -> Any:
-        return client_of(self._state["uri"])
+        return client_of(address.usable(self._state["uri"]))
 
     def _remove(self) -> None:
         shutil.rmtree(self.path.with_suffix(".files"), ignore_errors=True)
@@ -237,32 +247,40 @@ def _is_ended(log_file: Path) -> bool:
         return False
 
 
+def reason(error: Exception) -> str:
+    """An error of MLflow as one line without secrets."""
+    return address.masked(" ".join(str(error).split()))[:400]
+
+
 @cache
 def client_of(uri: str) -> Any:
-    """A client of an MLflow server or store. MLflow creates a SQLite store on first use."""
+    """A client of an MLflow server or store. A SQLite store is created on first use.
+
+    Raises:
+        UnreachableError: if no server answers.
+        UserError: if a SQLite store is damaged or of another version.
+    """
+    address.require_answer(uri)
     from mlflow import MlflowClient
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    return MlflowClient(uri)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # repeated requests; the last one raises
+    embedded.prepare(uri)
+    return MlflowClient(address.without_user(uri))
 
 
 def make_run(client: Any, experiment: str, name: str) -> str:
     """Creates a run at once, without the outbox, and returns its id."""
-    place = _experiment(client, experiment, os.environ.get("MLFLOW_TRACKING_URI"))
+    place = _experiment(client, experiment, address.configured())
     return _create(client, place, name, {}, int(time.time() * 1000))
-
-
-def embedded_uri() -> str:
-    """Address of the SQLite store in the working folder."""
-    return f"sqlite:///{(EMBEDDED / 'mlflow.db').resolve()}"
 
 
 def _experiment(client: Any, name: str, uri: str | None) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is not None:
         return str(experiment.experiment_id)
-    location = None if uri else (EMBEDDED / "artifacts" / name).resolve().as_uri()
+    location = None if uri else (embedded.FOLDER / "artifacts" / name).resolve().as_uri()
     return str(client.create_experiment(name, artifact_location=location))
 
 

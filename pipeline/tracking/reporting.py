@@ -15,10 +15,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -27,6 +26,7 @@ from filelock import FileLock, Timeout
 from dreamset.core.errors import UserError
 from dreamset.pipeline.files import finite
 from dreamset.pipeline.registry.catalog import Registration
+from dreamset.pipeline.tracking import address
 
 if TYPE_CHECKING:  # stages without a dataset do not load the readers
     from dreamset.datasets import Store
@@ -103,9 +103,15 @@ class StageRun:
         """A model for the registry. Its files must have been reported as artifacts before."""
         self._write("model", values=asdict(registration))
 
-    def measured(self, digest: str, figures: Mapping[str, float]) -> None:
-        """Figures that this stage measured for a model that an earlier stage registered."""
-        self._write("measured", digest=digest, values=finite(figures))
+    def measured(self, digest: str, figures: Mapping[str, float], *, conditions: str) -> None:
+        """Figures that this stage measured for a model that an earlier stage registered.
+
+        Args:
+            digest: of the model.
+            figures: by their names.
+            conditions: a digest of all that the figures depend on besides the model.
+        """
+        self._write("measured", digest=digest, values=finite(figures), conditions=conditions)
 
     def open(self, **description: Any) -> None:
         """Creates the log file. Its lock shows the sending process that the stage is still writing."""
@@ -118,13 +124,15 @@ class StageRun:
             self._file = self.log_file.open("w", encoding="utf-8", buffering=1)  # whole lines
         except OSError as error:
             self._give_up(error)
+            return
         self._write("open", **description)
 
     def finish(self, status: str) -> None:
         """Ends the run with an MLflow status."""
         self._write("finish", status=status)
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # whole lines are written already
+                self._file.close()
         if self._lock is not None:
             self._lock.release()
 
@@ -133,13 +141,21 @@ class StageRun:
             return
         line = {"kind": kind, "at": int(time.time() * 1000), **content}
         try:
-            self._file.write(json.dumps(line) + "\n")
+            self._file.write(address.masked(json.dumps(line)) + "\n")
         except OSError as error:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
         log.warning("tracking: the outbox cannot be written, so the rest of this stage is not recorded: %s", error)
+        with suppress(OSError):
+            if self._file is not None:
+                self._file.close()
         self._file = self.log_file = None
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the outbox has all reports so far."""
+        return self.log_file is not None
 
 
 @contextmanager
@@ -171,10 +187,11 @@ def stage_run(
         root=root,
         lineage=lineage,
         new_root=new_root,
-        uri=os.environ.get("MLFLOW_TRACKING_URI"),
+        uri=address.configured(),
     )
-    if tracking_mode == "background":
-        _try_to(send_in_background)
+    if run.recorded and tracking_mode == "background":
+        with suppress(OSError):  # at the end it is tried again
+            send_in_background()
     try:
         yield run
     except KeyboardInterrupt:
@@ -186,7 +203,11 @@ def stage_run(
     else:
         run.finish("FINISHED")
     finally:
-        _try_to(partial(_send, tracking_mode))
+        if run.recorded:
+            try:
+                _send(tracking_mode)
+            except OSError as error:
+                log.warning("tracking: the reports stay in %s, because it cannot be sent: %s", OUTBOX, error)
 
 
 def mode() -> str:
@@ -197,23 +218,15 @@ def mode() -> str:
     return value
 
 
-def _try_to(send: Callable[[], None]) -> None:
-    """Calls ``send``. A full disk or a folder without permission costs the reports, and never the stage's results."""
-    try:
-        send()
-    except OSError as error:
-        log.warning("tracking: the reports of this stage cannot be sent: %s", error)
-
-
 def _send(tracking_mode: str) -> None:
-    if tracking_mode == "foreground":
+    if tracking_mode == "background":
+        send_in_background()
+    else:
         from dreamset.pipeline.tracking.delivery import deliver_all
 
         deliver_all(OUTBOX)
-    elif tracking_mode == "background":
-        send_in_background()
     failure = OUTBOX / "failure.txt"
-    if tracking_mode != "off" and failure.exists():
+    if failure.exists():
         waiting = len(list(OUTBOX.glob("*.jsonl")))
         log.warning(
             "tracking: %d run(s) in %s are not sent yet (%s); the next stage or `dreamset ui` sends them",

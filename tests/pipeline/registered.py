@@ -20,7 +20,7 @@ from dreamset.pipeline.artifacts.saved_models import (
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.registry import catalog
 from dreamset.pipeline.registry.registration import registration
-from dreamset.pipeline.tracking import delivery
+from dreamset.pipeline.tracking import delivery, embedded
 
 
 def spec(*, size: int = 3, action: int = 1, high: float = 2.0, discrete: bool = False, **more: ArraySpec) -> DataSpec:
@@ -75,7 +75,7 @@ def fresh_store(template: Path) -> Any:
     """The embedded store of the working folder, copied, because MLflow needs seconds to create one."""
     Path("tracking").mkdir()
     shutil.copy(template, "tracking/mlflow.db")
-    return delivery.client_of(delivery.embedded_uri())
+    return delivery.client_of(embedded.uri())
 
 
 def rewrite(folder: Path, **changes: Any) -> None:

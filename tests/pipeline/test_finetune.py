@@ -19,7 +19,7 @@ from dreamset.pipeline.config.settings import Batch
 from dreamset.pipeline.registry import retrieval
 from dreamset.pipeline.stages import evaluate, finetune, learn_behavior, train_world_model
 from dreamset.pipeline.stages import table as stages
-from dreamset.pipeline.tracking import delivery
+from dreamset.pipeline.tracking import delivery, embedded
 from dreamset.pipeline.training import checkpoint, online_learning
 from dreamset.pipeline.training.online_data import OnlineData, mixed, round_seeds
 from tests.pipeline.conftest import TINY
@@ -132,7 +132,7 @@ def test_both_models_are_registered_with_their_origins(
 ) -> None:
     monkeypatch.setenv("DREAMSET_TRACKING", "foreground")
     finetune.run(trained_offline())
-    client = delivery.client_of(delivery.embedded_uri())
+    client = delivery.client_of(embedded.uri())
     for kind, offline in (("world_model", "world_model"), ("policy", "behavior")):
         kept = retrieval.from_registry(f"pendulum_state.{kind}", version=1)
         assert model_digest(kept) == model_digest(OUTPUT / kind)

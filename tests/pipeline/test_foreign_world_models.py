@@ -34,7 +34,7 @@ from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.registry.retrieval import from_registry
 from dreamset.pipeline.stages import compare, evaluate, finetune, learn_behavior, train_world_model
 from dreamset.pipeline.stages import table as stages
-from dreamset.pipeline.tracking import delivery
+from dreamset.pipeline.tracking import delivery, embedded
 from tests.builders import seeded, tiny_batch, tiny_model, tiny_spec
 from tests.foreign.behaviors import PlannedActions
 from tests.foreign.models import LatentModel, TokenModel
@@ -269,7 +269,7 @@ def test_foreign_models_and_planned_actions_come_back_from_the_registry(
     figures = trained(configure, node)
     learn_behavior.run(planned(configure("learn_behavior", REWARD_ONLY)))
     Path("tracking").mkdir()
-    client = delivery.client_of(delivery.embedded_uri())
+    client = delivery.client_of(embedded.uri())
     for folder in (WORLD_MODEL, POLICY):
         run = delivery.make_run(client, "dreamset", str(folder.parent.name))
         client.log_artifacts(run, str(folder), catalog.FOLDER)

@@ -17,6 +17,7 @@ from tests.pipeline.registered import fresh_store, policy, register, rewrite, wo
 
 TOOLS = ("list", "show", "compare", "export", "import")
 FAMILY = "pendulum.world_model"
+RANKED_BY = "validation/mean_reward_error_to_h5"
 
 Words = Callable[..., list[list[str]]]
 
@@ -84,7 +85,7 @@ def test_list_has_one_line_per_model(family: catalog.Version, words: Words) -> N
     assert words("list") == [
         ["model", "versions", "latest", "champion", "ranked", "by"],
         ["pendulum.policy", "1", "1", "1", "evaluation/return_iqm", "=", "90"],
-        [FAMILY, "2", "2", "2", "validation/reward_error_h5", "=", "0.25"],
+        [FAMILY, "2", "2", "2", RANKED_BY, "=", "0.25"],
     ]
 
 
@@ -118,7 +119,7 @@ def test_show_takes_the_champion_by_default(
     register(client, world_model(Path("third"), seed=2), validation__reward_error_h5=0.75)
     lines = words("show", FAMILY)
     assert ["validation/reward_error_h5", "0.25"] in lines
-    assert lines[3][-6:] == ["dreamer_v1", "reconstruction", "2", "validation/reward_error_h5", "=", "0.75"]
+    assert lines[3][-6:] == ["dreamer_v1", "reconstruction", "2", RANKED_BY, "=", "0.75"]
     assert [lines[2][1], lines[3][1]] == ["champion", "latest"]
     assert ["validation/reward_error_h5", "0.5"] in words("show", f"{FAMILY}/1")
     assert ["validation/reward_error_h5", "0.75"] in words("show", f"{FAMILY}@latest")
@@ -130,6 +131,7 @@ def test_compare_shows_figures_and_different_settings_only(family: catalog.Versi
     assert lines == [
         [f"{FAMILY}/1", "second"],
         ["digest", digest, family.digest],
+        [RANKED_BY, "0.5", "-"],
         ["validation/reward_error_h5", "0.5", "-"],
         ["lineage.parent.digest", "-", digest],
         ["lineage.seed", "0", "1"],
@@ -141,7 +143,7 @@ def test_exported_and_imported_model_is_the_same_model(
 ) -> None:
     assert words("export", f"{FAMILY}@champion", "out") == [["out:", f"{FAMILY}/2,", "digest", family.digest]]
     assert model_digest(Path("out")) == family.digest
-    assert json.loads(Path("out/figures.json").read_text()) == {"validation/reward_error_h5": 0.25}
+    assert json.loads(Path("out/figures.json").read_text()) == {"validation/reward_error_h5": 0.25, RANKED_BY: 0.25}
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
@@ -149,7 +151,7 @@ def test_exported_and_imported_model_is_the_same_model(
     assert words("import", "../out", "robot.model") == [["../out:", "robot.model/1"]]
     assert words("import", "../out", "robot.model") == [["../out:", "robot.model/1"]]  # once
     version = catalog.version(other, "robot.model", alias="champion")
-    assert (version.digest, version.figures) == (family.digest, {"validation/reward_error_h5": 0.25})
+    assert (version.digest, version.figures) == (family.digest, {"validation/reward_error_h5": 0.25, RANKED_BY: 0.25})
     files = {item.path for item in other.list_artifacts(version.run, "model")}
     assert files == {"model/model.json", "model/model.safetensors"}
 

@@ -1,14 +1,16 @@
 """The registry on the embedded store: registration, champions, lineage and retrieval."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dreamset.core.errors import UserError
 from dreamset.pipeline.artifacts.saved_models import model_digest
 from dreamset.pipeline.registry import catalog, retrieval
-from dreamset.pipeline.registry.ranking import evaluated_return, reward_error
+from dreamset.pipeline.registry.ranking import POLICY_RETURN, leading, outranks, scores
 from dreamset.pipeline.registry.registration import code_version, registration
 from dreamset.pipeline.registry.retrieval import Reference, from_registry
 from dreamset.pipeline.tracking import delivery
@@ -71,8 +73,8 @@ def test_same_model_is_registered_once(client: Any) -> None:
     assert len(catalog.versions(client, FAMILY)) == 2
 
 
-def test_champion_has_the_lowest_error_at_the_longest_horizon(client: Any) -> None:
-    errors = [{"h5": 0.5}, {"h5": 0.6}, {"h5": 0.4}, {"h5": 9.0, "h45": 9.0}, {"h5": 0.1}, {"h5": 9.0, "h45": 8.0}, {}]
+def test_champion_without_policies_has_the_lowest_error_over_most_steps(client: Any) -> None:
+    errors = [{"h5": 0.5}, {"h5": 0.6}, {"h5": 0.4}, {"h5": 9.0, "h15": 9.0}, {"h5": 0.1}, {"h5": 9.0, "h15": 8.0}, {}]
     leaders = []
     for seed, figures in enumerate(errors):
         named = {f"validation__reward_error_{horizon}": value for horizon, value in figures.items()}
@@ -85,7 +87,7 @@ def test_champion_has_the_lowest_error_at_the_longest_horizon(client: Any) -> No
 def test_models_without_a_finite_figure_have_no_champion(client: Any) -> None:
     register(client, world_model(Path("a")))
     version = register(client, world_model(Path("b"), seed=1), validation__reward_error_h5=float("nan"))
-    assert version.rank is None
+    assert leading(version.scores) is None
     with pytest.raises(UserError, match=r"has no 'champion'; versions: 1, 2; aliases: latest"):
         champion(client)
     assert catalog.version(client, FAMILY).number == 2
@@ -121,17 +123,97 @@ def test_evaluated_policy_with_the_highest_return_is_champion(client: Any) -> No
         catalog.measure(client, "e" * 64, {"evaluation/return_iqm": 0.0})
 
 
-def test_ranks_prefer_longer_horizons_lower_errors_and_higher_returns() -> None:
-    short, long = {"validation/reward_error_h5": 0.1}, {"validation/reward_error_h5": 0.1, "validation/kl": 0.0}
-    assert reward_error(short) == reward_error(long)
-    errors = [reward_error({f"validation/reward_error_h{h}": error}) for h, error in ((5, 2.0), (5, 0.1), (15, 3.0))]
-    returns = [evaluated_return({"evaluation/return_iqm": value}) for value in (-1.0, 0.0, 2.0)]
-    for scores in (errors, returns):
-        ranks = [score.rank for score in scores if score is not None]
-        assert len(ranks) == 3
-        assert ranks == sorted(set(ranks))
-    assert reward_error({"validation/kl": 1.0}) is None
-    assert evaluated_return({}) is None
+# open-loop reward errors at 1, 5, 15 and 45 steps of three models, and the returns of their policies
+ERRORS = {
+    "contrastive": (0.0019, 0.0252, 0.375, 0.41),
+    "reconstruction": (0.0011, 0.0055, 0.166, 0.44),
+    "reward_only": (0.0226, 0.1481, 0.395, 0.46),
+}
+RETURNS = {"contrastive": 26.0, "reconstruction": 91.0, "reward_only": 27.0}
+
+
+def errors_of(objective: str) -> dict[str, float]:
+    return {f"validation/reward_error_h{h}": value for h, value in zip((1, 5, 15, 45), ERRORS[objective], strict=True)}
+
+
+def registered_objectives(client: Any) -> dict[str, catalog.Version]:
+    """One version for each objective, from 1 to 3, in the order of ``ERRORS``."""
+    return {
+        objective: register(
+            client,
+            world_model(Path(objective), seed=seed, objective=objective),
+            **{name.replace("/", "__"): value for name, value in errors_of(objective).items()},
+        )
+        for seed, objective in enumerate(ERRORS)
+    }
+
+
+def test_errors_beyond_prediction_do_not_choose_the_champion(client: Any) -> None:
+    registered_objectives(client)
+    version = catalog.version(client, FAMILY, alias="champion")
+    assert version.tags["objective"] == "reconstruction"
+    expected = np.interp(np.arange(1, 16), (1, 5, 15), ERRORS["reconstruction"][:3]).mean()
+    assert version.tags["ranked_by"] == "validation/mean_reward_error_to_h15"
+    assert float(version.tags["validation/mean_reward_error_to_h15"]) == pytest.approx(expected, rel=1e-5)
+    assert version.tags["champion_because"] == (
+        f"validation/mean_reward_error_to_h15 = {expected:.6g}; the champion before, version 1, has "
+        f"{catalog.version(client, FAMILY, number=1).score}"
+    )
+    assert "champion_because" not in catalog.version(client, FAMILY, number=1).tags
+
+
+def test_champion_is_the_model_whose_policy_earns_most(client: Any) -> None:
+    versions = registered_objectives(client)
+    leaders = []
+    for objective in ("contrastive", "reward_only", "reconstruction"):
+        catalog.measure(client, versions[objective].digest, {POLICY_RETURN: RETURNS[objective]}, "evaluation 1")
+        leaders.append(catalog.version(client, FAMILY, alias="champion").tags["objective"])
+    assert leaders == ["contrastive", "reward_only", "reconstruction"]
+    version = catalog.version(client, FAMILY)
+    assert version.score == f"{POLICY_RETURN} = 91"
+    assert version.tags["champion_because"] == (
+        f"{POLICY_RETURN} = 91; the champion before, version 3, has {POLICY_RETURN} = 27"
+    )
+
+
+def test_best_policy_of_a_model_counts_within_one_evaluation(client: Any) -> None:
+    digest = register(client, world_model(Path("model"))).digest
+    counted = []
+    for value, conditions in ((20.0, "a"), (30.0, "a"), (10.0, "a"), (15.0, "b")):
+        catalog.measure(client, digest, {POLICY_RETURN: value}, conditions)
+        counted.append(catalog.version(client, FAMILY).figures[POLICY_RETURN])
+    assert counted == [20.0, 30.0, 30.0, 15.0]
+
+
+def test_returns_are_compared_under_the_same_conditions_only() -> None:
+    good, bad = errors_of("reconstruction"), errors_of("contrastive")
+    earns = {name: scores("world_model", bad | {POLICY_RETURN: 91.0}, name) for name in "ab"}
+    fails = {name: scores("world_model", good | {POLICY_RETURN: 26.0}, name) for name in "ab"}
+    assert outranks(earns["a"], fails["a"])
+    assert not outranks(fails["a"], earns["a"])
+    assert outranks(fails["a"], earns["b"])  # by the error
+    assert not outranks(earns["b"], fails["a"])
+    unproven = scores("world_model", good)
+    assert outranks(earns["a"], unproven)
+    assert not outranks(unproven, earns["a"])
+
+
+def test_ranks_prefer_more_steps_lower_errors_and_higher_returns() -> None:
+    worse_to_better = [
+        {"validation/reward_error_h45": 0.1},  # beyond the steps that count
+        {"validation/reward_error_h5": 2.0},
+        {"validation/reward_error_h5": 0.1, "validation/reward_error_h45": 9.0},
+        {"validation/reward_error_h15": 3.0},
+        {"validation/reward_error_h15": 2.0, "validation/kl": 0.0},
+    ]
+    ranked = [scores("world_model", figures) for figures in worse_to_better]
+    returns = [scores("policy", {"evaluation/return_iqm": value}) for value in (-1.0, 0.0, 2.0)]
+    for every in (ranked, returns):
+        assert all(outranks(better, worse) for worse, better in itertools.combinations(every, 2))
+        assert not any(outranks(worse, better) for worse, better in itertools.combinations(every, 2))
+    for figures in ({"validation/kl": 1.0}, {"validation/reward_error_h5": float("inf")}):
+        assert leading(scores("world_model", figures)) is None
+    assert leading(scores("policy", {})) is None
 
 
 def test_lineage_is_followed_by_digest_through_all_parents(client: Any) -> None:
@@ -268,8 +350,7 @@ def test_missing_store_is_an_error_and_creates_no_files() -> None:
 
 def test_unreachable_server_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(UserError, match=r"registry at http://127\.0\.0\.1:9: ") as error:
+    with pytest.raises(UserError, match=r"registry: no server answers at http://127\.0\.0\.1:9 \(") as error:
         from_registry(FAMILY)
     assert "\n" not in str(error.value)
 

@@ -1,5 +1,6 @@
 """The registry on a real MLflow server: SQLite behind it, REST in between, artifacts through the server."""
 
+import math
 import os
 import shutil
 import socket
@@ -20,6 +21,7 @@ from dreamset.pipeline.registry import catalog, retrieval
 from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.stages import learn_behavior, train_world_model
 from dreamset.pipeline.stages import table as stages
+from dreamset.pipeline.tracking import address as tracking_address
 from dreamset.pipeline.tracking import delivery, reporting
 from tests.pipeline.conftest import TINY
 from tests.pipeline.registered import rewrite, world_model
@@ -116,7 +118,6 @@ def test_registration_waits_for_an_unreachable_server(
 ) -> None:
     address, _ = server
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("DREAMSET_TRACKING", "foreground")
     folder = world_model(Path("model"), dataset="patience")
     with reporting.stage_run("train") as run:
@@ -129,3 +130,24 @@ def test_registration_waits_for_an_unreachable_server(
     log_file.write_text(log_file.read_text().replace("http://127.0.0.1:9", address))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     assert model_digest(retrieval.from_registry("patience.world_model")) == digest
+
+
+def test_server_with_a_password_gets_figures_that_are_not_finite(
+    server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in (tracking_address.USER, tracking_address.PASSWORD):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    address = server[0].replace("http://", "http://anna:s3cret@")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    monkeypatch.setenv("DREAMSET_TRACKING", "foreground")
+    with reporting.stage_run("diverged", experiment="finite") as run:
+        run.parameters({"server": address})
+        run.metrics({"loss": math.nan, "norm": math.inf})
+    assert not list(reporting.OUTBOX.glob("*.jsonl"))
+    client = delivery.client_of(address)
+    (sent,) = client.search_runs([client.get_experiment_by_name("finite").experiment_id])
+    assert sent.info.status == "FINISHED"
+    assert math.isnan(sent.data.metrics["loss"])
+    assert sent.data.params["server"] == server[0].replace("http://", "http://***@")
+    assert "s3cret" not in "".join(capfd.readouterr())

@@ -15,10 +15,11 @@ from dreamset.pipeline.artifacts.saved_models import load_world_model, model_dig
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.registry import catalog, retrieval
 from dreamset.pipeline.registry.exchange import import_model
+from dreamset.pipeline.registry.ranking import POLICY_RETURN
 from dreamset.pipeline.stages import evaluate, learn_behavior, resolve, train_world_model
 from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.stages.settings import TrainWorldModel
-from dreamset.pipeline.tracking import delivery, reporting
+from dreamset.pipeline.tracking import delivery, embedded, reporting
 from tests.pipeline.conftest import TINY
 from tests.pipeline.registered import rewrite, world_model
 
@@ -55,7 +56,7 @@ def project(trained: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def client(project: Path, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ARG001 - the working folder
     monkeypatch.setenv("DREAMSET_TRACKING", "foreground")
-    return delivery.client_of(delivery.embedded_uri())
+    return delivery.client_of(embedded.uri())
 
 
 def train(*overrides: str) -> dict[str, Any]:
@@ -83,7 +84,9 @@ def test_stages_register_models_with_lineage_back_to_the_data(client: Any) -> No
     assert tags["dataset_digest"] == store.digest
     assert run.inputs.dataset_inputs[0].dataset.digest == store.digest[:36]
     assert {"validation/reward_error_h5", "validation/kl", "cost/updates"} <= tags.keys()
-    assert tags["ranked_by"] == "validation/reward_error_h5"
+    assert tags["ranked_by"] == POLICY_RETURN
+    assert float(tags[POLICY_RETURN]) == policy.figures["evaluation/return_iqm"]
+    assert tags["evaluated_under"] == policy.tags["evaluated_under"]
     assert catalog.version(client, FAMILY, alias="champion").number == 1
 
 

@@ -16,7 +16,7 @@ from mlflow.entities import Run
 
 from dreamset.core.errors import UserError
 from dreamset.pipeline.stages import evaluate, learn_behavior, train_world_model
-from dreamset.pipeline.tracking import delivery, reporting
+from dreamset.pipeline.tracking import delivery, embedded, reporting
 
 Configure = Callable[..., dict[str, Any]]
 
@@ -26,7 +26,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     """The embedded store of the working folder; stages send before they end."""
     monkeypatch.setenv("DREAMSET_TRACKING", "foreground")
     Path("tracking").mkdir()
-    client: MlflowClient = delivery.client_of(delivery.embedded_uri())
+    client: MlflowClient = delivery.client_of(embedded.uri())
     return client
 
 
@@ -75,7 +75,6 @@ def test_reports_reach_an_unreachable_server_once_it_is_back(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     artifact = tmp_path / "kept.txt"
     artifact.write_text("as it was")
     with reporting.stage_run("patient") as run:
@@ -182,7 +181,7 @@ def test_processes_may_create_the_store_at_the_same_time() -> None:
     ]
     errors = [process.communicate()[1].decode() for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], json.dumps(errors)
-    roots, children = runs_of(delivery.client_of(delivery.embedded_uri()))
+    roots, children = runs_of(delivery.client_of(embedded.uri()))
     assert [run.info.status for run in (*roots, *children)] == ["FINISHED"] * 4
 
 

@@ -82,7 +82,9 @@ def test_stage_collect_records_with_a_saved_policy(policy: Any) -> None:
 
 def test_environment_with_other_observations_is_refused(policy: Any) -> None:
     pixels = pendulum.make(image_size=32, episode_steps=3)
-    with pytest.raises(UserError, match=r"does not fit the model's data: observation 'state' is missing, expected: float32"):
+    with pytest.raises(
+        UserError, match=r"does not fit the model's data: observation 'state' is missing, expected: float32"
+    ):
         list(record_episodes(pixels, policy, episodes=1, seed=0))
 
 

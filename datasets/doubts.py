@@ -28,11 +28,10 @@ def doubts(info: Info) -> list[str]:
 
 def ignored_columns(source: Mapping[str, Any]) -> dict[str, str]:
     """Columns and infos that a reader ignored, with the reason; those of all parts of a merged store."""
-    ignored: dict[str, str] = {}
-    for part in (*source.get("parts", ()), source):
-        for kind in ("ignored_columns", "ignored_infos", "ignored_observations"):
-            ignored |= part.get(kind, {})
-    return ignored
+    parts = [source, *(source["parts"] if source.get("format") == "merged" else ())]
+    kinds = ("ignored_columns", "ignored_infos", "ignored_observations")
+    listed = [part[kind] for part in parts for kind in kinds if isinstance(part.get(kind), Mapping)]
+    return {name: reason for columns in listed for name, reason in columns.items()}
 
 
 def _no_reward(info: Info) -> Iterator[str]:
@@ -136,7 +135,7 @@ def _narrow_actions(low: Any, high: Any, action: Mapping[str, Any]) -> Iterator[
 
 
 def _clipped_actions(info: Info) -> Iterator[str]:
-    clips = [step for step in info["source"].get("transforms", ()) if step.get("transform") == "ClipActions"]
+    clips = any(step["transform"] == "ClipActions" for step in info["source"].get("transforms", ()))
     share = info["seen"]["action"]["share_on_bounds"]
     if clips and share > _MANY_CLIPPED:
         yield (

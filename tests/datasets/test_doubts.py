@@ -10,7 +10,7 @@ import pytest
 
 from dreamset.core.spec import ActionSpec, ArraySpec
 from dreamset.datasets import RawEpisode, Store, write_store
-from dreamset.datasets.doubts import doubts
+from dreamset.datasets.doubts import doubts, ignored_columns
 from dreamset.datasets.episode import Lost
 from dreamset.datasets.sources import SourceDescription
 from tests.pipeline.test_message_keys import wrong
@@ -169,3 +169,9 @@ def test_older_stores_tell_only_the_doubts_of_their_reader(store: Callable[..., 
     info = dict(store(rewards=np.zeros_like).info)
     del info["seen"], info["doubts"], info["lost"]
     assert doubts(info) == []
+
+
+def test_ignored_columns_of_merged_stores_count_and_unknown_forms_do_not() -> None:
+    parts = [{"ignored_columns": {"a": "text"}}, {"ignored_infos": {"b": "text"}, "ignored_columns": ["c"]}]
+    assert ignored_columns({"format": "merged", "parts": parts}) == {"a": "text", "b": "text"}
+    assert ignored_columns({"format": "my own", "parts": 3}) == {}

@@ -116,7 +116,7 @@ def test_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["show", "evaluate", "--orgin"])
     assert stop.value.code == 2
-    assert "unrecognized arguments: --orgin" in capsys.readouterr().err
+    assert "--orgin is unknown; see `dreamset show --help`" in capsys.readouterr().err
 
 
 def test_version_is_the_package_version(capsys: pytest.CaptureFixture[str]) -> None:

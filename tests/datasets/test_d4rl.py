@@ -284,6 +284,12 @@ def test_row_after_an_end_holds_the_final_observation_after_a_reset_in_the_next_
     assert "autoreset=next_step" in "".join(D4RLSource(path, **WIDE).describe().doubts)
 
 
+def test_only_the_last_part_of_a_limited_episode_has_the_reset_row(write):
+    path = write(next_step((5, TERMINAL), (2, TERMINAL)), next_observations=None)
+    states = [raw.observations["state"][:, 0].tolist() for raw in read(path, autoreset="next_step", episode_length=3)]
+    assert states == [[0, 1, 2], [3, 4, 5], [1000, 1001, 1002]]
+
+
 def test_last_episode_without_a_reset_row_lacks_its_final_observation(write):
     columns = {name: values[:-1] for name, values in next_step((4, TERMINAL), (3, TERMINAL)).items()}
     _, last = read(write(columns, next_observations=None), autoreset="next_step")

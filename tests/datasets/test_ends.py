@@ -33,9 +33,11 @@ def test_breaks_do_not_depend_on_the_size_of_blocks(tmp_path, monkeypatch, block
 
 def test_every_observation_must_continue(tmp_path):
     count = np.arange(4.0)
-    table = table_of(tmp_path, a=count, b=count, a_after=count + 1, b_after=count + np.array([1, 1.5, 1, 1]))
+    table = table_of(
+        tmp_path, a=count, b=count, a_after=count + np.array([2, 1, 1, 1]), b_after=count + np.array([1, 1.5, 1, 1])
+    )
     follows = arrivals.continues(table, table.headers(""), {"a": "a_after", "b": "b_after"}, 4)
-    assert follows.tolist() == [True, False, True, False]
+    assert follows.tolist() == [False, False, True, False]
 
 
 def test_double_precision_continues_in_single_precision():

@@ -430,6 +430,13 @@ def test_arrival_of_a_single_overwritten_episode_is_not_used_and_those_of_others
     assert not source.describe().doubts
 
 
+def test_last_episode_of_every_file_with_overwritten_ones_counts_as_overwritten(tmp_path):
+    right = joined([with_arrivals(number, 3) for number in range(2)])
+    layout = write_npz(tmp_path / "data", [overwritten(3, 4), right, overwritten(2, 3)])
+    source = MappedSource(**ROLES, **AFTER, **layout, boundaries={"ends": "end"})
+    assert [raw.lost.transitions for raw in read_all(source)] == [1, 1, 0, 0, 1, 1]
+
+
 def reset_rows(*lengths: int) -> Columns:
     """After every end follows a row with the final observation, an ignored action and no reward."""
     columns = joined([rlds(number, length) for number, length in enumerate(lengths)])

@@ -76,16 +76,19 @@ class FolderTable:
 
     def read(self, columns: Collection[str], where: str, rows: slice = ALL_ROWS) -> dict[str, Array]:
         """Rows of the named columns, from the files that hold them."""
+        within: dict[str, dict[str, str]] = {name: {} for name, _ in self.files}
+        for column in columns:
+            files = [name for name in within if column == name or column.startswith(f"{name}/")]
+            if not files:
+                raise UserError(f"{where}: {column!r} is missing; available: {sorted(self.headers(where))}")
+            name = max(files, key=len)  # obs/x.npy rather than x in obs.npz
+            within[name][column] = column.removeprefix(name).removeprefix("/")
         values: dict[str, Array] = {}
-        for beginning, table in self.files:
-            within = [column for column in columns if column == beginning or column.startswith(f"{beginning}/")]
-            names = {column: column.removeprefix(beginning).removeprefix("/") for column in within}
-            if names:
-                arrays = table.read(list(names.values()), f"{where}: {table.name}", rows)
-                values |= {column: arrays[name] for column, name in names.items()}
-        missing = [column for column in columns if column not in values]
-        if missing:
-            raise UserError(f"{where}: {missing[0]!r} is missing; available: {sorted(self.headers(where))}")
+        for name, table in self.files:
+            inner = within[name]
+            if inner:
+                arrays = table.read(list(inner.values()), f"{where}: {table.name}", rows)
+                values |= {column: arrays[stored] for column, stored in inner.items()}
         return values
 
 

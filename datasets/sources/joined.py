@@ -64,8 +64,15 @@ def joined_name(columns: Named) -> str:
 
 
 def joins_among(settings: Iterable[Named]) -> Joins:
-    """The joined columns among the settings of columns, by name."""
-    return {joined_name(columns): tuple(columns) for columns in settings if not isinstance(columns, str)}
+    """The joined columns among the settings of columns, by name.
+
+    Raises:
+        UserError: if a setting is an empty list.
+    """
+    joins = {joined_name(columns): tuple(columns) for columns in settings if not isinstance(columns, str)}
+    if not all(joins.values()):
+        raise UserError("a list of columns is empty; name one column or more; fix the ingest settings")
+    return joins
 
 
 def stored_columns(names: Iterable[str], joins: Joins) -> list[str]:

@@ -218,6 +218,19 @@ def test_nested_files_of_a_folder_are_columns_named_by_their_path(tmp_path):
     assert source.describe().provenance["files"] == 4
 
 
+def test_column_of_a_folder_is_that_of_the_longest_file_name(tmp_path):
+    write_folder(tmp_path / "a/obs", {"x": np.arange(3.0)})
+    np.savez(tmp_path / "a/obs.npz", v=-np.arange(3.0))
+    read = open_table(tmp_path / "a").read(["obs/x", "obs/v"], "here")
+    assert {name: values.tolist() for name, values in read.items()} == {"obs/x": [0, 1, 2], "obs/v": [0, -1, -2]}
+
+
+def test_empty_list_of_columns_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", **steps([4]))
+    with pytest.raises(UserError, match="a list of columns is empty; name one column or more"):
+        MappedSource(tmp_path / "a.npz", **{**ROLES, "action": []})
+
+
 def test_changed_file_in_a_folder_changes_the_provenance(tmp_path):
     write_folder(tmp_path / "data/a", steps([3]))
     settings = {**ROLES, "boundaries": {"folders": ""}}

@@ -71,17 +71,24 @@ def deliver_all(outbox: Path) -> None:
 
 
 def deliver(outbox: Path) -> bool:
-    """Sends the new lines of all log files, the oldest file first. Returns whether a stage is still writing."""
-    writing = False
+    """Sends the new lines of all log files, the oldest file first. Returns whether a stage is still writing.
+
+    After a failure, the later log files for the same server stay, too. Those for other servers are sent.
+    """
+    writing, failures = False, dict[str | None, str]()
     for path in sorted(outbox.glob("*.jsonl")):
         log_file = LogFile(path)
+        if log_file.address in failures:
+            continue
         try:
             log_file.send()
-        except Exception as error:  # the server is unreachable: the log files stay
-            write_text(outbox / "failure.txt", reason(error))
-            return not log_file.abandoned
-        writing |= not log_file.complete
-    (outbox / "failure.txt").unlink(missing_ok=True)
+        except Exception as error:  # the server is unreachable
+            failures[log_file.address] = reason(error)
+        writing |= not (log_file.complete or log_file.abandoned)
+    if failures:
+        write_text(outbox / "failure.txt", next(iter(failures.values())))
+    else:
+        (outbox / "failure.txt").unlink(missing_ok=True)
     return writing
 
 
@@ -109,6 +116,15 @@ class LogFile:
         self._state: dict[str, Any] = {"sent": 0, "run": None, "root": None, "uri": None}
         if self._state_file.exists():
             self._state = json.loads(self._state_file.read_text(encoding="utf-8"))
+
+    @property
+    def address(self) -> str | None:
+        """The server that gets the reports, as it is stored; None for the embedded store and for an empty file."""
+        if self._state["uri"] is not None:
+            return str(self._state["uri"])
+        with self.path.open(encoding="utf-8") as file:
+            first = file.readline()
+        return json.loads(first).get("uri") if first.endswith("\n") else None
 
     def send(self) -> None:
         """Sends the new lines, and removes the file after its last line.

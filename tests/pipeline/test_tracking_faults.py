@@ -189,6 +189,22 @@ def test_outbox_that_cannot_be_sent_keeps_the_reports(caplog: pytest.LogCaptureF
     assert '"seen": 1.0' in log_file.read_text()
 
 
+def test_absent_server_does_not_hold_back_the_reports_for_another_one(
+    store: Path,  # noqa: ARG001 - it exists
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, uri in (("first", SECRET), ("second", ""), ("third", SECRET), ("fourth", "")):
+        monkeypatch.setenv(address.VARIABLE, uri)
+        with reporting.stage_run(name):
+            pass
+    client = delivery.client_of(embedded.uri())
+    experiment = client.get_experiment_by_name(reporting.OBJECTIVES)
+    assert {run.info.run_name for run in client.search_runs([experiment.experiment_id])} == {"second", "fourth"}
+    waiting = [path.read_text() for path in sorted(reporting.OUTBOX.glob("*.jsonl"))]
+    assert ["first" in waiting[0], "third" in waiting[1]] == [True, True]
+    assert (reporting.OUTBOX / "failure.txt").exists()
+
+
 def rewrite(store: Path, statement: str) -> None:
     with closing(sqlite3.connect(store)) as connection, connection:
         connection.execute(statement)

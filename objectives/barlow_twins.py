@@ -5,10 +5,9 @@ from typing import Any
 from torch import Tensor
 
 from dreamset.core.capabilities import Representation
-from dreamset.core.errors import UserError
 from dreamset.core.records import Loss, Rollout, SequenceBatch
 from dreamset.models.layers import mlp
-from dreamset.objectives.base import Objective
+from dreamset.objectives.base import Objective, require_embedding
 
 
 class BarlowTwins(Objective):
@@ -31,11 +30,7 @@ class BarlowTwins(Objective):
         self, model: Representation[Any], *, weight: float, redundancy: float, size: int, hidden: int, layers: int
     ) -> None:
         super().__init__()
-        if model.embedding_size == 0:
-            raise UserError(
-                f"the barlow_twins objective compares states with the embeddings of observations, but "
-                f"{type(model).__name__} has none; choose another objective"
-            )
+        require_embedding(model, self)
         self.weight = weight
         self.redundancy = redundancy
         self.state_head = mlp(model.feature_size, size, hidden=hidden, layers=0)

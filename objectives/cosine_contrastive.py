@@ -7,10 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dreamset.core.capabilities import Representation
-from dreamset.core.errors import UserError
 from dreamset.core.records import Loss, Rollout, SequenceBatch
 from dreamset.models.layers import mlp
-from dreamset.objectives.base import Objective
+from dreamset.objectives.base import Objective, require_embedding
 
 
 class CosineContrastive(Objective):
@@ -32,11 +31,7 @@ class CosineContrastive(Objective):
         self, model: Representation[Any], *, weight: float, temperature: float, size: int, hidden: int, layers: int
     ) -> None:
         super().__init__()
-        if model.embedding_size == 0:
-            raise UserError(
-                f"the objective {type(self).__name__} compares states with the embeddings of observations, but "
-                f"{type(model).__name__} has none; choose another objective"
-            )
+        require_embedding(model, self)
         self.weight = weight
         self.temperature = temperature
         self.state_head = mlp(model.feature_size, size, hidden=hidden, layers=0)
@@ -44,13 +39,10 @@ class CosineContrastive(Objective):
 
     def forward(self, rollout: Rollout[Any], batch: SequenceBatch, model: Representation[Any]) -> dict[str, Loss]:  # noqa: ARG002
         """-J [B, T]."""
-        return {"cosine_contrastive": Loss(self.own(rollout), self.weight)}
-
-    def own(self, rollout: Rollout[Any]) -> Tensor:
-        """-J of each row's state and its own observation: [B, T]."""
         states = self.state_head(rollout.features).flatten(0, 1)  # [BT, size]
         observations = self.observation_head(rollout.embedding).flatten(0, 1)  # [BT, size]
-        return symmetric_info_nce(states, observations, self.temperature).reshape(rollout.features.shape[:-1])
+        value = symmetric_info_nce(states, observations, self.temperature)
+        return {"cosine_contrastive": Loss(value.reshape(batch.reward.shape), self.weight)}
 
 
 def symmetric_info_nce(left: Tensor, right: Tensor, temperature: float) -> Tensor:

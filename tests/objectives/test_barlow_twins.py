@@ -119,5 +119,5 @@ def test_gradients_reach_dynamics_encoder_and_both_heads() -> None:
 def test_model_without_embedding_is_refused_in_one_line() -> None:
     model = tiny_model()
     model.encoder.embedding_size = 0
-    with pytest.raises(UserError, match=r"barlow_twins objective compares states .* WorldModel has none"):
+    with pytest.raises(UserError, match=r"objective BarlowTwins compares states .* WorldModel has none"):
         BarlowTwins(model, weight=1.0, redundancy=REDUNDANCY, size=6, hidden=8, layers=1)

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from dreamset.core.capabilities import Representation
+from dreamset.core.errors import UserError
 from dreamset.core.records import Loss, Rollout, SequenceBatch
 
 
@@ -27,3 +28,16 @@ class Objective(nn.Module, ABC):
 
     def after_update(self, model: Representation[Any]) -> None:
         """Called after every optimiser step, for target networks and schedules."""
+
+
+def require_embedding(model: Representation[Any], objective: Objective) -> None:
+    """Refuses a world model without an embedding of observations, which ``objective`` compares with states.
+
+    Raises:
+        UserError: if the embedding's size is 0.
+    """
+    if model.embedding_size == 0:
+        raise UserError(
+            f"the objective {type(objective).__name__} compares states with the embeddings of observations, but "
+            f"{type(model).__name__} has none; choose another objective"
+        )

@@ -63,7 +63,7 @@ def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     dvc(project, "config", "core.analytics", "false")
     edit(project / "params.yaml", "preset: small", "preset: tiny")
     edit(project / "params.yaml", "dataset: pendulum_pixels", "dataset: pendulum_state")
-    edit(project / "params.yaml", "  - contrastive\n", "")
+    edit(project / "params.yaml", "  - predictive_contrastive\n", "")
     assert stages_run(project) == [
         "resolve",
         "collect",

@@ -47,13 +47,13 @@ def test_resolving_again_changes_no_files(project: Path) -> None:
 
 
 def test_setting_of_an_objective_changes_its_world_model_only(project: Path) -> None:
-    change = edit("configs/objective/contrastive.yaml", "min_std: 0.1", "min_std: 0.2")
-    assert changed(project, change) == {"train_world_model/contrastive-0.yaml"}
+    change = edit("configs/objective/predictive_contrastive.yaml", "weight: 3.0", "weight: 2.0")
+    assert changed(project, change) == {"train_world_model/predictive_contrastive-0.yaml"}
 
 
 def test_setting_of_a_behavior_changes_behavior_learning_only(project: Path) -> None:
     files = changed(project, edit("configs/behavior/dreamer_v1.yaml", "horizon: 15", "horizon: 10"))
-    assert files == {f"learn_behavior/{o}-0.yaml" for o in ("reconstruction", "contrastive", "reward_only")}
+    assert files == {f"learn_behavior/{o}-0.yaml" for o in ("reconstruction", "predictive_contrastive", "reward_only")}
 
 
 def test_evaluation_setting_changes_evaluation_and_comparison_only(project: Path) -> None:
@@ -88,12 +88,14 @@ def test_code_of_an_objective_changes_its_file(project: Path, monkeypatch: pytes
 
 def test_resolve_lists_changed_files_and_their_changed_keys(project: Path) -> None:
     params, output = project / "params.yaml", project / "resolved"
-    assert "train_world_model/contrastive-0.yaml: added" in resolve.run(params, output, if_changed=True)
+    assert "train_world_model/predictive_contrastive-0.yaml: added" in resolve.run(params, output, if_changed=True)
     written = output.stat().st_ino
     assert resolve.run(params, output, if_changed=True) == []
     assert output.stat().st_ino == written  # not replaced
-    edit("configs/objective/contrastive.yaml", "min_std: 0.1", "min_std: 0.2")(project)
-    assert resolve.run(params, output, if_changed=True) == ["train_world_model/contrastive-0.yaml: objective"]
+    edit("configs/objective/predictive_contrastive.yaml", "weight: 3.0", "weight: 2.0")(project)
+    assert resolve.run(params, output, if_changed=True) == [
+        "train_world_model/predictive_contrastive-0.yaml: objective"
+    ]
 
 
 def test_code_edit_changes_the_digest_without_composition(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,8 +122,8 @@ def test_manually_edited_resolved_file_is_composed_again(project: Path) -> None:
 
 
 def test_finetune_list_adds_files_for_its_objectives_only(project: Path) -> None:
-    files = changed(project, edit("params.yaml", "finetune: []", "finetune: [contrastive]"))
-    assert files == {"finetune/contrastive-0.yaml"}
+    files = changed(project, edit("params.yaml", "finetune: []", "finetune: [predictive_contrastive]"))
+    assert files == {"finetune/predictive_contrastive-0.yaml"}
 
 
 @pytest.mark.parametrize(
@@ -133,8 +135,8 @@ def test_finetune_list_adds_files_for_its_objectives_only(project: Path) -> None
         ("seeds: [0]", "seeds: []", "seeds is []; allowed: a list of 1 or more entries"),
         (
             "  - reward_only",
-            "  - contrastive",
-            "'contrastive', 'contrastive']; allowed: each at most once",
+            "  - predictive_contrastive",
+            "'predictive_contrastive', 'predictive_contrastive']; allowed: each at most once",
         ),
         ("preset: small", "preset: huge", "huge"),
         ("overrides: []", "overrides: [behaviour.horizon=3]", "behaviour"),

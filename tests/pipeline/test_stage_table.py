@@ -98,7 +98,7 @@ def test_7_and_7_point_0_resolve_to_the_same_file() -> None:
 
 
 def test_an_override_that_only_one_objective_reads_is_allowed(root: Path, tmp_path: Path) -> None:
-    params = yaml.safe_load((root / "params.yaml").read_text())
+    params = yaml.safe_load((root / "params.yaml").read_text()) | {"objectives": ["contrastive", "reward_only"]}
     written = tmp_path / "params.yaml"
     written.write_text(yaml.safe_dump(params | {"overrides": ["weights.contrastive=2"]}))
     resolve.run(written, tmp_path / "resolved")

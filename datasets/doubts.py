@@ -69,10 +69,12 @@ def _most_lost(info: Info) -> Iterator[str]:
         findings.append(f"{lost['terminals']} of {lost['terminals'] + seen['true_ends']} true ends")
     if abs(lost.get("reward", 0.0)) > abs(seen["reward"]["sum"]):
         findings.append(f"a reward of {lost['reward']:.4g} (kept: {seen['reward']['sum']:.4g})")
+    named = "next_observations" in info["source"]
+    other = ", or name the columns of the next observations in dataset.source.next_observations" if named else ""
     if findings:
         yield (
             f"the last transitions, which are left out, hold {' and '.join(findings)}; set "
-            f"dataset.source.final_transition to repeat, or name the columns of the next observations if there are any"
+            f"dataset.source.final_transition to repeat{other}"
         )
 
 
@@ -105,9 +107,11 @@ def _far_observations(info: Info) -> Iterator[str]:
         suspicious = ((np.abs(farthest) > _FAR) & (low < high)) | (deviations > _FAR_DEVIATIONS)
         if suspicious.any():
             element = int(np.argmax(np.where(suspicious, np.maximum(np.abs(farthest), deviations), 0.0)))
+            far = f", {deviations[element]:.3g} standard deviations from its mean"
             yield (
-                f"observation {name!r} reaches {farthest[element]:.4g} in element {element}, {deviations[element]:.3g} "
-                f"standard deviations from its mean; check the column, or leave it out of dataset.source.observations"
+                f"observation {name!r} reaches {farthest[element]:.4g} in element {element}"
+                f"{far if deviations[element] > _FAR_DEVIATIONS else ''}; check the column, or leave it out of "
+                f"dataset.source.observations"
             )
 
 

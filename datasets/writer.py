@@ -1,8 +1,8 @@
 """Writes a source into a store: checks, aligns, splits and describes the episodes one by one."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -79,7 +79,8 @@ def write_store(
         elif any(kept.declared):
             shares, drawn = declared_splits(kept.declared), {"declared": True}
         else:
-            shares = split_episodes(len(kept.numbers), validation_fraction=validation_fraction, seed=seed)
+            with _doubted(description):
+                shares = split_episodes(len(kept.numbers), validation_fraction=validation_fraction, seed=seed)
         written = ManifestBuilder(folder, description, shards, shares)
         write_manifest(
             folder,
@@ -93,6 +94,15 @@ def write_store(
             },
         )
     return Store.open(target)
+
+
+@contextmanager
+def _doubted(description: SourceDescription) -> Iterator[None]:
+    """Adds the reader's doubts to an error: a recording that was not cut may be a single episode."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError("; ".join([str(error), *description.doubts])) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,11 +97,16 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "true ends left out": (
         {"terminated": False, "lost": Lost(1, 0.0, True)},
-        "which are left out, hold 2 of 2 true ends; set dataset.source.final_transition to repeat, or name the",
+        "which are left out, hold 2 of 2 true ends; set dataset.source.final_transition to repeat",
     ),
     "reward left out": (
-        {"rewards": lambda rewards: 0 * rewards + 0.01, "lost": Lost(1, -1.0, False)},
-        "hold a reward of -2 (kept: 0.8); set dataset.source.final_transition to repeat, or name",
+        {
+            "rewards": lambda rewards: 0 * rewards + 0.01,
+            "lost": Lost(1, -1.0, False),
+            "provenance": {"next_observations": {}},
+        },
+        "hold a reward of -2 (kept: 0.8); set dataset.source.final_transition to repeat, or name the columns of the "
+        "next observations in dataset.source.next_observations",
     ),
     "every reward and true end left out": (
         {"rewards": np.zeros_like, "terminated": False, "lost": Lost(1, 1.0, True)},
@@ -115,7 +120,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "constant observation": ({"state": lambda state: 0 * state + 5}, "observation 'state' never changes"),
     "far observation": (
         {"state": changed(1, -2e4)},
-        "observation 'state' reaches -2e+04 in element 1",
+        "observation 'state' reaches -2e+04 in element 1; check the column",
     ),
     "actions that are all 0": ({"actions": np.zeros_like}, "every action is 0"),
     "narrow actions": (

@@ -224,3 +224,9 @@ def test_full_disk_keeps_the_earlier_store_and_the_same_call_succeeds_later(
     store = write_store(source, path, compression=compression, shard_bytes=1)
     store.verify()
     assert store.lengths.tolist() == [51, 61, 71]
+
+
+def test_too_few_episodes_are_refused_with_the_doubts_of_the_reader(tmp_path, counter_source):
+    doubtful = Doubtful(counter_source([4]), "nothing marks the ends of episodes; set dataset.source.boundaries")
+    with pytest.raises(UserError, match=r"1 episode\(s\), expected 2 or more.*; nothing marks the ends"):
+        write_store(doubtful, tmp_path / "store")

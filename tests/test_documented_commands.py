@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 PAGES = (("README.md", "Keep and reuse models"), ("docs/models.md", "The registry"))
 QUICK_START = ("collect", "ingest", "train-world-model", "learn-behavior", "evaluate")
 DATA = ("collect", "ingest")  # stages whose results no other command changes
-FEW_STEPS = "finetuning.environment_steps="
+SMALL = ("preset=tiny", "evaluation.episodes=2", "evaluation.video_episodes=1", "finetuning.environment_steps=200")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def quick_start(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setenv("DREAMSET_TRACKING", "foreground")
         for stage in QUICK_START:
-            cli.main([stage, "preset=tiny"])
+            cli.main([stage, *SMALL])
     return folder
 
 
@@ -53,11 +53,10 @@ def commands(page: Path, heading: str) -> Iterator[list[str]]:
 
 
 def tiny(arguments: list[str]) -> list[str]:
-    """The same command with the tiny preset, and one round of fine-tuning."""
+    """The same command with the tiny preset and few episodes."""
     if arguments[0] == "models":
         return arguments
-    command, *overrides = [text for text in arguments if not text.startswith(("preset=", FEW_STEPS))]
-    return [command, "preset=tiny", *overrides, *([f"{FEW_STEPS}200"] if command == "finetune" else [])]
+    return [*(text for text in arguments if not text.startswith("preset=")), *SMALL]
 
 
 def test_commands_for_existing_models_work_after_the_quick_start(project: Path, root: Path) -> None:

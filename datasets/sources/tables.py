@@ -17,6 +17,7 @@ from dreamset.datasets.episode import Array
 from dreamset.datasets.hdf5 import describe_dtype, find, members, opened, require_plain, require_possible, translated
 from dreamset.datasets.sources.encoded import PEEK, first_image, may_hold_images
 from dreamset.datasets.sources.npz import ArrayHeader, opened_npz
+from dreamset.datasets.sources.scanning import counted
 
 HDF5_ENDINGS = (".hdf5", ".h5")
 NPZ_ENDING = ".npz"
@@ -122,8 +123,10 @@ def subgroups(path: Path, group: str) -> list[str]:
         parent = _descend(file, group, where)
         if isinstance(parent, h5py.Dataset):
             raise UserError(f"{where}: {group!r} is an array, expected a group of episodes; fix the setting")
-        children = members(parent, where)
-        return [_joined(group, name) for name, child in children.items() if isinstance(child, h5py.Group)]
+        with translated(where):
+            return [
+                _joined(group, name) for name in counted(parent) if isinstance(find(parent, name, where), h5py.Group)
+            ]
 
 
 @lru_cache(maxsize=2)

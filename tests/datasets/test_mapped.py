@@ -742,6 +742,7 @@ def test_scanning_counts_every_table(tmp_path, write):
     items: list[None] = []
     with counting(lambda: items.append(None)):
         MappedSource(**{**ROLES, **layout})
-    assert len(items) == 7
+    assert len(items) == 7 * (2 if write is write_groups else 1)  # groups are listed before they are looked at
+    items.clear()
     MappedSource(**{**ROLES, **layout})
-    assert len(items) == 7  # only within the block
+    assert items == []  # outside of the block

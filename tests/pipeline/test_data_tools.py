@@ -74,11 +74,15 @@ def test_help_explains_every_tool(arguments: list[str], capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("arguments", [[], ["shred"], ["export", "store"], ["split", "store", "--output", "x"]])
-def test_incomplete_call_shows_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_incomplete_call_is_one_line_that_points_to_the_help(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
         run(*arguments)
     assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith("usage: dreamset data")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("dreamset: error: ")
+    assert "; see `dreamset data" in line
 
 
 def test_arguments_may_be_any_sequence(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -227,7 +227,7 @@ def _add_ui(commands: Commands) -> None:
 
 
 def _run_stage(options: argparse.Namespace) -> None:
-    from dreamset.pipeline.config.compose import compose
+    from dreamset.pipeline.config.compose import compose, with_drawn_seed
     from dreamset.pipeline.config.dependencies import with_code
     from dreamset.pipeline.stages import resolve
 
@@ -237,7 +237,7 @@ def _run_stage(options: argparse.Namespace) -> None:
             raise UserError(f"--resolved allows no overrides, got {' '.join(options.overrides)}; change params.yaml")
         config = resolve.read_resolved(options.resolved, stage.settings)
     else:
-        composed = compose(options.overrides)
+        composed = compose(with_drawn_seed(options.overrides))
         config = with_code(stage.name, stage(composed), composed)
     for line in stage.run(config):
         print(line)  # noqa: T201

@@ -1,6 +1,8 @@
 """Composes configurations with Hydra. Every mistake becomes one line that states what to do."""
 
+import logging
 import re
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +37,10 @@ WITHOUT_PLUS = (
     "world_model_training",
     "behavior_training",
 )  # groups before which a plus is ignored
+NO_SEED = re.compile("seed=(?:null)?", re.IGNORECASE)
 NOT_SET = re.compile(r"Could not (?:override|append|delete)[^']*'([^'=]+)")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,15 @@ def composed(overrides: Sequence[str]) -> Composition:
     dead = checks.without_effect(config, read, set_keys)
     config["behavior_training"] = _of_networks(config["behavior_training"])
     return Composition(config, raw, overrides, dead)
+
+
+def with_drawn_seed(overrides: Sequence[str]) -> list[str]:
+    """The overrides with a number in place of ``seed=null``, which is told so that the run can be repeated."""
+    number = secrets.randbelow(1 << 31)
+    drawn = [f"seed={number}" if NO_SEED.fullmatch(text) else text for text in overrides]
+    if drawn != list(overrides):
+        log.warning("seed: drawn, %d; seed=%d repeats this run", number, number)
+    return drawn
 
 
 def origins(overrides: Sequence[str]) -> Origins:

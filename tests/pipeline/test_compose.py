@@ -9,7 +9,7 @@ import yaml
 from dreamset import configs
 from dreamset.behaviors.rewards.functions import PenalizedReward
 from dreamset.core.errors import UserError
-from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.config.compose import compose, with_drawn_seed
 from dreamset.pipeline.config.instantiate import build_part
 
 PRESETS = sorted(path.stem for path in (Path(configs.__file__).parent / "preset").glob("*.yaml"))
@@ -135,3 +135,18 @@ def test_mappings_of_columns_can_be_set_by_overrides(dataset: str) -> None:
     given += [f"dataset.source.{name}={{key: x}}" for name in names[:-1]]
     source = compose([f"dataset={dataset}", "dataset.source.path=files", *given])["dataset"]["source"]
     assert [source[name] for name in names] == [{"key": "x"}, {"key": "x"}, {"key": "x"}, {"key": ["x"]}]
+
+
+@pytest.mark.parametrize("override", ["seed=null", "seed=NULL", "seed="])
+def test_drawn_seed_is_told_and_differs_from_the_next(override: str, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = (with_drawn_seed(["preset=tiny", override]) for _ in range(2))
+    assert first[0] == "preset=tiny"
+    assert first != second
+    assert f"{first[1]} repeats this run" in caplog.messages[0]
+    assert compose(first)["seed"] == int(first[1].removeprefix("seed="))
+
+
+def test_given_seeds_and_other_keys_are_kept(caplog: pytest.LogCaptureFixture) -> None:
+    overrides = ["seed=7", "dataset.split.seed=null", "objective=contrastive"]
+    assert with_drawn_seed(overrides) == overrides
+    assert not caplog.messages

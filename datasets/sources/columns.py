@@ -119,7 +119,7 @@ def headers_of(tables: Iterable[Table], where: str) -> dict[Table, Headers]:
         UserError: if all are damaged.
     """
     readable: dict[Table, Headers] = {}
-    equal: dict[frozenset[tuple[str, tuple[int, ...], str]], Headers] = {}  # episodes of equal length share one
+    equal: dict[frozenset[tuple[str, ArrayHeader]], Headers] = {}  # episodes of equal length share one
     failures = []
     with kept_open():
         for table in counted(tables):
@@ -128,8 +128,7 @@ def headers_of(tables: Iterable[Table], where: str) -> dict[Table, Headers]:
             except UserError as error:
                 failures.append(error)
             else:
-                key = frozenset((name, header.shape, header.dtype.str) for name, header in headers.items())
-                readable[table] = equal.setdefault(key, headers)
+                readable[table] = equal.setdefault(frozenset(headers.items()), headers)
     if not readable:
         raise UserError(f"{where}: no file is readable; the first error: {failures[0]}") from failures[0]
     kinds = {

@@ -11,7 +11,7 @@ from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array
 from dreamset.datasets.sources.columns import Headers, headers_of
 from dreamset.datasets.sources.rows import Flags
-from dreamset.datasets.sources.tables import Table
+from dreamset.datasets.sources.tables import Table, kept_open
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,10 @@ class Piece:
 def first_rows(pieces: Iterable[Piece], columns: Collection[str], rows: int = 1) -> list[dict[str, Array]]:
     """The first rows of the columns, of all readable pieces."""
     starts = []
-    for piece in pieces:
-        with suppress(UserError):  # reading the episode reports it
-            starts.append(piece.table.read(columns, piece.table.place, piece.first(rows)))
+    with kept_open():
+        for piece in pieces:
+            with suppress(UserError):  # reading the episode reports it
+                starts.append(piece.table.read(columns, piece.table.place, piece.first(rows)))
     return starts
 
 

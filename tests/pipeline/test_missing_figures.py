@@ -90,7 +90,7 @@ def test_equal_reference_scores_leave_the_normalised_score_out() -> None:
     table = pd.DataFrame({"return": [1.0, 3.0], "imagined_return_after_context": [NAN, NAN]})
     for high, expected in ((5.0, False), (7.0, True)):
         lineage = {"reference": {"low": 5.0, "high": high}, "dataset_return": {"mean": 0.0}}
-        assert ("evaluation/normalized_iqm" in summarize(settings, table, lineage)) == expected
+        assert ("evaluation/normalized_mean" in summarize(settings, table, lineage)) == expected
 
 
 @pytest.mark.parametrize("blocked", ["runs", ".checkpoints"])

@@ -132,7 +132,7 @@ def test_registration_waits_for_an_unreachable_server(
     assert model_digest(retrieval.from_registry("patience.world_model")) == digest
 
 
-def test_server_with_a_password_gets_figures_that_are_not_finite(
+def test_server_with_a_password_gets_reports_without_figures_that_are_not_finite(
     server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for name in (tracking_address.USER, tracking_address.PASSWORD):
@@ -143,11 +143,11 @@ def test_server_with_a_password_gets_figures_that_are_not_finite(
     monkeypatch.setenv("DREAMSET_TRACKING", "foreground")
     with reporting.stage_run("diverged", experiment="finite") as run:
         run.parameters({"server": address})
-        run.metrics({"loss": math.nan, "norm": math.inf})
+        run.metrics({"loss": math.nan, "norm": math.inf, "kl": 1.0})
     assert not list(reporting.OUTBOX.glob("*.jsonl"))
     client = delivery.client_of(address)
     (sent,) = client.search_runs([client.get_experiment_by_name("finite").experiment_id])
     assert sent.info.status == "FINISHED"
-    assert math.isnan(sent.data.metrics["loss"])
+    assert sent.data.metrics == {"kl": 1.0}
     assert sent.data.params["server"] == server[0].replace("http://", "http://***@")
     assert "s3cret" not in "".join(capfd.readouterr())

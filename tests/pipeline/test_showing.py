@@ -146,7 +146,7 @@ def test_a_folder_that_cannot_be_copied_for_tracking_costs_no_result(
         run.artifacts(tmp_path / "missing", tmp_path / "kept.txt")
         run.metrics({"loss": float("nan"), "error": 1.0})
     assert "missing is not recorded" in caplog.text
-    assert "the reports of this stage cannot be sent" in caplog.text
+    assert "the reports stay in tracking/outbox, because it cannot be sent" in caplog.text
     (log_file,) = Path("tracking/outbox").glob("*.jsonl")
     lines = [json.loads(line) for line in log_file.read_text().splitlines()]
     assert [line["kind"] for line in lines] == ["open", "artifact", "metrics", "finish"]
@@ -160,10 +160,12 @@ def test_comparison_shows_a_missing_figure_as_a_dash(project: Project, monkeypat
     assert metrics["validation/probe_r2"] is not None
     path.write_text(json.dumps(metrics | {"validation/probe_r2": None, "validation/reward_error_h1": None}))
     compare.run(stages.compare(compose(TINY), ["reconstruction"], [0]))
-    row = Path("runs/comparison/comparison.md").read_text().splitlines()[4]
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[0] == "reconstruction"
-    assert cells[-2] == "-"
-    assert re.fullmatch(r"- / \d+\.\d{4} / -", cells[-3])  # the tiny preset has no horizon of 15
+    lines = Path("runs/comparison/comparison.md").read_text().splitlines()
+    heads, cells = ([cell.strip() for cell in lines[row].strip("|").split("|")] for row in (2, 4))
+    row = dict(zip(heads, cells, strict=True))
+    assert row["objective"] == "reconstruction"
+    assert row["probe $R^2$"] == "-"
+    # the tiny preset has no horizon of 15
+    assert re.fullmatch(r"- / \d+\.\d{4} / -", row["reward error +1 / +5 / +15"])
     assert np.isnan(pd.read_csv("runs/comparison/runs.csv")["validation/probe_r2"]).all()
     assert iio.imread("runs/comparison/comparison.png").shape[0] > 100

@@ -120,7 +120,7 @@ def test_learning_a_behavior_needs_no_environment_and_changes_no_weight_of_the_m
 def test_environment_with_other_observations_is_refused_by_its_shapes(configure: Configure) -> None:
     train_world_model.run(configure("train_world_model"))
     learn_behavior.run(configure("learn_behavior"))
-    message = r"does not fit the model's data: observation 'state' is missing, .* It offers image: uint8\[32, 32, 3\]"
+    message = r"does not fit the model's data: observation 'state' is missing, .* It offers image: uint8 \[32, 32, 3\]"
     with pytest.raises(UserError, match=message):
         evaluate.run(configure("evaluate", "dataset.environment.image_size=32"))
 

@@ -2,7 +2,8 @@
 
     python -m benchmarks.offline_suite.objectives
 
-Reads ``objectives/TASK_runs.csv``, the metrics of each training, and the suite's returns of every episode. Writes
+Reads ``objectives/TASK_runs.csv``, the metrics of each training, and the returns of every episode, from the suite or, for
+objectives that it does not have, from ``objectives/TASK_episodes.csv``. Writes
 ``objectives/TASK.csv``, ``objectives/tables.md`` and the figures, as the stage ``compare`` does.
 """
 
@@ -25,6 +26,7 @@ FOLDER = Path(__file__).parent / "objectives"
 ROOT = Path(__file__).parents[2]
 FIGURES = {"pendulum_pixels": ROOT / "docs/comparison.png", "puck_pixels": FOLDER.parent / "puck_comparison.png"}
 METHODS = {"reconstruction": "v1_reconstruction", "contrastive": "v1_contrastive", "reward_only": "v1_reward_only"}
+ORDER = ("reconstruction", "predictive_contrastive", "contrastive", "reward_only")
 HEAD = ("objective", "return (IQM)", "95 % interval", "mean", "normalised", "imagined / real")
 EVALUATION = Evaluation(episodes=20, seed=1_000_000, confidence=0.95, resamples=10_000, video_episodes=1)
 
@@ -36,7 +38,8 @@ def main() -> None:
     parts = []
     for task, path in FIGURES.items():
         runs = pd.read_csv(FOLDER / f"{task}_runs.csv")
-        returns = {name: returns_of(episodes, task, method) for name, method in METHODS.items()}
+        found = {name: returns_of(episodes, task, method) for name, method in METHODS.items()} | own_returns(task)
+        returns = {name: found[name] for name in ORDER if name in found}
         references = references_of(of_suite, task)
         summary = summarize(normalized(runs, references), returns, EVALUATION)
         save_with(FOLDER / f"{task}.csv", lambda beside, summary=summary: summary.to_csv(beside, index=False))
@@ -50,6 +53,17 @@ def returns_of(episodes: pd.DataFrame, task: str, method: str) -> Returns:
     """The returns of a method's episodes on a task, one array per training seed."""
     rows = episodes[(episodes["task"] == task) & (episodes["method"] == method)]
     return [group["return"].to_numpy(np.float64) for _, group in rows.groupby("seed")]
+
+
+def own_returns(task: str) -> dict[str, Returns]:
+    """The returns of objectives that the suite does not have, by name; as ``returns_of``."""
+    path = FOLDER / f"{task}_episodes.csv"
+    if not path.exists():
+        return {}
+    return {
+        str(name): [group["return"].to_numpy(np.float64) for _, group in rows.groupby("seed")]
+        for name, rows in pd.read_csv(path).groupby("objective")
+    }
 
 
 def references_of(runs: pd.DataFrame, task: str) -> dict[str, float]:

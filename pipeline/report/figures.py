@@ -182,7 +182,7 @@ def _returns(
     for label, value in references.items():
         axes.axhline(value, color="gray", linestyle="--", linewidth=1)
         axes.annotate(label, (1, value), xycoords=("axes fraction", "data"), fontsize=8, ha="right", va="bottom")
-    axes.set_xticks(range(len(summary)), summary["objective"])
+    axes.set_xticks(range(len(summary)), [str(name).replace("_", "_\n") for name in summary["objective"]])
     axes.margins(y=0.12)
     axes.set(ylabel="return", title="return: interquartile mean, interval, episodes")
 

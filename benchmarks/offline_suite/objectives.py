@@ -2,9 +2,9 @@
 
     python -m benchmarks.offline_suite.objectives
 
-Reads ``objectives/TASK_runs.csv``, the metrics of each training, and the returns of every episode, from the suite or, for
-objectives that it does not have, from ``objectives/TASK_episodes.csv``. Writes
-``objectives/TASK.csv``, ``objectives/tables.md`` and the figures, as the stage ``compare`` does.
+Reads ``objectives/TASK_runs.csv``, the metrics of each training, and the returns of every episode, from the suite or,
+for objectives that it does not have, from ``objectives/TASK_episodes.csv``. Writes ``objectives/TASK.csv``,
+``objectives/tables.md`` and the figures, as the stage ``compare`` does.
 """
 
 from collections.abc import Mapping

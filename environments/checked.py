@@ -2,6 +2,7 @@
 
 import logging
 import sysconfig
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class Checks:
 
     name: str
     steps: int  # of an episode
+    seconds: float  # of reset and all steps of an episode
     step_seconds: float  # of one reset or step
     traceback_file: Path | None = None  # gets the traceback of an exception
 
@@ -64,6 +66,7 @@ class Checked(gymnasium.Wrapper[Any, Action, Any, Action]):
         self._expected = dict(env.observation_space.spaces)
         self._seed: int | None = None
         self._steps = 0
+        self._seconds = 0.0  # in the environment, since its last reset began
 
     def __str__(self) -> str:
         return self.checks.name
@@ -72,8 +75,8 @@ class Checked(gymnasium.Wrapper[Any, Action, Any, Action]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """The first observation."""
-        self._seed, self._steps = seed, 0
-        returned = self._guarded(lambda: self.env.reset(seed=seed, options=options), "reset")
+        self._seed, self._steps, self._seconds = seed, 0, 0.0
+        returned = self._timed(lambda: self.env.reset(seed=seed, options=options), "reset")
         observation, info = self._unpacked(returned, ("observation", "info"), "reset")
         self._check_observation(observation)
         return observation, info
@@ -87,8 +90,13 @@ class Checked(gymnasium.Wrapper[Any, Action, Any, Action]):
                 "the episode has not ended",
                 "fix the environment, set a time limit in dataset.environment, or raise episode_limits.steps",
             )
+        if self._seconds > self.checks.seconds:
+            raise self._error(
+                f"the episode has taken {self._seconds:.3g} s and has not ended",
+                "fix the environment, set a time limit in dataset.environment, or raise episode_limits.seconds",
+            )
         self._steps += 1
-        returned = self._guarded(lambda: self.env.step(action), "step")
+        returned = self._timed(lambda: self.env.step(action), "step")
         names = ("observation", "reward", "terminated", "truncated", "info")
         observation, reward, terminated, truncated, info = self._unpacked(returned, names, "step")
         self._check_observation(observation)
@@ -107,6 +115,13 @@ class Checked(gymnasium.Wrapper[Any, Action, Any, Action]):
             self._guarded(self.env.close, "close")
         except UserError as error:
             log.warning("%s", error)
+
+    def _timed(self, call: Callable[[], T], name: str) -> T:
+        began = time.monotonic()
+        try:
+            return self._guarded(call, name)
+        finally:
+            self._seconds += time.monotonic() - began
 
     def _guarded(self, call: Callable[[], T], name: str) -> T:
         return guarded(call, self.checks, name, self._place())

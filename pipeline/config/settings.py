@@ -209,6 +209,7 @@ class EpisodeLimits(Section):
     """What the episodes of an environment may not exceed."""
 
     steps: Count
+    seconds: Positive
     step_seconds: Positive
 
 

@@ -57,4 +57,4 @@ def environment_factory(
     traceback_file = Path(f"{output}.traceback.txt")
     traceback_file.unlink(missing_ok=True)  # of an earlier run
     name = f"environment {target}" + (f" ({environment['id']})" if "id" in environment else "")
-    return EnvironmentFactory(make, Checks(name, limits.steps, limits.step_seconds, traceback_file))
+    return EnvironmentFactory(make, Checks(name, limits.steps, limits.seconds, limits.step_seconds, traceback_file))

@@ -57,6 +57,11 @@ def _hang(*_: Any) -> Any:
             time.sleep(100)
 
 
+def _dawdle(*returned: Any) -> Any:
+    time.sleep(0.3)
+    return returned
+
+
 def _observing(observation: Any) -> Callable[..., Any]:
     return lambda _, *rest: (observation, *rest)
 
@@ -68,6 +73,7 @@ def _rewarding(reward: float | None) -> Callable[..., Any]:
 FAULTS: dict[str, Callable[..., Any]] = {
     "step raises": _raise,
     "step hangs": _hang,
+    "step is slow": _dawdle,
     "nan reward": _rewarding(math.nan),
     "no reward": _rewarding(None),
     "nan observation": _observing({"state": np.full(3, np.nan, np.float32)}),

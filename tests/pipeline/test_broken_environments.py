@@ -138,6 +138,12 @@ def test_episode_without_end_is_stopped(broken_config: Configure) -> None:
     assert (RESULT / "metrics.json").exists()
 
 
+def test_episode_that_takes_too_long_is_stopped_at_the_next_step(broken_config: Configure) -> None:
+    message = message_of(evaluate.run, broken_config("evaluate", "step is slow", "episode_limits.seconds=0.29"))
+    assert message.startswith(f"{NAME}, episode with seed 1000000, step 3: the episode has taken 0.3")
+    assert "raise episode_limits.seconds" in message
+
+
 @pytest.mark.parametrize(
     ("fault", "reason"), [("render raises", "render raised OSError: no display"), ("render is None", "returned None")]
 )

@@ -42,6 +42,13 @@ def r_squared(prediction: Tensor, target: Tensor) -> Tensor:
     return 1 - (prediction - target).square().sum(0) / variance.where(variance > 0, torch.nan)
 
 
+def correlation(prediction: Tensor, target: Tensor) -> Tensor:
+    """Pearson's correlation per element, [O] from [M, O]; constant elements give nan."""
+    x, y = (values.double() - values.double().mean(0) for values in (prediction, target))
+    scale = (x.square().sum(0) * y.square().sum(0)).sqrt()
+    return (x * y).sum(0) / scale.where(scale > 0, torch.nan)
+
+
 def open_loop_starts(length: int, *, context: int, horizon: int, starts: int) -> list[int]:
     """Evenly spaced rows at which open-loop prediction starts, after ``context`` rows and with ``horizon`` rows left.
 

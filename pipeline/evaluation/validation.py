@@ -1,6 +1,6 @@
 """Held-out figures that exist for every objective, so that objectives can be compared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from dreamset.core.capabilities import Dynamics, Representation, RewardModel, Tr
 from dreamset.core.errors import UserError
 from dreamset.core.records import SequenceBatch
 from dreamset.datasets import Store, sequences
-from dreamset.models.probes import LinearProbe, open_loop, open_loop_starts, r_squared, recorded_trajectory
+from dreamset.models.probes import LinearProbe, correlation, open_loop, open_loop_starts, r_squared, recorded_trajectory
 from dreamset.pipeline.config.settings import Validation
 
 Figures = dict[str, Tensor]
@@ -35,9 +35,9 @@ class Validator:
         the reward K steps after the last observation; h0 is that of the posterior states after the first ``context``
         rows, because a sequence begins without a past and the first states are much less accurate.
         ``validation/probe_r2``: mean over the elements of the true state, from posterior features;
-        ``validation/probe_r2_hK`` from open-loop features; ``validation/probe_r2_reward_qK`` only in the Kth quarter of
-        the rows by reward (see ``reward_quarters``). A figure is left out if the model lacks the capability, such as
-        predicting rewards.
+        ``validation/probe_r2_hK`` from open-loop features; ``validation/probe_correlation_reward_qK``: their
+        correlation with the truth in the Kth quarter of the rows by reward (see ``reward_quarters``). A figure is left
+        out if the model lacks the capability, such as predicting rewards.
         """
         generator = torch.Generator(self.device).manual_seed(0)  # the same draws in every validation
         batch = self.held_out
@@ -61,12 +61,16 @@ class Validator:
         }
 
     def _by_region(self, probes: Mapping[str, LinearProbe], features: Tensor) -> Figures:
-        """The probes' scores in each quarter of the rows by reward, after the context."""
+        """The probes' scores in each quarter of the rows by reward, after the context.
+
+        Within a quarter the truth may hardly vary, which makes R² very negative; a correlation is bounded.
+        """
         batch = self.held_out
         scores: Figures = {}
         for name, rows in reward_quarters(batch.reward[:, self.context :]).items():
             truth = {column: value[:, self.context :][rows][None] for column, value in batch.privileged.items()}
-            scores |= _probe_scores(f"probe_r2_reward_{name}", probes, features[:, self.context :][rows][None], truth)
+            rows_of = features[:, self.context :][rows][None]
+            scores |= _probe_scores(f"probe_correlation_reward_{name}", probes, rows_of, truth, score=correlation)
         return scores
 
     def _open_loop(
@@ -126,16 +130,23 @@ def _rows(values: Tensor, starts: Sequence[int], horizon: int) -> Tensor:
 
 
 def _probe_scores(
-    name: str, probes: Mapping[str, LinearProbe], features: Tensor, truth: Mapping[str, Tensor]
+    name: str,
+    probes: Mapping[str, LinearProbe],
+    features: Tensor,
+    truth: Mapping[str, Tensor],
+    *,
+    score: Callable[[Tensor, Tensor], Tensor] = r_squared,
 ) -> Figures:
-    """R² of each probe under ``NAME.COLUMN``, and their mean under ``NAME``; nothing for a truth that never varies."""
-    scores = {f"{name}.{column}": _r_squared(probe, features, truth[column]) for column, probe in probes.items()}
-    scores = {key: score for key, score in scores.items() if not score.isnan()}
+    """A score of each probe under ``NAME.COLUMN``, the mean over its elements, and the mean of all under ``NAME``.
+
+    Nothing for a truth that never varies.
+    """
+    scores: Figures = {}
+    for column, probe in probes.items():
+        value = score(probe(features.flatten(0, 1)), truth[column].flatten(0, 1).flatten(1)).nanmean()
+        if not value.isnan():
+            scores[f"{name}.{column}"] = value
     return scores | {name: torch.stack(list(scores.values())).mean()} if scores else {}
-
-
-def _r_squared(probe: LinearProbe, features: Tensor, truth: Tensor) -> Tensor:
-    return r_squared(probe(features.flatten(0, 1)), truth.flatten(0, 1).flatten(1)).nanmean()
 
 
 def _whole_episodes(store: Store, split: str, *, limit: int, shortest: int) -> SequenceBatch:

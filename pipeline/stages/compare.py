@@ -110,7 +110,7 @@ AVERAGED = {
     "validation/reward_error_h5": "reward_error_h5",
     "validation/reward_error_h15": "reward_error_h15",
     "validation/probe_r2": "probe_r2",
-    **{f"validation/probe_r2_reward_{quarter}": f"probe_r2_reward_{quarter}" for quarter in QUARTERS},
+    **{f"validation/probe_correlation_reward_{quarter}": f"probe_correlation_reward_{quarter}" for quarter in QUARTERS},
     "validation/open_loop_mse": "open_loop_mse",
     "validation/kl": "kl",
     "cost/parameters": "parameters",
@@ -154,7 +154,7 @@ def markdown(settings: Compare, summary: pd.DataFrame, references: Mapping[str, 
     evaluation = settings.evaluation
     head = ["objective", "return (IQM)", f"{100 * evaluation.confidence:.0f} % interval", "mean", "normalised"]
     head += ["imagined / real after context", "reward error +1 / +5 / +15", "probe $R^2$"]
-    head += ["probe $R^2$ by reward, q1 / q2 / q3 / q4", "train + behavior"]
+    head += ["probe correlation by reward, q1 / q2 / q3 / q4", "train + behavior"]
     lines = [f"# {settings.dataset}: objectives compared", "", _line(head), _line(["---"] * len(head))]
     lines += [_line(_cells(row)) for row in summary.to_dict("records")]
     listed = ", ".join(f"{name} {value:.1f}" for name, value in references.items())
@@ -162,8 +162,8 @@ def markdown(settings: Compare, summary: pd.DataFrame, references: Mapping[str, 
         "",
         f"{evaluation.episodes} episodes for each of {len(settings.seeds)} training seed(s) {settings.seeds}; "
         f"references: {listed}. Normalised: the mean return on a scale where 0 is the low reference's mean return and "
-        "100 the high one's. By reward: the probe's score in each quarter of the held-out rows, q4 with the highest "
-        "rewards.",
+        "100 the high one's. By reward: the correlation of the probe with the truth in each quarter of the held-out "
+        "rows, q4 with the highest rewards.",
         "",
         *([note, ""] if (note := coverage_note(len(settings.seeds))) else []),
         "![comparison](comparison.png)",
@@ -186,7 +186,7 @@ def _cells(row: dict[Any, Any]) -> list[str]:
         f"{number('imagined_return', 1)} / {number('real_return', 1)}",
         " / ".join(number(f"reward_error_h{horizon}", 4) for horizon in (1, 5, 15)),
         number("probe_r2", 3),
-        " / ".join(number(f"probe_r2_reward_{quarter}", 2) for quarter in QUARTERS),
+        " / ".join(number(f"probe_correlation_reward_{quarter}", 2) for quarter in QUARTERS),
         f"{number('train_seconds', 0)} s + {number('behavior_seconds', 0)} s",
     ]
 

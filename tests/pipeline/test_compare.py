@@ -23,8 +23,8 @@ def table(seeds: list[int]) -> str:
             "evaluation/return_mean": [returns.mean() for returns in RETURNS[: len(seeds)]],
             "evaluation/normalized_mean": [10.0, 20.0][: len(seeds)],
             "validation/probe_r2": 0.9,
-            "validation/probe_r2_reward_q1": 0.8,
-            "validation/probe_r2_reward_q4": -0.5,
+            "validation/probe_correlation_reward_q1": 0.8,
+            "validation/probe_correlation_reward_q4": -0.5,
         }
     )
     return markdown(settings, summarize(runs, {"mine": RETURNS[: len(seeds)]}, EVALUATION), {"low reference": 0.0})
@@ -39,7 +39,7 @@ def test_normalised_score_stands_beside_the_mean_and_the_interquartile_mean_besi
     cells = row([0, 1])
     assert (cells["return (IQM)"], cells["mean"], cells["normalised"]) == ("2.8", "14.5", "15")
     assert cells["probe $R^2$"] == "0.900"
-    assert cells["probe $R^2$ by reward, q1 / q2 / q3 / q4"] == "0.80 / - / - / -0.50"
+    assert cells["probe correlation by reward, q1 / q2 / q3 / q4"] == "0.80 / - / - / -0.50"
 
 
 @pytest.mark.parametrize(

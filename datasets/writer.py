@@ -68,19 +68,13 @@ def write_store(
     target = Path(path)
     _require_replaceable(target)
     description = source.describe()
-    drawn: dict[str, Any] = {"validation_fraction": validation_fraction, "seed": seed}
     with replaced_folder(target) as folder, ThreadPoolExecutor(1, thread_name_prefix="checksum") as hashing:
         shards = ShardWriter(folder, description, hashing, compression=compression, shard_bytes=shard_bytes)
         losses, count = Losses(), on_episode or _nobody
         kept, quarantined = _write_valid(source, description, shards, losses, workers, on_invalid, count)
         shards.flush()
-        if splits is not None:
-            shares, drawn = dict(splits(kept.numbers)), {"given": True}
-        elif any(kept.declared):
-            shares, drawn = declared_splits(kept.declared), {"declared": True}
-        else:
-            with _doubted(description):
-                shares = split_episodes(len(kept.numbers), validation_fraction=validation_fraction, seed=seed)
+        with _doubted(description):
+            shares, drawn = _split(kept, splits, validation_fraction=validation_fraction, seed=seed)
         written = ManifestBuilder(folder, description, shards, shares)
         write_manifest(
             folder,
@@ -94,6 +88,22 @@ def write_store(
             },
         )
     return Store.open(target)
+
+
+def _split(
+    kept: "Kept",
+    given: Callable[[Sequence[int]], Mapping[str, Indices]] | None,
+    *,
+    validation_fraction: float,
+    seed: int,
+) -> tuple[dict[str, Indices], dict[str, Any]]:
+    """The split of the kept episodes: given, declared by the data, or drawn; and its settings for the manifest."""
+    if given is not None:
+        return dict(given(kept.numbers)), {"given": True}
+    if any(kept.declared):
+        return declared_splits(kept.declared), {"declared": True}
+    drawn = {"validation_fraction": validation_fraction, "seed": seed}
+    return split_episodes(len(kept.numbers), validation_fraction=validation_fraction, seed=seed), drawn
 
 
 @contextmanager

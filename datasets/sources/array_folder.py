@@ -10,26 +10,14 @@ import numpy as np
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array
 from dreamset.datasets.sources.npz import ArrayHeader
-from dreamset.datasets.sources.tables import ALL_ROWS, Table
+from dreamset.datasets.sources.tables import ALL_ROWS, PathTable, Table
 
 NPY_ENDING = ".npy"
 
 
 @dataclass(frozen=True, slots=True)
-class NpyTable:
+class NpyTable(PathTable):
     """One array in a ``.npy`` file; its column has the name "", because the file's name says what it is."""
-
-    path: Path
-
-    @property
-    def place(self) -> str:
-        """The file."""
-        return str(self.path)
-
-    @property
-    def name(self) -> str:
-        """The file's name."""
-        return self.path.name
 
     def headers(self, where: str) -> Mapping[str, ArrayHeader]:
         """Shape and dtype of the array."""
@@ -45,21 +33,10 @@ class NpyTable:
 
 
 @dataclass(frozen=True, slots=True)
-class FolderTable:
+class FolderTable(PathTable):
     """The columns of all files in a folder: ``action.npy`` is ``action``, and ``x`` in ``obs.npz`` is ``obs/x``."""
 
-    path: Path
     files: tuple[tuple[str, Table], ...]  # path within the folder, without ending -> its table
-
-    @property
-    def place(self) -> str:
-        """The folder."""
-        return str(self.path)
-
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.path.name
 
     def headers(self, where: str) -> Mapping[str, ArrayHeader]:
         """Headers of the columns of every file."""

@@ -16,30 +16,18 @@ import pyarrow.parquet as pq
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array
 from dreamset.datasets.sources.npz import ArrayHeader
+from dreamset.datasets.sources.tables import ALL_ROWS, PathTable
 
 PARQUET_ENDING, CSV_ENDING = ".parquet", ".csv"
 
-_ALL_ROWS = slice(None)
 _LARGEST_CSV = 4 << 30  # bytes; a CSV file is read as a whole
 _DELIMITERS = ",;\t"
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 @dataclass(frozen=True, slots=True)
-class ParquetTable:
+class ParquetTable(PathTable):
     """A parquet file. Lists of equal lengths are vectors."""
-
-    path: Path
-
-    @property
-    def place(self) -> str:
-        """The file."""
-        return str(self.path)
-
-    @property
-    def name(self) -> str:
-        """The file's name."""
-        return self.path.name
 
     def headers(self, where: str) -> Mapping[str, ArrayHeader]:
         """Shape and dtype of every column; the first row gives the length of lists."""
@@ -50,7 +38,7 @@ class ParquetTable:
             example = file.schema_arrow.empty_table() if first is None else pa.Table.from_batches([first])
         return _headers(example, rows)
 
-    def read(self, columns: Collection[str], where: str, rows: slice = _ALL_ROWS) -> dict[str, Array]:
+    def read(self, columns: Collection[str], where: str, rows: slice = ALL_ROWS) -> dict[str, Array]:
         """Decodes the row groups that contain the rows; caches the last two."""
         with _translated(self.path, where):
             changed, names = _changed(self.path), tuple(columns)
@@ -66,20 +54,8 @@ class ParquetTable:
 
 
 @dataclass(frozen=True, slots=True)
-class CSVTable:
+class CSVTable(PathTable):
     """A CSV file with the names of the columns in its first line; the delimiter is a comma, semicolon or tab."""
-
-    path: Path
-
-    @property
-    def place(self) -> str:
-        """The file."""
-        return str(self.path)
-
-    @property
-    def name(self) -> str:
-        """The file's name."""
-        return self.path.name
 
     def headers(self, where: str) -> Mapping[str, ArrayHeader]:
         """Shape and dtype of every column; reads the whole file."""
@@ -87,7 +63,7 @@ class CSVTable:
             table = _read_csv(self.path, _changed(self.path))
         return _headers(table.slice(0, 1), len(table))
 
-    def read(self, columns: Collection[str], where: str, rows: slice = _ALL_ROWS) -> dict[str, Array]:
+    def read(self, columns: Collection[str], where: str, rows: slice = ALL_ROWS) -> dict[str, Array]:
         """Reads the whole file; caches the last two."""
         with _translated(self.path, where):
             table = _read_csv(self.path, _changed(self.path))

@@ -50,20 +50,25 @@ class Table(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class NpzTable:
-    """An npz archive."""
+class PathTable:
+    """The common part of tables that are one file or one folder."""
 
     path: Path
 
     @property
     def place(self) -> str:
-        """The file."""
+        """The file or the folder."""
         return str(self.path)
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """Its name, without the folder around it."""
         return self.path.name
+
+
+@dataclass(frozen=True, slots=True)
+class NpzTable(PathTable):
+    """An npz archive."""
 
     def headers(self, where: str) -> Mapping[str, ArrayHeader]:
         """Headers of every array; decompresses no values."""

@@ -16,7 +16,7 @@ from dreamset.core.errors import UserError
 from dreamset.datasets.episode import Array
 from dreamset.datasets.sources.folder import walk
 from dreamset.datasets.sources.npz import ArrayHeader
-from dreamset.datasets.sources.tables import ALL_ROWS
+from dreamset.datasets.sources.tables import ALL_ROWS, PathTable
 
 ZARR_ENDING = ".zarr"
 
@@ -34,20 +34,8 @@ _SMALL = 1 << 24  # bytes that are allocated without this check
 
 
 @dataclass(frozen=True, slots=True)
-class ZarrTable:
+class ZarrTable(PathTable):
     """The arrays of a zarr group, format 2 or 3, named by their path, such as ``data/action``."""
-
-    path: Path
-
-    @property
-    def place(self) -> str:
-        """The folder."""
-        return str(self.path)
-
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.path.name
 
     def headers(self, where: str) -> Mapping[str, ArrayHeader]:
         """Shape and dtype of every array; object dtype for arrays that cannot be opened."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dreamset.pipeline.config.compose import compose
-from dreamset.pipeline.stages import collect, ingest
+from dreamset.pipeline.stages import collect, ingest, learn_behavior, train_world_model
 from dreamset.pipeline.stages import table as stages
 
 TINY = ["preset=tiny", "dataset=pendulum_state"]
@@ -54,3 +54,17 @@ def configure(workspace: Path) -> Configure:  # noqa: ARG001 - the configuration
 def _no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Switches tracking off, because MLflow takes seconds to load. Tests of tracking switch it on."""
     monkeypatch.setenv("DREAMSET_TRACKING", "off")
+
+
+@pytest.fixture(scope="module")
+def offline_runs(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``runs/`` with a model and a policy that were trained offline."""
+    folder = tmp_path_factory.mktemp("offline")
+    (folder / "data").symlink_to(tiny_data / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DREAMSET_TRACKING", "off")
+        patch.chdir(folder)
+        config = compose(TINY)
+        train_world_model.run(stages.train_world_model(config))
+        learn_behavior.run(stages.learn_behavior(config))
+    return folder / "runs"

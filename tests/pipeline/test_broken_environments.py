@@ -8,12 +8,9 @@ from typing import Any
 import pytest
 
 from dreamset.core.errors import UserError
-from dreamset.pipeline.config.compose import compose
-from dreamset.pipeline.stages import collect, evaluate, finetune, learn_behavior, train_world_model
-from dreamset.pipeline.stages import table as stages
+from dreamset.pipeline.stages import collect, evaluate, finetune
 from dreamset.pipeline.training.checkpoint import Checkpoint
 from tests.pipeline import broken
-from tests.pipeline.conftest import TINY
 
 Configure = Callable[..., dict[str, Any]]
 
@@ -21,20 +18,6 @@ NAME = "environment tests.pipeline.broken.make"
 FIRST = f"{NAME}, episode with seed 1000000, step {broken.FAULTY_STEP}: "
 RESULT = Path("runs/evaluation/reconstruction-0")
 TRACEBACK = Path("runs/evaluation/reconstruction-0.traceback.txt")
-
-
-@pytest.fixture(scope="module")
-def offline_runs(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``runs/`` with a model and a policy."""
-    folder = tmp_path_factory.mktemp("offline")
-    (folder / "data").symlink_to(tiny_data / "data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DREAMSET_TRACKING", "off")
-        patch.chdir(folder)
-        config = compose(TINY)
-        train_world_model.run(stages.train_world_model(config))
-        learn_behavior.run(stages.learn_behavior(config))
-    return folder / "runs"
 
 
 @pytest.fixture

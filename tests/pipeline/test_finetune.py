@@ -31,20 +31,6 @@ OUTPUT = Path("runs/finetune/reconstruction-0")
 # preset=tiny: two rounds of two episodes with 100 steps each; 4 updates of 4 x 8 rows are due after each round
 
 
-@pytest.fixture(scope="module")
-def offline_runs(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``runs/`` with a model and a policy that were trained offline."""
-    folder = tmp_path_factory.mktemp("offline")
-    (folder / "data").symlink_to(tiny_data / "data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DREAMSET_TRACKING", "off")
-        patch.chdir(folder)
-        config = compose(TINY)
-        train_world_model.run(stages.train_world_model(config))
-        learn_behavior.run(stages.learn_behavior(config))
-    return folder / "runs"
-
-
 @pytest.fixture
 def trained_offline(offline_runs: Path, configure: Configure, workspace: Path) -> Configure:
     """Composes the settings of the stage, in a folder where all earlier stages have run."""

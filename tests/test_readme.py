@@ -14,7 +14,8 @@ import yaml
 
 from dreamset.core.records import total_loss
 from dreamset.datasets.sources.minari.source import MinariSource
-from dreamset.pipeline import cli
+from dreamset.pipeline.commands import adapt
+from dreamset.pipeline.commands.stages import STAGES
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.stages import collect, resolve
@@ -96,7 +97,7 @@ def test_commands_in_the_readme_exist(root: Path) -> None:
     for target in set(re.findall(r"make ([a-z]+)", text)) - {"lists"}:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for command in set(re.findall(r"^dreamset ([a-z][a-z-]+)", text, re.MULTILINE)):
-        assert command in (*cli.STAGES, "show", "adapt", "data", "models", "export")
+        assert command in (*STAGES, "show", "adapt", "data", "models", "export")
     tools = re.findall(r"^dreamset data +(.+?)(?: +#.*)?$", text + datasets, re.MULTILINE)
     assert tools
     for tool in tools:
@@ -119,7 +120,7 @@ def test_overrides_in_the_documentation_compose(root: Path) -> None:
     stage_commands = commands(root, "train-world-model", "adapt", "learn-behavior", "evaluate", "export")
     assert len(stage_commands) > 8
     for command, *arguments in stage_commands:
-        defaults = cli.ADAPT if command == "adapt" else ()
+        defaults = adapt.ADAPT if command == "adapt" else ()
         compose([*defaults, *(argument for argument in arguments if re.match(r"\+?[a-z_/.]+=", argument))])
 
 

@@ -119,7 +119,8 @@ def test_libraries_are_imported_only_in_their_folders(library: str) -> None:
 
 def test_only_the_command_line_prints() -> None:
     lines = {str(path): prints((ROOT / path).read_text()) for path in modules()}
-    assert {path for path, numbers in lines.items() if numbers} <= MAY_PRINT
+    printing = {path for path, numbers in lines.items() if numbers}
+    assert {path for path in printing if not path.startswith("pipeline/commands/")} <= MAY_PRINT
 
 
 def packages_on_disk() -> set[str]:

@@ -25,7 +25,7 @@ from benchmarks.offline_suite.scores import Board, Score, board, read
 from benchmarks.transfer.report import insert
 from dreamset.core.errors import UserError
 from dreamset.core.files import save_with
-from dreamset.pipeline.report.figures import COLORS, STYLE
+from dreamset.pipeline.report.style import SERIES, STYLE
 
 FOLDER = Path(__file__).parent
 TEXT, FIGURE = "README.md", "returns.png"
@@ -171,7 +171,7 @@ def draw(curves: Curves, path: Path) -> None:
 
 
 def _panel(axes: Axes, curves: Curves, task: str) -> None:
-    for variant, color in zip(curves.variants, COLORS, strict=False):
+    for variant, color in zip(curves.variants, (style.color for style in SERIES), strict=False):
         points = {steps: score.estimate for steps, score in curves.of(task, variant).items()}
         if points:
             steps, estimates = list(points), list(points.values())

@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 from benchmarks.offline_suite.scores import Board, Score
 from dreamset.core.files import save_with
-from dreamset.pipeline.report.figures import COLORS, STYLE
+from dreamset.pipeline.report.style import SERIES, STYLE
 
 COLUMNS = 3
-GROUP_COLORS = {"dreamset": COLORS[0], "d3rlpy": COLORS[1], "cloning": COLORS[2], "baseline": COLORS[7]}
+GROUPS = ("dreamset", "d3rlpy", "cloning", "baseline")
+GROUP_COLORS = {group: style.color for group, style in zip(GROUPS, SERIES, strict=False)}
 
 
 def draw(scores: Board, path: Path) -> None:

@@ -19,7 +19,7 @@ from benchmarks.offline_suite.run import RESULTS
 from dreamset.core.files import save_with, write_text
 from dreamset.pipeline.config.settings import Evaluation
 from dreamset.pipeline.evaluation.statistics import coverage_note
-from dreamset.pipeline.report import figures
+from dreamset.pipeline.report import comparison_figure
 from dreamset.pipeline.stages.compare import Returns, against_horizon, summarize
 
 FOLDER = Path(__file__).parent / "objectives"
@@ -44,7 +44,7 @@ def main() -> None:
         summary = summarize(normalized(runs, references), returns, EVALUATION)
         save_with(FOLDER / f"{task}.csv", lambda beside, summary=summary: summary.to_csv(beside, index=False))
         pooled = {name: np.concatenate(groups) for name, groups in returns.items()}
-        figures.comparison(summary, pooled, against_horizon(runs), references, path)
+        comparison_figure.comparison(summary, pooled, against_horizon(runs), references, path)
         parts += [task, markdown(summary), coverage_note(runs["seed"].nunique())]
     write_text(FOLDER / "tables.md", "\n\n".join(parts) + "\n")
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks.offline_suite.scores import Board, Score
 from benchmarks.transfer.experiments import Benchmark, Curve, Experiment
 from dreamset.core.files import save_with
-from dreamset.pipeline.report.figures import COLORS, STYLE
+from dreamset.pipeline.report.style import SERIES, STYLE
 
 Colors = Mapping[str, Any]  # by start
 
@@ -21,7 +21,7 @@ GREY, DASHES = "0.45", ("--", ":", "-.")
 
 def draw(benchmark: Benchmark, board: Board, path: Path) -> None:
     """Writes the figure: curves with intervals, baselines dashed."""
-    colors = dict(zip(benchmark.starts, COLORS, strict=False))
+    colors = dict(zip(benchmark.starts, (style.color for style in SERIES), strict=False))
     with mpl.rc_context(STYLE):
         panels = len(benchmark.curves) + 1
         figure = Figure(figsize=(4.2 * panels, 3.8), layout="constrained")

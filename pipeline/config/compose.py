@@ -29,6 +29,7 @@ from dreamset.pipeline.config.origins import Origins, replayed
 from dreamset.pipeline.config.project import Project
 from dreamset.pipeline.config.settings import Config as Config
 from dreamset.pipeline.config.settings import schema_keys
+from dreamset.pipeline.tracking.labels import Labels
 
 GROUPS = ("dataset", "objective", "world_model", "behavior", "preset", "adaptation")
 WITHOUT_PLUS = (
@@ -50,7 +51,13 @@ class Composition:
     config: Config  # plain values; ``choices`` names the selected parts
     raw: Config  # with interpolations
     overrides: Sequence[str]
+    chosen: Mapping[str, str]  # group -> name, of all groups that are not null
     without_effect: Mapping[str, str]  # key of an override that nothing reads -> the settings that are read instead
+
+    @property
+    def labels(self) -> Labels:
+        """What a person chose: the names of parts, and the overrides of single values."""
+        return Labels(self.chosen, [text for text in self.overrides if override_key(text) not in self.chosen])
 
     def origins(self) -> Origins:
         """The file or the override that set each key."""
@@ -77,8 +84,8 @@ def composed(overrides: Sequence[str]) -> Composition:
     _require_grammar(overrides)
     overrides = [text.lstrip("+") if override_key(text) in WITHOUT_PLUS else text for text in overrides]
     _refuse_old_names(override_key(text) for text in overrides)
-    composition, groups = _compose(overrides)
-    set_keys = [key for key in map(override_key, overrides) if key not in groups]
+    composition, choices = _compose(overrides)
+    set_keys = [key for key in map(override_key, overrides) if key not in choices]
     raw = cast("Config", OmegaConf.to_container(composition, resolve=False))
     config: Config = _with_current_names(_plain(composition, overrides))
     read = checks.read_by_parts(raw)
@@ -87,7 +94,8 @@ def composed(overrides: Sequence[str]) -> Composition:
         raise UserError(f"configuration: {checks.message(mistakes, raw, set_keys, lambda: origins(overrides))}")
     dead = checks.without_effect(config, read, set_keys)
     config["behavior_training"] = _of_networks(config["behavior_training"])
-    return Composition(config, raw, overrides, dead)
+    chosen = {group: name for group, name in choices.items() if name is not None and not group.startswith("hydra/")}
+    return Composition(config, raw, overrides, chosen, dead)
 
 
 def with_drawn_seed(overrides: Sequence[str]) -> list[str]:
@@ -133,8 +141,8 @@ def _refuse_old_names(keys: Iterable[str]) -> None:
             raise UserError(f"configuration: {key} is now {new_name}; change the override")
 
 
-def _compose(overrides: Sequence[str]) -> tuple[DictConfig, set[str]]:
-    """The configuration, and the names of all groups."""
+def _compose(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str | None]]:
+    """The configuration, and the name that is chosen in each group."""
     with _translated(overrides), _initialized():
         composed = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
         assert isinstance(composed, DictConfig)
@@ -142,7 +150,7 @@ def _compose(overrides: Sequence[str]) -> tuple[DictConfig, set[str]]:
         with open_dict(composed):
             del composed["hydra"]
             composed.choices = {group: choices[group] for group in GROUPS}
-        return composed, set(choices)
+        return composed, dict(choices)
 
 
 def _plain(composed: DictConfig, overrides: Sequence[str]) -> Config:

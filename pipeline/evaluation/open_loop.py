@@ -14,7 +14,7 @@ from dreamset.core.records import SequenceBatch
 from dreamset.models.decoders import Decoder
 from dreamset.models.probes import open_loop
 from dreamset.pipeline.progress import progress
-from dreamset.pipeline.report import figures, videos
+from dreamset.pipeline.report import open_loop_figures, videos
 from dreamset.pipeline.report.showing import shown
 
 
@@ -83,7 +83,7 @@ class OpenLoopPrediction:
                 with shown(video):
                     videos.open_loop_video(*pair, self.context, video)
             with shown(figure):
-                draw = figures.open_loop_strip if truth.ndim == 5 else figures.open_loop_lines
+                draw = open_loop_figures.open_loop_strip if truth.ndim == 5 else open_loop_figures.open_loop_lines
                 draw(*pair, self.context, figure)
 
 

@@ -6,7 +6,7 @@ from dreamset.core.errors import UserError
 from dreamset.core.files import replaced_folder, write_text
 from dreamset.datasets.card import summary_markdown
 from dreamset.datasets.store import Store
-from dreamset.pipeline.report import figures
+from dreamset.pipeline.report import dataset_figures
 from dreamset.pipeline.report.showing import shown
 
 _PAGE = "card.md"
@@ -25,10 +25,10 @@ def write_card(store: Store, folder: Path) -> None:
     with replaced_folder(folder) as card:
         plots = []
         with shown(folder / "returns.png"):
-            figures.return_histogram(store, card / "returns.png")
+            dataset_figures.return_histogram(store, card / "returns.png")
             plots.append("![returns](returns.png)")
         for name in (name for name, spec in store.spec.observations.items() if spec.is_image):
             with shown(folder / f"{name}.png"):
-                figures.contact_sheet(store, name, card / f"{name}.png")
+                dataset_figures.contact_sheet(store, name, card / f"{name}.png")
                 plots.append(f"![{name}]({name}.png)")
         write_text(card / _PAGE, "\n\n".join([summary_markdown(store), *plots]) + "\n")

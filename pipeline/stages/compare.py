@@ -14,7 +14,7 @@ from dreamset.core.files import replaced_folder, save_with, write_text
 from dreamset.pipeline.config.settings import Evaluation
 from dreamset.pipeline.evaluation.statistics import bootstrap, coverage_note, interquartile_mean
 from dreamset.pipeline.files import read_json
-from dreamset.pipeline.report import figures
+from dreamset.pipeline.report import comparison_figure
 from dreamset.pipeline.report.showing import shown, write_blank
 from dreamset.pipeline.stages.settings import Compare
 from dreamset.pipeline.stages.table import run_key
@@ -44,7 +44,7 @@ def run(config: dict[str, Any]) -> None:
         write_blank(folder / "comparison.png")
     with shown(output / "comparison.png"):
         pooled = {name: np.concatenate(groups) for name, groups in returns.items()}
-        figures.comparison(summary, pooled, horizons, references, output / "comparison.png")
+        comparison_figure.comparison(summary, pooled, horizons, references, output / "comparison.png")
     with reporting.stage_run(f"compare {settings.dataset}", experiment=reporting.COMPARISONS) as tracked:
         tracked.artifacts(output)
 

@@ -38,7 +38,7 @@ from dreamset.pipeline.files import digest, require_writable, write_csv, write_f
 from dreamset.pipeline.registry.catalog import FOLDER
 from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.report import videos
-from dreamset.pipeline.report.figures import online_curve
+from dreamset.pipeline.report.online_figure import online_curve
 from dreamset.pipeline.report.showing import shown, write_blank
 from dreamset.pipeline.stages.environment import environment_factory
 from dreamset.pipeline.stages.learn_behavior import build_behavior

@@ -22,6 +22,7 @@ from dreamset.pipeline.config.settings import Section, Seed, Text
 from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.stages.settings import StageSettings
+from dreamset.pipeline.tracking.labels import Labels
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MANIFEST = "manifest.json"  # in the folder: the inputs and the checksums of its files
@@ -54,11 +55,12 @@ class Params(Section):
 
 @dataclass(frozen=True, slots=True)
 class StageFile:
-    """The settings of one run of a stage, and the starting points of its code."""
+    """The settings of one run of a stage, the starting points of its code, and the choices behind it."""
 
     name: str  # relative to the folder
     settings: Config
     starting_points: Sequence[str]
+    labels: Labels
 
 
 def run(params: Path, output: Path, *, if_changed: bool = False) -> list[str]:
@@ -97,16 +99,17 @@ def _composed(choices: Params) -> Iterator[StageFile]:
             config = composition.config | {"seed": seed}
             for stage, describe in (stages.PER_OBJECTIVE | online).items():
                 name = f"{stage}/{stages.run_key(objective, seed)}.yaml"
-                yield _stage_file(name, stage, describe(config), config)
-    config = composed(base).config
+                yield _stage_file(name, stage, describe(config), config, composition.labels)
+    shared = composed(base)
+    config = shared.config
     for stage, describe in stages.SHARED.items():
-        yield _stage_file(f"{stage}.yaml", stage, describe(config), config)
+        yield _stage_file(f"{stage}.yaml", stage, describe(config), config, shared.labels)
     compared = stages.compare(config, choices.objectives, choices.seeds)
-    yield _stage_file("compare.yaml", "compare", compared, config)
+    yield _stage_file("compare.yaml", "compare", compared, config, shared.labels)
 
 
-def _stage_file(name: str, stage: str, settings: Config, config: Config) -> StageFile:
-    return StageFile(name, settings, starting_points(stage, settings, config))
+def _stage_file(name: str, stage: str, settings: Config, config: Config, labels: Labels) -> StageFile:
+    return StageFile(name, settings, starting_points(stage, settings, config), labels)
 
 
 def _inputs(choices: Params, modules: ImportPath) -> str:
@@ -136,7 +139,8 @@ def _settings(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Config]:
 def _kept(folder: Path, manifest: Mapping[str, Any]) -> Iterator[StageFile]:
     for name, settings in _settings(folder, manifest).items():
         del settings["code"]
-        yield StageFile(name, settings, manifest["files"][name]["starting_points"])
+        entry = manifest["files"][name]
+        yield StageFile(name, settings, entry["starting_points"], Labels.of(entry.get("labels", {})))
 
 
 def _write(output: Path, inputs: str, files: Sequence[StageFile], new: Mapping[str, Config]) -> None:
@@ -147,6 +151,7 @@ def _write(output: Path, inputs: str, files: Sequence[StageFile], new: Mapping[s
             entries[file.name] = {
                 "sha256": file_sha256(new_folder / file.name),
                 "starting_points": list(file.starting_points),
+                "labels": file.labels.plain(),
             }
         write_json(new_folder / MANIFEST, {"inputs": inputs, "files": entries})
 
@@ -182,6 +187,15 @@ def read_params(path: Path) -> Params:
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid yaml: {' '.join(str(error).split())}") from None
     return checked(Params, params, where=str(path))
+
+
+def read_labels(path: Path) -> Labels:
+    """The choices behind a resolved file, from the manifest of its folder; empty without one."""
+    for folder in list(path.parents)[:2]:
+        entry = _read_manifest(folder).get("files", {}).get(path.relative_to(folder).as_posix(), {})
+        if "labels" in entry:
+            return Labels.of(entry["labels"])
+    return Labels()
 
 
 def write_resolved(path: Path, config: Mapping[str, Any]) -> None:

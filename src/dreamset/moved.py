@@ -65,7 +65,7 @@ MOVED = {  # module or class of release 0.1 -> its present name
     "dreamset.pipeline.export_mlflow": "dreamset.pipeline.export.mlflow_model",
     "dreamset.pipeline.export_readme": "dreamset.pipeline.export.readme",
     "dreamset.pipeline.exported_policy": "dreamset.pipeline.export.standalone.policy",
-    "dreamset.pipeline.figures": "dreamset.pipeline.report.figures",
+    "dreamset.pipeline.figures": "dreamset.pipeline.report.style",
     "dreamset.pipeline.finetune": "dreamset.pipeline.stages.finetune",
     "dreamset.pipeline.ingest": "dreamset.pipeline.stages.ingest",
     "dreamset.pipeline.learn_behavior": "dreamset.pipeline.stages.learn_behavior",

@@ -17,12 +17,13 @@ import yaml
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store
 from dreamset.pipeline import cli
+from dreamset.pipeline.commands import stages
 from dreamset.pipeline.stages import resolve, train_world_model
 from dreamset.pipeline.stages.settings import TrainWorldModel
 from dreamset.pipeline.training.checkpoint import Checkpoint
 
 Configure = Callable[..., dict[str, Any]]
-COMMANDS = [*cli.STAGES, "show", "adapt", "compare", "resolve", "data", "models", "export", "ui"]
+COMMANDS = [*stages.STAGES, "show", "adapt", "compare", "resolve", "data", "models", "export", "ui"]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])

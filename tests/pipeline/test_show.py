@@ -9,6 +9,7 @@ import yaml
 
 from dreamset import __version__
 from dreamset.pipeline import cli
+from dreamset.pipeline.commands.stages import STAGES
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.stages import resolve
 from dreamset.pipeline.stages import table as stages
@@ -38,14 +39,14 @@ def configs(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "configs", tmp_path / "configs")
 
 
-@pytest.mark.parametrize("command", cli.STAGES)
+@pytest.mark.parametrize("command", STAGES)
 def test_show_prints_exactly_what_resolve_writes(
     command: str, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     params = yaml.safe_load((root / "params.yaml").read_text())
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params | {"finetune": ["reconstruction"], "preset": "tiny"}))
     resolve.run(tmp_path / "params.yaml", tmp_path / "resolved")
-    name = cli.STAGES[command].name
+    name = STAGES[command].name
     files = [tmp_path / "resolved" / file for file in (f"{name}.yaml", f"{name}/reconstruction-0.yaml")]
     (file,) = [file for file in files if file.exists()]
     assert show(capsys, command, "preset=tiny") == file.read_text()
@@ -53,7 +54,7 @@ def test_show_prints_exactly_what_resolve_writes(
 
 @pytest.mark.usefixtures("configs")
 def test_origins_are_comments_on_the_same_yaml(capsys: pytest.CaptureFixture[str]) -> None:
-    for command, stage in cli.STAGES.items():
+    for command, stage in STAGES.items():
         text = show(capsys, command, "--origin", *OVERRIDES)
         printed = yaml.safe_load(text)
         assert len(printed.pop("code")) == 64

@@ -16,7 +16,7 @@ from dreamset.core.files import write_text
 from dreamset.pipeline import cli
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.evaluation.open_loop import OpenLoopPrediction
-from dreamset.pipeline.report import figures, videos
+from dreamset.pipeline.report import comparison_figure, dataset_figures, online_figure, open_loop_figures, videos
 from dreamset.pipeline.report.showing import shown, write_blank
 from dreamset.pipeline.stages import compare
 from dreamset.pipeline.stages import table as stages
@@ -50,7 +50,8 @@ def project(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Projec
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("DREAMSET_TRACKING", "off")
-        patch.setattr(figures, "_save", broken)
+        for module in (comparison_figure, dataset_figures, online_figure, open_loop_figures):
+            patch.setattr(module, "save_figure", broken)
         patch.setattr(videos, "write_video", broken)
         for stage in ("ingest", "train_world_model", "learn_behavior", "evaluate", "finetune"):
             cli.main([stage.replace("_", "-"), *TINY])

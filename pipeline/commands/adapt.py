@@ -1,0 +1,27 @@
+"""``dreamset adapt``."""
+
+import argparse
+
+from dreamset.pipeline.commands import stages
+from dreamset.pipeline.commands.base import Commands, take_overrides
+
+ADAPT = (
+    "world_model=from_registry",
+    "adaptation=heads_only",
+)  # overrides that `dreamset adapt` puts before those of the user
+
+
+def add(commands: Commands) -> None:
+    """Adds the command."""
+    adapt = commands.add_parser(
+        "adapt",
+        help="train an existing world model further on another task",
+        description=f"Train an existing world model further: train-world-model with the defaults {' '.join(ADAPT)}.",
+    )
+    take_overrides(adapt, "Hydra overrides, e.g. dataset=pendulum_spin")
+    adapt.set_defaults(run=_run_adapt)
+
+
+def _run_adapt(options: argparse.Namespace) -> None:
+    stage = stages.STAGES["train-world-model"]
+    stages.run(argparse.Namespace(stage=stage, resolved=None, overrides=[*ADAPT, *options.overrides]))

@@ -1,0 +1,19 @@
+"""``dreamset compare``."""
+
+from pathlib import Path
+
+from dreamset.pipeline.commands import stages
+from dreamset.pipeline.commands.base import Commands, command
+from dreamset.pipeline.stages.table import COMPARE
+
+
+def add(commands: Commands) -> None:
+    """Adds the command."""
+    compare = command(commands, COMPARE.command, COMPARE.help)
+    compare.add_argument(
+        "--resolved",
+        type=Path,
+        default=Path("resolved/compare.yaml"),
+        help="file with the settings; default: %(default)s",
+    )
+    compare.set_defaults(run=stages.run, stage=COMPARE, overrides=[])

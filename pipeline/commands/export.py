@@ -1,0 +1,32 @@
+"""``dreamset export``."""
+
+import argparse
+from pathlib import Path
+
+from dreamset.pipeline.commands.base import Commands, command, take_overrides
+
+
+def add(commands: Commands) -> None:
+    """Adds the command."""
+    export = command(commands, "export", "write a trained policy as a program that runs without this package")
+    take_overrides(export, "Hydra overrides that select the models, e.g. objective=contrastive")
+    export.add_argument(
+        "--world-model", type=Path, help="folder of a saved world model; default: that of the configuration"
+    )
+    export.add_argument(
+        "--policy", type=Path, help="folder of the policy that was learned in it; default: that of the configuration"
+    )
+    export.add_argument(
+        "--output", type=Path, help="folder to write; an earlier export is replaced; default: a folder in runs/export"
+    )
+    export.add_argument("--mlflow", action="store_true", help="add an MLflow model that serves the policy over REST")
+    export.set_defaults(run=_run_export)
+
+
+def _run_export(options: argparse.Namespace) -> None:
+    from dreamset.pipeline.config.compose import compose
+    from dreamset.pipeline.export import program as export
+
+    folders = {"world_model": options.world_model, "policy": options.policy, "output": options.output}
+    output = export.run(compose(options.overrides), **folders, mlflow=options.mlflow)
+    print(f"{output}: exported; {output / 'README.md'} has instructions")  # noqa: T201

@@ -1,0 +1,26 @@
+"""``dreamset resolve``."""
+
+import argparse
+from pathlib import Path
+
+from dreamset.pipeline.commands.base import Commands, command
+
+
+def add(commands: Commands) -> None:
+    """Adds the command."""
+    resolve = command(commands, "resolve", "compose the settings of every stage from params.yaml and configs/")
+    resolve.add_argument("--params", type=Path, default=Path("params.yaml"), help="file to read; default: %(default)s")
+    resolve.add_argument("--output", type=Path, default=Path("resolved"), help="folder to write; default: %(default)s")
+    resolve.add_argument(
+        "--if-changed",
+        action="store_true",
+        help="compose, and ask the registry, only if params.yaml, a configuration or the code has changed",
+    )
+    resolve.set_defaults(run=_run_resolve)
+
+
+def _run_resolve(options: argparse.Namespace) -> None:
+    from dreamset.pipeline.stages import resolve
+
+    changes = resolve.run(options.params, options.output, if_changed=options.if_changed)
+    print("\n".join([f"{options.output}: {'changed:' if changes else 'nothing has changed'}", *changes]))  # noqa: T201

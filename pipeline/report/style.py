@@ -1,0 +1,68 @@
+"""How all figures look: fonts and grid, and colours, markers and lines that colour-blind readers can tell apart."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from dreamset.core.files import save_with
+from dreamset.pipeline.report.frames import as_rgb
+
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "font.size": 9,
+    "svg.hashsalt": "dreamset",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesStyle:
+    """How one series, such as an objective, is drawn in every figure and table."""
+
+    color: str  # hexadecimal
+    marker: str  # of matplotlib
+    line: str | tuple[int, tuple[int, ...]]  # of matplotlib
+
+
+# The palette of Okabe and Ito (2008), without black and with its yellow last, because yellow is faint on white. Markers
+# and lines differ, too, so that no reader and no printer depends on the colours.
+SERIES = (
+    SeriesStyle("#0072B2", "o", "-"),
+    SeriesStyle("#D55E00", "s", "--"),
+    SeriesStyle("#009E73", "^", "-."),
+    SeriesStyle("#CC79A7", "D", ":"),
+    SeriesStyle("#56B4E9", "v", (0, (5, 1))),
+    SeriesStyle("#E69F00", "P", (0, (3, 1, 1, 1))),
+    SeriesStyle("#F0E442", "X", (0, (1, 1))),
+)
+
+
+def series_style(index: int) -> SeriesStyle:
+    """The style of the series with this position in the comparison."""
+    return SERIES[index % len(SERIES)]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches."""
+    with mpl.rc_context(STYLE):
+        return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure. Equal figures give equal files, because no metadata are written."""
+    save_with(path, lambda beside: figure.savefig(beside, dpi=120, metadata={"Software": None}))
+
+
+def image_panel(axes: Axes, image: NDArray[Any], title: str) -> None:
+    """One frame [H, W, C] without ticks."""
+    axes.imshow(as_rgb(image), interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    axes.set_title(title, fontsize=8, pad=2)

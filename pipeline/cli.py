@@ -17,11 +17,11 @@ if "OMP_WAIT_POLICY" not in os.environ:
 from dreamset.core import disk
 from dreamset.core.errors import UserError
 from dreamset.pipeline.arguments import ArgumentParser, unknown
-from dreamset.pipeline.commands import adapt, compare, export, init, resolve, show, stages, tools, ui
+from dreamset.pipeline.commands import adapt, compare, export, init, resolve, results, show, stages, tools, ui
 from dreamset.pipeline.config.project import make_importable
 from dreamset.pipeline.tracking.address import MaskedFormatter, masked
 
-COMMANDS = (stages, show, adapt, compare, resolve, export, init, tools, ui)  # in the order of the help page
+COMMANDS = (stages, show, adapt, compare, results, resolve, export, init, tools, ui)  # in the order of the help page
 EPILOG = """\
 `dvc repro` runs the whole pipeline with the settings in params.yaml. A single stage takes Hydra overrides:
 

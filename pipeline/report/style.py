@@ -21,6 +21,22 @@ STYLE = {
     "svg.hashsalt": "dreamset",
 }
 
+DARK, PALE = "#0d1117", "#e6edf3"
+SCHEMES: dict[str, dict[str, str]] = {  # paper and ink, for pages in light and in dark colours
+    "light": {},
+    "dark": {
+        "figure.facecolor": DARK,
+        "axes.facecolor": DARK,
+        "savefig.facecolor": DARK,
+        "axes.edgecolor": PALE,
+        "axes.labelcolor": PALE,
+        "axes.titlecolor": PALE,
+        "text.color": PALE,
+        "xtick.color": PALE,
+        "ytick.color": PALE,
+    },
+}
+
 
 @dataclass(frozen=True, slots=True)
 class SeriesStyle:

@@ -13,40 +13,99 @@ from dreamset.core.errors import UserError
 from dreamset.core.files import replaced_folder, save_with, write_text
 from dreamset.pipeline.config.settings import Evaluation
 from dreamset.pipeline.evaluation.statistics import bootstrap, coverage_note, interquartile_mean
-from dreamset.pipeline.files import read_json
-from dreamset.pipeline.report import comparison_figure
+from dreamset.pipeline.files import read_json, write_json
+from dreamset.pipeline.report import advice, comparison_figure
+from dreamset.pipeline.report.advice import known
+from dreamset.pipeline.report.comparison import Comparison
+from dreamset.pipeline.report.page.report import comparison_page
+from dreamset.pipeline.report.result import RESULT, result_lines
 from dreamset.pipeline.report.showing import shown, write_blank
 from dreamset.pipeline.stages.settings import Compare
 from dreamset.pipeline.stages.table import run_key
-from dreamset.pipeline.tracking import reporting
+from dreamset.pipeline.tracking import labels, reporting
 
 Returns = list[NDArray[np.float64]]  # of every episode, one array per training seed
 
+FIGURES = {"light": "comparison.png", "dark": "comparison_dark.png"}  # scheme -> file
 QUARTERS = ("q1", "q2", "q3", "q4")  # of the rows by reward, the lowest first
 HORIZON = re.compile(r"validation/(?:reward_error|probe_r2)_h(\d+)$")
 
 
-def run(config: dict[str, Any]) -> None:
-    """Writes ``output``; ``Compare`` describes the settings."""
+def run(config: dict[str, Any]) -> list[str]:
+    """Writes ``output`` and returns the result for the terminal; ``Compare`` describes the settings."""
     settings = Compare.of(**config)
     runs = pd.DataFrame(
         [read_metrics(settings, objective, seed) for objective in settings.objectives for seed in settings.seeds]
     )
     returns = {objective: read_returns(settings, objective) for objective in settings.objectives}
     summary = summarize(runs, returns, settings.evaluation)
-    horizons = against_horizon(runs)
-    references = read_references(settings)
+    comparison = Comparison(
+        dataset=settings.dataset,
+        preset=labels.current().choices.get("preset"),
+        seeds=settings.seeds,
+        evaluation=settings.evaluation,
+        summary=summary,
+        horizons=against_horizon(runs),
+        returns=returns,
+        references=read_references(settings),
+        runs=Path(settings.runs),
+        card=None if settings.card is None else Path(settings.card),
+        different_settings=settings.different_settings,
+    )
     output = Path(settings.output)
-    with replaced_folder(output) as folder:
-        for name, table in (("summary", summary), ("runs", runs), ("horizons", horizons)):
-            _write_csv(folder / f"{name}.csv", table)
-        write_text(folder / "comparison.md", markdown(settings, summary, references))
-        write_blank(folder / "comparison.png")
-    with shown(output / "comparison.png"):
-        pooled = {name: np.concatenate(groups) for name, groups in returns.items()}
-        comparison_figure.comparison(summary, pooled, horizons, references, output / "comparison.png")
+    write(output, settings, comparison, runs)
+    draw(output, comparison)
     with reporting.stage_run(f"compare {settings.dataset}", experiment=reporting.COMPARISONS) as tracked:
         tracked.artifacts(output)
+    return result_lines(output)
+
+
+def write(output: Path, settings: Compare, comparison: Comparison, runs: pd.DataFrame) -> None:
+    """The tables, the headline figures, and blanks in place of what ``draw`` makes."""
+    tables = {"summary": comparison.summary, "runs": runs, "horizons": comparison.horizons}
+    with replaced_folder(output) as folder:
+        for name, table in tables.items():
+            _write_csv(folder / f"{name}.csv", table)
+        write_text(folder / "comparison.md", markdown(settings, comparison.summary, comparison.references))
+        write_json(folder / "metrics.json", headlines(comparison))
+        write_json(folder / RESULT, result_of(comparison))
+        for name in FIGURES.values():
+            write_blank(folder / name)
+        write_text(folder / "report.html", "")
+
+
+def draw(output: Path, comparison: Comparison) -> None:
+    """The figures and the page."""
+    for scheme, name in FIGURES.items():
+        with shown(output / name):
+            comparison_figure.draw(comparison, output / name, scheme=scheme)
+    with shown(output / "report.html"):
+        write_text(output / "report.html", comparison_page(comparison, output / "report.html"))
+
+
+def headlines(comparison: Comparison) -> dict[str, dict[str, float | None]]:
+    """The few figures by which objectives are compared at first sight, for `dvc metrics show`."""
+    names = ("return_iqm", reward_error_name(comparison.summary), "probe_r2")
+    return {
+        str(row["objective"]): {name: round(row[name], 4) if known(row, name) else None for name in names if name in row}
+        for row in comparison.rows()
+    }
+
+
+def reward_error_name(summary: pd.DataFrame) -> str:
+    """The reward error at the longest horizon up to 15 that was measured."""
+    measured = [name for name in ("reward_error_h15", "reward_error_h5", "reward_error_h1") if name in summary]
+    return measured[0] if measured else "reward_error_h15"
+
+
+def result_of(comparison: Comparison) -> dict[str, Any]:
+    """What the terminal says beside the table of figures."""
+    return {
+        "title": comparison.title,
+        "winner": advice.winner(comparison),
+        "caveats": advice.caveats(comparison),
+        "exploited": advice.exploited(comparison),
+    }
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
@@ -166,6 +225,8 @@ def markdown(settings: Compare, summary: pd.DataFrame, references: Mapping[str, 
         "rows, q4 with the highest rewards.",
         "",
         *([note, ""] if (note := coverage_note(len(settings.seeds))) else []),
+        "[The report](report.html) has curves, videos and reading help.",
+        "",
         "![comparison](comparison.png)",
         "",
     ]

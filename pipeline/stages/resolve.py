@@ -23,6 +23,7 @@ from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.stages.settings import StageSettings
 from dreamset.pipeline.tracking.labels import Labels
+from dreamset.pipeline.tracking.reporting import flatten
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MANIFEST = "manifest.json"  # in the folder: the inputs and the checksums of its files
@@ -93,7 +94,9 @@ def run(params: Path, output: Path, *, if_changed: bool = False) -> list[str]:
 
 def _composed(choices: Params) -> Iterator[StageFile]:
     base = [f"dataset={choices.dataset}", f"preset={choices.preset}", *choices.overrides]
+    settings: dict[str, Config] = {}
     for objective, composition in _compositions(base, choices.objectives).items():
+        settings[objective] = composition.config
         online = stages.ONLINE if objective in choices.finetune else {}
         for seed in choices.seeds:
             config = composition.config | {"seed": seed}
@@ -104,8 +107,20 @@ def _composed(choices: Params) -> Iterator[StageFile]:
     config = shared.config
     for stage, describe in stages.SHARED.items():
         yield _stage_file(f"{stage}.yaml", stage, describe(config), config, shared.labels)
-    compared = stages.compare(config, choices.objectives, choices.seeds)
+    compared = stages.compare(config, choices.objectives, choices.seeds, different_settings(settings))
     yield _stage_file("compare.yaml", "compare", compared, config, shared.labels)
+
+
+def different_settings(settings: Mapping[str, Config]) -> dict[str, dict[str, str]]:
+    """The settings in which objectives differ, as text: key -> objective -> value. Names of classes count as values."""
+    leaves = {objective: dict(flatten(config)) for objective, config in settings.items()}
+    keys = sorted({key for values in leaves.values() for key in values if not key.startswith("choices.")})
+    table = {key: {name: str(values[key]) for name, values in leaves.items() if key in values} for key in keys}
+    return {
+        key: {name: value.rpartition(".")[2] if key.endswith("_target_") else value for name, value in values.items()}
+        for key, values in table.items()
+        if not key.endswith("_partial_") and (len(values) < len(leaves) or len(set(values.values())) > 1)
+    }
 
 
 def _stage_file(name: str, stage: str, settings: Config, config: Config, labels: Labels) -> StageFile:

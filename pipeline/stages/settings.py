@@ -175,4 +175,6 @@ class Compare(StageSettings):
     seeds: list[Seed]
     evaluation: Evaluation
     runs: Text
+    card: str | None = None  # folder of the dataset card
+    different_settings: dict[str, dict[str, str]] = {}  # key -> objective -> value, of settings that differ
     output: Text

@@ -175,9 +175,15 @@ def _optimisation(training: Config) -> Config:
     return {key: value for key, value in training.items() if key not in ("updates", "batch", "scheduler")}
 
 
-def compare(config: Config, objectives: Sequence[str], seeds: Sequence[int]) -> StageConfig:
+def compare(
+    config: Config,
+    objectives: Sequence[str],
+    seeds: Sequence[int],
+    different_settings: Mapping[str, Mapping[str, str]] | None = None,
+) -> StageConfig:
     """The settings of the stage ``compare``, as plain values."""
-    return COMPARE({**config, "objectives": list(objectives), "seeds": list(seeds)})
+    different = {key: dict(values) for key, values in (different_settings or {}).items()}
+    return COMPARE({**config, "objectives": list(objectives), "seeds": list(seeds), "different_settings": different})
 
 
 def _compare(config: Config) -> StageSettings:
@@ -187,6 +193,8 @@ def _compare(config: Config) -> StageSettings:
         seeds=config["seeds"],
         evaluation=config["evaluation"],
         runs=config["paths"]["runs"],
+        card=f"{config['paths']['cards']}/{config['dataset']['name']}",
+        different_settings=config["different_settings"],
         output=f"{config['paths']['runs']}/comparison",
     )
 

@@ -1,0 +1,79 @@
+"""The result of the pipeline in the terminal: a table, the winner, where to look, and what to do next."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dreamset.core.errors import UserError
+from dreamset.pipeline.files import read_json
+from dreamset.pipeline.report.tables import columns
+
+RESULT = "result.json"  # in the folder of the comparison: what stands beside the table
+
+
+def result_lines(folder: Path) -> list[str]:
+    """The closing lines of the comparison in ``folder``.
+
+    Raises:
+        UserError: if there is no comparison.
+    """
+    path = folder / "summary.csv"
+    if not path.exists():
+        raise UserError(f"{path} does not exist, so there is no result yet; run `dvc repro` first")
+    summary, result = pd.read_csv(path), read_json(folder / RESULT, made_by="dvc repro")
+    rows = [_row(row) for row in summary.to_dict("records")]
+    head = ("objective", "return (IQM)", "interval", "imagined / real", "reward error +15", "probe R²")
+    best = str(summary["objective"][summary["return_iqm"].idxmax()]) if summary["return_iqm"].notna().any() else None
+    return [
+        "",
+        result["title"],
+        "",
+        columns(head, rows, indent="  "),
+        "",
+        result["winner"],
+        *result["caveats"],
+        "",
+        *_places(folder),
+        "",
+        "next:",
+        *(f"  {line}" for line in next_commands(best, result)),
+    ]
+
+
+def _row(row: Mapping[Any, Any]) -> Sequence[str]:
+    return (
+        str(row["objective"]),
+        number(row.get("return_iqm"), 1),
+        f"{number(row.get('return_iqm_low'), 1)} to {number(row.get('return_iqm_high'), 1)}",
+        f"{number(row.get('imagined_return'), 1)} / {number(row.get('real_return'), 1)}",
+        number(row.get("reward_error_h15"), 4),
+        number(row.get("probe_r2"), 3),
+    )
+
+
+def number(value: Any, digits: int) -> str:
+    """A figure with a fixed number of decimals; ``-`` if it was not measured."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _places(folder: Path) -> list[str]:
+    runs = folder.parent
+    places = [("report", folder / "report.html"), ("videos", runs / "world_model/*/media, evaluation/*/media")]
+    return [f"{name}: {path}" for name, path in places]
+
+
+def next_commands(best: str | None, result: Mapping[str, Any]) -> list[str]:
+    """Three commands that fit the result, each with its purpose."""
+    lines = ["dreamset ui".ljust(44) + "compare all curves in MLflow"]
+    if result["exploited"]:
+        pessimism = "world_model/ensemble=priors, reward=mean_disagreement, reward/weight=calibrated"
+        lines.append(f"add to overrides in params.yaml: {pessimism}")
+    elif best is not None:
+        lines.append(f"dreamset finetune objective={best}".ljust(44) + "learn on in the environment")
+    if best is not None:
+        command = f"dreamset export objective={best} --output my_policy"
+        lines.append(command.ljust(44) + ("  " if len(command) > 43 else "") + "a policy that runs without this package")
+    return lines

@@ -38,6 +38,7 @@ WITHOUT_PLUS = (
     "world_model_training",
     "behavior_training",
 )  # groups before which a plus is ignored
+TOLD = ("dataset", "objective", "preset")  # choices that no label repeats
 NO_SEED = re.compile("seed=(?:null)?", re.IGNORECASE)
 NOT_SET = re.compile(r"Could not (?:override|append|delete)[^']*'([^'=]+)")
 
@@ -56,8 +57,8 @@ class Composition:
 
     @property
     def labels(self) -> Labels:
-        """What a person chose: the names of parts, and the overrides of single values."""
-        return Labels(self.chosen, [text for text in self.overrides if override_key(text) not in self.chosen])
+        """What a person chose: the names of parts, and what was overridden besides data, objective and preset."""
+        return Labels(self.chosen, [text for text in self.overrides if override_key(text) not in TOLD])
 
     def origins(self) -> Origins:
         """The file or the override that set each key."""

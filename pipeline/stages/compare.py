@@ -46,6 +46,8 @@ def run(config: dict[str, Any]) -> None:
         pooled = {name: np.concatenate(groups) for name, groups in returns.items()}
         comparison_figure.comparison(summary, pooled, horizons, references, output / "comparison.png")
     with reporting.stage_run(f"compare {settings.dataset}", experiment=reporting.COMPARISONS) as tracked:
+        tracked.settings("compare", settings)
+        tracked.note(markdown(settings, summary, references).partition("![")[0])
         tracked.artifacts(output)
 
 

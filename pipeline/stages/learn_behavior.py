@@ -45,12 +45,13 @@ def run(config: dict[str, Any]) -> None:
     training = start(settings, store, model, device)
     key = digest(settings.text(), file_sha256(folder / "model.safetensors"), store.digest)
     checkpoint = Checkpoint(Path(settings.checkpoints) / f"behavior-{key}")
-    checkpoint.restore(training)
+    resumed = checkpoint.restore(training)
     batches = recorded_batches(settings.training.batch, store, seed=settings.seed, device=device)
     calibrate(training.trainer.reward, model, batches, torch.Generator(device).manual_seed(settings.seed))
     lineage = described.lineage
-    with reporting.stage_run("learn_behavior", root=reporting.root_name(lineage), lineage=lineage["key"]) as tracked:
-        tracked.parameters(settings.plain())
+    place = reporting.Place("learn_behavior", key, lineage, resumed=resumed, world_model=model_digest(folder))
+    with reporting.stage_run(place.stage, at=place) as tracked:
+        tracked.settings(place.stage, settings)
         tracked.dataset(reporting.reference(store, lineage["dataset"]))
         learn(settings, training, checkpoint, tracked, device)
         finish(settings, training, described, tracked)

@@ -43,9 +43,10 @@ def run(config: dict[str, Any]) -> None:
     validator = Validator(store, settings.validation, device=device)
     checkpoint = Checkpoint(Path(settings.checkpoints) / f"world_model-{lineage['key']}")
     resumed = checkpoint.restore(training)
-    name = f"{settings.objective_name} (seed {settings.seed})"
-    with reporting.stage_run("train_world_model", root=name, lineage=lineage["key"], new_root=not resumed) as tracked:
-        tracked.parameters(settings.plain(), on_root=True)
+    task = store.info["source"].get("env_id")
+    place = reporting.Place("train_world_model", lineage["key"], lineage, resumed=resumed, task=task)
+    with reporting.stage_run(place.stage, at=place) as tracked:
+        tracked.settings(place.stage, settings)
         tracked.dataset(reporting.reference(store, settings.dataset))
         train(settings, training, validator, checkpoint, tracked)
         finish(settings, training, validator, lineage, tracked)
@@ -206,7 +207,7 @@ def report(output: Path, metrics: Mapping[str, float], update: int, tracked: rep
         tracked.headline({error: metrics[error]}, update)
     tracked.artifacts(output / "model", output / "validation.csv")
     tracked.model(registration(output / "model", metrics))
-    tracked.artifacts(output / "media", on_root=True)
+    tracked.artifacts(output / "media", folder="media/world_model", on_row=True)
 
 
 def headlines(model: Trainable[Any], figures: Mapping[str, float]) -> dict[str, str]:

@@ -290,10 +290,10 @@ def test_run_refers_to_its_model_and_error_lists_stages_otherwise(client: Any) -
     version = register(client, world_model(Path("model")))
     pinned = retrieval.pin(Reference.parse(version.run))
     assert (pinned.digest, pinned.run) == (version.digest, version.run)
-    root = delivery.make_run(client, "dreamset", "root")
-    client.set_tag(version.run, "mlflow.parentRunId", root)
-    with pytest.raises(UserError, match=rf"run {root} has no model; choose one of its stages: model {version.run}"):
-        retrieval.pin(Reference.parse(root))
+    row, stage = (delivery.make_run(client, name, "any") for name in ("dreamset", "dreamset-stages"))
+    client.set_tag(stage, delivery.ROW, row)
+    with pytest.raises(UserError, match=rf"run {row} has no model; choose one of its stages: any {stage}"):
+        retrieval.pin(Reference.parse(row))
     with pytest.raises(UserError, match="not found"):
         retrieval.pin(Reference.parse("f" * 32))
 

@@ -28,7 +28,7 @@ from dreamset.pipeline.tracking.rows import LARGEST_BATCH
 LINGER_SECONDS = 10.0  # waiting time for the next stage, because loading MLflow takes seconds
 ROUND_SECONDS = 0.5  # between two looks at the outbox
 SETTLE_SECONDS = 30.0  # longest time that ``settle`` waits
-SENT_BY = "dreamset.outbox"  # tag with the name of the outbox file
+SENT_BY = "mlflow.dreamset.outbox"  # tag, hidden by MLflow's pages, with the name of the outbox file
 ROW = "dreamset.row"  # tag of a stage's run: the id of its row
 
 Line = dict[str, Any]
@@ -43,6 +43,7 @@ for _variable, _value in {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }.items():
     os.environ.setdefault(_variable, _value)
 

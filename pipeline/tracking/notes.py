@@ -99,7 +99,7 @@ def _stages(run: Any, records: Mapping[str, "Record"], base: Any | None) -> str:
 
 
 def _stages_experiment(run: Any) -> str:
-    return str(run.data.tags.get("dreamset.stages_experiment", run.info.experiment_id))
+    return str(run.data.tags.get("mlflow.dreamset.stages_experiment", run.info.experiment_id))
 
 
 def _link(run: Any) -> str:

@@ -5,11 +5,12 @@ evaluation. A row is never overwritten. A stage joins the latest row of its worl
 Otherwise it forks: a new row gets the parameters and metrics of the earlier stages, and the new stage is recorded
 there.
 
-The tag ``dreamset.stages`` of a row says which stages are recorded, as json. It is written last, so a delivery that is
+The tag ``RECORDS`` of a row says which stages are recorded, as json. It is written last, so a delivery that is
 killed repeats its last step and ends with the same rows.
 """
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
@@ -17,10 +18,12 @@ from typing import Any, Self
 from dreamset.pipeline.tracking import names, notes
 from dreamset.pipeline.tracking.place import LINEAGE, tags_of
 
-RECORDS = "dreamset.stages"  # tag with the records of a row's stages
-STAGES_AT = "dreamset.stages_experiment"  # tag with the id of the experiment of stage runs
-IDENTITY = "dreamset.identity"  # tag with the choices behind a row's name
+# Tags that MLflow's pages hide because of their prefix:
+RECORDS = "mlflow.dreamset.stages"  # the records of a row's stages
+STAGES_AT = "mlflow.dreamset.stages_experiment"  # id of the experiment of stage runs
+IDENTITY = "mlflow.dreamset.identity"  # the choices behind a row's name
 LARGEST_BATCH = 1000  # metrics in one request: the most that MLflow accepts
+SHARED_FOLDERS = {"media", "settings"}  # artifacts that a stage's run and its row have in common
 UNFINISHED = ("FAILED", "KILLED")
 
 # stage -> the stages whose results it needs, in their order
@@ -196,7 +199,7 @@ def _shared(base: Row, wanted: Mapping[str, Any]) -> dict[str, Record]:
 
 
 def _copied(client: Any, base: Row, target: str, wanted: Mapping[str, Any]) -> dict[str, Record]:
-    """Copies parameters, datasets and metrics of the shared stages to a fork; a second copy changes nothing."""
+    """Copies what the shared stages reported to a fork; a second copy changes nothing."""
     from mlflow.entities import Param
 
     shared = _shared(base, wanted)
@@ -212,7 +215,17 @@ def _copied(client: Any, base: Row, target: str, wanted: Mapping[str, Any]) -> d
                 client.log_batch(target, metrics=history[start : start + LARGEST_BATCH])
     if base.run.inputs.dataset_inputs:
         client.log_inputs(target, base.run.inputs.dataset_inputs)
+    for run in runs:
+        _copy_files(client, run.info.run_id, target)
     return shared
+
+
+def _copy_files(client: Any, source: str, target: str) -> None:
+    """Copies the files of a stage's run that its row has, too. The model stays with the stage."""
+    listed = {item.path for item in client.list_artifacts(source)}
+    for folder in SHARED_FOLDERS & listed:
+        with tempfile.TemporaryDirectory() as local:
+            client.log_artifacts(target, client.download_artifacts(source, folder, local), folder)
 
 
 def _describe(client: Any, experiment: str, row: Row, wanted: Mapping[str, Any]) -> None:

@@ -97,6 +97,9 @@ def test_changed_behavior_is_a_row_of_its_own_that_shares_the_world_model(
     trained = {name: value for name, value in before.data.metrics.items() if name.startswith("validation/")}
     assert trained.items() <= changed.data.metrics.items()
     assert not any(name.startswith("evaluation/") for name in changed.data.metrics)
+    media = {file.path for file in client.list_artifacts(before.info.run_id, "media/world_model")}
+    assert media == {file.path for file in client.list_artifacts(changed.info.run_id, "media/world_model")} != set()
+    assert not client.list_artifacts(changed.info.run_id, "media/evaluation")
     evaluate.run(configure("evaluate"))
     assert "return_iqm" in client.get_run(changed.info.run_id).data.metrics
     assert len(runs_of(client)[0]) == 2

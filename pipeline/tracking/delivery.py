@@ -29,7 +29,6 @@ LINGER_SECONDS = 10.0  # waiting time for the next stage, because loading MLflow
 ROUND_SECONDS = 0.5  # between two looks at the outbox
 SETTLE_SECONDS = 30.0  # longest time that ``settle`` waits
 SENT_BY = "mlflow.dreamset.outbox"  # tag, hidden by MLflow's pages, with the name of the outbox file
-ROW = "dreamset.row"  # tag of a stage's run: the id of its row
 
 Line = dict[str, Any]
 
@@ -178,11 +177,10 @@ class LogFile:
             row = rows.place(client, table, wanted, run=run, by=self.path.stem, at=line["at"])
             self._state |= {"row": row, "stage": line["stage"]}
         else:  # a second run of the stage, which has the models only
-            found = (row.id for row in rows.of_lineage(client, table, wanted["lineage"]) if row.has(wanted))
-            row = next(found, "")
-        if row:
-            client.set_tag(run, ROW, row)
-            client.set_tag(run, "row", client.get_run(row).info.run_name)
+            found = [row for row in rows.of_lineage(client, table, wanted["lineage"]) if row.has(wanted)]
+            for latest in found[:1]:
+                client.set_tag(run, rows.ROW, latest.id)
+                client.set_tag(run, "row", latest.run.info.run_name)
 
     def _metrics(self, lines: list[Line]) -> None:
         from mlflow.entities import Metric

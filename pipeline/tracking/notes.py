@@ -77,6 +77,8 @@ def exploitation(metrics: Mapping[str, float]) -> str:
 def reproduction(commands: Sequence[str | None], tags: Mapping[str, str]) -> str:
     """The commands that repeat a run, and the commit of the working folder."""
     known = list(dict.fromkeys(command for command in commands if command))
+    whole = [command for command in known if command.startswith("dvc ")]
+    known = [command for command in known if command not in whole[:-1]]  # one command runs all stages
     parts = ["**Reproduce:**\n\n```\n" + "\n".join(known) + "\n```"] if known else []
     if "commit" in tags:
         dirty = " with changes that are not committed" if tags.get("dirty") == "true" else ""

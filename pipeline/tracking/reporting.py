@@ -59,15 +59,11 @@ class DatasetReference:
 
 
 def reference(store: "Store", name: str) -> DatasetReference:
-    """The reference to a store, with the shapes of its columns [steps, ...] and its counts."""
-    columns = {**store.spec.observations, **store.spec.privileged}
-    tensors = [
-        {"type": "tensor", "name": column, "tensor-spec": {"dtype": array.dtype, "shape": [-1, *array.shape]}}
-        for column, array in columns.items()
-    ]
-    action = {"dtype": "float32", "shape": [-1, store.spec.action.size]}
-    tensors.append({"type": "tensor", "name": "action", "tensor-spec": action})
-    schema = {"mlflow_tensorspec": {"features": json.dumps(tensors), "targets": None}}
+    """The reference to a store, with the type and the shape of each column and with its counts."""
+    arrays = {**store.spec.observations, **store.spec.privileged}
+    columns = [{"name": column, "type": f"{array.dtype} {list(array.shape)}"} for column, array in arrays.items()]
+    columns.append({"name": "action", "type": f"float32 [{store.spec.action.size}]"})
+    schema = {"mlflow_colspec": [column | {"required": True} for column in columns]}
     profile = {**store.info["counts"], "mean_return": round(float(store.returns.mean()), 3)}
     return DatasetReference(name, store.digest, str(store.path), schema, profile)
 

@@ -18,6 +18,7 @@ from typing import Any, Self
 from dreamset.pipeline.tracking import names, notes
 from dreamset.pipeline.tracking.place import LINEAGE, tags_of
 
+ROW = "dreamset.row"  # tag of a stage's run: the id of its row
 # Tags that MLflow's pages hide because of their prefix:
 RECORDS = "mlflow.dreamset.stages"  # the records of a row's stages
 STAGES_AT = "mlflow.dreamset.stages_experiment"  # id of the experiment of stage runs
@@ -110,6 +111,7 @@ def place(client: Any, experiment: str, wanted: Mapping[str, Any], *, run: str, 
         overrides=wanted["overrides"],
         command=wanted["command"],
     )
+    client.set_tag(run, ROW, row.id)
     _describe(client, experiment, Row(row.run, records), wanted)
     return row.id
 
@@ -251,6 +253,9 @@ def _describe(client: Any, experiment: str, row: Row, wanted: Mapping[str, Any])
     client.log_batch(row.id, params=parameters, tags=[RunTag(key, value) for key, value in tags.items() if value])
     name = _unused(client, experiment, names.row_name(identity, overrides), row.id)
     client.update_run(row.id, status="RUNNING", name=name)
+    for run in [run for record in records.values() for run in record.runs]:
+        if client.get_run(run).data.tags.get(ROW) == row.id:  # not that of a shared stage
+            client.set_tag(run, "row", name)
     client.set_tag(row.id, RECORDS, _json(records))
     refresh_note(client, row.id)
 

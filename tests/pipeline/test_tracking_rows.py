@@ -76,6 +76,7 @@ def test_stages_of_one_model_share_a_row_whose_name_tells_the_choices(client: Ml
     assert {"validation/kl", "imagination/reward", "return_iqm"} <= row.data.metrics.keys()
     expected = {"dataset": "robot", "objective": "contrastive", "generation": "dreamer_v2", "preset": "small"}
     assert expected.items() <= row.data.tags.items()
+    assert {run.data.tags["row"] for run in rows_of(client, reporting.STAGES)} == {row.info.run_name}
     assert list(row.data.params)[:5] == ["dataset", "objective", "preset", "generation", "seed"]
 
 

@@ -146,6 +146,11 @@ def test_command_that_reproduces_a_stage_is_the_one_that_was_typed(monkeypatch: 
     assert place.command(chosen) is None
 
 
+def test_only_the_last_command_of_the_whole_pipeline_is_shown() -> None:
+    shown = notes.reproduction(["dvc exp run -S a", None, "dvc exp run -S a -S b", "dreamset evaluate"], {})
+    assert shown.split("```")[1].split("\n") == ["", "dvc exp run -S a -S b", "dreamset evaluate", ""]
+
+
 def test_commit_of_the_working_folder_and_its_changes_are_tags(tmp_path: Path) -> None:
     def git(*arguments: str) -> str:
         who = ["-c", "user.name=a", "-c", "user.email=a@b"]

@@ -3,7 +3,7 @@
 import argparse
 
 from dreamset.pipeline.commands import stages
-from dreamset.pipeline.commands.base import Commands, take_overrides
+from dreamset.pipeline.commands.base import Commands, take_overrides, take_quiet
 
 ADAPT = (
     "world_model=from_registry",
@@ -19,9 +19,11 @@ def add(commands: Commands) -> None:
         description=f"Train an existing world model further: train-world-model with the defaults {' '.join(ADAPT)}.",
     )
     take_overrides(adapt, "Hydra overrides, e.g. dataset=pendulum_spin")
+    take_quiet(adapt)
     adapt.set_defaults(run=_run_adapt)
 
 
 def _run_adapt(options: argparse.Namespace) -> None:
-    stage = stages.STAGES["train-world-model"]
-    stages.run(argparse.Namespace(stage=stage, resolved=None, overrides=[*ADAPT, *options.overrides]))
+    options.stage, options.resolved = stages.STAGES["train-world-model"], None
+    options.overrides = [*ADAPT, *options.overrides]
+    stages.run(options)

@@ -16,3 +16,10 @@ def command(commands: Commands, name: str, text: str) -> ArgumentParser:
 def take_overrides(parser: ArgumentParser, text: str = "Hydra overrides, e.g. preset=tiny or seed=1") -> None:
     """Lets a command take Hydra overrides."""
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=text)
+
+
+def take_quiet(parser: ArgumentParser) -> None:
+    """Lets a command run without announcements and progress."""
+    parser.add_argument(
+        "--quiet", action="store_true", help="print results and warnings only, as with DREAMSET_QUIET=1"
+    )

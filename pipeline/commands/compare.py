@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dreamset.pipeline.commands import stages
-from dreamset.pipeline.commands.base import Commands, command
+from dreamset.pipeline.commands.base import Commands, command, take_quiet
 from dreamset.pipeline.stages.table import COMPARE
 
 
@@ -16,4 +16,5 @@ def add(commands: Commands) -> None:
         default=Path("resolved/compare.yaml"),
         help="file with the settings; default: %(default)s",
     )
+    take_quiet(compare)
     compare.set_defaults(run=stages.run, stage=COMPARE, overrides=[])

@@ -1,10 +1,13 @@
 """The stages of the pipeline as commands."""
 
 import argparse
+import os
 from pathlib import Path
 
 from dreamset.core.errors import UserError
-from dreamset.pipeline.commands.base import Commands, command, take_overrides
+from dreamset.pipeline.commands.announcement import announced
+from dreamset.pipeline.commands.base import Commands, command, take_overrides, take_quiet
+from dreamset.pipeline.progress import QUIET
 from dreamset.pipeline.stages.table import STAGES as TABLE
 from dreamset.pipeline.stages.table import Stage
 from dreamset.pipeline.tracking.labels import labelled
@@ -20,6 +23,7 @@ def add(commands: Commands) -> None:
         parser.add_argument(
             "--resolved", type=Path, help="take the settings from this file, as dvc.yaml does; allows no overrides"
         )
+        take_quiet(parser)
         parser.set_defaults(run=run, stage=stage)
 
 
@@ -30,15 +34,19 @@ def run(options: argparse.Namespace) -> None:
     from dreamset.pipeline.stages import resolve
 
     stage: Stage = options.stage
+    if options.quiet:
+        os.environ[QUIET] = "1"
     if options.resolved is not None:
         if options.overrides:
             raise UserError(f"--resolved allows no overrides, got {' '.join(options.overrides)}; change params.yaml")
         config, labels = resolve.read_resolved(options.resolved, stage.settings), resolve.read_labels(options.resolved)
+        place = resolve.read_place(options.resolved)
     else:
         composition = composed(with_drawn_seed(options.overrides))
         require_effect(composition.without_effect)
         config, labels = with_code(stage.name, stage(composition.config), composition.config), composition.labels
-    with labelled(labels):
+        place = None
+    with labelled(labels), announced(stage, config, labels, place):
         lines = stage.run(config)
     for line in lines:
         print(line)  # noqa: T201

@@ -198,6 +198,27 @@ def read_labels(path: Path) -> Labels:
     return Labels()
 
 
+def read_place(path: Path) -> tuple[int, int] | None:
+    """The place of a resolved file among all files of its folder, in the order in which DVC runs them; from 1.
+
+    None if the file belongs to no intact folder.
+    """
+    for folder in list(path.parents)[:2]:
+        names = _read_manifest(folder).get("files", {})
+        if path.relative_to(folder).as_posix() in names:
+            ordered = [name for name in _in_order(read_resolved(folder / "compare.yaml")) if name in names]
+            return ordered.index(path.relative_to(folder).as_posix()) + 1, len(ordered)
+    return None
+
+
+def _in_order(compared: Config) -> Iterator[str]:
+    """The names of all files that a folder may have, in the order of dvc.yaml."""
+    keys = [stages.run_key(objective, seed) for objective in compared["objectives"] for seed in compared["seeds"]]
+    for stage in (*stages.STAGES, stages.COMPARE.name):
+        alone = stage in stages.SHARED or stage == stages.COMPARE.name
+        yield from [f"{stage}.yaml"] if alone else [f"{stage}/{key}.yaml" for key in keys]
+
+
 def write_resolved(path: Path, config: Mapping[str, Any]) -> None:
     """Writes a resolved file. Equal settings give equal bytes."""
     write_text(path, as_yaml(config))

@@ -2,7 +2,7 @@
 
 import argparse
 
-from dreamset.pipeline.commands import stages
+from dreamset.pipeline.commands import stages, sweep
 from dreamset.pipeline.commands.base import Commands, take_overrides, take_quiet
 
 ADAPT = (
@@ -19,6 +19,7 @@ def add(commands: Commands) -> None:
         description=f"Train an existing world model further: train-world-model with the defaults {' '.join(ADAPT)}.",
     )
     take_overrides(adapt, "Hydra overrides, e.g. dataset=pendulum_spin")
+    sweep.take_multirun(adapt)
     take_quiet(adapt)
     adapt.set_defaults(run=_run_adapt)
 

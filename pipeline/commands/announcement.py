@@ -35,7 +35,7 @@ def announced(
         yield
         return
     number = "" if place is None else f"[{place[0]}/{place[1]}] "
-    reads, writes = ", ".join(_inputs(settings)), ", ".join(_paths(settings, OUTPUTS))
+    reads, writes = ", ".join(inputs_of(settings)), ", ".join(outputs_of(settings))
     interactive = sys.stderr.isatty()
     (_show if interactive else _log)(f"{number}{stage.command}", _choices(stage, settings, labels), reads, writes)
     began = time.monotonic()
@@ -82,11 +82,17 @@ def _choices(stage: Stage, settings: Mapping[str, Any], labels: Labels) -> str:
     return ", ".join([*names, *seed, *others])
 
 
-def _inputs(settings: Mapping[str, Any]) -> list[str]:
+def inputs_of(settings: Mapping[str, Any]) -> list[str]:
+    """The paths that a stage reads."""
     source = settings.get("source")
     recorded = source.get("path") if isinstance(source, Mapping) else None
     paths = [*([recorded] if recorded else []), *_paths(settings, INPUTS)]
     return [path for path in paths if not path.startswith(settings["output"])]  # collect records what it names
+
+
+def outputs_of(settings: Mapping[str, Any]) -> list[str]:
+    """The paths that a stage writes."""
+    return _paths(settings, OUTPUTS)
 
 
 def _paths(settings: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:

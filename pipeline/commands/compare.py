@@ -17,4 +17,4 @@ def add(commands: Commands) -> None:
         help="file with the settings; default: %(default)s",
     )
     take_quiet(compare)
-    compare.set_defaults(run=stages.run, stage=COMPARE, overrides=[])
+    compare.set_defaults(run=stages.run, stage=COMPARE, overrides=[], multirun=False)

@@ -16,8 +16,9 @@ from pydantic import Field, field_validator, model_validator
 from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256, replaced_folder, write_text
 from dreamset.pipeline.config.checks import checked
-from dreamset.pipeline.config.compose import Composition, Config, composed, config_folders, require_effect
+from dreamset.pipeline.config.compose import Composition, Config, composed, require_effect
 from dreamset.pipeline.config.dependencies import SETTINGS, ImportPath, starting_points
+from dreamset.pipeline.config.groups import config_folders
 from dreamset.pipeline.config.settings import Section, Seed, Text
 from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.stages import table as stages

@@ -24,6 +24,7 @@ from dreamset.pipeline.training.checkpoint import Checkpoint
 
 Configure = Callable[..., dict[str, Any]]
 COMMANDS = [*stages.STAGES, "show", "adapt", "compare", "resolve", "data", "models", "export", "ui"]
+COMMANDS += ["list", "doctor", "completion", "init"]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])

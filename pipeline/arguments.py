@@ -12,6 +12,14 @@ from dreamset.pipeline.config.mistakes import nearest
 class ArgumentParser(argparse.ArgumentParser):
     """Raises a ``UserError`` instead of printing its usage. Parsers of subcommands do the same."""
 
+    notes: Callable[[], str] | None = None  # makes the end of the help page when it is asked for
+
+    def format_help(self) -> str:
+        """The help page."""
+        if self.notes is not None:
+            self.epilog = self.notes()
+        return super().format_help()
+
     def error(self, message: str) -> NoReturn:
         """Raises a ``UserError`` with argparse's message in plain words.
 

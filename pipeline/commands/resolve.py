@@ -5,10 +5,18 @@ from pathlib import Path
 
 from dreamset.pipeline.commands.base import Commands, command
 
+EXAMPLES = """\
+examples:
+  dreamset resolve               and print which settings have changed
+  dreamset resolve --if-changed  as `dvc repro` does
+"""
+
 
 def add(commands: Commands) -> None:
     """Adds the command."""
-    resolve = command(commands, "resolve", "compose the settings of every stage from params.yaml and configs/")
+    resolve = command(
+        commands, "resolve", "compose the settings of every stage from params.yaml and configs/", EXAMPLES
+    )
     resolve.add_argument("--params", type=Path, default=Path("params.yaml"), help="file to read; default: %(default)s")
     resolve.add_argument("--output", type=Path, default=Path("resolved"), help="folder to write; default: %(default)s")
     resolve.add_argument(

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
 
 from dreamset.core.errors import UserError
@@ -26,7 +27,14 @@ def add(commands: Commands) -> None:
         )
         sweep.take_multirun(parser)
         take_quiet(parser)
+        parser.notes = partial(_notes, stage)
         parser.set_defaults(run=run, stage=stage)
+
+
+def _notes(stage: Stage) -> str:
+    from dreamset.pipeline.tools import stage_help  # reads all configurations
+
+    return stage_help.notes(stage)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from dreamset.pipeline.report.metrics import label, metric
 
 T = TypeVar("T")
 QUIET = "DREAMSET_QUIET"  # environment variable: no announcements and no progress, only results and warnings
-BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{unit}s, {remaining} left, {rate_fmt}{postfix}"
+BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {remaining} left, {rate_fmt}{postfix}"
 LINE = "{desc}: {n_fmt} of {total_fmt}{unit}s ({percentage:.0f}%), {remaining} left, {rate_fmt}{postfix}"
 WITHOUT_TOTAL = "{desc}: {n_fmt}{unit}s, {elapsed} so far, {rate_fmt}{postfix}"
 LOG_SECONDS = 10.0  # between two lines of a log file

@@ -1,6 +1,7 @@
 """``dreamset resolve``."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from dreamset.pipeline.commands.base import Commands, command
@@ -31,4 +32,12 @@ def _run_resolve(options: argparse.Namespace) -> None:
     from dreamset.pipeline.stages import resolve
 
     changes = resolve.run(options.params, options.output, if_changed=options.if_changed)
-    print("\n".join([f"{options.output}: {'changed:' if changes else 'nothing has changed'}", *changes]))  # noqa: T201
+    print(_summary(str(options.output), changes))  # noqa: T201
+
+
+def _summary(output: str, changes: Sequence[str]) -> str:
+    if not changes:
+        return f"{output}: nothing has changed"
+    if all(change.endswith(": added") for change in changes):
+        return f"{output}: wrote the settings of {len(changes)} runs of stages"
+    return "\n".join([f"{output}: changed:", *changes])

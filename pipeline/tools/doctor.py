@@ -129,7 +129,7 @@ def _rendering() -> Iterator[Finding]:
 
 
 def _videos() -> Iterator[Finding]:
-    import imageio_ffmpeg
+    import imageio_ffmpeg  # type: ignore[import-untyped] # no types
 
     try:
         program = imageio_ffmpeg.get_ffmpeg_exe()

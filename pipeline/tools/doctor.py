@@ -1,6 +1,7 @@
 """``dreamset doctor``: examines this machine and the project in the working folder, and changes neither."""
 
 import ctypes.util
+import json
 import os
 import platform
 import shutil
@@ -8,10 +9,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, metadata, version
+from importlib.metadata import PackageNotFoundError, distribution, metadata, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote, urlsplit
 
 from dreamset.core.errors import UserError
 from dreamset.pipeline.tracking import address, embedded
@@ -167,9 +169,11 @@ def _tracking() -> Iterator[Finding]:
         except UserError as error:
             yield Finding("tracking", "error", str(error), "move the file away; the next stage makes a new one")
     outbox = embedded.FOLDER / "outbox"
-    failure = outbox / "failure.txt"
+    waiting, failure = len(list(outbox.glob("*.jsonl"))), outbox / "failure.txt"
+    if waiting and not failure.exists():
+        yield Finding("tracking", "note", f"{waiting} reports of stages are being sent, or wait for the next stage")
     if failure.exists():
-        text = f"reports wait in {outbox}: {address.masked(failure.read_text().strip())}"
+        text = f"{waiting} reports wait in {outbox}: {address.masked(failure.read_text().strip())}"
         yield Finding(
             "tracking", "warning", text, "start the server; `dreamset ui` or the next stage sends the reports"
         )
@@ -233,9 +237,15 @@ def _extras() -> Iterator[Finding]:
 
 
 def install_command(extra: str) -> str:
-    """The command that adds an extra to this installation."""
-    clone = Path("pyproject.toml").exists() and Path("src/dreamset").is_dir()
-    return f'pip install -e ".[{extra}]"' if clone else f'pip install "dreamset[{extra}]"'
+    """The command that adds an extra to this installation, from the folder that it came from if there is one."""
+    origin = json.loads(distribution("dreamset").read_text("direct_url.json") or "{}")
+    url = origin.get("url", "")
+    if not url.startswith("file://"):
+        return f'pip install "dreamset[{extra}]"'
+    folder = Path(unquote(urlsplit(url).path))
+    place = "." if folder == Path.cwd() else str(folder)
+    editable = "-e " if origin.get("dir_info", {}).get("editable") else ""
+    return f'pip install {editable}"{place}[{extra}]"'
 
 
 CHECKS: Sequence[Callable[[], Iterator[Finding]]] = (

@@ -103,3 +103,29 @@ def test_colours_are_for_terminals_only() -> None:
     listed = [Finding("python", "ok", "3.11")]
     assert "\x1b" not in doctor.report(listed, color=False)
     assert "\x1b[32mok" in doctor.report(listed, color=True)
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        (None, 'pip install "dreamset[dmc]"'),
+        ({"url": "file:///a%20b/dreamset", "dir_info": {"editable": True}}, 'pip install -e "/a b/dreamset[dmc]"'),
+        ({"url": "file:///x/dreamset", "dir_info": {}}, 'pip install "/x/dreamset[dmc]"'),
+    ],
+)
+def test_extras_are_added_from_where_the_package_came(
+    origin: dict[str, object] | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Installed:
+        def read_text(self, name: str) -> str | None:
+            return None if origin is None else {"direct_url.json": json.dumps(origin)}[name]
+
+    monkeypatch.setattr(doctor, "distribution", lambda _: Installed())
+    assert doctor.install_command("dmc") == expected
+
+
+def test_waiting_reports_are_counted(folder: Path) -> None:
+    (folder / "tracking/outbox").mkdir(parents=True)
+    for number in range(3):
+        (folder / f"tracking/outbox/{number}.jsonl").touch()
+    assert any(finding.text.startswith("3 reports of stages") for finding in findings("tracking"))

@@ -16,7 +16,7 @@ from dreamset.core.records import total_loss
 from dreamset.datasets.sources.minari.source import MinariSource
 from dreamset.pipeline.commands import adapt
 from dreamset.pipeline.commands.stages import STAGES
-from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.config.compose import combinations, compose
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.stages import collect, resolve
 from dreamset.pipeline.stages import table as stages
@@ -121,7 +121,9 @@ def test_overrides_in_the_documentation_compose(root: Path) -> None:
     assert len(stage_commands) > 8
     for command, *arguments in stage_commands:
         defaults = adapt.ADAPT if command == "adapt" else ()
-        compose([*defaults, *(argument for argument in arguments if re.match(r"\+?[a-z_/.]+=", argument))])
+        overrides = [*defaults, *(argument for argument in arguments if re.match(r"\+?[a-z_/.]+=", argument))]
+        for single in combinations(overrides) if "-m" in arguments else [overrides]:
+            compose(single)
 
 
 def test_model_tools_in_the_documentation_parse(root: Path) -> None:

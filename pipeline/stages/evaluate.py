@@ -72,7 +72,7 @@ def load_evaluator(settings: Evaluate, make: Callable[[], Environment], device: 
 
 def play(evaluator: PolicyEvaluator) -> list[RecordedEpisode]:
     """All episodes of the evaluation, in parallel, with a progress bar."""
-    with counter(description="evaluate (steps)") as step:
+    with counter(description="evaluate", unit="step") as step:
         return evaluator.play(evaluator.settings.episodes, on_step=step)
 
 

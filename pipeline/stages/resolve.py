@@ -16,8 +16,9 @@ from pydantic import Field, field_validator, model_validator
 from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256, replaced_folder, write_text
 from dreamset.pipeline.config.checks import checked
-from dreamset.pipeline.config.compose import Composition, Config, composed, config_folders, require_effect
+from dreamset.pipeline.config.compose import Composition, Config, composed, require_effect
 from dreamset.pipeline.config.dependencies import SETTINGS, ImportPath, starting_points
+from dreamset.pipeline.config.groups import config_folders
 from dreamset.pipeline.config.settings import Section, Seed, Text
 from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.stages import table as stages
@@ -196,6 +197,27 @@ def read_labels(path: Path) -> Labels:
         if "labels" in entry:
             return Labels.of(entry["labels"])
     return Labels()
+
+
+def read_place(path: Path) -> tuple[int, int] | None:
+    """The place of a resolved file among all files of its folder, in the order in which DVC runs them; from 1.
+
+    None if the file belongs to no intact folder.
+    """
+    for folder in list(path.parents)[:2]:
+        names = _read_manifest(folder).get("files", {})
+        if path.relative_to(folder).as_posix() in names:
+            ordered = [name for name in _in_order(read_resolved(folder / "compare.yaml")) if name in names]
+            return ordered.index(path.relative_to(folder).as_posix()) + 1, len(ordered)
+    return None
+
+
+def _in_order(compared: Config) -> Iterator[str]:
+    """The names of all files that a folder may have, in the order of dvc.yaml."""
+    keys = [stages.run_key(objective, seed) for objective in compared["objectives"] for seed in compared["seeds"]]
+    for stage in (*stages.STAGES, stages.COMPARE.name):
+        alone = stage in stages.SHARED or stage == stages.COMPARE.name
+        yield from [f"{stage}.yaml"] if alone else [f"{stage}/{key}.yaml" for key in keys]
 
 
 def write_resolved(path: Path, config: Mapping[str, Any]) -> None:

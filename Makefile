@@ -9,7 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@PYTHON="$(PYTHON)" scripts/setup.sh
 
-.PHONY: help setup repro test lint format ui clean
+.PHONY: help setup repro test lint docs format ui clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -29,6 +29,10 @@ lint: .venv/.installed ## style and types
 	@ruff format --check .
 	@mypy
 
+docs: .venv/.installed ## build the documentation in site/; `mkdocs serve` shows it while you write
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo "documentation: site/index.html"
+
 format: .venv/.installed ## format the source
 	@ruff check --fix .
 	@ruff format .
@@ -36,5 +40,5 @@ format: .venv/.installed ## format the source
 ui: .venv/.installed ## start the MLflow UI; prints its address
 	@dreamset ui
 
-clean: ## remove data, runs and tracking; keep .venv and DVC's cache
-	rm -rf data runs resolved tracking .checkpoints
+clean: ## remove data, runs, tracking and site; keep .venv and DVC's cache
+	rm -rf data runs resolved tracking .checkpoints site

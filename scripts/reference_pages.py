@@ -23,8 +23,8 @@ OUTSIDE = re.compile(r"\[([^\]]*)\]\(((?:\.\./)+)([^)#\s]+)(#[^)\s]*)?\)")  # li
 SETTINGS = """\
 # Settings
 
-Every number and part of the pipeline is a setting. `configs/config.yaml` holds the defaults, `GROUP=NAME` selects a file
-in a folder of `configs/`, and `KEY=VALUE` sets one value. Later ones win: defaults, `preset`, `size` and the two
+Every number and part of the pipeline is a setting. `configs/config.yaml` holds the defaults, `GROUP=NAME` selects a
+file in a folder of `configs/`, and `KEY=VALUE` sets one value. Later ones win: defaults, `preset`, `size` and the two
 trainings, then your own overrides. `dreamset show STAGE --origin` prints what a stage gets, and what set each value.
 
 """
@@ -220,7 +220,7 @@ def _label(entry: Metric) -> str:
     label = entry.label
     for number, group in enumerate(re.findall(r"\([^)]*\)\??", entry.pattern), start=1):
         label = label.replace(f"\\{number}", PLACEHOLDERS[group])
-    return label.strip()
+    return label.replace("{low,high}", "low or high").strip()
 
 
 def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

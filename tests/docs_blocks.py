@@ -111,7 +111,8 @@ class Reader:
             )
 
     def _run(self, arguments: Sequence[str]) -> None:
-        if arguments[0] in TO_COME and arguments[0] not in cli._parser().format_help():
+        known = re.findall(r"^    ([a-z][a-z-]+)", cli._parser().format_help(), re.MULTILINE)
+        if arguments[0] in TO_COME and arguments[0] not in known:
             return
         small = SMALL if arguments[0] in WITH_OVERRIDES else SMALL[:1] if arguments[0] in ("export", "show") else ()
         kept = [text for text in arguments if not (small and text.startswith("preset="))]

@@ -110,6 +110,7 @@ def test_metrics_page_has_the_words_of_every_metric(pages: ModuleType) -> None:
     for metric in METRICS:
         assert metric.meaning in page
     assert "| `validation/reward_error_hK` | reward error +K |" in page
+    assert "| `evaluation/return_iqm_{low,high}` | return (IQM), low or high |" in page
     assert "(\\d" not in page
 
 

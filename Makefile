@@ -43,6 +43,10 @@ lint: .venv/.installed ## style and types
 	@ruff format --check .
 	@mypy
 
+docs: .venv/.installed ## build the documentation in site/; `mkdocs serve` shows it while you write
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo "documentation: site/index.html"
+
 format: .venv/.installed ## format the source
 	@ruff check --fix .
 	@ruff format .
@@ -53,8 +57,5 @@ ui: .venv/.installed ## start the MLflow UI; prints its address
 doctor: .venv/.installed ## check this machine and this project, and say what to fix
 	@dreamset doctor
 
-docs: .venv/.installed ## build the documentation in site/
-	@mkdocs build --strict
-
-clean: ## remove data, runs and tracking; keep .venv and DVC's cache
-	rm -rf data runs resolved tracking .checkpoints
+clean: ## remove data, runs, tracking and site; keep .venv and DVC's cache
+	rm -rf data runs resolved tracking .checkpoints site

@@ -163,13 +163,18 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_relative_links_lead_to_files_and_headings(root: Path) -> None:
-    pages = [*root.glob("*.md"), *root.glob("docs/*.md"), *root.glob("benchmarks/*/*.md")]
+    pages = [*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("benchmarks/*/*.md")]
+    generated = root / "docs/reference"  # the build of the site checks links to these pages
     links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())]
     broken = []
     for page, link in links:
         path, _, anchor = link.partition("#")
         target = page if not path else page.parent / path
-        if "://" not in link and not (target.exists() and (not anchor or anchor in anchors(target))):
+        if (
+            "://" not in link
+            and generated not in target.resolve().parents
+            and not (target.exists() and (not anchor or anchor in anchors(target)))
+        ):
             broken.append(f"{page.relative_to(root)}: {link}")
     assert len(links) > 30
     assert broken == []

@@ -9,16 +9,30 @@ export MLFLOW_DISABLE_TELEMETRY := true
 .venv/.installed: pyproject.toml constraints.txt scripts/setup.sh
 	@PYTHON="$(PYTHON)" scripts/setup.sh
 
-.PHONY: help setup repro test lint format ui clean
+DEMO ?= $(or $(TMPDIR),/tmp)/dreamset_demo
+
+.PHONY: help setup repro demo report ui doctor docs test lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 setup: .venv/.installed ## make .venv with everything that is needed
 
-repro: .venv/.installed ## run the whole pipeline, or what has changed since (choices in params.yaml)
+# PRESET=tiny and DATASET=pendulum_state change params.yaml first
+repro: .venv/.installed ## run the pipeline of params.yaml, or what has changed since; e.g. make repro PRESET=tiny
+	@$(if $(PRESET),sed -i.bak 's/^preset:[^#]*/preset: $(PRESET) /' params.yaml && rm params.yaml.bak)
+	@$(if $(DATASET),sed -i.bak 's/^dataset:[^#]*/dataset: $(DATASET) /' params.yaml && rm params.yaml.bak)
 	@dvc repro
-	@echo "compared: runs/comparison/comparison.md, comparison.png; curves: make ui"
+	@dreamset results
+
+# the models are too small to learn anything; the results of this folder are not touched
+demo: .venv/.installed ## run the whole pipeline at its smallest, in a folder of its own (DEMO=folder), in two minutes
+	@[ -e "$(DEMO)/params.yaml" ] || dreamset init "$(DEMO)"
+	@cd "$(DEMO)" && sed -i.bak -e 's/^preset:[^#]*/preset: tiny /' -e 's/^dataset:[^#]*/dataset: pendulum_state /' \
+	  params.yaml && rm params.yaml.bak && dvc repro && dreamset results
+
+report: .venv/.installed ## print the results and where report and videos lie
+	@dreamset results
 
 # in two processes; the tests of a file stay together, as they share what they prepare
 test: .venv/.installed ## run all tests
@@ -29,6 +43,10 @@ lint: .venv/.installed ## style and types
 	@ruff format --check .
 	@mypy
 
+docs: .venv/.installed ## build the documentation in site/; `mkdocs serve` shows it while you write
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo "documentation: site/index.html"
+
 format: .venv/.installed ## format the source
 	@ruff check --fix .
 	@ruff format .
@@ -36,5 +54,8 @@ format: .venv/.installed ## format the source
 ui: .venv/.installed ## start the MLflow UI; prints its address
 	@dreamset ui
 
-clean: ## remove data, runs and tracking; keep .venv and DVC's cache
-	rm -rf data runs resolved tracking .checkpoints
+doctor: .venv/.installed ## check this machine and this project, and say what to fix
+	@dreamset doctor
+
+clean: ## remove data, runs, tracking and site; keep .venv and DVC's cache
+	rm -rf data runs resolved tracking .checkpoints site

@@ -1,16 +1,24 @@
 """The parser of the command line: a mistake is one line that states what to write instead."""
 
 import argparse
-import difflib
 import re
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from dreamset.core.errors import UserError
+from dreamset.pipeline.config.mistakes import nearest
 
 
 class ArgumentParser(argparse.ArgumentParser):
     """Raises a ``UserError`` instead of printing its usage. Parsers of subcommands do the same."""
+
+    notes: Callable[[], str] | None = None  # makes the end of the help page when it is asked for
+
+    def format_help(self) -> str:
+        """The help page."""
+        if self.notes is not None:
+            self.epilog = self.notes()
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         """Raises a ``UserError`` with argparse's message in plain words.
@@ -39,8 +47,8 @@ def unknown(arguments: Sequence[str]) -> str:
 
 def _choice(match: re.Match[str]) -> str:
     name, value, allowed = match[1], match[2], re.findall(r"'([^']*)'", match[3]) or match[3].split(", ")
-    close = difflib.get_close_matches(value, allowed, n=1)
-    return f"{name} is {value!r}; allowed: {', '.join(allowed)}" + (f"; did you mean {close[0]}?" if close else "")
+    close = nearest(value, allowed)
+    return f"{name} is {value!r}; allowed: {', '.join(allowed)}" + (f"; did you mean {close}?" if close else "")
 
 
 def _missing(match: re.Match[str]) -> str:

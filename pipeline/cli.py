@@ -3,9 +3,11 @@
 import argparse
 import logging
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from types import FrameType
 
@@ -17,24 +19,39 @@ if "OMP_WAIT_POLICY" not in os.environ:
 from dreamset.core import disk
 from dreamset.core.errors import UserError
 from dreamset.pipeline.arguments import ArgumentParser, unknown
-from dreamset.pipeline.commands import adapt, compare, export, init, resolve, results, show, stages, tools, ui
+from dreamset.pipeline.commands import (
+    adapt,
+    compare,
+    completion,
+    doctor,
+    export,
+    init,
+    list_,
+    resolve,
+    results,
+    show,
+    stages,
+    tools,
+    ui,
+)
 from dreamset.pipeline.config.project import make_importable
 from dreamset.pipeline.tracking.address import MaskedFormatter, masked
 
-COMMANDS = (stages, show, adapt, compare, results, resolve, export, init, tools, ui)  # in the order of the help page
+COMMANDS = {  # title on the help page -> its commands, in this order
+    "the pipeline, stage by stage": (stages, compare, resolve, adapt),
+    "look at data, settings and results": (results, ui, list_, show, tools),
+    "use a policy elsewhere": (export,),
+    "projects and this machine": (init, doctor, completion),
+}
+DESCRIPTION = "Train and compare world models on recorded data, without a simulator."
 EPILOG = """\
-`dvc repro` runs the whole pipeline with the settings in params.yaml. A single stage takes Hydra overrides:
+`dvc repro` runs the whole pipeline with the settings in params.yaml. A single stage takes settings:
 
   dreamset train-world-model preset=tiny objective=contrastive seed=1
-  dreamset ingest dataset=my_robot
-  dreamset adapt dataset=pendulum_spin world_model.name=pendulum_state.world_model
+  dreamset learn-behavior behavior.horizon=10
 
-Print the settings of a stage, and where each of them is set:
-
-  dreamset show learn-behavior preset=small_v2 --origin
-
-GROUP=NAME selects the file configs/GROUP/NAME.yaml. Groups are dataset, objective, world_model, behavior, preset, size
-and the other folders of configs/. KEY=VALUE sets a single value; configs/config.yaml lists the keys.
+GROUP=NAME selects the file configs/GROUP/NAME.yaml; `dreamset list` lists groups and names. KEY=VALUE sets a single
+value; `dreamset show STAGE --origin` prints all of them and where each is set. `dreamset COMMAND --help` has examples.
 """
 
 
@@ -80,7 +97,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     group = arguments[0] if arguments else ""
     if group in tools.TOOLS:
         return tools.TOOLS[group]().parse_args(arguments[1:])
-    parser = _parser()
+    parser = Parser()
+    if not arguments:
+        parser.print_help()
+        sys.exit()
     options, rest = parser.parse_known_args(arguments)
     if rest and ("overrides" not in options or any(text.startswith("-") for text in rest)):
         raise UserError(f"{unknown(rest)}; see `dreamset {group} --help`")
@@ -89,15 +109,38 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="dreamset",
-        description="Train and compare world models on recorded data, without a simulator.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"dreamset {version('dreamset')}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in COMMANDS:
-        module.add(commands)
-    return parser
+class Parser(ArgumentParser):
+    """The parser of ``dreamset`` itself, whose help page groups the commands."""
+
+    def __init__(self) -> None:
+        super().__init__(prog="dreamset")
+        self.add_argument("--version", action="version", version=f"dreamset {version('dreamset')}")
+        commands = self.add_subparsers(metavar="COMMAND", required=True, parser_class=ArgumentParser)
+        self.texts: dict[str, dict[str, str]] = {}
+        before: set[str] = set()
+        for title, modules in COMMANDS.items():
+            for module in modules:
+                module.add(commands)
+            listed = {action.dest: action.help or "" for action in commands._choices_actions}
+            self.texts[title] = {name: text for name, text in listed.items() if name not in before}
+            before |= listed.keys()
+        self.commands = {
+            name: {action.dest for action in parser._actions} for name, parser in commands.choices.items()
+        }  # command -> its arguments
+
+    def format_help(self) -> str:
+        """The help page, as wide as the terminal."""
+        width = min(shutil.get_terminal_size().columns, 120)
+        return f"usage: dreamset COMMAND [options]\n\n{DESCRIPTION}\n\n{command_list(self.texts, width)}\n\n{EPILOG}"
+
+
+def command_list(texts: Mapping[str, Mapping[str, str]], width: int) -> str:
+    """Commands with their descriptions, below the titles of their groups."""
+    indent = max(len(name) for group in texts.values() for name in group) + 4
+    lines: list[str] = []
+    for title, group in texts.items():
+        lines += ["", f"{title}:"]
+        for name, text in group.items():
+            start = f"  {name}".ljust(indent)
+            lines += textwrap.wrap(text, width, initial_indent=start, subsequent_indent=" " * indent)
+    return "\n".join(lines[1:])

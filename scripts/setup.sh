@@ -1,7 +1,21 @@
 #!/usr/bin/env bash
-# Makes .venv with everything that is needed, pinned by constraints.txt. Safe to run again.
+# Makes .venv with everything that is needed, pinned by constraints.txt. Safe to run again, also after an interruption.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+say() { echo "setup: $*" >&2; }
+
+stop() {
+  say "$*"
+  exit 1
+}
+
+require_system() {
+  case "$(uname -s)" in
+    Linux | Darwin) ;;
+    *) stop "this system ($(uname -s)) is not supported; on Windows use WSL: https://learn.microsoft.com/windows/wsl" ;;
+  esac
+}
 
 find_python() {
   local candidate
@@ -12,8 +26,17 @@ find_python() {
       return
     fi
   done
-  echo "setup: no Python of version 3.11 or later was found; install one or name it: make PYTHON=/path/to/python" >&2
-  exit 1
+  local present
+  present=$(python3 --version 2>/dev/null || echo "no python3")
+  stop "no Python of version 3.11 or later was found ($present); install one or name it: make PYTHON=/path/to/python"
+}
+
+# pip with progress bars in a terminal, and with errors only in a log file
+install() {
+  local options=(--disable-pip-version-check)
+  [ -t 2 ] || options+=(--quiet)
+  "$python" -m pip install "${options[@]}" "$@" ||
+    stop "the installation failed; if there is no network, set HTTPS_PROXY or PIP_INDEX_URL; \`make setup\` goes on from here"
 }
 
 # One torch version, two builds: uv picks the CPU build on a machine without a GPU and the fitting CUDA build otherwise.
@@ -24,19 +47,31 @@ install_torch() {
   if "$python" -c "import torch, sys; sys.exit(torch.__version__.split('+')[0] != '$version')" 2>/dev/null; then
     return
   fi
-  echo "setup: installing torch $version"
-  "$python" -m pip install --quiet uv
-  UV_HTTP_RETRIES=0 "$python" -m uv pip install --quiet --torch-backend=auto "torch==$version" 2>/dev/null ||
-    "$python" -m pip install --quiet "torch==$version"
+  say "1 of 2: PyTorch $version"
+  install uv
+  if ! UV_HTTP_RETRIES=0 "$python" -m uv pip install --torch-backend=auto "torch==$version" 2>"$log"; then
+    say "the index of PyTorch does not answer; pip takes the build that its own index offers"
+    install "torch==$version"
+  fi
 }
 
+require_system
+extras=dev
+size="2.7 GB on disk"
+if command -v nvidia-smi >/dev/null 2>&1; then
+  extras=dev,gpu
+  size="about 7 GB on disk, with the CUDA build of PyTorch"
+fi
+say "installs Dreamset, PyTorch and about 200 packages into .venv: $size, about 4 minutes on a fast connection"
 if [ ! -x .venv/bin/python ]; then
-  "$(find_python)" -m venv .venv
+  found=$(find_python)
+  "$found" -m venv .venv || stop "$found cannot make .venv; on Debian and Ubuntu: sudo apt-get install python3-venv"
 fi
 python=.venv/bin/python
+log=/dev/null
+if [ -t 2 ]; then log=/dev/stderr; fi
 install_torch
-extras=dev
-if command -v nvidia-smi >/dev/null 2>&1; then extras=dev,gpu; fi
-echo "setup: installing dreamset and its dependencies"
-"$python" -m pip install --quiet --constraint constraints.txt --editable ".[$extras]"
+say "2 of 2: dreamset and its other dependencies"
+install --constraint constraints.txt --editable ".[$extras]"
 touch .venv/.installed
+say "finished; \`make demo\` tries the pipeline in two minutes, \`make doctor\` checks this machine"

@@ -165,7 +165,12 @@ def test_wheel_contains_every_module_and_configuration(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    below = {path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in (".py", ".yaml")}
+    below = {
+        path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.suffix in (".py", ".yaml", ".css", ".js")
+    }
     below |= {path for path in (ROOT / "pipeline/tools/project").rglob("*") if path.is_file()}
     expected = {f"{OURS}/{path.relative_to(ROOT).as_posix()}" for path in below}
     assert packed == expected | {f"{OURS}/{path.name}" for path in (ROOT / "src" / OURS).iterdir() if path.is_file()}

@@ -20,6 +20,7 @@ from dreamset.core.files import save_with, write_text
 from dreamset.pipeline.config.settings import Evaluation
 from dreamset.pipeline.evaluation.statistics import coverage_note
 from dreamset.pipeline.report import comparison_figure
+from dreamset.pipeline.report.comparison import Comparison
 from dreamset.pipeline.stages.compare import Returns, against_horizon, summarize
 
 FOLDER = Path(__file__).parent / "objectives"
@@ -43,8 +44,19 @@ def main() -> None:
         references = references_of(of_suite, task)
         summary = summarize(normalized(runs, references), returns, EVALUATION)
         save_with(FOLDER / f"{task}.csv", lambda beside, summary=summary: summary.to_csv(beside, index=False))
-        pooled = {name: np.concatenate(groups) for name, groups in returns.items()}
-        comparison_figure.comparison(summary, pooled, against_horizon(runs), references, path)
+        shown = Comparison(
+            dataset=task,
+            preset="small",
+            seeds=sorted(set(runs["seed"])),
+            evaluation=EVALUATION,
+            summary=summary,
+            horizons=against_horizon(runs),
+            returns=returns,
+            references=references,
+            runs=FOLDER,
+        )
+        comparison_figure.draw(shown, path)
+        comparison_figure.draw(shown, path.with_stem(f"{path.stem}_dark"), scheme="dark")
         parts += [task, markdown(summary), coverage_note(runs["seed"].nunique())]
     write_text(FOLDER / "tables.md", "\n\n".join(parts) + "\n")
 

@@ -238,7 +238,10 @@ def checked_boundaries(
         UserError: if it is none of these, or does not fit the settings ``next_observations`` and ``autoreset``.
     """
     if setting is not None and (len(setting) != 1 or not set(setting) <= set(_KINDS)):
-        raise UserError(f"boundaries names {list(setting)}; allowed: null or one of {sorted(_KINDS)}; fix the settings")
+        raise UserError(
+            f"boundaries names {', '.join(setting)}; allowed: null or one of {', '.join(sorted(_KINDS))}; "
+            "fix the settings"
+        )
     boundaries: Boundaries = WholeFiles()
     for kind, value in (setting or {}).items():
         boundaries = _KINDS[kind](value, arrivals or {})

@@ -41,7 +41,9 @@ class ImageTransform(EpisodeTransform):
         specs = {**description.privileged, **description.observations}
         images = sorted(name for name, spec in specs.items() if spec.is_image)
         if not images:
-            raise UserError(f"{type(self).__name__}: there is no image among {sorted(specs)}; remove the transform")
+            raise UserError(
+                f"{type(self).__name__}: there is no image among {', '.join(sorted(specs))}; remove the transform"
+            )
         for name in self.only or ():
             if name not in images:
                 raise UserError(f"{type(self).__name__}: {name!r} in 'only' is not an image; available: {images}")

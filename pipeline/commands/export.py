@@ -5,10 +5,16 @@ from pathlib import Path
 
 from dreamset.pipeline.commands.base import Commands, command, take_overrides
 
+EXAMPLES = """\
+examples:
+  dreamset export objective=reconstruction --output my_policy
+  dreamset export --mlflow --output my_policy      to serve it over REST
+"""
+
 
 def add(commands: Commands) -> None:
     """Adds the command."""
-    export = command(commands, "export", "write a trained policy as a program that runs without this package")
+    export = command(commands, "export", "write a trained policy as a program that runs without this package", EXAMPLES)
     take_overrides(export, "Hydra overrides that select the models, e.g. objective=contrastive")
     export.add_argument(
         "--world-model", type=Path, help="folder of a saved world model; default: that of the configuration"

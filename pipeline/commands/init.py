@@ -5,10 +5,15 @@ from pathlib import Path
 
 from dreamset.pipeline.commands.base import Commands, command
 
+EXAMPLES = """\
+examples:
+  dreamset init my_project && cd my_project && dvc repro
+"""
+
 
 def add(commands: Commands) -> None:
     """Adds the command."""
-    init = command(commands, "init", "create a project of your own, in which `dvc repro` runs")
+    init = command(commands, "init", "create a project of your own, in which `dvc repro` runs", EXAMPLES)
     init.add_argument(
         "folder", nargs="?", type=Path, default=Path(), help="folder of the project; default: the working folder"
     )

@@ -6,8 +6,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
+from itertools import product
 from typing import Any, cast
 
 from hydra import compose as hydra_compose
@@ -24,9 +23,9 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 from dreamset.core.errors import UserError
 from dreamset.moved import current_name
 from dreamset.pipeline.config import checks, targets
-from dreamset.pipeline.config.mistakes import dotted_keys, hint, override_key, quoted, wrong_grammar
+from dreamset.pipeline.config.groups import config_folders, groups
+from dreamset.pipeline.config.mistakes import dotted_keys, hint, override_key, quoted, wrong_grammar, wrong_name
 from dreamset.pipeline.config.origins import Origins, replayed
-from dreamset.pipeline.config.project import Project
 from dreamset.pipeline.config.settings import Config as Config
 from dreamset.pipeline.config.settings import schema_keys
 from dreamset.pipeline.tracking.labels import Labels
@@ -38,8 +37,13 @@ WITHOUT_PLUS = (
     "world_model_training",
     "behavior_training",
 )  # groups before which a plus is ignored
+TOLD = ("dataset", "objective", "preset")  # choices that no label repeats
 NO_SEED = re.compile("seed=(?:null)?", re.IGNORECASE)
 NOT_SET = re.compile(r"Could not (?:override|append|delete)[^']*'([^'=]+)")
+NO_NAME = re.compile(
+    r"(?:In '(?P<file>[^']+)': )?Could not find '(?P<group>[^']+)/(?P<name>[^'/]+)' "
+    r"Available options in '[^']+': (?P<names>.*?)(?= Config search path|$)"
+)
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +60,8 @@ class Composition:
 
     @property
     def labels(self) -> Labels:
-        """What a person chose: the names of parts, and the overrides of single values."""
-        return Labels(self.chosen, [text for text in self.overrides if override_key(text) not in self.chosen])
+        """What a person chose: the names of parts, and what was overridden besides data, objective and preset."""
+        return Labels(self.chosen, [text for text in self.overrides if override_key(text) not in TOLD])
 
     def origins(self) -> Origins:
         """The file or the override that set each key."""
@@ -96,6 +100,22 @@ def composed(overrides: Sequence[str]) -> Composition:
     config["behavior_training"] = _of_networks(config["behavior_training"])
     chosen = {group: name for group, name in choices.items() if name is not None and not group.startswith("hydra/")}
     return Composition(config, raw, overrides, chosen, dead)
+
+
+def combinations(overrides: Sequence[str]) -> list[list[str]]:
+    """One list of overrides per run of a sweep: all combinations of the overrides with several values, in their order.
+
+    ``objective=a,b seed=0,1`` and ``seed=range(0,2)`` are sweeps in Hydra's grammar.
+    """
+    _require_grammar(overrides)
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    values = [
+        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [text]
+        for override, text in zip(parsed, overrides, strict=True)
+    ]
+    return [list(combination) for combination in product(*values)]
 
 
 def with_drawn_seed(overrides: Sequence[str]) -> list[str]:
@@ -187,21 +207,28 @@ def _explained(message: str, overrides: Sequence[str]) -> str:
         several = re.search(r"'([^']+)'", message)
         override = several[1] if several else message
         return (
-            f"{override} has several values, but a stage takes one; run the stage once per value, list several "
+            f"{override} has several values, but a stage takes one; run the stage once per value with -m, list several "
             "objectives or seeds in params.yaml, write a list in brackets: [1,2], or quote a comma that belongs to the "
             f"value: {quoted(override)}"
         )
     if message.startswith("Interpolation key"):
         return f"{message}; ${{NAME}} refers to another setting, ${{oc.env:NAME}} to an environment variable"
+    missing = NO_NAME.search(message)
+    if missing is not None:
+        given = missing["group"] in map(override_key, overrides)
+        where = "" if given or not missing["file"] else f"configs/{missing['file']}.yaml: "
+        return f"{where}{wrong_name(missing['group'], missing['name'], missing['names'].split())}"
     unknown = NOT_SET.search(message)
-    if unknown is not None and "." in unknown[1]:
+    if unknown is not None:
         return _unknown_override(override_key(unknown[1]), overrides) or message
     return f"{message.partition(' Config search path')[0]} (overrides: {' '.join(overrides) or 'none'})"
 
 
 def _unknown_override(key: str, overrides: Sequence[str]) -> str | None:
     """Why Hydra cannot set ``key``; None if the key exists without this override."""
-    composition, _ = _compose([text for text in overrides if "." not in override_key(text)])
+    composition, _ = _compose(
+        [text for text in overrides if "." not in override_key(text) and override_key(text) != key]
+    )
     raw = cast("Config", OmegaConf.to_container(composition, resolve=False))
     composed_keys = set(dotted_keys(raw))
     if key in composed_keys:
@@ -209,7 +236,8 @@ def _unknown_override(key: str, overrides: Sequence[str]) -> str | None:
     if key in schema_keys():
         read = checks.read_by_parts(raw)
         return f"{key} is set, but nothing reads it; {checks.read_instead(key, raw['choices'], read)}"
-    return f"{key} is unknown{hint(key, composed_keys | schema_keys())}"
+    names = set() if "." in key else groups().keys()
+    return f"{key} is unknown{hint(key, composed_keys | schema_keys() | names)}"
 
 
 @contextmanager
@@ -229,18 +257,6 @@ class ProjectFirst(SearchPathPlugin):  # type: ignore[misc] # Hydra has no types
         if any(element.path.removeprefix("file://") == str(complete) for element in search_path.get_path()):
             for folder in first:
                 search_path.prepend("project", f"file://{folder}", anchor="main")
-
-
-def config_folders() -> list[Path]:
-    """The folders in which configurations are searched, in this order.
-
-    In a clone: the ``configs/`` of the working folder. In a user's project: its ``configs/``, then the package's.
-    Elsewhere: the package's.
-    """
-    own, installed = Path("configs").resolve(), Path(str(files("dreamset.configs"))).resolve()
-    if (own / "config.yaml").exists():
-        return [own]
-    return [installed] if Project.here() is None else [own, installed]
 
 
 def _one_line(error: Exception) -> str:

@@ -89,6 +89,23 @@ def hint(key: str, known: Iterable[str]) -> str:
     return f"; allowed: {', '.join(sorted(beside))}" if beside else ""
 
 
+def wrong_name(group: str, name: str, names: Iterable[str]) -> str:
+    """A name that a group does not have, with those that it has and the nearest one."""
+    allowed_names = list(names)
+    close = nearest(name, allowed_names)
+    suggestion = f"; did you mean {group}={close}?" if close else f"; see `dreamset list {group}`"
+    return f"{group} is {name!r}; allowed: {', '.join(allowed_names)}{suggestion}"
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name that was probably meant: one that contains the given one as a whole, or is spelt like it."""
+    known = list(names)
+    close = difflib.get_close_matches(name, known, n=1)
+    beginning = [other for other in known if len(name) > 1 and other.startswith(name)]
+    containing = [other for other in known if len(name) > 2 and name in other]
+    return next(iter([*beginning[:1], *close, *containing]), None)
+
+
 def dotted_keys(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """All dotted keys below ``node``, including those of sections."""
     for name, value in node.items():

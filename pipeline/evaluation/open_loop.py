@@ -40,7 +40,7 @@ def train_probe_decoder(
         torch.manual_seed(seed)
         decoder = Decoder(model.feature_size, model.spec, depth=depth, hidden=hidden, layers=layers).to(device)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=lr)
-    for _ in progress(range(updates), description="probe decoder", total=updates):
+    for _ in progress(range(updates), description="fit the decoder of the probe", total=updates, unit="update"):
         rows = torch.randint(len(features), (batch_size,), generator=generator, device=device)
         log_prob = decoder.log_prob(features[rows], {name: value[rows] for name, value in observations.items()})
         loss = -torch.stack([value.mean() for value in log_prob.values()]).sum()

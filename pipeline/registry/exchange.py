@@ -68,7 +68,7 @@ def _figures_beside(path: Path) -> dict[str, float]:
     figures = read_json(path / FIGURES, made_by="dreamset models export")
     wrong = [name for name, value in figures.items() if type(value) not in (int, float)]
     if wrong:
-        raise UserError(f"{path / FIGURES}: {wrong} are not numbers; fix the file or remove it")
+        raise UserError(f"{path / FIGURES}: {', '.join(wrong)}: not a number; fix the file or remove it")
     return figures
 
 

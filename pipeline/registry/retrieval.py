@@ -18,7 +18,7 @@ from dreamset.core.files import replaced_folder
 from dreamset.core.variables import environment_variable
 from dreamset.pipeline.artifacts.saved_models import DESCRIPTION, WEIGHTS, model_digest
 from dreamset.pipeline.registry import catalog
-from dreamset.pipeline.tracking import address, delivery, embedded, reporting
+from dreamset.pipeline.tracking import address, delivery, embedded, reporting, rows
 
 FILES = (DESCRIPTION, WEIGHTS)
 CACHE = Path("tracking/models")  # models from the registry, in folders named by their digests
@@ -198,9 +198,10 @@ def _require_model(client: Any, run: str) -> None:
     paths = {item.path for item in client.list_artifacts(run, catalog.FOLDER)}
     if paths >= {f"{catalog.FOLDER}/{name}" for name in FILES}:
         return
-    experiment = client.get_run(run).info.experiment_id
-    children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run}'")
-    stages = ", ".join(f"{child.info.run_name} {child.info.run_id}" for child in children)
+    client.get_run(run)  # raises if there is none
+    experiment = client.get_experiment_by_name(reporting.STAGES)
+    found = [] if experiment is None else client.search_runs([experiment.experiment_id], f"tags.`{rows.ROW}` = '{run}'")
+    stages = ", ".join(f"{stage.info.run_name} {stage.info.run_id}" for stage in found)
     raise UserError(f"run {run} has no model; choose " + (f"one of its stages: {stages}" if stages else "another run"))
 
 

@@ -71,7 +71,9 @@ def exploited(comparison: Comparison) -> list[str]:
     return [
         str(row["objective"])
         for row in comparison.rows()
-        if known(row, "imagined_return") and known(row, "real_return") and row["imagined_return"] - row["real_return"] > limit
+        if known(row, "imagined_return")
+        and known(row, "real_return")
+        and row["imagined_return"] - row["real_return"] > limit
     ]
 
 

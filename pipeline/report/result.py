@@ -26,7 +26,8 @@ def result_lines(folder: Path) -> list[str]:
     summary, result = pd.read_csv(path), read_json(folder / RESULT, made_by="dvc repro")
     rows = [_row(row) for row in summary.to_dict("records")]
     head = ("objective", "return (IQM)", "interval", "imagined / real", "reward error +15", "probe R²")
-    best = str(summary["objective"][summary["return_iqm"].idxmax()]) if summary["return_iqm"].notna().any() else None
+    ranked = summary.dropna(subset=["return_iqm"]).sort_values("return_iqm", ascending=False)
+    best = None if ranked.empty else str(ranked["objective"].iloc[0])
     return [
         "",
         result["title"],
@@ -75,5 +76,7 @@ def next_commands(best: str | None, result: Mapping[str, Any]) -> list[str]:
         lines.append(f"dreamset finetune objective={best}".ljust(44) + "learn on in the environment")
     if best is not None:
         command = f"dreamset export objective={best} --output my_policy"
-        lines.append(command.ljust(44) + ("  " if len(command) > 43 else "") + "a policy that runs without this package")
+        lines.append(
+            command.ljust(44) + ("  " if len(command) > 43 else "") + "a policy that runs without this package"
+        )
     return lines

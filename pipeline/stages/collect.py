@@ -87,7 +87,7 @@ class Recorder:
     def _mean_return(self, policy: Part) -> float:
         count, seed = self.recording.reference_episodes, self.recording.seed + REFERENCE_SEED
         with closing(self.episodes(policy, count=count, seed=seed)) as episodes:
-            bar = progress(episodes, description=f"reference: {_short_name(policy)}", total=count)
+            bar = progress(episodes, description=f"measure the reference {_short_name(policy)}", total=count)
             return float(np.mean([episode.total_reward for episode in bar]))
 
 

@@ -49,13 +49,15 @@ def run(config: dict[str, Any]) -> list[str]:
         returns=returns,
         references=read_references(settings),
         runs=Path(settings.runs),
-        card=None if settings.card is None else Path(settings.card),
+        card=None if settings.dataset_card is None else Path(settings.dataset_card),
         different_settings=settings.different_settings,
     )
     output = Path(settings.output)
     write(output, settings, comparison, runs)
     draw(output, comparison)
     with reporting.stage_run(f"compare {settings.dataset}", experiment=reporting.COMPARISONS) as tracked:
+        tracked.settings("compare", settings)
+        tracked.note(markdown(settings, summary, comparison.references).partition("![")[0])
         tracked.artifacts(output)
     return result_lines(output)
 
@@ -87,7 +89,9 @@ def headlines(comparison: Comparison) -> dict[str, dict[str, float | None]]:
     """The few figures by which objectives are compared at first sight, for `dvc metrics show`."""
     names = ("return_iqm", reward_error_name(comparison.summary), "probe_r2")
     return {
-        str(row["objective"]): {name: round(row[name], 4) if known(row, name) else None for name in names if name in row}
+        str(row["objective"]): {
+            name: round(row[name], 4) if known(row, name) else None for name in names if name in row
+        }
         for row in comparison.rows()
     }
 

@@ -43,8 +43,11 @@ def run(config: dict[str, Any]) -> None:
     )
     evaluator = load_evaluator(settings, make, choose_device(settings.device))
     lineage = evaluator.lineage
-    with reporting.stage_run("evaluate", root=reporting.root_name(lineage), lineage=lineage["key"]) as tracked:
-        tracked.parameters(settings.plain())
+    world_model, policy = (model_digest(Path(folder)) for folder in (settings.world_model, settings.policy))
+    key = digest(settings.text(without=["episode_limits"]), world_model, policy)
+    place = reporting.Place("evaluate", key, lineage, world_model=world_model, policy=policy)
+    with reporting.stage_run(place.stage, at=place) as tracked:
+        tracked.settings(place.stage, settings)
         episodes = play(evaluator)
         table = evaluator.table(episodes)
         metrics = evaluator.score(table)
@@ -69,7 +72,7 @@ def load_evaluator(settings: Evaluate, make: Callable[[], Environment], device: 
 
 def play(evaluator: PolicyEvaluator) -> list[RecordedEpisode]:
     """All episodes of the evaluation, in parallel, with a progress bar."""
-    with counter(description="evaluate (steps)") as step:
+    with counter(description="evaluate", unit="step") as step:
         return evaluator.play(evaluator.settings.episodes, on_step=step)
 
 
@@ -103,4 +106,4 @@ def report(settings: Evaluate, metrics: dict[str, float], tracked: reporting.Sta
     of_policy = {POLICY_RETURN: metrics["evaluation/return_iqm"]}
     tracked.measured(model_digest(Path(settings.world_model)), of_policy, conditions=conditions)
     tracked.artifacts(output / "episodes.csv")
-    tracked.artifacts(output / "media", on_root=True)
+    tracked.artifacts(output / "media", folder="media/evaluation", on_row=True)

@@ -123,16 +123,17 @@ def run(config: dict[str, Any]) -> None:
     key = digest(settings.text(without=["episode_limits"]), *models.origins.values(), offline.digest)
     checkpoint = Checkpoint(Path(settings.checkpoints) / f"finetune-{key}")
     learner = start(settings, models, make, offline, checkpoint.folder / "online", device)
-    checkpoint.restore(learner.progress)
+    resumed = checkpoint.restore(learner.progress)
     for trainer in learner.progress.training.trainer.behaviors.values():
         batches = recorded_batches(settings.finetuning.batch, offline, seed=settings.seed, device=device)
         calibrate(trainer.reward, models.world_model, batches, torch.Generator(device).manual_seed(settings.seed))
-    lineage = models.described.lineage
-    with reporting.stage_run("finetune", root=reporting.root_name(lineage), lineage=lineage["key"]) as tracked:
-        tracked.parameters(settings.plain())
+    used = {"world_model": models.origins[WORLD_MODEL], "policy": models.origins[POLICY]}
+    place = reporting.Place("finetune", key, models.described.lineage, resumed=resumed, **used)
+    with reporting.stage_run(place.stage, at=place) as tracked:
+        tracked.settings(place.stage, settings)
         tracked.dataset(reporting.reference(offline, settings.dataset))
         learner.run(checkpoint, tracked)
-        finish(settings, learner, models, key, tracked)
+        finish(settings, learner, models, place, tracked)
     checkpoint.remove()
 
 
@@ -226,21 +227,28 @@ def share_optimizers(
     }
 
 
-def finish(settings: Finetune, learner: OnlineLearner, models: Models, key: str, tracked: reporting.StageRun) -> None:
+def finish(
+    settings: Finetune,
+    learner: OnlineLearner,
+    models: Models,
+    place: reporting.Place,
+    tracked: reporting.StageRun,
+) -> None:
     """Writes all outputs, and then draws and reports them."""
     done, lineage = learner.progress, models.described.lineage
     metrics = summary(done)
     output = Path(settings.output)
     with replaced_folder(output) as folder:
         shutil.copytree(done.online.path, folder / "online")
-        save_models(folder, settings, models, key, done)
+        save_models(folder, settings, models, place.key, done)
         write_figures(folder / "metrics.json", metrics)
         write_evaluations(folder, done)
-    draw(output, learner, title=reporting.root_name(lineage))
+    draw(output, learner, title=f"{lineage['objective']} (seed {lineage['seed']})")
     tracked.headline({name: value for name, value in metrics.items() if name.startswith("finetune/")}, done.steps)
-    tracked.metrics({name: value for name, value in metrics.items() if name.startswith("cost/")})
-    tracked.artifacts(*(output / name for name in ("curve.csv", "curve.png", "media")))
-    report_world_model(output / WORLD_MODEL, metrics, lineage)
+    tracked.headline({name: value for name, value in metrics.items() if name.startswith("cost/")})
+    tracked.artifacts(output / "curve.csv", output / "curve.png", on_row=True)
+    tracked.artifacts(output / "media", folder="media/finetuning", on_row=True)
+    report_world_model(output / WORLD_MODEL, metrics, place)
     tracked.artifacts(output / POLICY, folder=FOLDER)
     tracked.model(registration(output / POLICY, metrics))
 
@@ -263,14 +271,12 @@ def draw(output: Path, learner: OnlineLearner, *, title: str) -> None:
         videos.episode_video(episodes, evaluator.make, video)
 
 
-def report_world_model(folder: Path, metrics: Mapping[str, float], lineage: Mapping[str, Any]) -> None:
+def report_world_model(folder: Path, metrics: Mapping[str, float], place: reporting.Place) -> None:
     """Reports the world model in a tracked run of its own, because a run keeps one model.
 
     It comes before the policy, which refers to it.
     """
-    with reporting.stage_run(
-        "finetune_world_model", root=reporting.root_name(lineage), lineage=lineage["key"]
-    ) as tracked:
+    with reporting.stage_run("finetune_world_model", at=place) as tracked:
         tracked.artifacts(folder, folder=FOLDER)
         costs = {name: value for name, value in metrics.items() if name.startswith("cost/")}
         tracked.model(registration(folder, costs))

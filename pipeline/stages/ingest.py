@@ -51,9 +51,19 @@ def write(settings: IngestDataset) -> Store:
 def report(settings: IngestDataset, store: Store) -> None:
     """Settings, counts and card of the dataset, to the tracking."""
     with reporting.stage_run(settings.dataset, experiment=reporting.DATASETS) as tracked:
-        tracked.parameters(settings.plain())
+        tracked.settings("ingest", settings)
+        tracked.note(description(store, settings.dataset))
         tracked.metrics({f"dataset/{name}": float(value) for name, value in store.info["counts"].items()})
         tracked.metrics({"dataset/quarantined": float(len(store.info["quarantined"]))})
         tracked.metrics({"dataset/mean_return": float(store.returns.mean())})
         tracked.dataset(reporting.reference(store, settings.dataset))
         tracked.artifacts(Path(settings.card), folder="card")
+
+
+def description(store: Store, name: str) -> str:
+    """What the store holds, in Markdown, for the page of its run."""
+    counts = ", ".join(f"{value} {what}" for what, value in store.info["counts"].items())
+    return (
+        f"**{name}**: {counts}; mean return {float(store.returns.mean()):.1f}; digest `{store.digest[:12]}`. "
+        "The folder `card` among the artifacts describes the data."
+    )

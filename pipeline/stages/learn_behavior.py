@@ -22,6 +22,7 @@ from dreamset.pipeline.artifacts.saved_models import (
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.config.settings import Part
 from dreamset.pipeline.files import digest, require_writable, write_csv, write_figures
+from dreamset.pipeline.progress import show_figures
 from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.stages.settings import LearnBehavior
 from dreamset.pipeline.tracking import reporting
@@ -45,12 +46,13 @@ def run(config: dict[str, Any]) -> None:
     training = start(settings, store, model, device)
     key = digest(settings.text(), file_sha256(folder / "model.safetensors"), store.digest)
     checkpoint = Checkpoint(Path(settings.checkpoints) / f"behavior-{key}")
-    checkpoint.restore(training)
+    resumed = checkpoint.restore(training)
     batches = recorded_batches(settings.training.batch, store, seed=settings.seed, device=device)
     calibrate(training.trainer.reward, model, batches, torch.Generator(device).manual_seed(settings.seed))
     lineage = described.lineage
-    with reporting.stage_run("learn_behavior", root=reporting.root_name(lineage), lineage=lineage["key"]) as tracked:
-        tracked.parameters(settings.plain())
+    place = reporting.Place("learn_behavior", key, lineage, resumed=resumed, world_model=model_digest(folder))
+    with reporting.stage_run(place.stage, at=place) as tracked:
+        tracked.settings(place.stage, settings)
         tracked.dataset(reporting.reference(store, lineage["dataset"]))
         learn(settings, training, checkpoint, tracked, device)
         finish(settings, training, described, tracked)
@@ -90,14 +92,16 @@ def learn(
     """Trains up to the configured number of updates. A behaviour without parameters gets no update."""
     trainer = training.trainer
     updates, headline = settings.training.updates if trainer.parameters else 0, trainer.behavior.headline
-    for bar, metrics in advance(training, updates, description="behavior", device=device, checkpoint=checkpoint):
+    for bar, metrics in advance(
+        training, updates, description="learn the policy", device=device, checkpoint=checkpoint
+    ):
         if training.update % LOG_EVERY == 0 or training.update == updates:
             row = {name: float(value) for name, value in metrics.items()}
             training.history.append({"update": training.update} | row)
             tracked.metrics(row, training.update)
             if headline in row:  # a reward function may have other terms than the learner expects
                 tracked.headline({headline: row[headline]}, training.update)
-                bar.set_postfix({headline.rpartition("/")[2]: f"{row[headline]:.3f}"})
+                show_figures(bar, {headline: row[headline]})
 
 
 def finish(

@@ -16,14 +16,14 @@ from pydantic import Field, field_validator, model_validator
 from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256, replaced_folder, write_text
 from dreamset.pipeline.config.checks import checked
-from dreamset.pipeline.config.compose import Composition, Config, composed, config_folders, require_effect
+from dreamset.pipeline.config.compose import Composition, Config, composed, require_effect
 from dreamset.pipeline.config.dependencies import SETTINGS, ImportPath, starting_points
+from dreamset.pipeline.config.groups import config_folders
 from dreamset.pipeline.config.settings import Section, Seed, Text
 from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.stages.settings import StageSettings
 from dreamset.pipeline.tracking.labels import Labels
-from dreamset.pipeline.tracking.reporting import flatten
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MANIFEST = "manifest.json"  # in the folder: the inputs and the checksums of its files
@@ -113,7 +113,7 @@ def _composed(choices: Params) -> Iterator[StageFile]:
 
 def different_settings(settings: Mapping[str, Config]) -> dict[str, dict[str, str]]:
     """The settings in which objectives differ, as text: key -> objective -> value. Names of classes count as values."""
-    leaves = {objective: dict(flatten(config)) for objective, config in settings.items()}
+    leaves = {objective: dict(_leaves(config)) for objective, config in settings.items()}
     keys = sorted({key for values in leaves.values() for key in values if not key.startswith("choices.")})
     table = {key: {name: str(values[key]) for name, values in leaves.items() if key in values} for key in keys}
     return {
@@ -121,6 +121,15 @@ def different_settings(settings: Mapping[str, Config]) -> dict[str, dict[str, st
         for key, values in table.items()
         if not key.endswith("_partial_") and (len(values) < len(leaves) or len(set(values.values())) > 1)
     }
+
+
+def _leaves(config: Config, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value with its dotted key."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(dict(value), f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
 
 
 def _stage_file(name: str, stage: str, settings: Config, config: Config, labels: Labels) -> StageFile:
@@ -211,6 +220,27 @@ def read_labels(path: Path) -> Labels:
         if "labels" in entry:
             return Labels.of(entry["labels"])
     return Labels()
+
+
+def read_place(path: Path) -> tuple[int, int] | None:
+    """The place of a resolved file among all files of its folder, in the order in which DVC runs them; from 1.
+
+    None if the file belongs to no intact folder.
+    """
+    for folder in list(path.parents)[:2]:
+        names = _read_manifest(folder).get("files", {})
+        if path.relative_to(folder).as_posix() in names:
+            ordered = [name for name in _in_order(read_resolved(folder / "compare.yaml")) if name in names]
+            return ordered.index(path.relative_to(folder).as_posix()) + 1, len(ordered)
+    return None
+
+
+def _in_order(compared: Config) -> Iterator[str]:
+    """The names of all files that a folder may have, in the order of dvc.yaml."""
+    keys = [stages.run_key(objective, seed) for objective in compared["objectives"] for seed in compared["seeds"]]
+    for stage in (*stages.STAGES, stages.COMPARE.name):
+        alone = stage in stages.SHARED or stage == stages.COMPARE.name
+        yield from [f"{stage}.yaml"] if alone else [f"{stage}/{key}.yaml" for key in keys]
 
 
 def write_resolved(path: Path, config: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Any, Self
 
 import yaml
+from pydantic import Field
 
 from dreamset.pipeline.config.settings import (
     Device,
@@ -175,6 +176,8 @@ class Compare(StageSettings):
     seeds: list[Seed]
     evaluation: Evaluation
     runs: Text
-    card: str | None = None  # folder of the dataset card
-    different_settings: dict[str, dict[str, str]] = {}  # key -> objective -> value, of settings that differ
+    dataset_card: str | None = None  # folder of the dataset card
+    different_settings: dict[str, dict[str, str]] = Field(
+        default_factory=dict
+    )  # key -> objective -> value, of settings that differ
     output: Text

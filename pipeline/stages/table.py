@@ -193,7 +193,7 @@ def _compare(config: Config) -> StageSettings:
         seeds=config["seeds"],
         evaluation=config["evaluation"],
         runs=config["paths"]["runs"],
-        card=f"{config['paths']['cards']}/{config['dataset']['name']}",
+        dataset_card=f"{config['paths']['cards']}/{config['dataset']['name']}",
         different_settings=config["different_settings"],
         output=f"{config['paths']['runs']}/comparison",
     )

@@ -18,6 +18,7 @@ from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.evaluation.open_loop import OpenLoopPrediction, open_loop_prediction, train_probe_decoder
 from dreamset.pipeline.evaluation.validation import Validator
 from dreamset.pipeline.files import digest, require_writable, write_csv, write_figures
+from dreamset.pipeline.progress import show_figures
 from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.report.showing import shown
 from dreamset.pipeline.stages.settings import TrainWorldModel
@@ -43,9 +44,10 @@ def run(config: dict[str, Any]) -> None:
     validator = Validator(store, settings.validation, device=device)
     checkpoint = Checkpoint(Path(settings.checkpoints) / f"world_model-{lineage['key']}")
     resumed = checkpoint.restore(training)
-    name = f"{settings.objective_name} (seed {settings.seed})"
-    with reporting.stage_run("train_world_model", root=name, lineage=lineage["key"], new_root=not resumed) as tracked:
-        tracked.parameters(settings.plain(), on_root=True)
+    task = store.info["source"].get("env_id")
+    place = reporting.Place("train_world_model", lineage["key"], lineage, resumed=resumed, task=task)
+    with reporting.stage_run(place.stage, at=place) as tracked:
+        tracked.settings(place.stage, settings)
         tracked.dataset(reporting.reference(store, settings.dataset))
         train(settings, training, validator, checkpoint, tracked)
         finish(settings, training, validator, lineage, tracked)
@@ -119,7 +121,7 @@ def train(
             tracked.headline({name: float(value) for name, value in metrics.items()}, training.update)
         if training.update % every == 0 or training.update == updates:
             figures = validate(training, validator, tracked)
-            bar.set_postfix(headlines(training.trainer.model, figures))
+            show_figures(bar, headlines(training.trainer.model, figures))
 
 
 def validate(
@@ -206,13 +208,13 @@ def report(output: Path, metrics: Mapping[str, float], update: int, tracked: rep
         tracked.headline({error: metrics[error]}, update)
     tracked.artifacts(output / "model", output / "validation.csv")
     tracked.model(registration(output / "model", metrics))
-    tracked.artifacts(output / "media", on_root=True)
+    tracked.artifacts(output / "media", folder="media/world_model", on_row=True)
 
 
-def headlines(model: Trainable[Any], figures: Mapping[str, float]) -> dict[str, str]:
-    """The text beside the progress bar: the model's own headline, and the reward error if there is one."""
-    names = (model.headline, "reward_error_h0")
-    return {name: f"{figures[key]:.3f}" for name in names if (key := f"validation/{name}") in figures}
+def headlines(model: Trainable[Any], figures: Mapping[str, float]) -> dict[str, float]:
+    """The figures beside the progress bar: the model's own headline, and the reward error if there is one."""
+    names = (f"validation/{model.headline}", "validation/reward_error_h0")
+    return {name: figures[name] for name in names if name in figures}
 
 
 def warn(model: Trainable[Any], metrics: Mapping[str, float]) -> None:

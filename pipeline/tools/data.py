@@ -101,7 +101,7 @@ def _inspect(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> None:
     for path in options.stores:
         store = Store.open(path)
-        with counter(description=f"verify {path}", total=len(store.info["shards"])) as count:
+        with counter(description=f"verify {path}", total=len(store.info["shards"]), unit="shard") as count:
             store.verify(on_shard=count)
         _print(f"{path}: {len(store.info['shards'])} shards match their checksums, digest {store.digest}")
 

@@ -40,7 +40,19 @@ def run(folder: Path) -> list[str]:
     with as_file(files("dreamset.pipeline.tools") / "project") as templates:
         for name, template in TEMPLATES.items():
             write_bytes(folder / name, (templates / template).read_bytes())
-    return [f"{folder}: wrote {', '.join(TEMPLATES)}", repository, "next: edit params.yaml, then run `dvc repro`"]
+    return [f"{folder}: wrote {', '.join(TEMPLATES)}", repository, *_next(folder)]
+
+
+def _next(folder: Path) -> list[str]:
+    """What to do next; the first run takes seconds with the preset tiny."""
+    here = folder == Path.cwd()
+    return [
+        "next:",
+        *([] if here else [f"  cd {folder}"]),
+        "  edit params.yaml: preset: tiny and dataset: pendulum_state try everything in two minutes",
+        "  dvc repro         # runs the pipeline",
+        "  dreamset results  # compares the objectives",
+    ]
 
 
 def _start_dvc(folder: Path) -> str:

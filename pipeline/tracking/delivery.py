@@ -1,8 +1,8 @@
 """Sends the outbox's log files to MLflow: in order, and each line once.
 
-Each trained world model has one root run, and each stage is a child run. MLflow's chart view lists root runs only, so
-it shows one row per objective. DVC may skip stages, so a later stage finds its root run by the ``lineage`` key in the
-model's files. ``reporting`` starts this module as ``python -m dreamset.pipeline.tracking.delivery OUTBOX``.
+Each stage has a run of its own in the experiment ``dreamset-stages``, and its main figures are on its row in the
+experiment ``dreamset`` (``rows``). ``reporting`` starts this module as
+``python -m dreamset.pipeline.tracking.delivery OUTBOX``.
 """
 
 import json
@@ -22,15 +22,13 @@ from filelock import FileLock, Timeout
 
 from dreamset.core.files import write_text
 from dreamset.pipeline.registry import catalog
-from dreamset.pipeline.tracking import address, embedded
+from dreamset.pipeline.tracking import address, embedded, experiments, names, notes, place, rows
+from dreamset.pipeline.tracking.rows import LARGEST_BATCH
 
 LINGER_SECONDS = 10.0  # waiting time for the next stage, because loading MLflow takes seconds
 ROUND_SECONDS = 0.5  # between two looks at the outbox
 SETTLE_SECONDS = 30.0  # longest time that ``settle`` waits
-LARGEST_BATCH = 1000  # metrics in one request: the most that MLflow accepts
-LINEAGE = "dreamset.lineage"  # tag with the lineage key
-# MLflow chooses colours by run id, often the same one twice. Root runs take these colours in turn.
-RUN_COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf")
+SENT_BY = "mlflow.dreamset.outbox"  # tag, hidden by MLflow's pages, with the name of the outbox file
 
 Line = dict[str, Any]
 
@@ -44,6 +42,7 @@ for _variable, _value in {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }.items():
     os.environ.setdefault(_variable, _value)
 
@@ -113,9 +112,9 @@ class LogFile:
         self.complete = False
         self.abandoned = False  # whether its stage has ended without finishing the file
         self._state_file = path.with_suffix(".state")
-        self._state: dict[str, Any] = {"sent": 0, "run": None, "root": None, "uri": None}
+        self._state: dict[str, Any] = {"sent": 0, "run": None, "row": None, "uri": None}
         if self._state_file.exists():
-            self._state = json.loads(self._state_file.read_text(encoding="utf-8"))
+            self._state |= json.loads(self._state_file.read_text(encoding="utf-8"))
 
     @property
     def address(self) -> str | None:
@@ -139,7 +138,7 @@ class LogFile:
         self.complete = bool(lines) and lines[-1]["kind"] == "finish"
         if self.abandoned and not self.complete:
             if self._state["run"] is not None:
-                self._finish([{"status": "KILLED", "at": int(time.time() * 1000)}])
+                self._finish([{"status": "KILLED", "at": int(1000 * self.path.stat().st_mtime)}])
             self.complete = True
         if self.complete:
             self._remove()
@@ -163,38 +162,48 @@ class LogFile:
     def _open(self, lines: list[Line]) -> None:
         (line,) = lines
         self._state["uri"] = line["uri"] or embedded.uri()
-        client = self._client
-        experiment = _experiment(client, line["experiment"], line["uri"])
-        root, lineage, at = line["root"], line["lineage"], line["at"]
-        if root is None or lineage is None:
-            self._state["run"] = _create(client, experiment, line["stage"], {}, at)
+        client, wanted = self._client, place.wanted(line)
+        tags = {SENT_BY: self.path.stem, **line.get("tags", {}), **({} if wanted is None else place.tags_of(wanted))}
+        name = (
+            experiments.STAGES if line["experiment"] == experiments.ROWS else line["experiment"]
+        )  # an earlier release
+        experiment = _experiment(client, name, line["uri"])
+        run = self._state["run"] = _create_once(client, experiment, line["stage"], tags, line["at"])
+        if wanted is None:
             return
-        existing = None if line["new_root"] else _find_root(client, experiment, lineage)
-        self._state["root"] = existing or _create_root(client, experiment, root, lineage, at)
-        tags = {"mlflow.parentRunId": self._state["root"], LINEAGE: lineage}
-        self._state["run"] = _create(client, experiment, line["stage"], tags, at)
+        table = _experiment(client, experiments.ROWS, line["uri"])
+        if wanted["stage"] == line["stage"]:
+            wanted["stages_at"] = experiment
+            row = rows.place(client, table, wanted, run=run, by=self.path.stem, at=line["at"])
+            self._state |= {"row": row, "stage": line["stage"]}
+        else:  # a second run of the stage, which has the models only
+            found = [row for row in rows.of_lineage(client, table, wanted["lineage"]) if row.has(wanted)]
+            for latest in found[:1]:
+                client.set_tag(run, rows.ROW, latest.id)
+                client.set_tag(run, "row", latest.run.info.run_name)
 
     def _metrics(self, lines: list[Line]) -> None:
         from mlflow.entities import Metric
 
-        for run_id in (self._state["run"], self._state["root"]):
-            rows = [
+        shown_by = {self._state["run"]: names.stage_metrics, self._state["row"]: names.row_metrics}
+        for run_id in self._runs({"on_row": True}):
+            points = [
                 Metric(name, value, line["at"], line["step"])
                 for line in lines
                 if run_id in self._runs(line)
-                for name, value in line["values"].items()
+                for name, value in shown_by[run_id](line["values"]).items()
             ]
-            for start in range(0, len(rows), LARGEST_BATCH):
-                self._client.log_batch(run_id, metrics=rows[start : start + LARGEST_BATCH])
+            for start in range(0, len(points), LARGEST_BATCH):
+                self._client.log_batch(run_id, metrics=points[start : start + LARGEST_BATCH])
 
     def _parameters(self, lines: list[Line]) -> None:
         from mlflow.entities import Param
 
         for line in lines:
-            rows = [Param(name, value) for name, value in line["values"].items()]
+            values = [Param(name, value) for name, value in line["values"].items()]
             for run_id in self._runs(line):
-                for start in range(0, len(rows), 100):
-                    self._client.log_batch(run_id, params=rows[start : start + 100])
+                for start in range(0, len(values), 100):
+                    self._client.log_batch(run_id, params=values[start : start + 100])
 
     def _artifact(self, lines: list[Line]) -> None:
         for line in lines:
@@ -209,28 +218,43 @@ class LogFile:
         for line in lines:
             values = line["values"]
             source = json.dumps({"uri": values["source"]})
-            entity = Dataset(values["name"], values["digest"][:36], "local", source)
+            described = (json.dumps(values[key]) if values.get(key) else None for key in ("schema", "profile"))
+            entity = Dataset(values["name"], values["digest"][:36], "local", source, *described)
             inputs = [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])]
             for run_id in self._runs(line):
                 self._client.log_inputs(run_id, inputs)
 
     def _model(self, lines: list[Line]) -> None:
         for line in lines:
-            catalog.register(self._client, self._state["run"], catalog.Registration(**line["values"]))
+            wanted = catalog.Registration(**line["values"])
+            registered = catalog.register(self._client, self._state["run"], wanted)
+            if self._state["row"] is not None:
+                known = {"model": wanted.digest, "version": registered.reference}
+                rows.update(self._client, self._state["row"], self._state["stage"], **known)
+
+    def _note(self, lines: list[Line]) -> None:
+        for line in lines:
+            tags = self._client.get_run(self._state["run"]).data.tags
+            text = notes.of_run(line["lines"], tags, line["command"])
+            self._client.set_tag(self._state["run"], experiments.NOTE, text)
 
     def _measured(self, lines: list[Line]) -> None:
         for line in lines:
             catalog.measure(self._client, line["digest"], line["values"], line.get("conditions"))
 
     def _finish(self, lines: list[Line]) -> None:
+        run, row = self._state["run"], self._state["row"]
         for line in lines:
-            for run_id in self._runs({"on_root": True}):
-                self._client.set_terminated(run_id, line["status"], line["at"])
+            if run is not None:
+                self._client.set_terminated(run, line["status"], line["at"])
+            if row is not None:
+                rows.finish(self._client, row, self._state["stage"], run, line["status"])
 
     def _runs(self, line: Mapping[str, Any]) -> list[str]:
-        """Ids of the runs that a line is for: the stage's run, and the root run if the line is for both."""
-        names = ("run", "root") if line.get("on_root") else ("run",)
-        return [self._state[name] for name in names if self._state[name] is not None]
+        """Ids of the runs that a line is for: the stage's run, and its row if the line is for both."""
+        both = line.get("on_row") or line.get("on_root")  # the second in files of earlier releases
+        ids = (self._state["run"], self._state["row"] if both else None)
+        return [run_id for run_id in ids if run_id is not None]
 
     @property
     def _client(self) -> Any:
@@ -250,6 +274,7 @@ SENDERS: dict[str, Callable[[LogFile, list[Line]], None]] = {
     "dataset": LogFile._dataset,
     "model": LogFile._model,
     "measured": LogFile._measured,
+    "note": LogFile._note,
     "finish": LogFile._finish,
 }
 
@@ -289,32 +314,18 @@ def client_of(uri: str) -> Any:
 def make_run(client: Any, experiment: str, name: str) -> str:
     """Creates a run at once, without the outbox, and returns its id."""
     place = _experiment(client, experiment, address.configured())
-    return _create(client, place, name, {}, int(time.time() * 1000))
+    return str(client.create_run(place, start_time=int(time.time() * 1000), run_name=name).info.run_id)
 
 
 def _experiment(client: Any, name: str, uri: str | None) -> str:
-    experiment = client.get_experiment_by_name(name)
-    if experiment is not None:
-        return str(experiment.experiment_id)
-    location = None if uri else (embedded.FOLDER / "artifacts" / name).resolve().as_uri()
-    return str(client.create_experiment(name, artifact_location=location))
+    return experiments.experiment(client, name, embedded_store=not uri)
 
 
-def _create(client: Any, experiment: str, name: str, tags: Mapping[str, str], at: int) -> str:
-    return str(client.create_run(experiment, start_time=at, run_name=name, tags=dict(tags)).info.run_id)
-
-
-def _create_root(client: Any, experiment: str, name: str, lineage: str, at: int) -> str:
-    roots = [run for run in client.search_runs([experiment]) if "mlflow.parentRunId" not in run.data.tags]
-    color = RUN_COLORS[len(roots) % len(RUN_COLORS)]
-    return _create(client, experiment, name, {LINEAGE: lineage, "mlflow.runColor": color}, at)
-
-
-def _find_root(client: Any, experiment: str, lineage: str) -> str | None:
-    """Id of the latest root run with this lineage key; None if there is none."""
-    runs = client.search_runs([experiment], f"tags.`{LINEAGE}` = '{lineage}'", order_by=["start_time DESC"])
-    roots = [run.info.run_id for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    return roots[0] if roots else None
+def _create_once(client: Any, experiment: str, name: str, tags: Mapping[str, str], at: int) -> str:
+    """The run that was created for an outbox file, also by a delivery that was killed afterwards."""
+    found = client.search_runs([experiment], f"tags.`{SENT_BY}` = '{tags[SENT_BY]}'", max_results=1)
+    run = found[0] if found else client.create_run(experiment, start_time=at, run_name=name, tags=dict(tags))
+    return str(run.info.run_id)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def _create(store: Path) -> None:
 
     with tempfile.TemporaryDirectory(dir=store.parent, prefix=".creating-") as folder:
         made = Path(folder) / store.name
-        MlflowClient(f"{PREFIX}{made}").search_experiments(max_results=1)
+        MlflowClient(f"{PREFIX}{made}").delete_experiment("0")  # MLflow's own "Default", which nothing here uses
         require_schema(made)
         made.replace(store)
 

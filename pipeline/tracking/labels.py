@@ -19,7 +19,7 @@ class Labels:
     choices: Mapping[str, str] = field(
         default_factory=dict
     )  # group -> name, e.g. preset -> small; null ones are absent
-    overrides: Sequence[str] = ()  # of single values, in Hydra's syntax, e.g. behavior.horizon=10
+    overrides: Sequence[str] = ()  # of other parts and of values, in Hydra's syntax, e.g. behavior.horizon=10
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Self:

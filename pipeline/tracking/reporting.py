@@ -14,9 +14,11 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -24,15 +26,21 @@ from typing import TYPE_CHECKING, Any, TextIO
 from filelock import FileLock, Timeout
 
 from dreamset.core.errors import UserError
+from dreamset.core.files import write_text
 from dreamset.pipeline.files import finite
 from dreamset.pipeline.registry.catalog import Registration
-from dreamset.pipeline.tracking import address
+from dreamset.pipeline.tracking import address, labels, names, place, system
+from dreamset.pipeline.tracking.experiments import COMPARISONS as COMPARISONS
+from dreamset.pipeline.tracking.experiments import DATASETS as DATASETS
+from dreamset.pipeline.tracking.experiments import ROWS as ROWS
+from dreamset.pipeline.tracking.experiments import STAGES as STAGES
+from dreamset.pipeline.tracking.place import Place as Place
 
 if TYPE_CHECKING:  # stages without a dataset do not load the readers
     from dreamset.datasets import Store
+    from dreamset.pipeline.stages.settings import StageSettings
 
 OUTBOX = Path("tracking/outbox")
-OBJECTIVES, DATASETS, COMPARISONS = "dreamset", "dreamset-datasets", "dreamset-comparisons"  # MLflow experiments
 MODES = ("background", "foreground", "off")
 LONGEST_VALUE = 6000  # characters of a parameter's value: the most that MLflow stores
 
@@ -46,41 +54,61 @@ class DatasetReference:
     name: str
     digest: str
     source: str
+    schema: Mapping[str, Any] = field(default_factory=dict)  # as MLflow stores it
+    profile: Mapping[str, Any] = field(default_factory=dict)
 
 
 def reference(store: "Store", name: str) -> DatasetReference:
-    """The reference to a store."""
-    return DatasetReference(name, store.digest, str(store.path))
-
-
-def root_name(lineage: Mapping[str, Any]) -> str:
-    """Name of the root run of a model."""
-    return f"{lineage['objective']} (seed {lineage['seed']})"
+    """The reference to a store, with the type and the shape of each column and with its counts."""
+    arrays = {**store.spec.observations, **store.spec.privileged}
+    columns = [{"name": column, "type": f"{array.dtype} {list(array.shape)}"} for column, array in arrays.items()]
+    columns.append({"name": "action", "type": f"float32 [{store.spec.action.size}]"})
+    schema = {"mlflow_colspec": [column | {"required": True} for column in columns]}
+    profile = {**store.info["counts"], "mean_return": round(float(store.returns.mean()), 3)}
+    return DatasetReference(name, store.digest, str(store.path), schema, profile)
 
 
 @dataclass(slots=True)
 class StageRun:
-    """Reports of one stage. Each call appends one line to the stage's log file and returns at once."""
+    """Reports of one stage. Each call appends one line to the stage's log file and returns at once.
+
+    Another thread may call ``headline`` at the same time.
+    """
 
     log_file: Path | None  # in the outbox; None: nothing is recorded
     _file: TextIO | None = None
     _lock: FileLock | None = None
     _artifact_count: int = field(default=0)
+    _writing: threading.Lock = field(default_factory=threading.Lock)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Metrics of the stage's own run; a value that is not finite is left out, here and below."""
         self._write("metrics", values=finite(values), step=step)
 
     def headline(self, values: Mapping[str, float], step: int = 0) -> None:
-        """The main metrics, by which objectives are compared: for the stage's run and its root run."""
-        self._write("metrics", values=finite(values), step=step, on_root=True)
+        """The main metrics, by which rows are compared: for the stage's run and its row."""
+        self._write("metrics", values=finite(values), step=step, on_row=True)
 
-    def parameters(self, config: Mapping[str, Any], *, on_root: bool = False) -> None:
-        """The resolved configuration. MLflow's parameters cannot change, so only one stage may set ``on_root``."""
-        values = {name: str(value)[:LONGEST_VALUE] for name, value in flatten(config)}
-        self._write("parameters", values=values, on_root=on_root)
+    def settings(self, stage: str, settings: "StageSettings") -> None:
+        """What a person chooses as parameters, and all settings as ``settings/<stage>.yaml``."""
+        chosen = labels.current()
+        self.parameters(names.parameters(stage, settings.plain(), chosen.choices, chosen.overrides), on_row=True)
+        if self.log_file is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / f"{stage}.yaml"
+                write_text(path, settings.text())
+                self.artifacts(path, folder="settings", on_row=True)
 
-    def artifacts(self, *paths: Path, folder: str | None = None, on_root: bool = False) -> None:
+    def parameters(self, values: Mapping[str, Any], *, on_row: bool = False) -> None:
+        """Parameters. MLflow's cannot change, so each name belongs to one stage if they are set ``on_row``."""
+        texts = {name: str(value)[:LONGEST_VALUE] for name, value in values.items()}
+        self._write("parameters", values=texts, on_row=on_row)
+
+    def note(self, *lines: str) -> None:
+        """The description of a run that is no row, in Markdown paragraphs. How to reproduce it is added."""
+        self._write("note", lines=lines, command=place.command(labels.current()))
+
+    def artifacts(self, *paths: Path, folder: str | None = None, on_row: bool = False) -> None:
         """Files or folders for the run, with their present content."""
         for path in paths:
             if self.log_file is not None:
@@ -91,13 +119,12 @@ class StageRun:
                     continue
                 finally:
                     self._artifact_count += 1
-                place = folder if path.is_file() else folder or path.name
-                self._write("artifact", path=str(copy.absolute()), folder=place, on_root=on_root)
+                target = folder if path.is_file() else folder or path.name
+                self._write("artifact", path=str(copy.absolute()), folder=target, on_row=on_row)
 
     def dataset(self, reference: DatasetReference) -> None:
-        """The dataset, as input of the run and of its root run."""
-        values = {"name": reference.name, "digest": reference.digest, "source": reference.source}
-        self._write("dataset", values=values, on_root=True)
+        """The dataset, as input of the run and of its row."""
+        self._write("dataset", values=asdict(reference), on_row=True)
 
     def model(self, registration: Registration) -> None:
         """A model for the registry. Its files must have been reported as artifacts before."""
@@ -137,13 +164,14 @@ class StageRun:
             self._lock.release()
 
     def _write(self, kind: str, **content: Any) -> None:
-        if self._file is None:
-            return
-        line = {"kind": kind, "at": int(time.time() * 1000), **content}
-        try:
-            self._file.write(address.masked(json.dumps(line)) + "\n")
-        except OSError as error:
-            self._give_up(error)
+        with self._writing:
+            if self._file is None:
+                return
+            line = {"kind": kind, "at": int(time.time() * 1000), **content}
+            try:
+                self._file.write(address.masked(json.dumps(line)) + "\n")
+            except OSError as error:
+                self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
         log.warning("tracking: the outbox cannot be written, so the rest of this stage is not recorded: %s", error)
@@ -159,41 +187,28 @@ class StageRun:
 
 
 @contextmanager
-def stage_run(
-    stage: str,
-    *,
-    experiment: str = OBJECTIVES,
-    root: str | None = None,
-    lineage: str | None = None,
-    new_root: bool = False,
-) -> Iterator[StageRun]:
+def stage_run(stage: str, *, experiment: str = STAGES, at: Place | None = None) -> Iterator[StageRun]:
     """An MLflow run for a stage, ended as FINISHED, FAILED or KILLED.
 
     Args:
         stage: name of the run.
         experiment: MLflow experiment.
-        root: name of the root run of this stage; None makes the stage's run a root run itself.
-        lineage: key by which stages in other processes find the same root run.
-        new_root: create a root run even if one with this key exists; for a training from scratch.
+        at: the row that the stage belongs to; None for a run without a row.
 
     Raises:
-        UserError: if ``DREAMSET_TRACKING`` is not one of its three values.
+        UserError: if ``DREAMSET_TRACKING`` or ``DREAMSET_SYSTEM_METRICS`` has an unknown value.
     """
-    tracking_mode = mode()
+    tracking_mode, samples = mode(), system.enabled()
     run = StageRun(None if tracking_mode == "off" else OUTBOX / f"{time.time_ns():020d}-{os.getpid()}.jsonl")
-    run.open(
-        stage=stage,
-        experiment=experiment,
-        root=root,
-        lineage=lineage,
-        new_root=new_root,
-        uri=address.configured(),
-    )
+    if run.recorded:
+        described = {"row": None if at is None else at.plain(), "tags": place.tags(labels.current())}
+        run.open(stage=stage, experiment=experiment, uri=address.configured(), **described)
     if run.recorded and tracking_mode == "background":
         with suppress(OSError):  # at the end it is tried again
             send_in_background()
     try:
-        yield run
+        with system.sampled(run.headline) if samples and run.recorded and at is not None else nullcontext():
+            yield run
     except KeyboardInterrupt:
         run.finish("KILLED")
         raise
@@ -275,12 +290,3 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value with its nested keys, joined by dots."""
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

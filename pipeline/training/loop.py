@@ -73,7 +73,7 @@ def advance(
     because what follows the training may fail.
     """
     first = training.update
-    with progress(range(0), description=description, total=updates, initial=first) as bar:
+    with progress(range(0), description=description, total=updates, initial=first, unit="update") as bar:
         for figures in take_updates(training, updates, device=device, checkpoint=checkpoint):
             bar.update()
             yield bar, figures

@@ -96,8 +96,8 @@ class OnlineData:
         missing = sorted(self.spec.observations.keys() - episode.observations.keys())
         if missing:
             raise UserError(
-                f"dataset.environment has the observations {sorted(episode.observations)}; the model needs {missing}; "
-                "change the settings of the environment"
+                f"dataset.environment has the observations {', '.join(sorted(episode.observations))}; "
+                f"the model needs {', '.join(missing)}; change the settings of the environment"
             )
         known = {
             name: array

@@ -14,7 +14,7 @@ from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.config.settings import Finetuning
 from dreamset.pipeline.evaluation.playing import play
 from dreamset.pipeline.evaluation.policy_evaluator import PolicyEvaluator
-from dreamset.pipeline.progress import progress
+from dreamset.pipeline.progress import progress, show_figures
 from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.checkpoint import Checkpoint
 from dreamset.pipeline.training.fine_tuner import FineTuner
@@ -74,12 +74,14 @@ class OnlineLearner:
         if now.rounds:
             self._train_on(now.online.store())
         total = self.updates_due(self.settings.environment_steps)
-        with progress(range(0), description="finetune", total=total, initial=now.training.update) as bar:
+        first = now.training.update
+        with progress(range(0), description="fine-tune", total=total, initial=first, unit="update") as bar:
             while True:
                 self._train(bar, checkpoint, tracked)
                 if self._evaluation_is_due():
                     self._evaluate(tracked)
-                    bar.set_postfix(steps=now.steps, return_iqm=f"{now.evaluations[-1]['return_iqm']:.4g}")
+                    last = now.evaluations[-1]["return_iqm"]
+                    show_figures(bar, {"finetune/environment_steps": now.steps, "evaluation/return_iqm": last})
                 if now.steps >= self.settings.environment_steps:
                     checkpoint.save(now.state_dict())  # what follows the training may fail
                     return

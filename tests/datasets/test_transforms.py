@@ -305,7 +305,7 @@ def test_image_transform_refuses_columns_that_are_not_images(counter_source, nam
 
 
 def test_image_transform_without_images_is_refused():
-    with pytest.raises(UserError, match=r"Resize: there is no image among \['state'\]; remove the transform"):
+    with pytest.raises(UserError, match=r"Resize: there is no image among state; remove the transform"):
         Resize(1, 1)(recorded_returns(1.0))
 
 

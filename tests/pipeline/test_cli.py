@@ -23,7 +23,8 @@ from dreamset.pipeline.stages.settings import TrainWorldModel
 from dreamset.pipeline.training.checkpoint import Checkpoint
 
 Configure = Callable[..., dict[str, Any]]
-COMMANDS = [*stages.STAGES, "show", "adapt", "compare", "resolve", "data", "models", "export", "ui"]
+COMMANDS = [*stages.STAGES, "show", "adapt", "compare", "resolve", "data", "models", "export", "ui", "results"]
+COMMANDS += ["list", "doctor", "completion", "init"]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
@@ -58,9 +59,10 @@ def test_mistake_prints_one_line_and_exits_with_status_two(
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
     assert stop.value.code == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1, lines
-    assert expected in lines[0]
+    *before, line = capsys.readouterr().err.strip().splitlines()
+    assert expected in line
+    assert all(announced.startswith(f"{arguments[0]}: ") for announced in before), before
+    assert len(before) <= 1
 
 
 def test_fault_of_the_disk_in_any_command_prints_one_line(

@@ -49,7 +49,6 @@ def test_unknown_reference_names_the_way_to_environment_variables() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "COMMAND is missing; see `dreamset --help`"),
         ("ingst", "did you mean ingest?; see `dreamset --help`"),
         ("show", "STAGE is missing; see `dreamset show --help`"),
         ("show foo", "STAGE is 'foo'; allowed: collect, ingest, "),

@@ -162,7 +162,7 @@ def test_import_creates_the_store_and_export_never_overwrites(words: Words, refu
     words("export", "mine.world_model", "out")
     assert "out exists already and is not overwritten" in refused("export", "mine.world_model", "out")
     Path("out/figures.json").write_text('{"validation/kl": "low"}')
-    assert "['validation/kl'] are not numbers" in refused("import", "out", "another.world_model")
+    assert "figures.json: validation/kl: not a number; fix the file" in refused("import", "out", "another.world_model")
 
 
 def test_import_refuses_models_that_cannot_be_loaded(template: Path, refused: Callable[..., str]) -> None:

@@ -13,7 +13,7 @@ from dreamset.pipeline.registry import catalog, retrieval
 from dreamset.pipeline.registry.ranking import POLICY_RETURN, leading, outranks, scores
 from dreamset.pipeline.registry.registration import code_version, registration
 from dreamset.pipeline.registry.retrieval import Reference, from_registry
-from dreamset.pipeline.tracking import delivery
+from dreamset.pipeline.tracking import delivery, rows
 from tests.pipeline.registered import fresh_store, policy, register, rewrite, world_model
 
 FAMILY = "pendulum.world_model"
@@ -290,10 +290,10 @@ def test_run_refers_to_its_model_and_error_lists_stages_otherwise(client: Any) -
     version = register(client, world_model(Path("model")))
     pinned = retrieval.pin(Reference.parse(version.run))
     assert (pinned.digest, pinned.run) == (version.digest, version.run)
-    root = delivery.make_run(client, "dreamset", "root")
-    client.set_tag(version.run, "mlflow.parentRunId", root)
-    with pytest.raises(UserError, match=rf"run {root} has no model; choose one of its stages: model {version.run}"):
-        retrieval.pin(Reference.parse(root))
+    row, stage = (delivery.make_run(client, name, "any") for name in ("dreamset", "dreamset-stages"))
+    client.set_tag(stage, rows.ROW, row)
+    with pytest.raises(UserError, match=rf"run {row} has no model; choose one of its stages: any {stage}"):
+        retrieval.pin(Reference.parse(row))
     with pytest.raises(UserError, match="not found"):
         retrieval.pin(Reference.parse("f" * 32))
 

@@ -46,9 +46,9 @@ def test_resolving_again_changes_no_files(project: Path) -> None:
     assert changed(project, lambda _: None) == set()
 
 
-def test_setting_of_an_objective_changes_its_world_model_only(project: Path) -> None:
+def test_setting_of_an_objective_changes_its_world_model_and_the_comparison_only(project: Path) -> None:
     change = edit("configs/objective/predictive_contrastive.yaml", "weight: 3.0", "weight: 2.0")
-    assert changed(project, change) == {"train_world_model/predictive_contrastive-0.yaml"}
+    assert changed(project, change) == {"train_world_model/predictive_contrastive-0.yaml", "compare.yaml"}
 
 
 def test_setting_of_a_behavior_changes_behavior_learning_only(project: Path) -> None:
@@ -94,7 +94,8 @@ def test_resolve_lists_changed_files_and_their_changed_keys(project: Path) -> No
     assert output.stat().st_ino == written  # not replaced
     edit("configs/objective/predictive_contrastive.yaml", "weight: 3.0", "weight: 2.0")(project)
     assert resolve.run(params, output, if_changed=True) == [
-        "train_world_model/predictive_contrastive-0.yaml: objective"
+        "compare.yaml: different_settings",
+        "train_world_model/predictive_contrastive-0.yaml: objective",
     ]
 
 

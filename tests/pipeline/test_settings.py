@@ -96,8 +96,8 @@ UNKNOWN = [
     ("+behavior_training.critic_optimizer.lr=1", "is now behavior_training.optimizers.critic.lr; change the override"),
     (
         "objective=nope",
-        "Available options in 'objective': barlow_twins contrastive cosine_contrastive predictive_contrastive "
-        "reconstruction reconstruction_and_contrastive reward_only",
+        "objective is 'nope'; allowed: barlow_twins, contrastive, cosine_contrastive, predictive_contrastive, "
+        "reconstruction, reconstruction_and_contrastive, reward_only; see `dreamset list objective`",
     ),
     ("seed=1,2", "seed=1,2 has several values, but a stage takes one"),
     ("world_model_training.batch=[1", "world_model_training.batch=[1"),

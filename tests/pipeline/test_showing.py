@@ -78,7 +78,11 @@ def project(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Projec
             [f"runs/finetune/{KEY}/{name}" for name in ("policy/model.json", "metrics.json", "curve.png", "media")],
             ["curve.png", "media/episodes.mp4"],
         ),
-        ("compare", ["runs/comparison/comparison.md", "runs/comparison/comparison.png"], ["comparison.png"]),
+        (
+            "compare",
+            ["runs/comparison/comparison.md", "runs/comparison/comparison.png"],
+            ["comparison.png", "comparison_dark.png"],
+        ),
     ],
 )
 def test_a_stage_that_cannot_draw_has_its_results_and_warns(

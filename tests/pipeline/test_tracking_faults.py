@@ -198,7 +198,7 @@ def test_absent_server_does_not_hold_back_the_reports_for_another_one(
         with reporting.stage_run(name):
             pass
     client = delivery.client_of(embedded.uri())
-    experiment = client.get_experiment_by_name(reporting.OBJECTIVES)
+    experiment = client.get_experiment_by_name(reporting.STAGES)
     assert {run.info.run_name for run in client.search_runs([experiment.experiment_id])} == {"second", "fourth"}
     waiting = [path.read_text() for path in sorted(reporting.OUTBOX.glob("*.jsonl"))]
     assert ["first" in waiting[0], "third" in waiting[1]] == [True, True]
@@ -265,7 +265,7 @@ def test_figures_that_are_not_finite_are_left_out_of_deliveries(store: Path) -> 
         run.metrics({"loss": math.nan, "norm": math.inf, "step": 1.0}, 1)
         run.metrics({"loss": 2.0}, 2)
     client = delivery.client_of(embedded.uri())
-    experiment = client.get_experiment_by_name(reporting.OBJECTIVES)
+    experiment = client.get_experiment_by_name(reporting.STAGES)
     (sent,) = client.search_runs([experiment.experiment_id])
     assert sent.info.status == "FINISHED"
     assert [point.value for point in client.get_metric_history(sent.info.run_id, "loss")] == [2.0]

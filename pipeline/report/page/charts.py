@@ -10,8 +10,8 @@ from typing import Literal
 
 from dreamset.pipeline.report.page.html import escape
 
-WIDTH, HEIGHT = 520, 300
-LEFT, RIGHT, TOP, BOTTOM = 58, 138, 30, 44
+WIDTH, HEIGHT = 580, 300
+LEFT, RIGHT, TOP, BOTTOM = 58, 196, 30, 44
 DASHES = ("", "7 4", "8 3 2 3", "2 3", "10 2", "6 2 2 2 2 2", "1 2")
 LABEL_HEIGHT = 15  # least distance of two labels
 
@@ -157,9 +157,12 @@ def _frame(title: str, x_label: str, y_label: str, vertical: Axis, x_ticks: Sequ
         parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{floor}" y2="{floor + 4}"/>')
         parts.append(f'<text class="tick" x="{x:.1f}" y="{floor + 16}" text-anchor="middle">{escape(text)}</text>')
     parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{floor}H{right}"/>')
-    parts.append(f'<text class="tick" x="{(LEFT + right) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
     parts.append(
-        f'<text class="tick" transform="translate(13 {middle}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
+        f'<text class="tick" x="{(LEFT + right) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>'
+    )
+    parts.append(
+        f'<text class="tick" transform="translate(13 {middle}) rotate(-90)" text-anchor="middle">'
+        f"{escape(y_label)}</text>"
     )
     return "".join(parts)
 
@@ -200,7 +203,10 @@ def marker(position: int, x: float, y: float, size: float = 4.5) -> str:
     diamond = f"M{x:.1f} {y - s - 1.5:.1f}l{s + 1.5} {s + 1.5}l{-s - 1.5} {s + 1.5}l{-s - 1.5} {-s - 1.5}z"
     inverted = f"M{x:.1f} {y + s + 1:.1f}l{s + 1} {-2 * s - 1}h{-2 * s - 2}z"
     plus = f"M{x - 2:.1f} {y - s - 1:.1f}h4v{s - 1}h{s - 1}v4h{1 - s}v{s - 1}h-4v{1 - s}h{1 - s}v-4h{s - 1}z"
-    cross = f"M{x - s:.1f} {y - s:.1f}l{s} {s - 2}l{s} {2 - s}l{2 - s} {s}l{s - 2} {s}l{-s} {2 - s}l{-s} {s - 2}l{s - 2} {-s}z"
+    cross = (
+        f"M{x - s:.1f} {y - s:.1f}l{s} {s - 2}l{s} {2 - s}l{2 - s} {s}l{s - 2} {s}"
+        f"l{-s} {2 - s}l{-s} {s - 2}l{s - 2} {-s}z"
+    )
     return (circle, square, triangle, diamond, inverted, plus, cross)[position % 7]
 
 
@@ -219,7 +225,7 @@ def _labels(series: Sequence[Series], vertical: Axis) -> str:
     return "".join(placed)
 
 
-def _short(name: str, longest: int = 17) -> str:
+def _short(name: str, longest: int = 23) -> str:
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
@@ -271,7 +277,8 @@ def _group(group: Group, x: float, step: float, vertical: Axis) -> str:
         parts.append(f'<circle class="point" cx="{x + offset:.1f}" cy="{vertical(value):.1f}" r="2.2"/>')
     if math.isfinite(group.estimate):
         low, high = vertical(group.low), vertical(group.high)
-        parts.append(f'<path class="curve" d="M{x:.1f} {low:.1f}V{high:.1f}M{x - 7:.1f} {low:.1f}h14M{x - 7:.1f} {high:.1f}h14"/>')
+        caps = f"M{x - 7:.1f} {low:.1f}h14M{x - 7:.1f} {high:.1f}h14"
+        parts.append(f'<path class="curve" d="M{x:.1f} {low:.1f}V{high:.1f}{caps}"/>')
         words = f"{group.name}: {_number(group.estimate)}, interval {_number(group.low)} to {_number(group.high)}"
         shape = marker(group.position, x, vertical(group.estimate), 6)
         parts.append(f'<path class="mark" d="{shape}"><title>{escape(words)}</title></path>')

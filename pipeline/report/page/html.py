@@ -57,13 +57,19 @@ def figure(drawing: str, caption: str) -> str:
 
 
 def grid(parts: Iterable[str]) -> str:
-    """Parts side by side where there is room."""
-    return f'<div class="grid">{"".join(parts)}</div>'
+    """Parts side by side where there is room; nothing without parts."""
+    content = "".join(parts)
+    return f'<div class="grid">{content}</div>' if content else ""
 
 
 def listing(items: Iterable[str]) -> str:
-    """A bulleted list."""
-    return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>"
+    """A bulleted list. What stands between backticks is code."""
+    return f"<ul>{''.join(f'<li>{_with_code(item)}</li>' for item in items)}</ul>"
+
+
+def _with_code(text: str) -> str:
+    parts = escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
 
 
 def data_uri(path: Path) -> str:

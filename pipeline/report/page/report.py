@@ -52,7 +52,7 @@ class Media:
             return ""
         dot = f'<span class="dot s{series}"></span>'
         source = self.address(path)
-        player = f'<video controls loop muted playsinline preload="metadata" src="{source}"></video>'
+        player = f'<video controls loop muted playsinline preload="auto" src="{source}"></video>'
         return f"<figure><figcaption>{dot}{escape(caption)}</figcaption>{player}</figure>"
 
     def image(self, path: Path, text: str) -> str:
@@ -73,7 +73,7 @@ def comparison_page(comparison: Comparison, page: Path) -> str:
     sections = (
         _headline(comparison),
         section("Reading help", listing([*advice.hints(comparison), *advice.caveats(comparison)])),
-        section("Returns", _returns(comparison), _imagined(comparison)),
+        section("Returns", grid([_returns(comparison), _imagined(comparison)])),
         section("How far ahead the models predict", _against_horizon(comparison)),
         section("What the states know", _probes(comparison), intro=PROBES),
         section("Learning curves", _learning(comparison), intro=LEARNING),
@@ -89,18 +89,26 @@ def comparison_page(comparison: Comparison, page: Path) -> str:
 
 
 PROBES = (
-    "A linear probe recovers the true state from the model's features. The state was never shown to the model. R² is the "
-    "share of its variance that the probe explains. The quarters divide held-out rows by their reward; q4 has the highest."
+    "A linear probe recovers the true state from the model's features. The state was never shown to the model. R² is "
+    "the share of its variance that the probe explains. The quarters divide held-out rows by reward; q4 has the best."
 )
 LEARNING = "Lines are means over the seeds, bands reach from the lowest to the highest seed."
 DREAMS = (
-    "Each model observes the first steps of held-out episodes and then predicts the rest without observations. The frames "
-    "are decoded in the same way for all objectives."
+    "Each model observes the first steps of held-out episodes and then predicts the rest without observations. The "
+    "frames are decoded in the same way for all objectives."
 )
 
 
 def _headline(comparison: Comparison) -> str:
-    names = ("return_iqm", "return_mean", "normalized_mean", "imagined_return", "real_return", "reward_error_h15", "probe_r2")
+    names = (
+        "return_iqm",
+        "return_mean",
+        "normalized_mean",
+        "imagined_return",
+        "real_return",
+        "reward_error_h15",
+        "probe_r2",
+    )
     shown = [name for name in names if name in comparison.summary]
     confidence = f"{100 * comparison.evaluation.confidence:.0f} % interval"
     head = ["objective", *(label(_full(name)) for name in shown)]
@@ -251,9 +259,7 @@ def _learning(comparison: Comparison) -> str:
     return grid(drawing for curve in CURVES if (drawing := _learning_curve(comparison, *curve)))
 
 
-def _learning_curve(
-    comparison: Comparison, stage: str, name: str, column: str, title: str, scale: charts.Scale
-) -> str:
+def _learning_curve(comparison: Comparison, stage: str, name: str, column: str, title: str, scale: charts.Scale) -> str:
     x = "environment_steps" if stage == "finetune" else "update"
     curves = []
     for position, objective in enumerate(comparison.objectives):
@@ -262,7 +268,13 @@ def _learning_curve(
             grouped = pd.concat(frames).groupby(x)[column].agg(["mean", "min", "max"])
             curves.append(_banded(objective, position, grouped))
     words = "steps in the environment" if stage == "finetune" else "updates"
-    return charts.line_chart(curves, title=title, x_label=words, y_label=label(f"validation/{column}"), scale=scale)
+    return charts.line_chart(curves, title=title, x_label=words, y_label=label(_metric_of(stage, column)), scale=scale)
+
+
+def _metric_of(stage: str, column: str) -> str:
+    """The name of a curve's column as in metrics.json."""
+    prefixes = {"world_model": "validation/", "behavior": "", "finetune": "evaluation/"}
+    return prefixes[stage] + column
 
 
 def _dreams(comparison: Comparison, media: Media) -> str:

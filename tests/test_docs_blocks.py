@@ -1,0 +1,128 @@
+"""The pages of the documentation work from top to bottom: their blocks run in order, with the tiny preset."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.docs_blocks import Block, Reader, blocks
+
+NOT_RUN = 4  # blocks of the documentation that are allowed not to run
+AFTER_FIRST = ("datasets", "learning", "faq", "commands")  # pages that assume the project of the first tutorial
+FOLLOWED = ("index", "tutorials/first_dream", "tutorials/my_data", "tutorials/my_objective", "tutorials/reuse")
+ELSEWHERE = {"models": "test_documented_commands.py", "python": "pipeline/test_python_page.py"}
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
+    """A reader in an empty folder; metrics are sent within each stage."""
+    monkeypatch.setenv("DREAMSET_TRACKING", "foreground")
+    return Reader(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def first_dream(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """The project after the first tutorial."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DREAMSET_TRACKING", "foreground")
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        reader = Reader(tmp_path_factory.mktemp("first_dream"), patch)
+        reader.follow(root / "docs/tutorials/first_dream.md")
+        yield reader
+
+
+@pytest.fixture
+def continued(first_dream: Reader, reader: Reader) -> Reader:
+    """A reader in a copy of that project."""
+    shutil.copytree(first_dream.folder, reader.folder, dirs_exist_ok=True)
+    reader.made = {
+        reader.folder / file.relative_to(first_dream.folder): content for file, content in first_dream.made.items()
+    }
+    return reader
+
+
+@pytest.mark.slow
+def test_first_tutorial_ends_with_a_comparison_and_a_dream(first_dream: Reader) -> None:
+    table = pd.read_csv(first_dream.folder / "runs/comparison/summary.csv")
+    assert list(table["objective"]) == ["reconstruction"]
+    assert (first_dream.folder / "runs/world_model/reconstruction-0/media/open_loop_image.mp4").exists()
+
+
+@pytest.mark.slow
+def test_quick_start_of_the_first_page_compares_three_objectives(root: Path, reader: Reader) -> None:
+    reader.follow(root / "docs/index.md")
+    assert len(pd.read_csv(reader.folder / "runs/comparison/summary.csv")) == 3
+
+
+@pytest.mark.slow
+def test_tutorial_on_own_data_trains_on_every_kind_that_it_writes(root: Path, reader: Reader) -> None:
+    reader.follow(root / "docs/tutorials/my_data.md")
+    assert {path.name for path in (reader.folder / "data/stores").iterdir()} == {"cart", "cart_again", "dots"}
+
+
+@pytest.mark.slow
+def test_tutorial_on_objectives_compares_the_new_one_with_the_kept_one(root: Path, continued: Reader) -> None:
+    kept = continued.folder / "runs/world_model/reconstruction-0/model/model.safetensors"
+    before = kept.stat().st_mtime_ns
+    continued.follow(root / "docs/tutorials/my_objective.md")
+    table = pd.read_csv(continued.folder / "runs/comparison/summary.csv")
+    assert set(table["objective"]) == {"reconstruction", "predict_action"}
+    assert kept.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", AFTER_FIRST)
+def test_blocks_of_the_reference_pages_run_after_the_first_tutorial(root: Path, continued: Reader, page: str) -> None:
+    continued.follow(root / f"docs/{page}.md")
+
+
+@pytest.mark.slow
+def test_tutorial_on_reuse_exports_and_serves_a_policy(root: Path, continued: Reader) -> None:
+    names = continued.follow(root / "docs/tutorials/reuse.md")
+    assert len(names["memory"]["action"][0]) == 1  # of the last answer of the service
+    assert names["memory"].keys() > {"action"}
+
+
+def test_every_page_with_code_is_run_by_a_test(root: Path) -> None:
+    pages = {path.relative_to(root / "docs").with_suffix("").as_posix(): path for path in (root / "docs").rglob("*.md")}
+    assert {name for name, path in pages.items() if list(blocks(path))} == {*AFTER_FIRST, *FOLLOWED, *ELSEWHERE}
+    for name, test in ELSEWHERE.items():
+        assert f"docs/{name}.md" in (root / "tests" / test).read_text()
+
+
+def test_code_of_the_documentation_names_a_language_that_runs_or_is_text(root: Path) -> None:
+    for path in (root / "docs").rglob("*.md"):
+        fences = re.findall(r"^ *```(.*)$", path.read_text(), re.MULTILINE)
+        assert set(fences[::2]) <= {"bash", "python", "yaml", "text"}, path.name
+        assert set(fences[1::2]) <= {""}, path.name
+
+
+def test_nearly_every_block_of_the_documentation_runs(root: Path) -> None:
+    left_out: list[Block] = [
+        block for page in (root / "docs").rglob("*.md") for block in blocks(page) if block.reason is not None
+    ]
+    assert all(len(str(block.reason)) > 10 for block in left_out)
+    assert len(left_out) <= NOT_RUN
+
+
+def test_block_that_no_rule_runs_is_an_error_with_its_place(reader: Reader, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\n```bash\nmkdir new\n```\n")
+    with pytest.raises(AssertionError, match=r"page.md, line 3: no rule runs `mkdir new`"):
+        reader.follow(page)
+
+
+def test_blocks_run_in_order_save_their_files_and_stop_at_a_failing_line(reader: Reader, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```python\n# saved_here.py\nvalue = 3\n```\n\n```yaml\n# configs/a.yaml\nkey: 1\n```\n\n"
+        "```python\nfrom saved_here import value\n```\n\n"
+        "<!-- not run: it would fail in this test -->\n```python\nvalue = 0\n```\n\n"
+        "```python\nassert value == 4, value\n```\n"
+    )
+    with pytest.raises(AssertionError, match="3"):
+        reader.follow(page)
+    assert (tmp_path / "configs/a.yaml").read_text().endswith("key: 1\n")

@@ -75,7 +75,7 @@ def commands() -> str:
     columns = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "100"  # the width of argparse's help
     try:
-        pages = [_command(parser) for parser in _parsers(cli._parser())]
+        pages = [_command(parser) for parser in _parsers(cli.Parser())]
         pages += [_command(parser) for tool in TOOLS.values() for parser in _parsers(tool())]
     finally:
         os.environ.pop("COLUMNS")

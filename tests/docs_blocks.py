@@ -111,7 +111,7 @@ class Reader:
             )
 
     def _run(self, arguments: Sequence[str]) -> None:
-        known = re.findall(r"^    ([a-z][a-z-]+)", cli._parser().format_help(), re.MULTILINE)
+        known = list(cli.Parser().commands)
         if arguments[0] in TO_COME and arguments[0] not in known:
             return
         small = SMALL if arguments[0] in WITH_OVERRIDES else SMALL[:1] if arguments[0] in ("export", "show") else ()

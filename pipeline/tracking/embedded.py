@@ -6,6 +6,8 @@ from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from filelock import FileLock
 
@@ -13,6 +15,14 @@ from dreamset.core.errors import UserError
 
 FOLDER = Path("tracking")
 PREFIX = "sqlite:///"
+ARTIFACTS = "artifacts"  # folder of the artifacts, beside the store
+# the columns where MLflow keeps absolute addresses of files
+ADDRESSES = {
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"),
+}
 
 
 def path() -> Path:
@@ -43,6 +53,8 @@ def prepare(address: str) -> None:
             if not _exists(store):
                 _create(store)
     require_schema(store)
+    if store == path():
+        _follow(store)
 
 
 def _exists(store: Path) -> bool:
@@ -58,6 +70,29 @@ def _create(store: Path) -> None:
         MlflowClient(f"{PREFIX}{made}").delete_experiment("0")  # MLflow's own "Default", which nothing here uses
         require_schema(made)
         made.replace(store)
+
+
+def _follow(store: Path) -> None:
+    """Corrects the addresses of artifacts if the folder of the store was moved or copied, in one transaction.
+
+    A store that was moved without its artifacts keeps the addresses of those that are still at the old place.
+    """
+    here = store.parent.as_uri()
+    with closing(sqlite3.connect(store)) as connection, connection:
+        known = connection.execute("SELECT artifact_location FROM experiments WHERE artifact_location LIKE 'file:%'")
+        folders = {location.rpartition(f"/{ARTIFACTS}/")[0] for (location,) in known} - {"", here}
+        for there in folders:
+            if (store.parent / ARTIFACTS).exists() or not Path(url2pathname(urlsplit(there).path), ARTIFACTS).exists():
+                _readdress(connection, there, here)
+
+
+def _readdress(connection: sqlite3.Connection, there: str, here: str) -> None:
+    for table, columns in ADDRESSES.items():
+        for column in columns:
+            connection.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",  # noqa: S608
+                (here, len(there) + 1, len(there) + 1, f"{there}/"),
+            )
 
 
 def require_schema(store: Path) -> None:

@@ -41,5 +41,5 @@ def _id(client: Any, name: str, *, embedded_store: bool) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
-    location = (embedded.FOLDER / "artifacts" / name).resolve().as_uri() if embedded_store else None
+    location = (embedded.FOLDER / embedded.ARTIFACTS / name).resolve().as_uri() if embedded_store else None
     return str(client.create_experiment(name, artifact_location=location))

@@ -279,9 +279,9 @@ def test_ui_reports_a_used_port_a_damaged_store_and_a_silent_server(
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=rf"--port {port} cannot be used .*; choose another port"):
             ui.prepare(port)
-    page, command = ui.prepare(port)
-    assert page.startswith(f"http://127.0.0.1:{port}/")
-    assert command[1:4] == ["-m", "mlflow", "server"]
+    pages = ui.prepare(port)
+    assert pages.base == f"http://127.0.0.1:{port}"
+    assert pages.command[1:4] == ("-m", "mlflow", "server")
     assert os.environ.pop("MLFLOW_BACKEND_STORE_URI") == embedded.uri()
     delivery.client_of.cache_clear()
     store.write_bytes(b"no database at all" * 100)

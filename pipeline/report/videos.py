@@ -14,6 +14,7 @@ from dreamset.core.errors import UserError
 from dreamset.core.files import save_with
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.environments.wrappers import Environment
+from dreamset.pipeline.report.captions import with_captions
 from dreamset.pipeline.report.frames import as_rgb
 
 log = logging.getLogger(__name__)
@@ -26,14 +27,25 @@ CONTEXT, OPEN_LOOP = (0.2, 0.6, 0.2), (0.8, 0.2, 0.2)  # border colours: green w
 
 
 def open_loop_video(truth: Images, prediction: Images, context: int, path: Path) -> None:
-    """Truth, prediction and difference (rows) of episodes (columns). The border turns red after the context."""
+    """Truth, prediction and difference (rows) of episodes (columns). The border turns red after the context.
+
+    Text in margins names the rows, the step, and whether the model observes.
+    """
     difference = np.clip((prediction - truth) / 2 + 0.5, 0, 1)
     rows = [_columns(enlarge(part)) for part in (truth, prediction, difference)]  # [T, H, W, C] each
     frames = np.concatenate(rows, axis=1)
     border = np.array([CONTEXT if t < context else OPEN_LOOP for t in range(len(frames))])[:, None, None, :]
     framed = np.broadcast_to(border, (len(frames), frames.shape[1] + 8, frames.shape[2] + 8, 3)).copy()
     framed[:, 4:-4, 4:-4] = frames
-    write_video(path, (framed * 255).round().astype(np.uint8))
+    pixels = (framed * 255).round().astype(np.uint8)
+    write_video(path, np.stack([_captioned(frame, t, context) for t, frame in enumerate(pixels)]))
+
+
+def _captioned(frame: NDArray[np.uint8], step: int, context: int) -> NDArray[np.uint8]:
+    """The step and what the model does in it."""
+    doing = "observing" if step < context else f"open loop +{step - context + 1}"
+    head = [f"step {step}: {doing}", "decoder: probe on the features", "grey difference: no error"]
+    return with_captions(frame, head, ["truth", "model", "difference"])
 
 
 def episode_video(episodes: Sequence[RecordedEpisode], make: Callable[[], Environment], path: Path) -> None:

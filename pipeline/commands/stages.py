@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> None:
     """Runs a stage with the settings of its resolved file, or with overrides."""
     from dreamset.pipeline.config.compose import composed, require_effect, with_drawn_seed
     from dreamset.pipeline.config.dependencies import with_code
-    from dreamset.pipeline.stages import resolve
+    from dreamset.pipeline.stages import manual, resolve
 
     stage: Stage = options.stage
     if options.resolved is not None:
@@ -37,7 +37,8 @@ def run(options: argparse.Namespace) -> None:
     else:
         composition = composed(with_drawn_seed(options.overrides))
         require_effect(composition.without_effect)
-        config, labels = with_code(stage.name, stage(composition.config), composition.config), composition.labels
+        settings, labels = manual.settings(stage, composition), composition.labels
+        config = with_code(stage.name, settings, composition.config)
     with labelled(labels):
         lines = stage.run(config)
     for line in lines:

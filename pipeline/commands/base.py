@@ -49,7 +49,8 @@ def settings_by_hand(stage: Stage, overrides: Sequence[str]) -> tuple[StageConfi
     """
     from dreamset.pipeline.config.compose import composed, require_effect, with_drawn_seed  # loads Hydra
     from dreamset.pipeline.config.dependencies import with_code
+    from dreamset.pipeline.stages import manual
 
     composition = composed(with_drawn_seed(overrides))
     require_effect(composition.without_effect)
-    return with_code(stage.name, stage(composition.config), composition.config), composition.labels
+    return with_code(stage.name, manual.settings(stage, composition), composition.config), composition.labels

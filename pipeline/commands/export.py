@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from dreamset.pipeline.commands.base import Commands, command, take_overrides
+from dreamset.pipeline.stages.table import evaluate
 
 EXAMPLES = """\
 examples:
@@ -30,9 +31,13 @@ def add(commands: Commands) -> None:
 
 
 def _run_export(options: argparse.Namespace) -> None:
-    from dreamset.pipeline.config.compose import compose
+    from dreamset.pipeline.config.compose import composed, require_effect
     from dreamset.pipeline.export import program as export
+    from dreamset.pipeline.stages import manual
 
     folders = {"world_model": options.world_model, "policy": options.policy, "output": options.output}
-    output = export.run(compose(options.overrides), **folders, mlflow=options.mlflow)
+    composition = composed(options.overrides)
+    require_effect(composition.without_effect)
+    models = manual.inputs(evaluate, composition)
+    output = export.run(composition.config, **folders, mlflow=options.mlflow, models=models)
     print(f"{output}: exported; {output / 'README.md'} has instructions")  # noqa: T201

@@ -47,19 +47,35 @@ PROGRAM, DESCRIPTION, RUNNER, MLFLOW = "policy.pt2", "policy.json", "policy.py",
 CPU = torch.device("cpu")
 
 
-def run(config: Config, *, world_model: Path | None, policy: Path | None, output: Path | None, mlflow: bool) -> Path:
+def run(
+    config: Config,
+    *,
+    world_model: Path | None,
+    policy: Path | None,
+    output: Path | None,
+    mlflow: bool,
+    models: Config | None = None,
+) -> Path:
     """Exports the models in the given folders, or else those of the composed configuration. Returns the new folder.
+
+    Args:
+        config: the composed configuration.
+        world_model: folder of the world model.
+        policy: folder of the policy.
+        output: the folder to write; None: the folder ``export`` beside those of the stages.
+        mlflow: whether to add a model for ``mlflow models serve``.
+        models: settings of the stage ``evaluate``, which name the models; None: those of ``config``.
 
     Raises:
         UserError: if the policy in the configuration's folder was trained on another dataset; see ``export_policy``.
     """
-    settings, dataset = stages.evaluate(config), config["dataset"]["name"]
+    settings, dataset = models or stages.evaluate(config), config["dataset"]["name"]
     folder = policy or Path(settings["policy"])
     saved = read_description(folder, made_by=LEARN)
     if policy is None:
         require_dataset(saved, dataset, folder)
     name = stages.run_key(config["choices"]["objective"], config["seed"])
-    output = output or Path(config["paths"]["runs"]) / "export" / name
+    output = output or Path(settings["policy"]).parents[2] / "export" / name
     environment = settings["environment"] if saved.lineage["dataset"] == dataset else None
     export_policy(world_model or Path(settings["world_model"]), folder, output, environment=environment, mlflow=mlflow)
     return output

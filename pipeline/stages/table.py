@@ -29,6 +29,8 @@ class Stage:
     settings: type[StageSettings]
     select: Callable[[Config], StageSettings]
     sources: Mapping[str, str] = field(default_factory=dict)  # key of the settings -> of the configuration
+    reads: Sequence[str] = ()  # keys of the settings that hold folders of earlier stages
+    writes: Sequence[str] = ("output",)  # and of the folders that the stage writes
 
     @property
     def command(self) -> str:
@@ -234,6 +236,8 @@ ingest = Stage(
         "output": "paths.stores",
         "card": "paths.cards",
     },
+    reads=("source",),
+    writes=("output", "card"),
 )
 train_world_model = Stage(
     "train_world_model",
@@ -247,6 +251,7 @@ train_world_model = Stage(
         "objective_name": "choices.objective",
         "generation": "choices.world_model",
     },
+    reads=("store",),
 )
 learn_behavior = Stage(
     "learn_behavior",
@@ -254,6 +259,7 @@ learn_behavior = Stage(
     settings.LearnBehavior,
     _learn_behavior,
     {**_DATASET, **_PATHS, "training": "behavior_training", "world_model": "paths.runs"},
+    reads=("store", "world_model"),
 )
 evaluate = Stage(
     "evaluate",
@@ -261,6 +267,7 @@ evaluate = Stage(
     settings.Evaluate,
     _evaluate,
     {**_DATASET, **_PATHS, "world_model": "paths.runs", "policy": "paths.runs"},
+    reads=("world_model", "policy"),
 )
 finetune = Stage(
     "finetune",
@@ -268,6 +275,7 @@ finetune = Stage(
     settings.Finetune,
     _finetune,
     {**_DATASET, **_PATHS, "world_model": "paths.runs", "policy": "paths.runs"},
+    reads=("store", "world_model", "policy"),
 )
 COMPARE = Stage("compare", "compare all objectives in one table and one figure", settings.Compare, _compare)
 

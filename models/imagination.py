@@ -4,16 +4,28 @@ import torch
 from torch import Tensor
 
 from dreamset.core.capabilities import Dynamics, FeaturePolicy, S
+from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory
 from dreamset.core.states import state_count
 
 
 def imagine(
-    model: Dynamics[S], start: S, policy: FeaturePolicy, *, horizon: int, generator: torch.Generator
+    model: Dynamics[S],
+    start: S,
+    policy: FeaturePolicy,
+    *,
+    horizon: int,
+    generator: torch.Generator | None = None,
 ) -> ImaginedTrajectory[S]:
-    """Imagines ``horizon`` steps under ``policy`` from ``start`` [N, ...]; gradients flow through every step."""
+    """Imagines ``horizon`` steps under ``policy`` from ``start`` [N, ...]; gradients flow through every step.
+
+    Without ``generator``, the random numbers are those of a new one with seed 0: equal calls give equal results.
+    """
+    first = model.features(start)
+    if generator is None:
+        generator = torch.Generator(first.device).manual_seed(0)
     noise = model.noise((horizon, state_count(start)), generator)  # [H, N, ...]
-    rows, features, actions = [start], [model.features(start)], []
+    rows, features, actions = [start], [first], []
     for h in range(horizon):
         actions.append(policy(features[-1]))
         rows.append(model.step(rows[-1], actions[-1], noise[h]))
@@ -21,7 +33,21 @@ def imagine(
     return ImaginedTrajectory(rows, torch.stack(features), torch.stack(actions))
 
 
-def predict(model: Dynamics[S], start: S, action: Tensor, generator: torch.Generator) -> ImaginedTrajectory[S]:
-    """Imagines K steps from ``start`` [N, ...] under given actions [N, K, A]; ``action[:, k]`` leads to row k + 1."""
+def predict(
+    model: Dynamics[S], start: S, action: Tensor, generator: torch.Generator | None = None
+) -> ImaginedTrajectory[S]:
+    """Imagines K steps from ``start`` [N, ...] under given actions [N, K, A]; ``action[:, k]`` leads to row k + 1.
+
+    Without ``generator``, see ``imagine``.
+
+    Raises:
+        UserError: if ``action`` has another rank, or not one sequence for each state.
+    """
+    count = state_count(start)
+    if action.dim() != 3 or action.shape[0] != count:
+        raise UserError(
+            f"the shape of action is {list(action.shape)}; allowed: [N, K, A], here {count} starting states, K steps "
+            "and A numbers per action; add the missing axis, or choose as many sequences of actions as states"
+        )
     actions = iter(action.unbind(dim=1))
     return imagine(model, start, lambda _: next(actions), horizon=action.shape[1], generator=generator)

@@ -26,6 +26,7 @@ from dreamset.pipeline.tools import models as model_tools
 from tests.builders import tiny_batch, tiny_model
 
 Block = Callable[[str, str], str]
+COMMANDS = (*STAGES, "show", "adapt", "data", "models", "export", "results", "init", "list")
 
 
 @pytest.fixture
@@ -69,6 +70,18 @@ def test_example_objective_of_the_readme_gives_losses(
     assert all(parameter.grad is not None for parameter in objective.parameters())
 
 
+def test_benchmark_of_the_readme_has_the_best_scores_of_the_recorded_verdicts(root: Path) -> None:
+    verdicts = (root / "benchmarks/offline_suite/tables.md").read_text().partition("| task | best of dreamset")[2]
+    row = r"^\| (\w+) \| (\w+) (-?[\d.]+) \([^|]+\| (\w+): (\w+) (-?[\d.]+) \([^|]+\| \w+: cloning (-?[\d.]+) "
+    marks = {"above": "▲", "overlaps": "=", "below": "▼"}
+    expected = [
+        f"| {task} | {score} ({method}) | {rival_score} ({rival}) | {cloning} | {marks[verdict]} |"
+        for task, method, score, verdict, rival, rival_score, cloning in re.findall(row, verdicts, re.MULTILINE)
+    ]
+    assert len(expected) == 9
+    assert "\n".join(expected) in (root / "README.md").read_text()
+
+
 def test_example_dataset_of_the_readme_is_collected_and_read(block: Block, project: Path) -> None:
     recorded = stages.collect(compose(["preset=tiny", "dataset=pendulum_state"]))
     path = collect.record(Collect.of(**recorded), project / "minari")
@@ -97,7 +110,7 @@ def test_commands_in_the_readme_exist(root: Path) -> None:
     for target in set(re.findall(r"make ([a-z]+)", text)) - {"lists"}:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for command in set(re.findall(r"^dreamset ([a-z][a-z-]+)", text, re.MULTILINE)):
-        assert command in (*STAGES, "show", "adapt", "data", "models", "export")
+        assert command in COMMANDS
     tools = re.findall(r"^dreamset data +(.+?)(?: +#.*)?$", text + datasets, re.MULTILINE)
     assert tools
     for tool in tools:

@@ -1,11 +1,13 @@
-"""``scripts/setup.sh`` refuses in one line what it cannot install on. Nothing is downloaded here."""
+"""What ``scripts/setup.sh`` refuses in one line, and the citation of the package. Nothing is downloaded here."""
 
 import os
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,3 +64,12 @@ def test_failed_installation_says_what_to_do_and_leaves_no_mark(clone: Path) -> 
     assert lines[-2] == "setup: 1 of 2: PyTorch 2.13.0"
     assert "the installation failed; if there is no network, set HTTPS_PROXY or PIP_INDEX_URL" in lines[-1]
     assert not (clone / ".venv/.installed").exists()
+
+
+def test_citation_has_what_the_schema_requires_and_the_version_of_the_package() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["authors"] == [{"name": "The Dreamset developers"}]
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]

@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dreamset.behaviors.base import Learner, RewardFunction
+from dreamset.behaviors.controller import Agent
 from dreamset.core.errors import UserError
-from dreamset.core.files import file_sha256, save_with
+from dreamset.core.files import file_sha256, save_with, user_path
 from dreamset.core.spec import DataSpec
 from dreamset.pipeline.artifacts import migrations
 from dreamset.pipeline.artifacts.compatibility import Difference, load_fitting
@@ -242,24 +243,43 @@ def require_dataset(saved: SavedModel, wanted: str, folder: Path) -> None:
         )
 
 
-def load_world_model(folder: Path, device: torch.device) -> tuple[Any, SavedModel]:
-    """A trained world model, frozen and in evaluation mode."""
-    made_by = "dreamset train-world-model"
+def load_world_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[Any, SavedModel]:
+    """A trained world model, frozen and in evaluation mode, and its description."""
+    made_by, folder = "dreamset train-world-model", user_path(folder)
     saved = read_description(folder, made_by=made_by, kind=WORLD_MODEL)
     model = build(saved.architecture, saved.spec, allowed=WORLD_MODEL_PARTS)
     load_weights(folder / WEIGHTS, model, made_by=made_by)
     return model.to(device).eval().requires_grad_(False), saved
 
 
-def load_behavior(folder: Path, device: torch.device) -> Learner:
+def load_behavior(folder: str | Path, device: str | torch.device = "cpu") -> Learner:
     """A learned behaviour, frozen and in evaluation mode."""
-    made_by = "dreamset learn-behavior"
+    made_by, folder = "dreamset learn-behavior", user_path(folder)
     saved = read_description(folder, made_by=made_by, kind=POLICY)
     behavior: Learner = build(
         saved.architecture, saved.lineage["feature_size"], saved.spec.action, allowed=POLICY_PARTS
     )
     load_weights(folder / WEIGHTS, behavior, made_by=made_by)
     return behavior.to(device).eval().requires_grad_(False)
+
+
+def load_policy(
+    policy: str | Path, world_model: str | Path, device: str | torch.device = "cpu", *, seed: int = 0
+) -> Agent:
+    """A learned policy with the world model that it was learned in, ready to act row by row.
+
+    Args:
+        policy: folder of the saved policy, such as ``runs/behavior/reconstruction-0/model``.
+        world_model: folder of the saved world model, such as ``runs/world_model/reconstruction-0/model``.
+        device: where both run.
+        seed: of the random numbers of the model's states.
+
+    Raises:
+        UserError: if a folder holds no such model.
+    """
+    model, _ = load_world_model(world_model, device)
+    controller = load_behavior(policy, device).controller(model)
+    return Agent(controller, generator=torch.Generator(device).manual_seed(seed))
 
 
 def save_reward(folder: Path, reward: RewardFunction) -> None:

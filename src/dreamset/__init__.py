@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from dreamset.models.recurrent.world_model import WorldModel as WorldModel
     from dreamset.objectives.base import Objective as Objective
     from dreamset.pipeline.artifacts.saved_models import load_behavior as load_behavior
+    from dreamset.pipeline.artifacts.saved_models import load_policy as load_policy
     from dreamset.pipeline.artifacts.saved_models import load_world_model as load_world_model
 
 PUBLIC = {  # name -> module that defines it
@@ -75,6 +76,7 @@ PUBLIC = {  # name -> module that defines it
     "WorldModel": "dreamset.models.recurrent.world_model",
     "imagine": "dreamset.models.imagination",
     "load_behavior": "dreamset.pipeline.artifacts.saved_models",
+    "load_policy": "dreamset.pipeline.artifacts.saved_models",
     "load_world_model": "dreamset.pipeline.artifacts.saved_models",
     "map_state": "dreamset.core.states",
     "predict": "dreamset.models.imagination",

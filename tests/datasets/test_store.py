@@ -273,3 +273,22 @@ def test_read_ahead_covers_the_rows_rounded_to_pages():
     assert stop == 100 + 7 * 5000
     assert start % mmap.PAGESIZE == 0
     assert 0 <= 100 + 3 * 5000 - start < mmap.PAGESIZE
+
+
+def test_store_is_a_sequence_of_episodes(make_store):
+    store = make_store(4, 7, 5)
+    assert len(store) == 3
+    returns = [float(episode["reward"].sum()) for episode in store]  # the loop ends at the last episode
+    assert returns == pytest.approx(store.returns)
+    assert store[-1]["reward"].sum() == pytest.approx(store.returns[2])
+    with pytest.raises(IndexError, match=r"episode 3 of .*, which has 3"):
+        store[3]
+
+
+def test_representation_of_a_store_says_where_and_what_it_is(make_store):
+    store = make_store(4, 7, 5)
+    shown = repr(store)
+    assert str(store.path) in shown
+    assert f"3 episodes ({len(store.split('train'))} train, " in shown
+    assert f"{store.lengths.sum()} rows" in shown
+    assert all(name in shown for name in store.columns)

@@ -673,7 +673,5 @@ def test_report_shows_the_committed_numbers() -> None:
     groups = episodes.groupby(["task", "method"])["return"]
     expected = {key: interquartile_mean(group.to_numpy(np.float64)) for key, group in groups}
     assert board == pytest.approx(expected, abs=0.051)
-    verdicts = next(part for part in table.split("\n\n") if part.startswith("| task | best of"))
-    assert verdicts in (ROOT / "README.md").read_text()
     counts = runs[~runs["method"].isin(["dataset", "still"])].groupby(["task", "method"])["seed"].nunique()
     assert (counts >= 3).all()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are not installed
 
 from benchmarks.offline_suite import baselines, figure, jobs, plan, report, run, scores, transitions
-from benchmarks.offline_suite.jobs import ROOT, Job, Scheduler
+from benchmarks.offline_suite.jobs import Job, Scheduler
 from benchmarks.offline_suite.ours import COST
 from benchmarks.offline_suite.results import RUN_COLUMNS, VERSIONS, Results
 from benchmarks.offline_suite.run import RESULTS

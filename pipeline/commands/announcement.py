@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from dreamset.pipeline.progress import placed, quiet
+from dreamset.pipeline.report.words import duration
 from dreamset.pipeline.stages.table import COMPARE, SHARED, Stage
 from dreamset.pipeline.tracking.labels import Labels
 
@@ -50,15 +51,6 @@ def announced(
         yield
     end = f"{number}{stage.command}: finished in {duration(time.monotonic() - began)}; results: {writes}"
     print(end, file=sys.stderr, flush=True)  # noqa: T201 - of the command
-
-
-def duration(seconds: float) -> str:
-    """A duration in words, with two units at most."""
-    minutes, rest = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def _log(title: str, choices: str, reads: str, writes: str) -> None:

@@ -41,8 +41,13 @@ def take_quiet(parser: ArgumentParser) -> None:
     )
 
 
-def settings_by_hand(stage: Stage, overrides: Sequence[str]) -> tuple[StageConfig, Labels]:
+def settings_by_hand(stage: Stage, overrides: Sequence[str], *, told: bool = True) -> tuple[StageConfig, Labels]:
     """The plain settings of a stage with overrides, and the choices behind them.
+
+    Args:
+        stage: of the table.
+        overrides: in Hydra's syntax.
+        told: whether lines say which folders differ from the usual ones, and what does not match.
 
     Raises:
         UserError: if an override is wrong.
@@ -53,4 +58,4 @@ def settings_by_hand(stage: Stage, overrides: Sequence[str]) -> tuple[StageConfi
 
     composition = composed(with_drawn_seed(overrides))
     require_effect(composition.without_effect)
-    return with_code(stage.name, manual.settings(stage, composition), composition.config), composition.labels
+    return with_code(stage.name, manual.settings(stage, composition, told=told), composition.config), composition.labels

@@ -16,8 +16,9 @@ from typing import Any
 from dreamset.core.errors import UserError
 from dreamset.core.files import write_text
 from dreamset.pipeline.arguments import ArgumentParser
-from dreamset.pipeline.commands.announcement import duration, inputs_of, outputs_of
+from dreamset.pipeline.commands.announcement import inputs_of, outputs_of
 from dreamset.pipeline.commands.base import settings_by_hand
+from dreamset.pipeline.report.words import duration
 from dreamset.pipeline.stages.table import Stage
 
 RECORDS = Path(".checkpoints/sweeps")
@@ -91,7 +92,7 @@ def _planned(stage: Stage, overrides: Sequence[str], resolved: Path | None) -> l
 
     if resolved is not None:
         raise UserError("--multirun and --resolved exclude each other; leave one of them out")
-    runs = [Run(texts, settings_by_hand(stage, texts)[0]) for texts in combinations(overrides)]
+    runs = [Run(texts, settings_by_hand(stage, texts, told=False)[0]) for texts in combinations(overrides)]
     outputs = [single.output for single in runs]
     twice = next((output for output in outputs if outputs.count(output) > 1), None)
     if twice is not None:

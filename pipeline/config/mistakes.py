@@ -115,6 +115,15 @@ def dotted_keys(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield from dotted_keys(value, f"{key}.")
 
 
+def dotted_values(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value that is no section, with its dotted key; an empty section counts as a value."""
+    for name, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from dotted_values(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
 def override_key(override: str) -> str:
     """The key or group that an override in Hydra's syntax sets."""
     return override.partition("=")[0].lstrip("+~").partition("@")[0]

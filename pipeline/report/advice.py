@@ -9,8 +9,8 @@ from typing import Any
 
 from dreamset.pipeline.evaluation.statistics import coverage_note
 from dreamset.pipeline.report.comparison import Comparison
+from dreamset.pipeline.report.exploitation import GAP, REMEDY, is_exploited
 
-GAP = 0.2  # of the scale of returns: an imagined return this far from the real one is worth a hint
 COLLAPSED_NATS = 0.1  # a posterior that adds less per step than this has collapsed
 POOR_PROBE = 0.5  # R^2 below which a state lacks much of the true state
 
@@ -67,13 +67,13 @@ def return_scale(comparison: Comparison) -> float:
 
 def exploited(comparison: Comparison) -> list[str]:
     """The objectives whose policies earn far less than their models imagine."""
-    limit = GAP * return_scale(comparison)
+    scale = return_scale(comparison)
     return [
         str(row["objective"])
         for row in comparison.rows()
         if known(row, "imagined_return")
         and known(row, "real_return")
-        and row["imagined_return"] - row["real_return"] > limit
+        and is_exploited(row["imagined_return"], row["real_return"], scale)
     ]
 
 
@@ -102,12 +102,8 @@ def _of_objective(row: Row, comparison: Comparison, scale: float) -> Iterator[st
 
 
 def _of_imagination(name: str, imagined: float, real: float, scale: float) -> Iterator[str]:
-    if imagined - real > GAP * scale:
-        yield (
-            f"{name}: imagined {imagined:.1f}, real {real:.1f}. The policy exploits errors of the model. Try pessimism "
-            "(`world_model/ensemble=priors reward=mean_disagreement reward/weight=calibrated`), a more accurate "
-            "model, or more data."
-        )
+    if is_exploited(imagined, real, scale):
+        yield f"{name}: imagined {imagined:.1f}, real {real:.1f}. {REMEDY}"
     elif real - imagined > GAP * scale:
         yield (
             f"{name}: imagined {imagined:.1f}, real {real:.1f}. The model predicts too little reward, so the policy "

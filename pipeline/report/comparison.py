@@ -25,6 +25,7 @@ class Comparison:
     references: Mapping[str, float]  # label -> return
     runs: Path  # folder of the results of all stages
     card: Path | None = None  # folder of the dataset card
+    data: Sequence[tuple[str, str]] = ()  # facts about the store: label and text
     different_settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # key -> objective -> value
 
     @property
@@ -38,9 +39,20 @@ class Comparison:
         preset = "" if self.preset is None else f" · {self.preset}"
         return f"{self.dataset}{preset} · {seeds_in_words(self.seeds)}"
 
+    @property
+    def reward_error(self) -> str:
+        """The column of the reward error at the longest of the usual horizons that was measured."""
+        return reward_error_of(self.summary)
+
     def rows(self) -> list[dict[str, float]]:
         """The summary as one mapping per objective."""
         return [{str(name): value for name, value in row.items()} for row in self.summary.to_dict("records")]
+
+
+def reward_error_of(summary: pd.DataFrame) -> str:
+    """The column of the reward error at the longest of the usual horizons that a summary has."""
+    columns = [f"reward_error_h{horizon}" for horizon in (15, 5, 1)]
+    return next((name for name in columns if name in summary and summary[name].notna().any()), columns[0])
 
 
 def seeds_in_words(seeds: Sequence[int]) -> str:

@@ -1,6 +1,5 @@
 """The result of the pipeline in the terminal: a table, the winner, where to look, and what to do next."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,10 @@ import pandas as pd
 
 from dreamset.core.errors import UserError
 from dreamset.pipeline.files import read_json
+from dreamset.pipeline.report.comparison import reward_error_of
+from dreamset.pipeline.report.metrics import label
 from dreamset.pipeline.report.tables import columns
+from dreamset.pipeline.report.words import number
 
 RESULT = "result.json"  # in the folder of the comparison: what stands beside the table
 
@@ -24,8 +26,11 @@ def result_lines(folder: Path) -> list[str]:
     if not path.exists():
         raise UserError(f"{path} does not exist, so there is no result yet; run `dvc repro` first")
     summary, result = pd.read_csv(path), read_json(folder / RESULT, made_by="dvc repro")
-    rows = [_row(row) for row in summary.to_dict("records")]
-    head = ("objective", "return (IQM)", "interval", "imagined / real", "reward error +15", "probe R²")
+    error = reward_error_of(summary)
+    rows = [_row(row, error) for row in summary.to_dict("records")]
+    names = ("evaluation/return_iqm", f"validation/{error}", "validation/probe_r2")
+    measured, *others = map(label, names)
+    head = ("objective", measured, "interval", "imagined / real", *others)
     ranked = summary.dropna(subset=["return_iqm"]).sort_values("return_iqm", ascending=False)
     best = None if ranked.empty else str(ranked["objective"].iloc[0])
     return [
@@ -44,20 +49,15 @@ def result_lines(folder: Path) -> list[str]:
     ]
 
 
-def _row(row: Mapping[Any, Any]) -> Sequence[str]:
+def _row(row: Mapping[Any, Any], error: str) -> Sequence[str]:
     return (
         str(row["objective"]),
         number(row.get("return_iqm"), 1),
         f"{number(row.get('return_iqm_low'), 1)} to {number(row.get('return_iqm_high'), 1)}",
         f"{number(row.get('imagined_return'), 1)} / {number(row.get('real_return'), 1)}",
-        number(row.get("reward_error_h15"), 4),
+        number(row.get(error), 4),
         number(row.get("probe_r2"), 3),
     )
-
-
-def number(value: Any, digits: int) -> str:
-    """A figure with a fixed number of decimals; ``-`` if it was not measured."""
-    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
 def _places(folder: Path) -> list[str]:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from dreamset.core.errors import UserError
 from dreamset.core.files import replaced_folder, save_with, write_text
+from dreamset.datasets import Store
+from dreamset.datasets.summary import facts
 from dreamset.pipeline.config.settings import Evaluation
 from dreamset.pipeline.evaluation.statistics import bootstrap, coverage_note, interquartile_mean
 from dreamset.pipeline.files import read_json, write_json
@@ -20,6 +22,7 @@ from dreamset.pipeline.report.comparison import Comparison
 from dreamset.pipeline.report.page.report import comparison_page
 from dreamset.pipeline.report.result import RESULT, result_lines
 from dreamset.pipeline.report.showing import shown, write_blank
+from dreamset.pipeline.report.words import number
 from dreamset.pipeline.stages.settings import Compare
 from dreamset.pipeline.stages.table import run_key
 from dreamset.pipeline.tracking import labels, reporting
@@ -50,6 +53,7 @@ def run(config: dict[str, Any]) -> list[str]:
         references=read_references(settings),
         runs=Path(settings.runs),
         card=None if settings.dataset_card is None else Path(settings.dataset_card),
+        data=[] if settings.store is None else facts(Store.open(settings.store)),
         different_settings=settings.different_settings,
     )
     output = Path(settings.output)
@@ -87,19 +91,13 @@ def draw(output: Path, comparison: Comparison) -> None:
 
 def headlines(comparison: Comparison) -> dict[str, dict[str, float | None]]:
     """The few figures by which objectives are compared at first sight, for `dvc metrics show`."""
-    names = ("return_iqm", reward_error_name(comparison.summary), "probe_r2")
+    names = ("return_iqm", comparison.reward_error, "probe_r2")
     return {
         str(row["objective"]): {
             name: round(row[name], 4) if known(row, name) else None for name in names if name in row
         }
         for row in comparison.rows()
     }
-
-
-def reward_error_name(summary: pd.DataFrame) -> str:
-    """The reward error at the longest horizon up to 15 that was measured."""
-    measured = [name for name in ("reward_error_h15", "reward_error_h5", "reward_error_h1") if name in summary]
-    return measured[0] if measured else "reward_error_h15"
 
 
 def result_of(comparison: Comparison) -> dict[str, Any]:
@@ -238,21 +236,20 @@ def markdown(settings: Compare, summary: pd.DataFrame, references: Mapping[str, 
 
 
 def _cells(row: dict[Any, Any]) -> list[str]:
-    def number(name: str, digits: int) -> str:
-        value = row.get(name)
-        return "-" if value is None or pd.isna(value) else f"{value:.{digits}f}"
+    def figure(name: str, digits: int) -> str:
+        return number(row.get(name), digits)
 
     return [
         str(row["objective"]),
-        number("return_iqm", 1),
-        f"{number('return_iqm_low', 1)} to {number('return_iqm_high', 1)}",
-        number("return_mean", 1),
-        number("normalized_mean", 0),
-        f"{number('imagined_return', 1)} / {number('real_return', 1)}",
-        " / ".join(number(f"reward_error_h{horizon}", 4) for horizon in (1, 5, 15)),
-        number("probe_r2", 3),
-        " / ".join(number(f"probe_correlation_reward_{quarter}", 2) for quarter in QUARTERS),
-        f"{number('train_seconds', 0)} s + {number('behavior_seconds', 0)} s",
+        figure("return_iqm", 1),
+        f"{figure('return_iqm_low', 1)} to {figure('return_iqm_high', 1)}",
+        figure("return_mean", 1),
+        figure("normalized_mean", 0),
+        f"{figure('imagined_return', 1)} / {figure('real_return', 1)}",
+        " / ".join(figure(f"reward_error_h{horizon}", 4) for horizon in (1, 5, 15)),
+        figure("probe_r2", 3),
+        " / ".join(figure(f"probe_correlation_reward_{quarter}", 2) for quarter in QUARTERS),
+        f"{figure('train_seconds', 0)} s + {figure('behavior_seconds', 0)} s",
     ]
 
 

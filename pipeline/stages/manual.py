@@ -6,6 +6,7 @@ the pipeline made. A folder whose setting in ``paths`` a person gives is used as
 moved.
 """
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from dreamset.core.files import file_sha256
 from dreamset.pipeline.config.compose import Composition, Config
 from dreamset.pipeline.config.mistakes import override_key
 from dreamset.pipeline.stages import resolve
@@ -21,36 +23,43 @@ from dreamset.pipeline.stages.table import SHARED, Stage, StageConfig
 
 PIPELINE = Path("dvc.yaml")
 RESOLVED = Path("resolved")
+DESCRIPTION = "model.json"  # in the folder of a saved model
+FROM_REGISTRY = "from_registry"  # a choice that may be of any generation
 MADE_BY = {"world_model": "train_world_model", "behavior": "learn_behavior"}  # folder of a saved model -> its stage
 
 log = logging.getLogger(__name__)
 
 
-def settings(stage: Stage, composition: Composition) -> StageConfig:
+def settings(stage: Stage, composition: Composition, *, told: bool = True) -> StageConfig:
     """The settings of a stage that is started by hand, with the folders that it reads and writes.
 
-    Each folder that differs from the usual one is told in a line, and so is each output of DVC that is replaced.
+    Args:
+        stage: of the table.
+        composition: of the person's overrides.
+        told: whether lines say which folders differ from the usual ones, what does not match, and what is replaced.
     """
-    found = inputs(stage, composition)
+    found = inputs(stage, composition, told=told)
     if not _has_pipeline():
         return found
     moved = found
     if stage.name not in SHARED or _differs(stage, found):
         folders = Folders.of(composition)
         moved = found | {key: folders.own(found[key]) for key in stage.writes}
-    _tell_output(stage, found, moved)
+    if told:
+        _tell_output(stage, found, moved)
     return moved
 
 
-def inputs(stage: Stage, composition: Composition) -> StageConfig:
+def inputs(stage: Stage, composition: Composition, *, told: bool = True) -> StageConfig:
     """As ``settings``, but only the folders that the stage reads are changed."""
-    usual = stage(composition.config)
-    if not _has_pipeline():
-        return usual
-    folders = Folders.of(composition)
-    found = usual | {key: folders.existing(usual[key]) for key in stage.reads}
-    for key in stage.reads:
-        _tell_input(usual[key], found[key], folders, composition)
+    found = usual = stage(composition.config)
+    if _has_pipeline():
+        folders = Folders.of(composition)
+        found = usual | {key: folders.existing(usual[key]) for key in stage.reads}
+        for key in stage.reads if told else ():
+            _tell_input(usual[key], found[key], folders, composition)
+    if told and "world_model" in stage.reads:
+        _warn_of_other_model(found, composition)
     return found
 
 
@@ -135,6 +144,37 @@ def _warn_of_other_preset(model: str, preset: str | None) -> None:
             "preset=%s first",
             *(model, made, preset, made, stage.replace("_", "-"), preset),
         )
+
+
+def _warn_of_other_model(found: StageConfig, composition: Composition) -> None:
+    """Warns if the world model is of another generation than the choices, or of another state of the data."""
+    folder = Path(found["world_model"])
+    folder = folder if folder.name == "model" else folder / "model"  # fine-tuning reads what lies beside it, too
+    try:
+        lineage = json.loads((folder / DESCRIPTION).read_text())["lineage"]
+        made, digest = lineage["generation"], lineage["dataset_digest"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # the stage says what is wrong
+    chosen = composition.config["choices"]["world_model"]
+    if chosen not in (made, FROM_REGISTRY):
+        log.warning(
+            "%s is a world model of %s, but this stage has world_model=%s; choose world_model=%s, or run `dreamset "
+            "train-world-model` with the same overrides first",
+            *(folder, made, chosen, made),
+        )
+    now = _store_digest(Path(found["store"])) if "store" in found else None
+    if now not in (None, digest) and lineage.get("dataset") == found["dataset"]:
+        log.warning(
+            "%s was trained on another state of %s (%s, now %s); run `dreamset train-world-model` again, or ingest the "
+            "earlier data again",
+            *(folder, found["store"], str(digest)[:12], str(now)[:12]),
+        )
+
+
+def _store_digest(store: Path) -> str | None:
+    """The digest of a store as ``datasets.Store`` has it, which loads PyTorch; None if there is no store."""
+    manifest = store / "dataset.json"
+    return file_sha256(manifest) if manifest.exists() else None
 
 
 def _tell_output(stage: Stage, usual: StageConfig, moved: StageConfig) -> None:

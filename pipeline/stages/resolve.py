@@ -19,6 +19,7 @@ from dreamset.pipeline.config.checks import checked
 from dreamset.pipeline.config.compose import Composition, Config, composed, require_effect
 from dreamset.pipeline.config.dependencies import SETTINGS, ImportPath, starting_points
 from dreamset.pipeline.config.groups import config_folders
+from dreamset.pipeline.config.mistakes import dotted_values
 from dreamset.pipeline.config.settings import Section, Seed, Text
 from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.stages import table as stages
@@ -113,7 +114,7 @@ def _composed(choices: Params) -> Iterator[StageFile]:
 
 def different_settings(settings: Mapping[str, Config]) -> dict[str, dict[str, str]]:
     """The settings in which objectives differ, as text: key -> objective -> value. Names of classes count as values."""
-    leaves = {objective: dict(_leaves(config)) for objective, config in settings.items()}
+    leaves = {objective: dict(dotted_values(config)) for objective, config in settings.items()}
     keys = sorted({key for values in leaves.values() for key in values if not key.startswith("choices.")})
     table = {key: {name: str(values[key]) for name, values in leaves.items() if key in values} for key in keys}
     return {
@@ -121,15 +122,6 @@ def different_settings(settings: Mapping[str, Config]) -> dict[str, dict[str, st
         for key, values in table.items()
         if not key.endswith("_partial_") and (len(values) < len(leaves) or len(set(values.values())) > 1)
     }
-
-
-def _leaves(config: Config, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value with its dotted key."""
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(dict(value), f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value
 
 
 def _stage_file(name: str, stage: str, settings: Config, config: Config, labels: Labels) -> StageFile:

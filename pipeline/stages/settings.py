@@ -176,6 +176,7 @@ class Compare(StageSettings):
     seeds: list[Seed]
     evaluation: Evaluation
     runs: Text
+    store: str | None = None
     dataset_card: str | None = None  # folder of the dataset card
     different_settings: dict[str, dict[str, str]] = Field(
         default_factory=dict

@@ -195,6 +195,7 @@ def _compare(config: Config) -> StageSettings:
         seeds=config["seeds"],
         evaluation=config["evaluation"],
         runs=config["paths"]["runs"],
+        store=_store(config),
         dataset_card=f"{config['paths']['cards']}/{config['dataset']['name']}",
         different_settings=config["different_settings"],
         output=f"{config['paths']['runs']}/comparison",

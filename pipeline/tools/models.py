@@ -1,7 +1,7 @@
 """``dreamset models``: tools for the models in the registry. Each tool returns the text to print."""
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from dreamset.core.errors import UserError
 from dreamset.pipeline.arguments import ArgumentParser
 from dreamset.pipeline.artifacts.saved_models import read_description
+from dreamset.pipeline.config.mistakes import dotted_values
 from dreamset.pipeline.registry import catalog
 from dreamset.pipeline.registry.catalog import Version
 from dreamset.pipeline.registry.retrieval import MADE_BY, Pinned, Reference, connection, figures_of, local_folder, pin
@@ -136,15 +137,7 @@ def _compare(options: argparse.Namespace) -> str:
 def _settings(side: Pinned) -> dict[str, str]:
     """Every value of ``model.json`` by its path."""
     description = read_description(local_folder(side), made_by=MADE_BY)
-    return dict(_leaves(description.to_json(), ""))
-
-
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, _text(value)
+    return {path: _text(value) for path, value in dotted_values(description.to_json())}
 
 
 def _text(value: Any) -> str:

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dreamset.pipeline.report.exploitation import REMEDY, is_exploited
 from dreamset.pipeline.report.metrics import METRICS, label, metric
 
 if TYPE_CHECKING:
     from dreamset.pipeline.tracking.rows import Record
-
-EXPLOITED = 0.25  # an imagined return this share above the real one is far above it
 
 # stage -> what it is called, and which of the run's files show its result
 SHOWN = {
@@ -66,12 +65,9 @@ def headline(metrics: Mapping[str, float]) -> str:
 def exploitation(metrics: Mapping[str, float]) -> str:
     """A warning if the policy promises itself far more in imagination than it gets; else empty."""
     imagined, real = metrics.get("evaluation/imagined_return"), metrics.get("evaluation/real_return")
-    if imagined is None or real is None or imagined - real <= EXPLOITED * abs(real):
+    if imagined is None or real is None or not is_exploited(imagined, real, abs(real)):
         return ""
-    return (
-        "The imagined return is far above the real one: the policy exploits errors of the model. Try a reward with a "
-        "penalty for uncertainty (`reward=mean_disagreement`), or more data where the policy goes."
-    )
+    return f"The imagined return is far above the real one. {REMEDY}"
 
 
 def reproduction(commands: Sequence[str | None], tags: Mapping[str, str]) -> str:

@@ -108,8 +108,9 @@ def test_no_stage_lists_code(root: Path) -> None:
 
 def test_dvc_shows_metrics_and_plots(project: Path) -> None:
     output = dvc(project, "metrics", "show", "--md")
-    assert "runs/evaluation/reconstruction-0/metrics.json" in output
-    assert "evaluation/return_iqm" in output
+    assert "runs/comparison/metrics.json" in output
+    assert "reconstruction.return_iqm" in output
+    assert max(map(len, dvc(project, "metrics", "show").splitlines())) <= 120
     dvc(project, "plots", "show", "-o", "plots")
     assert (project / "plots/index.html").stat().st_size > 1000
 

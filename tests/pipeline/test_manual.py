@@ -1,5 +1,7 @@
 """Stages that are started by hand beside a pipeline replace nothing of it, and find their own outputs."""
 
+import hashlib
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -133,3 +135,43 @@ def test_lines_are_told_at_a_level_that_is_shown(caplog: pytest.LogCaptureFixtur
     settings("train_world_model")
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
     assert f"writes {OWN}/world_model/reconstruction-0, and runs/world_model/reconstruction-0 stays" in caplog.text
+
+
+def world_model(folder: str, **lineage: str) -> None:
+    """A description of a world model, as far as these checks read it."""
+    made = {"dataset": "pendulum_state", "generation": "dreamer_v1", "dataset_digest": "a" * 64, **lineage}
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    (Path(folder) / "model.json").write_text(json.dumps({"lineage": made}))
+
+
+@pytest.mark.parametrize("overrides", [("world_model=dreamer_v3",), ()])
+@pytest.mark.usefixtures("pipeline")
+def test_world_model_of_another_generation_is_a_warning_with_the_way_back(
+    overrides: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    world_model(f"runs/{MODEL}")
+    settings("learn_behavior", [*SAME, *overrides])
+    said = f"runs/{MODEL} is a world model of dreamer_v1, but this stage has world_model=dreamer_v3"
+    assert (said in caplog.text) == bool(overrides)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+@pytest.mark.usefixtures("pipeline")
+def test_store_that_changed_since_the_training_is_a_warning_with_both_digests(
+    changed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = Path("data/stores/pendulum_state/dataset.json")
+    manifest.write_text("now")
+    now = hashlib.sha256(b"now").hexdigest()
+    world_model(f"runs/{MODEL}", dataset_digest="a" * 64 if changed else now)
+    settings("learn_behavior")
+    said = f"was trained on another state of data/stores/pendulum_state (aaaaaaaaaaaa, now {now[:12]})"
+    assert (said in caplog.text) == changed
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_planning_a_sweep_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    world_model(f"runs/{MODEL}")
+    planned = manual.settings(table.STAGES["learn_behavior"], composed([*SAME, "world_model=dreamer_v3"]), told=False)
+    assert caplog.text == ""
+    assert planned == settings("learn_behavior", [*SAME, "world_model=dreamer_v3"])

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from dreamset.pipeline import progress as module
-from dreamset.pipeline.commands.announcement import announced, duration
+from dreamset.pipeline.commands.announcement import announced
 from dreamset.pipeline.progress import QUIET, counter, placed, progress, show_figures
+from dreamset.pipeline.report.words import duration
 from dreamset.pipeline.stages.resolve import read_place, run
 from dreamset.pipeline.stages.table import STAGES
 from dreamset.pipeline.tracking.labels import Labels

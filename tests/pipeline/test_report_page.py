@@ -16,7 +16,7 @@ from dreamset.pipeline.report import advice, comparison_figure
 from dreamset.pipeline.report.comparison import Comparison
 from dreamset.pipeline.report.page import charts
 from dreamset.pipeline.report.page.html import Cell, listing, table
-from dreamset.pipeline.report.page.report import comparison_page, duration
+from dreamset.pipeline.report.page.report import comparison_page
 from dreamset.pipeline.report.result import RESULT, result_lines
 from dreamset.pipeline.stages.compare import headlines, result_of
 
@@ -229,11 +229,6 @@ def test_ticks_are_round_values(low: float, high: float, expected: list[float]) 
     assert charts._ticks(charts.Axis(low, high, "linear", 0, 1)) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(0.5, "0.5 s"), (42, "42 s"), (104, "1.7 min"), (7200, "2.0 h")])
-def test_duration_has_its_natural_unit(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_figure_is_drawn_on_its_paper(comparison: Comparison, tmp_path: Path, scheme: str) -> None:
     import imageio.v3 as iio
@@ -284,3 +279,17 @@ def test_missing_comparison_says_what_makes_it(tmp_path: Path) -> None:
 
 def test_text_between_backticks_is_code() -> None:
     assert listing(["try `a=<b>` now"]) == "<ul><li>try <code>a=&lt;b&gt;</code> now</li></ul>"
+
+
+def test_reward_error_is_that_of_the_longest_usual_horizon(comparison: Comparison, tmp_path: Path) -> None:
+    assert comparison.reward_error == "reward_error_h15"
+    short = rows().rename(columns={"reward_error_h15": "reward_error_h5"})
+    tiny = replace(comparison, summary=short.assign(reward_error_h15=NAN))
+    assert tiny.reward_error == "reward_error_h5"
+    assert "reward error +5" in comparison_page(tiny, tmp_path / "runs/comparison/report.html")
+    assert "reward error +5" in "\n".join(result_lines(written(tiny, tmp_path / "comparison")))
+
+
+def test_facts_about_the_data_are_on_the_page(comparison: Comparison, tmp_path: Path) -> None:
+    page = comparison_page(replace(comparison, data=[("episodes", "7 <b>")]), tmp_path / "runs/comparison/report.html")
+    assert '<th scope="row">episodes</th><td>7 &lt;b&gt;</td>' in page

@@ -1,6 +1,7 @@
 """The page of a comparison: its sections, from the headline to how it was made."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from dreamset.pipeline.report.page.html import (
     section,
     table,
 )
-from dreamset.pipeline.report.result import number
+from dreamset.pipeline.report.words import duration, number
 from dreamset.pipeline.stages.table import run_key
 
 LARGEST_PAGE = 30 << 20  # bytes of embedded images and videos; the others are links
@@ -42,7 +43,7 @@ class Media:
         """The address of a file: its content, or its place beside the page."""
         size = path.stat().st_size
         if size > self.room:
-            return escape(Path(*([".."] * 1), path.relative_to(self.page.parents[1])).as_posix(), quote=True)
+            return escape(Path(os.path.relpath(path, self.page.parent)).as_posix(), quote=True)
         self.room -= size
         return data_uri(path)
 
@@ -106,7 +107,7 @@ def _headline(comparison: Comparison) -> str:
         "normalized_mean",
         "imagined_return",
         "real_return",
-        "reward_error_h15",
+        comparison.reward_error,
         "probe_r2",
     )
     shown = [name for name in names if name in comparison.summary]
@@ -247,7 +248,7 @@ def _probes(comparison: Comparison) -> str:
 
 
 CURVES: tuple[tuple[str, str, str, str, charts.Scale], ...] = (
-    ("world_model", "validation.csv", "reward_error_h15", "World model: reward error 15 steps ahead", "log"),
+    ("world_model", "validation.csv", "reward_error", "World model: reward error", "log"),
     ("world_model", "validation.csv", "probe_r2", "World model: probe R²", "linear"),
     ("world_model", "validation.csv", "kl", "World model: KL", "linear"),
     ("behavior", "imagination.csv", "imagination/reward", "Policy: imagined reward per step", "linear"),
@@ -261,6 +262,7 @@ def _learning(comparison: Comparison) -> str:
 
 def _learning_curve(comparison: Comparison, stage: str, name: str, column: str, title: str, scale: charts.Scale) -> str:
     x = "environment_steps" if stage == "finetune" else "update"
+    column = comparison.reward_error if column == "reward_error" else column
     curves = []
     for position, objective in enumerate(comparison.objectives):
         frames = [frame for frame in _tables(comparison, objective, stage, name) if column in frame]
@@ -319,13 +321,6 @@ def _amount(row: Mapping[str, Any], name: str) -> str:
     return f"{value:,.0f}" if name == "parameters" else duration(value)
 
 
-def duration(seconds: float) -> str:
-    """A duration in its natural unit."""
-    if seconds < 100:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
 def _settings(comparison: Comparison) -> str:
     rows = [
         [key, *(of_objective.get(objective, "-") for objective in comparison.objectives)]
@@ -335,24 +330,9 @@ def _settings(comparison: Comparison) -> str:
 
 
 def _data(comparison: Comparison, media: Media) -> str:
-    if comparison.card is None:
-        return ""
-    page = comparison.card / "card.md"
-    images = [media.image(path, f"{comparison.dataset}: {path.stem}") for path in sorted(comparison.card.glob("*.png"))]
-    head, rows = _first_table(page.read_text(encoding="utf-8")) if page.exists() else ([], [])
-    return (table(head, rows) if rows else "") + grid(images)
-
-
-def _first_table(markdown: str) -> tuple[list[str], Sequence[Sequence[str]]]:
-    """The first table of a page in Markdown: of a card, what the data are."""
-    lines = markdown.splitlines()
-    start = next((index for index, line in enumerate(lines) if line.startswith("|")), len(lines))
-    block = []
-    for line in lines[start:]:
-        if not line.startswith("|"):
-            break
-        block.append([cell.strip() for cell in line.strip("|").split("|")])
-    return (block[0], block[2:]) if len(block) > 2 else ([], [])
+    paths = [] if comparison.card is None else sorted(comparison.card.glob("*.png"))
+    images = grid(media.image(path, f"{comparison.dataset}: {path.stem}") for path in paths)
+    return (table(["what", "value"], comparison.data) if comparison.data else "") + images
 
 
 def _made(comparison: Comparison) -> str:

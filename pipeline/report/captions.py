@@ -12,14 +12,17 @@ _SIZE, _PAD = 13, 4
 _FONT = ImageFont.load_default(_SIZE)
 
 
-def with_captions(frame: NDArray[np.uint8], head: Sequence[str], rows: Sequence[str]) -> NDArray[np.uint8]:
+def with_captions(
+    frame: NDArray[np.uint8], head: Sequence[str], rows: Sequence[str], *, least_width: int = 0
+) -> NDArray[np.uint8]:
     """A frame [H, W, 3] below the lines of ``head`` and to the right of a label for each of its equal ``rows``.
 
-    The result is wide enough for every line: its size depends on ``frame`` and on the lengths of the texts.
+    The result is wide enough for every line. Frames of one video have different texts: ``least_width``, the largest
+    ``text_width`` of them all, makes them equally wide.
     """
-    left = max(_width(label) for label in rows)
+    left = text_width(rows)
     top, height = LINE * len(head) + _PAD, len(frame)
-    width = max(left + frame.shape[1], *(_width(line) for line in head))
+    width = max(left + frame.shape[1], text_width(head), least_width)
     canvas = Image.new("RGB", (width, top + height), "black")
     draw: Any = ImageDraw.Draw(canvas)
     for number, line in enumerate(head):
@@ -32,5 +35,6 @@ def with_captions(frame: NDArray[np.uint8], head: Sequence[str], rows: Sequence[
     return pixels
 
 
-def _width(text: str) -> int:
-    return int(np.ceil(_FONT.getlength(text))) + 2 * _PAD
+def text_width(lines: Sequence[str]) -> int:
+    """The width in pixels of the longest line, with its margins."""
+    return max(int(np.ceil(_FONT.getlength(line))) + 2 * _PAD for line in lines)

@@ -14,7 +14,7 @@ from dreamset.core.errors import UserError
 from dreamset.core.files import save_with
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.environments.wrappers import Environment
-from dreamset.pipeline.report.captions import with_captions
+from dreamset.pipeline.report.captions import text_width, with_captions
 from dreamset.pipeline.report.frames import as_rgb
 
 log = logging.getLogger(__name__)
@@ -38,14 +38,16 @@ def open_loop_video(truth: Images, prediction: Images, context: int, path: Path)
     framed = np.broadcast_to(border, (len(frames), frames.shape[1] + 8, frames.shape[2] + 8, 3)).copy()
     framed[:, 4:-4, 4:-4] = frames
     pixels = (framed * 255).round().astype(np.uint8)
-    write_video(path, np.stack([_captioned(frame, t, context) for t, frame in enumerate(pixels)]))
+    heads = [_head(t, context) for t in range(len(pixels))]
+    width, names = max(map(text_width, heads)), ("truth", "model", "difference")
+    captioned = [with_captions(*pair, names, least_width=width) for pair in zip(pixels, heads, strict=True)]
+    write_video(path, np.stack(captioned))
 
 
-def _captioned(frame: NDArray[np.uint8], step: int, context: int) -> NDArray[np.uint8]:
-    """The step and what the model does in it."""
+def _head(step: int, context: int) -> list[str]:
+    """The step, what the model does in it, and how the frames are made."""
     doing = "observing" if step < context else f"open loop +{step - context + 1}"
-    head = [f"step {step}: {doing}", "decoder: probe on the features", "grey difference: no error"]
-    return with_captions(frame, head, ["truth", "model", "difference"])
+    return [f"step {step}: {doing}", "decoder: probe on the features", "grey difference: no error"]
 
 
 def episode_video(episodes: Sequence[RecordedEpisode], make: Callable[[], Environment], path: Path) -> None:

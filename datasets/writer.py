@@ -75,18 +75,10 @@ def write_store(
         shards.flush()
         with _doubted(description):
             shares, drawn = _split(kept, splits, validation_fraction=validation_fraction, seed=seed)
-        written = ManifestBuilder(folder, description, shards, shares)
-        write_manifest(
-            folder,
-            {
-                **written.manifest(),
-                "split_settings": drawn,
-                "compression": compression,
-                "quarantined": quarantined,
-                "lost": asdict(losses),
-                "doubts": list(description.doubts),
-            },
-        )
+        written = ManifestBuilder(folder, description, shards, shares).manifest()
+        chosen = {"split_settings": drawn, "compression": compression}
+        found = {"quarantined": quarantined, "lost": asdict(losses), "doubts": list(description.doubts)}
+        write_manifest(folder, written | chosen | found)
     return Store.open(target)
 
 

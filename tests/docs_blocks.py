@@ -28,7 +28,6 @@ from dreamset.pipeline.commands.stages import STAGES
 SMALL = ("preset=tiny", "evaluation.episodes=2", "evaluation.video_episodes=1", "finetuning.environment_steps=200")
 WITH_OVERRIDES = (*STAGES, "adapt")
 INSTALLATION = ("pip", "git", "source", "python3")
-TO_COME = ("results", "dream", "list", "doctor", "completion")  # run as soon as the command line has them
 BLOCK = re.compile(
     r"(?:<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>bash|python|yaml)\n(?P<code>.*?)^```", re.M | re.S
 )
@@ -111,9 +110,6 @@ class Reader:
             )
 
     def _run(self, arguments: Sequence[str]) -> None:
-        known = list(cli.Parser().commands)
-        if arguments[0] in TO_COME and arguments[0] not in known:
-            return
         small = SMALL if arguments[0] in WITH_OVERRIDES else SMALL[:1] if arguments[0] in ("export", "show") else ()
         kept = [text for text in arguments if not (small and text.startswith("preset="))]
         cli.main([*kept, *small])  # exits with an error if it fails

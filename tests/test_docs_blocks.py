@@ -8,8 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from dreamset.pipeline import cli
 from tests.docs_blocks import Block, Reader, blocks
 
+MENTIONED = re.compile(r"(?:^|`)dreamset ([a-z][a-z-]+)", re.MULTILINE)
 NOT_RUN = 4  # blocks of the documentation that are allowed not to run
 AFTER_FIRST = ("datasets", "learning", "faq", "commands")  # pages that assume the project of the first tutorial
 FOLLOWED = ("index", "tutorials/first_dream", "tutorials/my_data", "tutorials/my_objective", "tutorials/reuse")
@@ -126,3 +128,22 @@ def test_blocks_run_in_order_save_their_files_and_stop_at_a_failing_line(reader:
     with pytest.raises(AssertionError, match="3"):
         reader.follow(page)
     assert (tmp_path / "configs/a.yaml").read_text().endswith("key: 1\n")
+
+
+def pages(root: Path) -> list[Path]:
+    """The README and every page of the documentation."""
+    return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+
+
+def test_every_command_that_a_page_mentions_exists(root: Path) -> None:
+    known = set(cli.Parser().commands)
+    mentioned = {(path.name, name) for path in pages(root) for name in MENTIONED.findall(path.read_text())}
+    assert len(mentioned) > 30
+    assert {(page, name) for page, name in mentioned if name not in known} == set()
+
+
+def test_every_environment_variable_that_a_page_mentions_is_read_somewhere(root: Path) -> None:
+    code = "".join(path.read_text() for path in (root / "pipeline").rglob("*.py"))
+    mentioned = {name for path in pages(root) for name in re.findall(r"DREAMSET_[A-Z_]+", path.read_text())}
+    assert len(mentioned) > 1
+    assert {name for name in mentioned if f'"{name}"' not in code} == set()

@@ -42,6 +42,7 @@ def record(
     overrides: tuple[str, ...] = (),
     lineage: Mapping[str, Any] = LINEAGE,
     error: type[Exception] | None = None,
+    seconds: float = 0.0,
     **place: Any,
 ) -> None:
     """Runs a stage that reports some metrics."""
@@ -50,6 +51,7 @@ def record(
         run.parameters({f"{stage}_key": key}, on_row=True)
         for step, (name, value) in enumerate(metrics.items()):
             run.headline({name: value}, step)
+        time.sleep(seconds)
         if error is not None:
             raise error
 
@@ -152,12 +154,13 @@ def test_repeated_stage_is_a_new_row_unless_the_first_attempt_failed(client: Mlf
 
 
 def test_duration_of_a_row_is_the_sum_of_its_stages(client: MlflowClient) -> None:
-    record("train_world_model", "of-training", {})
+    record("train_world_model", "of-training", {}, seconds=0.1)
     time.sleep(0.3)  # between two commands
-    record("learn_behavior", "b", {})
-    record("learn_behavior", "c", {})
+    record("learn_behavior", "b", {}, seconds=0.05)
+    record("learn_behavior", "c", {}, seconds=0.02)
     stages = [run.info.end_time - run.info.start_time for run in rows_of(client, reporting.STAGES)]
     first, second = (row.info.end_time - row.info.start_time for row in rows_of(client))
+    assert min(stages) > 0
     assert first == stages[0] + stages[1]
     assert second == stages[0] + stages[2]
 
@@ -221,3 +224,13 @@ def test_experiments_describe_themselves_and_a_written_description_stays(client:
     delivery.experiments._described.cache_clear()
     record("learn_behavior", "b", {})
     assert client.get_experiment_by_name(reporting.ROWS).tags["mlflow.note.content"] == "mine"
+
+
+def test_fork_has_the_results_of_shared_stages_but_not_the_load_of_the_machine(client: MlflowClient) -> None:
+    record("train_world_model", "of-training", {"validation/kl": 1.0, "system/cpu_utilization_percentage": 50.0})
+    record("learn_behavior", "b", {})
+    record("learn_behavior", "c", {})
+    first, fork = (row.data.metrics for row in rows_of(client))
+    assert first["system/cpu_utilization_percentage"] == 50.0
+    assert fork["validation/kl"] == 1.0
+    assert not any(name.startswith("system/") for name in fork)

@@ -49,6 +49,13 @@ def result_lines(folder: Path) -> list[str]:
     ]
 
 
+def short_lines(folder: Path) -> list[str]:
+    """The winner and where to look, for the end of the stage ``compare``."""
+    result = read_json(folder / RESULT, made_by="dvc repro")
+    page = folder / "report.html"
+    return [f"{result['title']}: {result['winner']}", f"{page} has all figures; `dreamset results` prints the table"]
+
+
 def _row(row: Mapping[Any, Any], error: str) -> Sequence[str]:
     return (
         str(row["objective"]),
@@ -69,7 +76,7 @@ def _places(folder: Path) -> list[str]:
 def next_commands(best: str | None, result: Mapping[str, Any]) -> list[str]:
     """Three commands that fit the result, each with its purpose."""
     lines = ["dreamset ui".ljust(44) + "compare all curves in MLflow"]
-    if result["exploited"]:
+    if best in result["exploited"]:
         pessimism = "world_model/ensemble=priors, reward=mean_disagreement, reward/weight=calibrated"
         lines.append(f"add to overrides in params.yaml: {pessimism}")
     elif best is not None:

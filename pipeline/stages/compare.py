@@ -20,7 +20,7 @@ from dreamset.pipeline.report import advice, comparison_figure
 from dreamset.pipeline.report.advice import known
 from dreamset.pipeline.report.comparison import Comparison
 from dreamset.pipeline.report.page.report import comparison_page
-from dreamset.pipeline.report.result import RESULT, result_lines
+from dreamset.pipeline.report.result import RESULT, short_lines
 from dreamset.pipeline.report.showing import shown, write_blank
 from dreamset.pipeline.report.words import number
 from dreamset.pipeline.stages.settings import Compare
@@ -35,7 +35,7 @@ HORIZON = re.compile(r"validation/(?:reward_error|probe_r2)_h(\d+)$")
 
 
 def run(config: dict[str, Any]) -> list[str]:
-    """Writes ``output`` and returns the result for the terminal; ``Compare`` describes the settings."""
+    """Writes ``output`` and returns the winner for the terminal; ``Compare`` describes the settings."""
     settings = Compare.of(**config)
     runs = pd.DataFrame(
         [read_metrics(settings, objective, seed) for objective in settings.objectives for seed in settings.seeds]
@@ -63,7 +63,7 @@ def run(config: dict[str, Any]) -> list[str]:
         tracked.settings("compare", settings)
         tracked.note(markdown(settings, summary, comparison.references).partition("![")[0])
         tracked.artifacts(output)
-    return result_lines(output)
+    return short_lines(output)
 
 
 def write(output: Path, settings: Compare, comparison: Comparison, runs: pd.DataFrame) -> None:

@@ -17,7 +17,7 @@ from dreamset.pipeline.report.comparison import Comparison
 from dreamset.pipeline.report.page import charts
 from dreamset.pipeline.report.page.html import Cell, listing, table
 from dreamset.pipeline.report.page.report import comparison_page
-from dreamset.pipeline.report.result import RESULT, result_lines
+from dreamset.pipeline.report.result import RESULT, result_lines, short_lines
 from dreamset.pipeline.stages.compare import headlines, result_of
 
 EVALUATION = Evaluation(episodes=4, seed=0, confidence=0.95, resamples=50, video_episodes=1)
@@ -293,3 +293,16 @@ def test_reward_error_is_that_of_the_longest_usual_horizon(comparison: Compariso
 def test_facts_about_the_data_are_on_the_page(comparison: Comparison, tmp_path: Path) -> None:
     page = comparison_page(replace(comparison, data=[("episodes", "7 <b>")]), tmp_path / "runs/comparison/report.html")
     assert '<th scope="row">episodes</th><td>7 &lt;b&gt;</td>' in page
+
+
+def test_stage_ends_with_the_winner_and_where_to_look(comparison: Comparison, tmp_path: Path) -> None:
+    first, second = short_lines(written(comparison, tmp_path / "comparison"))
+    assert first.startswith("task · small · seed 0: good earned most: 90.0")
+    assert str(tmp_path / "comparison/report.html") in second
+
+
+def test_loser_that_is_exploited_does_not_change_what_to_do_with_the_winner(
+    comparison: Comparison, tmp_path: Path
+) -> None:
+    exploited = replace(comparison, summary=rows(bad={"imagined_return": 90.0}))
+    assert "dreamset finetune objective=good" in "\n".join(result_lines(written(exploited, tmp_path / "comparison")))

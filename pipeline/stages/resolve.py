@@ -21,6 +21,7 @@ from dreamset.pipeline.config.dependencies import SETTINGS, ImportPath, starting
 from dreamset.pipeline.config.groups import config_folders
 from dreamset.pipeline.config.mistakes import dotted_values
 from dreamset.pipeline.config.settings import Section, Seed, Text
+from dreamset.pipeline.config.targets import TARGET
 from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.stages.settings import StageSettings
@@ -113,15 +114,22 @@ def _composed(choices: Params) -> Iterator[StageFile]:
 
 
 def different_settings(settings: Mapping[str, Config]) -> dict[str, dict[str, str]]:
-    """The settings in which objectives differ, as text: key -> objective -> value. Names of classes count as values."""
-    leaves = {objective: dict(dotted_values(config)) for objective, config in settings.items()}
-    keys = sorted({key for values in leaves.values() for key in values if not key.startswith("choices.")})
-    table = {key: {name: str(values[key]) for name, values in leaves.items() if key in values} for key in keys}
-    return {
-        key: {name: value.rpartition(".")[2] if key.endswith("_target_") else value for name, value in values.items()}
-        for key, values in table.items()
-        if not key.endswith("_partial_") and (len(values) < len(leaves) or len(set(values.values())) > 1)
-    }
+    """The settings in which objectives differ, as text: key -> objective -> value. A part has the name of its class."""
+    texts = {objective: _texts(config) for objective, config in settings.items()}
+    keys = sorted(set().union(*texts.values()))
+    table = {key: {name: values[key] for name, values in texts.items() if key in values} for key in keys}
+    return {key: row for key, row in table.items() if len(row) < len(texts) or len(set(row.values())) > 1}
+
+
+def _texts(config: Config) -> dict[str, str]:
+    texts = {}
+    for key, value in dotted_values({name: part for name, part in config.items() if name != "choices"}):
+        part, _, last = key.rpartition(".")
+        if last == TARGET:
+            texts[part] = str(value).rpartition(".")[2]
+        elif last != "_partial_":
+            texts[key] = str(value)
+    return texts
 
 
 def _stage_file(name: str, stage: str, settings: Config, config: Config, labels: Labels) -> StageFile:

@@ -110,6 +110,7 @@ def test_dvc_shows_metrics_and_plots(project: Path) -> None:
     output = dvc(project, "metrics", "show", "--md")
     assert "runs/comparison/metrics.json" in output
     assert "reconstruction.return_iqm" in output
+    assert output.count("metrics.json") == 1
     assert max(map(len, dvc(project, "metrics", "show").splitlines())) <= 120
     dvc(project, "plots", "show", "-o", "plots")
     assert (project / "plots/index.html").stat().st_size > 1000

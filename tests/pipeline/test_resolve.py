@@ -160,3 +160,15 @@ def test_resolved_files_contain_values_instead_of_interpolations(project: Path) 
     text = resolved(project)["train_world_model/reconstruction-0.yaml"]
     assert "${" not in text
     assert yaml.safe_load(text)["world_model"]["dynamics"]["latent"]["size"] == 30
+
+
+def test_settings_that_differ_between_objectives_are_listed_without_plumbing() -> None:
+    shared = {"seed": 0, "choices": {"objective": "any"}}
+    settings = {
+        "one": {**shared, "objective": {"_target_": "my.One", "_partial_": True, "weight": 1.0}},
+        "two": {**shared, "objective": {"_target_": "my.Two", "weight": 1.0, "size": 3}},
+    }
+    assert resolve.different_settings(settings) == {
+        "objective": {"one": "One", "two": "Two"},
+        "objective.size": {"two": "3"},
+    }

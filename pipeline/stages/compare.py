@@ -73,7 +73,8 @@ def write(output: Path, settings: Compare, comparison: Comparison, runs: pd.Data
         for name, table in tables.items():
             _write_csv(folder / f"{name}.csv", table)
         write_text(folder / "comparison.md", markdown(settings, comparison.summary, comparison.references))
-        write_json(folder / "metrics.json", headlines(comparison))
+        for objective, figures in headlines(comparison).items():  # a file each: a row each in `dvc metrics show`
+            write_json(folder / f"metrics/{objective}.json", figures)
         write_json(folder / RESULT, result_of(comparison))
         for name in FIGURES.values():
             write_blank(folder / name)

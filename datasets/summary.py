@@ -46,6 +46,7 @@ def facts(store: Store) -> list[tuple[str, str]]:
         ("action", _action(store)),
         ("reward", _reward(info)),
         ("ends", _ends(info)),
+        ("recorded in", str(info["source"].get("env_id") or "")),
         ("left out", _left_out(info.get("lost", {}))),
         ("quarantined", _quarantined(info)),
         ("ignored", _named(sorted(ignored_columns(info["source"])))),

@@ -156,7 +156,7 @@ def summarize(runs: pd.DataFrame, returns: Mapping[str, Returns], settings: Eval
                 "return_iqm": estimate.value,
                 "return_iqm_low": estimate.low,
                 "return_iqm_high": estimate.high,
-                "return_seed_std": of_objective["evaluation/return_mean"].std(ddof=0),
+                "return_seed_std": of_objective.get("evaluation/return_mean", np.array(np.nan)).std(ddof=0),
             }
             | {short: of_objective[name].mean() for name, short in AVERAGED.items() if name in of_objective}
         )

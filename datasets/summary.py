@@ -54,6 +54,12 @@ def facts(store: Store) -> list[tuple[str, str]]:
     return [(label, text) for label, text in rows if text]
 
 
+def has_no_rewards(store: Store) -> bool:
+    """Whether every reward is known to be 0."""
+    seen = store.info.get("seen", {}).get("reward")
+    return seen is not None and not seen["nonzero"]
+
+
 def _episodes(info: Mapping[str, Any]) -> str:
     counts, statistics = info["counts"], info["episode_statistics"]
     shares = ", ".join(f"{statistics[name]['episodes']} {name}" for name in info["splits"] if name in statistics)

@@ -10,6 +10,7 @@ from typing import Any
 from dreamset.pipeline.evaluation.statistics import coverage_note
 from dreamset.pipeline.report.comparison import Comparison
 from dreamset.pipeline.report.exploitation import GAP, REMEDY, is_exploited
+from dreamset.pipeline.report.metrics import label
 from dreamset.pipeline.report.words import number
 
 COLLAPSED_NATS = 0.1  # a posterior that adds less per step than this has collapsed
@@ -35,15 +36,16 @@ def winner(comparison: Comparison) -> str:
 
 
 def _best_model(comparison: Comparison) -> str:
-    """One sentence on the smallest reward error, for policies that were not tried."""
-    error = comparison.reward_error
+    """One sentence on which model predicts best, for policies that were not tried: rewards or, without any, frames."""
+    error = comparison.reward_error if comparison.rewarded else "open_loop_mse"
     rows = [row for row in comparison.rows() if known(row, error)]
     if not rows:
-        return "Neither a return nor a reward error was measured, so no objective wins."
-    best, horizon = min(rows, key=lambda row: row[error]), error.rpartition("_h")[2]
+        return "Neither a return nor an error of the predictions was measured, so no objective wins."
+    best = min(rows, key=lambda row: row[error])
+    what = "rewards best" if comparison.rewarded else "observations best, as the data have no rewards"
     return (
-        f"No policy was tried, so no return was measured. {best['objective']} predicts rewards best: its error is "
-        f"{number(best[error], 4)} after {horizon} steps without observations."
+        f"No policy was tried, so no return was measured. {best['objective']} predicts {what} "
+        f"({label(f'validation/{error}')} {number(best[error], 4)})."
     )
 
 

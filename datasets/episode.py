@@ -176,10 +176,11 @@ def _check_action_range(raw: RawEpisode, action: ActionSpec) -> None:
     outside = (values < low - reach) | (values > high + reach)
     if outside.any():
         step, element = (int(i) for i in np.argwhere(outside)[0])
+        ends = f"{values[:, element].min():g} to {values[:, element].max():g}"
         raise UserError(
             f"{raw.name}: actions is {values[step, element]:g} at step {step}, element [{element}]; allowed: "
-            f"[{low[element]:g}, {high[element]:g}]: add the transform ClipActions or RescaleActions, or set the "
-            f"source's bounds of actions to those of the data"
+            f"[{low[element]:g}, {high[element]:g}]; this episode has {ends}: add the transform ClipActions or "
+            f"RescaleActions, or set the source's action_low and action_high to the bounds of the data"
         )
 
 

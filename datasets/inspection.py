@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +12,7 @@ import numpy as np
 
 from dreamset.core.errors import UserError
 from dreamset.datasets.hdf5 import members, opened, translated
+from dreamset.datasets.recognition import ACTION
 from dreamset.datasets.sources.columnar import ParquetTable
 from dreamset.datasets.sources.files import open_table
 from dreamset.datasets.sources.folder import walk
@@ -25,7 +25,6 @@ _MOST_GROUPS = 3  # listed in one group: they are usually alike
 _MOST_ROWS = 10_000  # read for the range of a column
 _MOST_BYTES = 1 << 28  # of a column whose range is shown
 _MOST_ELEMENTS = 64  # of a row whose range is shown
-_ACTION = re.compile(r"(?:^|[/_.])(?:act|actions?|cmds?|commands?|controls?|ctrl)(?:$|[/_.])", re.IGNORECASE)
 _DEEPEST = 16  # nested groups: more than this is a cycle
 
 
@@ -78,7 +77,7 @@ def _range(table: Table, column: str, header: ArrayHeader) -> str:
     """The smallest and largest values in the first rows of a column of actions, per element; else nothing."""
     size = math.prod(header.shape[1:])
     if (
-        not _ACTION.search(column or table.path.stem)
+        not ACTION.search(column or table.path.stem)
         or header.dtype.kind not in "fiub"
         or not 0 < size <= _MOST_ELEMENTS
     ):
@@ -187,7 +186,7 @@ DESCRIBERS: Mapping[str, Callable[[Path], Iterator[str]]] = {
 
 _SAVE = "save the arrays of each episode with numpy.savez"
 _VIDEO = f"videos are read only in a LeRobot dataset; decode the frames to uint8 [steps, height, width, 3] and {_SAVE}"
-_IMAGE = f"stack the images of each episode to one uint8 array [steps, height, width, 3] and {_SAVE}"
+_IMAGE = "images are read if each episode is a folder that holds its actions, too: dataset=image_folder"
 _PICKLE = f"a pickle can execute code; load it in a script of your own and {_SAVE}"
 _ROS = f"extract the topics with the package rosbags and {_SAVE}"
 ADVICE: Mapping[str, str] = {  # kind of file that is not read -> what to do

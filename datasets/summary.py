@@ -46,11 +46,18 @@ def facts(store: Store) -> list[tuple[str, str]]:
         ("action", _action(store)),
         ("reward", _reward(info)),
         ("ends", _ends(info)),
+        ("recorded in", str(info["source"].get("env_id") or "")),
         ("left out", _left_out(info.get("lost", {}))),
         ("quarantined", _quarantined(info)),
         ("ignored", _named(sorted(ignored_columns(info["source"])))),
     ]
     return [(label, text) for label, text in rows if text]
+
+
+def has_no_rewards(store: Store) -> bool:
+    """Whether every reward is known to be 0."""
+    seen = store.info.get("seen", {}).get("reward")
+    return seen is not None and not seen["nonzero"]
 
 
 def _episodes(info: Mapping[str, Any]) -> str:

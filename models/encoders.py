@@ -41,7 +41,11 @@ class ImageEncoder(ObservationEncoder):
         super().__init__()
         edge = spec.shape[0]
         if spec.shape[0] != spec.shape[1] or edge < 8:
-            raise UserError(f"the convolutional encoder supports square frames of at least 8 pixels, got {spec.shape}")
+            resize = "{_target_: dreamset.datasets.transforms.Resize, height: 64, width: 64}"
+            raise UserError(
+                f"the convolutional encoder supports square frames of at least 8 pixels, got {list(spec.shape)}; "
+                f"add {resize} to dataset.transforms and ingest again"
+            )
         channels, width = spec.shape[2], depth
         layers: list[nn.Module] = []
         while edge > 3:

@@ -9,7 +9,7 @@ import torch
 from benchmarks.offline_suite.episodes import Returns
 from dreamset.datasets import Store
 from dreamset.pipeline.stages import finetune
-from dreamset.pipeline.stages.environment import environment_factory
+from dreamset.pipeline.stages.environment import environment_factory, require_environment
 from dreamset.pipeline.stages.settings import Finetune
 from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.checkpoint import Checkpoint
@@ -28,13 +28,8 @@ def run(work: dict[str, Any]) -> list[tuple[dict[str, Any], Returns]]:
     checkpoint = Checkpoint(Path(settings.checkpoints))
     checkpoint.remove()  # the earlier cost of a resumed training is unknown
     began = time.process_time()
-    make = environment_factory(
-        settings.environment,
-        settings.episode_limits,
-        stage="finetune",
-        remedy="choose another task",
-        output=settings.output,
-    )
+    environment = require_environment(settings.environment, stage="finetune", remedy="choose another task")
+    make = environment_factory(environment, settings.episode_limits, output=settings.output)
     models = finetune.Models.load(settings, device)
     online = checkpoint.folder / "online"
     learner = finetune.start(settings, models, make, Store.open(settings.store), online, device)

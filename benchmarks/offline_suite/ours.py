@@ -10,7 +10,7 @@ import torch
 from benchmarks.offline_suite.episodes import Returns
 from dreamset.pipeline.files import read_json, write_json
 from dreamset.pipeline.stages import collect, evaluate, ingest, learn_behavior, train_world_model
-from dreamset.pipeline.stages.environment import environment_factory
+from dreamset.pipeline.stages.environment import environment_factory, require_environment
 from dreamset.pipeline.stages.settings import Evaluate
 
 COST = "cost.json"  # beside a world model; marks it as complete
@@ -73,13 +73,8 @@ def evaluated(config: dict[str, Any]) -> tuple[dict[str, float], Returns, int]:
         metrics, (return, length) of every episode, and the number of trained parameters.
     """
     settings = Evaluate.of(**config)
-    make = environment_factory(
-        settings.environment,
-        settings.episode_limits,
-        stage="evaluate",
-        remedy="choose another task",
-        output=settings.output,
-    )
+    environment = require_environment(settings.environment, stage="evaluate", remedy="choose another task")
+    make = environment_factory(environment, settings.episode_limits, output=settings.output)
     evaluator = evaluate.load_evaluator(settings, make, torch.device("cpu"))
     episodes = evaluate.play(evaluator)
     metrics = evaluator.score(evaluator.table(episodes))

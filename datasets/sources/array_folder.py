@@ -34,7 +34,10 @@ class NpyTable(PathTable):
 
 @dataclass(frozen=True, slots=True)
 class FolderTable(PathTable):
-    """The columns of all files in a folder: ``action.npy`` is ``action``, and ``x`` in ``obs.npz`` is ``obs/x``."""
+    """The columns of all files in a folder.
+
+    ``action.npy`` is ``action``, ``x`` in ``obs.npz`` is ``obs/x``, and the images ``front/*.png`` are ``front``.
+    """
 
     files: tuple[tuple[str, Table], ...]  # path within the folder, without ending -> its table
 

@@ -7,6 +7,7 @@ from dreamset.core.errors import UserError
 from dreamset.datasets.sources.array_folder import NPY_ENDING, FolderTable, NpyTable
 from dreamset.datasets.sources.columnar import CSV_ENDING, PARQUET_ENDING, CSVTable, ParquetTable
 from dreamset.datasets.sources.folder import list_files, walk
+from dreamset.datasets.sources.image_files import IMAGE_ENDINGS, ImageFiles
 from dreamset.datasets.sources.tables import HDF5_ENDINGS, NPZ_ENDING, HDF5Table, NpzTable, Table
 from dreamset.datasets.sources.zarr_table import ZARR_ENDING, ZarrTable, is_zarr
 
@@ -19,6 +20,7 @@ _READERS: Mapping[str, Callable[[Path], Table]] = {
 }
 # Of a folder, only files of the first kind that exists are read: a table beside the episodes may describe them.
 _KINDS = ((NPZ_ENDING, *HDF5_ENDINGS), (PARQUET_ENDING,), (CSV_ENDING,), (ZARR_ENDING,))
+IMAGES = "image"  # the column of image files that lie beside the other columns
 _VIDEOS = {".mp4", ".mkv", ".avi", ".webm", ".mov"}
 _ENDINGS = tuple(ending for kind in _KINDS for ending in kind)
 
@@ -45,7 +47,7 @@ def tables_at(path: Path) -> list[Path]:
     if not path.is_dir() or is_zarr(path):
         return [path]
     present = {entry.suffix for entry in path.iterdir()}
-    if NPY_ENDING in present and present.isdisjoint(_KINDS[0]):
+    if not present.isdisjoint((NPY_ENDING, *IMAGE_ENDINGS)) and present.isdisjoint(_KINDS[0]):
         return [path]
     kind = next((kind for kind in _KINDS if not present.isdisjoint(kind)), None)
     if kind is None:
@@ -64,8 +66,10 @@ def video_hint(path: Path) -> str:
 
 
 def _open_folder(path: Path) -> FolderTable:
-    files = [file for file in walk(path) if file.suffix in _READERS and not file.name.startswith(".")]
-    names = [file.relative_to(path).with_suffix("").as_posix() for file in files]
-    return FolderTable(
-        path, tuple((name, _READERS[file.suffix](file)) for name, file in zip(names, files, strict=True))
-    )
+    visible = [file for file in walk(path) if not file.name.startswith(".")]
+    tables = {file: _READERS[file.suffix](file) for file in visible if file.suffix in _READERS}
+    columns = [(file.relative_to(path).with_suffix("").as_posix(), table) for file, table in tables.items()]
+    folders = dict.fromkeys(file.parent for file in visible if file.suffix in IMAGE_ENDINGS)
+    images = [(IMAGES if at == path else at.relative_to(path).as_posix(), ImageFiles(at)) for at in folders]
+    taken = {name for name, _ in columns}  # images beside an array of the same name are previews of it
+    return FolderTable(path, (*columns, *(named for named in images if named[0] not in taken)))

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 UNKNOWN = "extra_forbidden"  # pydantic's type of error for an unknown key
+_PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_/~.][\w./~-]*", re.IGNORECASE)  # needs no quotes in Hydra
 KEY = re.compile(r"[+~]{0,2}\w[\w./@:-]*")
 ALLOWED: dict[str, Callable[[Mapping[str, Any]], str]] = {  # pydantic's type of error -> the allowed values, in words
     "int_type": lambda _: "a whole number",
@@ -145,9 +146,31 @@ def wrong_grammar(override: str) -> str:
 def quoted(override: str) -> str:
     """The override with its value in quotes for Hydra, and as a whole in quotes for the shell."""
     key, _, value = override.partition("=")
-    # Hydra takes a backslash literally, except before a quote
+    return shlex.quote(f"{key}={quoted_value(value)}")
+
+
+def quoted_value(value: str) -> str:
+    """A text in Hydra's quotes. Hydra takes a backslash literally, except before a quote."""
     escaped = re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + ('\\"' if match[2] else ""), value)
-    return shlex.quote(f'{key}="{escaped}"')
+    return f'"{escaped}"'
+
+
+def override_text(key: str, value: Any) -> str:
+    """``key=value`` as a person types it in a shell: in quotes only where Hydra or the shell needs them."""
+    return shlex.quote(f"{key}={_literal(value)}")
+
+
+def _literal(value: Any) -> str:
+    """A plain value in Hydra's syntax."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_literal(name)}: {_literal(entry)}" for name, entry in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    if not isinstance(value, str):
+        return yaml_text(value)
+    if _PLAIN.fullmatch(value):
+        return value
+    return quoted_value(value)
 
 
 def below(key: str, section: str) -> bool:

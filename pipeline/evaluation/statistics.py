@@ -46,8 +46,10 @@ def bootstrap(
     A group holds the episodes of one training seed. With several groups, first groups and then episodes within them
     are sampled with replacement, so the interval covers the spread between trainings. With one group, only the
     episodes are resampled. rliable instead takes the mean over the episodes of each training as one score, and
-    resamples trainings within each task (a stratified bootstrap).
+    resamples trainings within each task (a stratified bootstrap). Without any value, the estimate is NaN.
     """
+    if not sum(map(len, groups)):
+        return Estimate(np.nan, np.nan, np.nan)
     generator = np.random.default_rng(seed)
     draws = np.array([statistic(_resample(groups, generator)) for _ in range(resamples)])
     tail = 50 * (1 - confidence)

@@ -10,6 +10,8 @@ from typing import Any
 from dreamset.pipeline.evaluation.statistics import coverage_note
 from dreamset.pipeline.report.comparison import Comparison
 from dreamset.pipeline.report.exploitation import GAP, REMEDY, is_exploited
+from dreamset.pipeline.report.metrics import label
+from dreamset.pipeline.report.words import number
 
 COLLAPSED_NATS = 0.1  # a posterior that adds less per step than this has collapsed
 POOR_PROBE = 0.5  # R^2 below which a state lacks much of the true state
@@ -21,7 +23,7 @@ def winner(comparison: Comparison) -> str:
     """One sentence on which objective earned most, and whether the intervals separate it from the others."""
     rows = [row for row in comparison.rows() if known(row, "return_iqm")]
     if not rows:
-        return "No return was measured, so no objective wins."
+        return _best_model(comparison)
     best = max(rows, key=lambda row: row["return_iqm"])
     score = f"{best['return_iqm']:.1f} ({best['return_iqm_low']:.1f} to {best['return_iqm_high']:.1f})"
     if len(rows) == 1:
@@ -31,6 +33,20 @@ def winner(comparison: Comparison) -> str:
         return f"{best['objective']} earned most: {score}. Its interval lies above those of all others."
     names = " and ".join([", ".join(near[:-1]), near[-1]] if len(near) > 1 else near)
     return f"{best['objective']} is ahead with {score}, but its interval overlaps that of {names}: a tie so far."
+
+
+def _best_model(comparison: Comparison) -> str:
+    """One sentence on which model predicts best, for policies that were not tried: rewards or, without any, frames."""
+    error = comparison.reward_error if comparison.rewarded else "open_loop_mse"
+    rows = [row for row in comparison.rows() if known(row, error)]
+    if not rows:
+        return "Neither a return nor an error of the predictions was measured, so no objective wins."
+    best = min(rows, key=lambda row: row[error])
+    what = "rewards best" if comparison.rewarded else "observations best, as the data have no rewards"
+    return (
+        f"No policy was tried, so no return was measured. {best['objective']} predicts {what} "
+        f"({label(f'validation/{error}')} {number(best[error], 4)})."
+    )
 
 
 def tied(rows: Sequence[Row]) -> list[Row]:

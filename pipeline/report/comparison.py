@@ -25,6 +25,7 @@ class Comparison:
     references: Mapping[str, float]  # label -> return
     runs: Path  # folder of the results of all stages
     card: Path | None = None  # folder of the dataset card
+    rewarded: bool = True  # whether any reward of the data is not 0
     data: Sequence[tuple[str, str]] = ()  # facts about the store: label and text
     different_settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # key -> objective -> value
 

@@ -19,7 +19,7 @@ from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.config.settings import Part, Recording, Reference
 from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.progress import byte_counter, progress
-from dreamset.pipeline.stages.environment import environment_factory
+from dreamset.pipeline.stages.environment import environment_factory, require_environment
 from dreamset.pipeline.stages.settings import Collect
 
 REFERENCE_SEED = 2**18  # added to the seed of the recording, so that reference episodes differ from recorded ones
@@ -44,23 +44,18 @@ def record(settings: Collect, root: Path) -> Path:
     """
     recording = settings.recording
     assert recording is not None
-    make = environment_factory(
-        settings.environment,
-        settings.episode_limits,
-        stage="collect",
-        remedy="set dataset.recording to null",
-        output=settings.output,
-    )
+    environment = require_environment(settings.environment, stage="collect", remedy="set dataset.recording to null")
+    make = environment_factory(environment, settings.episode_limits, output=settings.output)
     recorder = Recorder(make, recording)
     reference = None if settings.reference is None else recorder.reference_returns(settings.reference)
     with (
-        closing(make()) as environment,  # for its spaces
+        closing(make()) as playing,  # for its spaces
         closing(recorder.episodes(recording.policy, count=recording.episodes, seed=recording.seed)) as episodes,
     ):
         return write_minari(
             root,
             recording.dataset_id,
-            environment,
+            playing,
             iter(progress(episodes, description="record", total=recording.episodes)),
             reference=reference,
             description=f"recorded by Dreamset: {settings.dataset}, {recording.episodes} episodes",

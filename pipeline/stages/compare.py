@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dreamset.core.errors import UserError
 from dreamset.core.files import replaced_folder, save_with, write_text
 from dreamset.datasets import Store
-from dreamset.datasets.summary import facts
+from dreamset.datasets.summary import facts, has_no_rewards
 from dreamset.pipeline.config.settings import Evaluation
 from dreamset.pipeline.evaluation.statistics import bootstrap, coverage_note, interquartile_mean
 from dreamset.pipeline.files import read_json, write_json
@@ -42,6 +42,7 @@ def run(config: dict[str, Any]) -> list[str]:
     )
     returns = {objective: read_returns(settings, objective) for objective in settings.objectives}
     summary = summarize(runs, returns, settings.evaluation)
+    store = None if settings.store is None else Store.open(settings.store)
     comparison = Comparison(
         dataset=settings.dataset,
         preset=labels.current().choices.get("preset"),
@@ -53,7 +54,8 @@ def run(config: dict[str, Any]) -> list[str]:
         references=read_references(settings),
         runs=Path(settings.runs),
         card=None if settings.dataset_card is None else Path(settings.dataset_card),
-        data=[] if settings.store is None else facts(Store.open(settings.store)),
+        data=[] if store is None else facts(store),
+        rewarded=store is None or not has_no_rewards(store),
         different_settings=settings.different_settings,
     )
     output = Path(settings.output)
@@ -156,7 +158,7 @@ def summarize(runs: pd.DataFrame, returns: Mapping[str, Returns], settings: Eval
                 "return_iqm": estimate.value,
                 "return_iqm_low": estimate.low,
                 "return_iqm_high": estimate.high,
-                "return_seed_std": of_objective["evaluation/return_mean"].std(ddof=0),
+                "return_seed_std": of_objective.get("evaluation/return_mean", np.array(np.nan)).std(ddof=0),
             }
             | {short: of_objective[name].mean() for name, short in AVERAGED.items() if name in of_objective}
         )

@@ -27,26 +27,36 @@ class EnvironmentFactory:
         return make_checked(self.make, self.checks)
 
 
-def environment_factory(
-    environment: Part | None, limits: EpisodeLimits, *, stage: str, remedy: str, output: str
-) -> EnvironmentFactory:
-    """A function that makes one environment.
+def require_environment(environment: Part | None, *, stage: str, remedy: str) -> Part:
+    """The environment of a stage that cannot do without one.
 
     Args:
         environment: ``environment`` of the dataset.
-        limits: of each episode.
         stage: name of the stage, for the message.
         remedy: what to do instead of naming an environment, for the message.
-        output: of the stage. The traceback of an exception in the environment is written beside it.
 
     Raises:
-        UserError: if the dataset has no environment, or its settings are wrong.
+        UserError: if the dataset has none.
     """
     if environment is None:
         raise UserError(
             f"dataset.environment is null, but the stage {stage} needs an environment; name one in the dataset's yaml, "
             f"or {remedy}"
         )
+    return environment
+
+
+def environment_factory(environment: Part, limits: EpisodeLimits, *, output: str) -> EnvironmentFactory:
+    """A function that makes one environment.
+
+    Args:
+        environment: ``environment`` of the dataset.
+        limits: of each episode.
+        output: of the stage. The traceback of an exception in the environment is written beside it.
+
+    Raises:
+        UserError: if the settings of the environment are wrong.
+    """
     make = build_part(environment)
     target = str(environment["_target_"])
     if not callable(make):

@@ -1,14 +1,19 @@
-"""Stage ``evaluate``: plays one policy in the environment and compares its returns with the imagined ones."""
+"""Stage ``evaluate``: plays one policy in the environment and compares its returns with the imagined ones.
+
+Without an environment, as with data of a real robot, no return is measured: the results say so and stay comparable.
+"""
 
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
-from dreamset.core.capabilities import require
+from dreamset.behaviors.base import Learner
+from dreamset.core.capabilities import Representation, require
 from dreamset.core.files import replaced_folder, save_with
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.environments.wrappers import Environment
@@ -19,6 +24,7 @@ from dreamset.pipeline.artifacts.saved_models import (
     require_dataset,
 )
 from dreamset.pipeline.evaluation.policy_evaluator import PolicyEvaluator
+from dreamset.pipeline.evaluation.scores import episode_table
 from dreamset.pipeline.files import digest, require_writable, write_figures
 from dreamset.pipeline.progress import counter
 from dreamset.pipeline.registry.ranking import POLICY_RETURN
@@ -30,17 +36,13 @@ from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.devices import choose_device
 
 
-def run(config: dict[str, Any]) -> None:
-    """Writes ``output``; ``Evaluate`` describes the settings."""
+def run(config: dict[str, Any]) -> list[str]:
+    """Writes ``output``, and returns what a reader must know of it; ``Evaluate`` describes the settings."""
     settings = Evaluate.of(**config)
     require_writable(Path(settings.output).parent)
-    make = environment_factory(
-        settings.environment,
-        settings.episode_limits,
-        stage="evaluate",
-        remedy="leave the stages evaluate and compare out: dvc repro learn_behavior",
-        output=settings.output,
-    )
+    if settings.environment is None:
+        return leave_untried(settings)
+    make = environment_factory(settings.environment, settings.episode_limits, output=settings.output)
     evaluator = load_evaluator(settings, make, choose_device(settings.device))
     lineage = evaluator.lineage
     world_model, policy = (model_digest(Path(folder)) for folder in (settings.world_model, settings.policy))
@@ -54,10 +56,32 @@ def run(config: dict[str, Any]) -> None:
         write(settings, table, metrics)
         draw(settings, evaluator, episodes)
         report(settings, metrics, tracked, conditions=conditions_of(settings, lineage))
+    return []
+
+
+def leave_untried(settings: Evaluate) -> list[str]:
+    """Results without a return, for a dataset without an environment. World model and policy are checked as always."""
+    _, _, lineage = load_models(settings, choose_device(settings.device))
+    write(
+        settings,
+        episode_table([], np.zeros(0), context=settings.context),
+        {"evaluation/dataset_return": float(lineage["dataset_return"]["mean"])},
+    )
+    return [
+        f"{settings.dataset}: dataset.environment is null, so the policy was not tried and has no return. The "
+        "comparison ranks the world models. To try policies, name the environment in the dataset's yaml, e.g. "
+        "environment: {_target_: dreamset.environments.gym.make, _partial_: true, id: CartPole-v1}"
+    ]
 
 
 def load_evaluator(settings: Evaluate, make: Callable[[], Environment], device: torch.device) -> PolicyEvaluator:
-    """The saved world model and the saved policy, ready to play.
+    """The saved world model and the saved policy, ready to play; see ``load_models``."""
+    model, behavior, lineage = load_models(settings, device)
+    return PolicyEvaluator(settings.evaluation, settings.context, model, behavior, make, lineage, device)
+
+
+def load_models(settings: Evaluate, device: torch.device) -> tuple[Representation[Any], Learner, Mapping[str, Any]]:
+    """The saved world model, the saved policy, and the world model's lineage.
 
     Raises:
         UserError: if a model is missing or damaged, was trained on another dataset, or does not fit the policy.
@@ -67,7 +91,7 @@ def load_evaluator(settings: Evaluate, make: Callable[[], Environment], device: 
     require_dataset(described, settings.dataset, folder)
     behavior = load_behavior(Path(settings.policy), device)
     require(model, *behavior.needs, by=type(behavior).__name__)
-    return PolicyEvaluator(settings.evaluation, settings.context, model, behavior, make, described.lineage, device)
+    return model, behavior, described.lineage
 
 
 def play(evaluator: PolicyEvaluator) -> list[RecordedEpisode]:

@@ -40,7 +40,7 @@ from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.report import videos
 from dreamset.pipeline.report.online_figure import online_curve
 from dreamset.pipeline.report.showing import shown, write_blank
-from dreamset.pipeline.stages.environment import environment_factory
+from dreamset.pipeline.stages.environment import environment_factory, require_environment
 from dreamset.pipeline.stages.learn_behavior import build_behavior
 from dreamset.pipeline.stages.settings import Finetune
 from dreamset.pipeline.tracking import reporting
@@ -110,13 +110,10 @@ def run(config: dict[str, Any]) -> None:
     """Writes ``output``; ``Finetune`` describes the settings."""
     settings = Finetune.of(**config)
     require_writable(Path(settings.output).parent, Path(settings.checkpoints))
-    make = environment_factory(
-        settings.environment,
-        settings.episode_limits,
-        stage="finetune",
-        remedy="leave the stage out: finetune: [] in params.yaml",
-        output=settings.output,
+    environment = require_environment(
+        settings.environment, stage="finetune", remedy="leave the stage out: finetune: [] in params.yaml"
     )
+    make = environment_factory(environment, settings.episode_limits, output=settings.output)
     device = choose_device(settings.device)
     offline = Store.open(settings.store)
     models = Models.load(settings, device)

@@ -12,8 +12,10 @@ from dreamset.datasets.combine import merge, split
 from dreamset.datasets.exports import EXPORTS
 from dreamset.datasets.inspection import describe_path
 from dreamset.datasets.layout import MANIFEST
+from dreamset.datasets.recognition import Recognized, recognize
 from dreamset.datasets.store import Store
 from dreamset.pipeline.arguments import ArgumentParser
+from dreamset.pipeline.config.mistakes import override_text
 from dreamset.pipeline.progress import counter
 
 Tools: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"
@@ -94,8 +96,20 @@ def _print(text: str) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    is_store = (options.path / MANIFEST).is_file()
-    _print(summary_markdown(Store.open(options.path)) if is_store else describe_path(options.path))
+    if (options.path / MANIFEST).is_file():
+        _print(summary_markdown(Store.open(options.path)))
+        return
+    _print(describe_path(options.path))
+    if (found := recognize(options.path)) is not None:
+        _print("\n".join(_how_to_ingest(found)))
+
+
+def _how_to_ingest(found: Recognized) -> list[str]:
+    """The command that reads the data, and what to check first."""
+    check = "; columns are chosen by their names, so check them" if found.guessed else ""
+    overrides = [override_text(f"dataset.{key}", value) for key, value in found.settings.items()]
+    command = " ".join(["dreamset ingest", f"dataset={found.dataset}", *overrides])
+    return ["", f"this looks like {found.name}{check}:", f"  {command}"]
 
 
 def _verify(options: argparse.Namespace) -> None:

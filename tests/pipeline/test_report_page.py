@@ -66,10 +66,25 @@ def test_overlapping_intervals_are_a_tie(comparison: Comparison) -> None:
     assert [row["objective"] for row in advice.tied(near.rows())] == ["good", "bad"]
 
 
-def test_no_return_means_no_winner(comparison: Comparison) -> None:
-    empty = replace(comparison, summary=rows(good={"return_iqm": NAN}, bad={"return_iqm": NAN}))
-    assert advice.winner(empty) == "No return was measured, so no objective wins."
-    assert advice.tied(empty.rows()) == []
+@pytest.mark.parametrize(
+    ("rewarded", "figures", "said"),
+    [
+        (True, {"reward_error_h15": 0.5}, "bad predicts rewards best (reward error +15 0.1000)."),
+        (False, {"open_loop_mse": 0.5}, "good predicts observations best, as the data have no rewards ("),
+        (True, {"open_loop_mse": 0.5}, "Neither a return nor an error of the predictions was measured"),
+    ],
+)
+def test_without_returns_the_best_prediction_is_named(
+    comparison: Comparison, *, rewarded: bool, figures: dict[str, float], said: str
+) -> None:
+    (name,) = figures
+    other = 0.1 if rewarded else 0.9
+    untried = pd.DataFrame(
+        [{"objective": "good", "return_iqm": NAN, **figures}, {"objective": "bad", "return_iqm": NAN, name: other}]
+    )
+    compared = replace(comparison, summary=untried, rewarded=rewarded)
+    assert said in advice.winner(compared)
+    assert advice.tied(compared.rows()) == []
 
 
 @pytest.mark.parametrize(

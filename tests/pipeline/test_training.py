@@ -11,8 +11,11 @@ import torch
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store
-from dreamset.pipeline.stages import evaluate, learn_behavior, train_world_model
+from dreamset.pipeline.config.compose import compose
+from dreamset.pipeline.stages import compare, evaluate, learn_behavior, train_world_model
+from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.training import checkpoint
+from tests.pipeline.conftest import TINY
 from tests.pipeline.killing import Killed, kill_after
 
 Configure = Callable[..., dict[str, Any]]
@@ -197,7 +200,23 @@ def test_a_model_of_another_dataset_is_refused(configure: Configure) -> None:
             stage.run(config | {"dataset": "pendulum_spin"})
 
 
-def test_evaluation_without_an_environment_is_refused_with_the_remedy(configure: Configure) -> None:
-    config = configure("evaluate") | {"environment": None}
-    with pytest.raises(UserError, match=r"dataset\.environment is null.*dvc repro learn_behavior"):
-        evaluate.run(config)
+def test_evaluation_without_an_environment_has_no_return_and_says_why(configure: Configure) -> None:
+    train_world_model.run(configure("train_world_model"))
+    learn_behavior.run(configure("learn_behavior"))
+    config = configure("evaluate", "dataset.environment=null")
+    with pytest.raises(UserError, match="was trained on pendulum_state"):
+        evaluate.run(config | {"dataset": "pendulum_spin"})
+    lines = evaluate.run(config)
+    assert "dataset.environment is null, so the policy was not tried" in lines[0]
+    output = Path("runs/evaluation/reconstruction-0")
+    assert set(json.loads((output / "metrics.json").read_text())) == {"evaluation/dataset_return"}
+    assert pd.read_csv(output / "episodes.csv").empty
+    composed = compose([*TINY, "dataset.environment=null"])
+    line = compare.run(stages.compare(composed, ["reconstruction"], [0]))[0]
+    assert "No policy was tried" in line
+    assert "reconstruction predicts rewards best (reward error +5 " in line
+    summary = pd.read_csv("runs/comparison/summary.csv")
+    assert summary["return_iqm"].isna().all()
+    assert summary["probe_r2"].notna().all()
+    assert Path("runs/comparison/report.html").stat().st_size > 10_000
+    assert Path("runs/comparison/comparison.png").stat().st_size > 1_000

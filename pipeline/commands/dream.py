@@ -28,8 +28,8 @@ def add(commands: Commands) -> None:
     dream.add_argument(
         "--episode",
         metavar="best|median|worst|N",
-        help="held-out episode by its return, or any episode of the store by its number; with a policy, the number of an "
-        "episode of the evaluation; default: median, with a policy 0",
+        help="held-out episode by its return, or any episode of the store by its number; with a policy, the number of "
+        "an episode of the evaluation; default: median, with a policy 0",
     )
     dream.add_argument(
         "--world-model", type=Path, help="folder of a saved world model; default: that of the configuration"
@@ -56,12 +56,13 @@ def _run_dream(options: argparse.Namespace) -> None:
     from dreamset.pipeline.config.compose import composed, require_effect
     from dreamset.pipeline.progress import QUIET
     from dreamset.pipeline.tools import dream
+    from dreamset.pipeline.tools.dream_scenes import Options
 
     if options.quiet:
         os.environ[QUIET] = "1"
     composition = composed(options.overrides)
     require_effect(composition.without_effect)
-    asked = dream.Options(
+    asked = Options(
         episode=options.episode,
         world_model=options.world_model,
         policy=options.policy,

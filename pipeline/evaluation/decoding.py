@@ -100,9 +100,9 @@ def probe_decoder(
     settings = validation.probe_decoder
     identity = json.dumps([validation.probe_episodes, settings.model_dump(), seed])
     path = cache / f"{digest(model_digest(folder), store.digest, identity)}.safetensors"
-    sizes = {"depth": settings.depth, "hidden": settings.hidden, "layers": settings.layers}
     if path.exists():
-        kept = Decoder(model.feature_size, model.spec, **sizes)
+        sizes = settings.depth, settings.hidden, settings.layers
+        kept = Decoder(model.feature_size, model.spec, depth=sizes[0], hidden=sizes[1], layers=sizes[2])
         try:
             load_weights(path, kept, made_by=COMMAND)
             return kept.to(device).eval().requires_grad_(False)

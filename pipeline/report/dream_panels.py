@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from dreamset.pipeline.evaluation.dreaming import Dream
+from dreamset.pipeline.evaluation.dream_errors import Dream
 from dreamset.pipeline.report.style import series_style
 
 Values = NDArray[np.floating]
@@ -62,7 +62,7 @@ def figure_panels(dream: Dream) -> list[Panel]:
         dreamed = Curve(_from_row_1(predicted), "dreamed", DREAM.color, DREAM.line)
         panels.append(Panel("reward", [real, dreamed]))
     error = Curve(dream.mean_error, "error", ERROR.color)
-    panels.append(Panel("error of the dream", [error], level=dream.threshold))
+    panels.append(Panel("error", [error], level=dream.threshold))
     if dream.uncertainty is not None:
         panels.append(Panel(dream.measure, [Curve(dream.uncertainty, "", UNSURE.color)]))
     return panels

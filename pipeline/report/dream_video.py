@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dreamset.core.files import save_with
-from dreamset.pipeline.evaluation.dreaming import Dream
+from dreamset.pipeline.evaluation.dream_errors import Dream
 from dreamset.pipeline.progress import progress
 from dreamset.pipeline.report.captions import text_width, with_captions
 from dreamset.pipeline.report.dream_panels import draw_panel, figure_panels, vector_panels
@@ -134,7 +134,8 @@ class Clip:
 
 def _pixels(canvas: FigureCanvasAgg) -> Pixels:
     canvas.draw()
-    return np.array(canvas.buffer_rgba())[..., :3].copy()
+    pixels: Pixels = np.array(canvas.buffer_rgba())[..., :3].copy()
+    return pixels
 
 
 def _box(axes: Any, height: int, rows: int) -> _Box:
@@ -158,7 +159,8 @@ def _shown_shape(images: NDArray[Any]) -> tuple[int, int]:
 def _enlarged(image: NDArray[Any], shape: tuple[int, int]) -> Pixels:
     """An image [H, W, 3] in [0, 1] at another size, by the nearest pixel."""
     rows, columns = (np.arange(new) * old // new for new, old in zip(shape, image.shape, strict=False))
-    return (image[rows][:, columns] * 255).round().astype(np.uint8)
+    pixels: Pixels = (image[rows][:, columns] * 255).round().astype(np.uint8)
+    return pixels
 
 
 def _rgb(color: str) -> NDArray[np.uint8]:
@@ -176,7 +178,8 @@ def write_mp4(path: Path, count: int, frame: Callable[[int], Pixels]) -> None:
     """Writes H.264, one frame at a time. Sides must be even."""
 
     def write(beside: Path) -> None:
-        with iio.get_writer(beside, fps=FRAMES_PER_SECOND, codec="libx264", macro_block_size=1) as writer:
+        writer: Any = iio.get_writer(beside, fps=FRAMES_PER_SECOND, codec="libx264", macro_block_size=1)
+        with writer:
             for row in _drawing(count):
                 writer.append_data(frame(row))
 

@@ -209,7 +209,7 @@ def _episode(setting: Setting, choice: str, least: int) -> tuple[int, int]:
     held_out = store.split(HELD_OUT)
     held_out = held_out[store.lengths[held_out] >= least]
     ranked = held_out[np.argsort(store.returns[held_out], kind="stable")]
-    places = {"worst": 0, "median": (len(ranked) - 1) // 2, "best": len(ranked) - 1}
+    places = {"best": len(ranked) - 1, "median": (len(ranked) - 1) // 2, "worst": 0}
     if choice in places:
         number = int(ranked[places[choice]]) if len(ranked) else None
     else:

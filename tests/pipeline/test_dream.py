@@ -401,7 +401,7 @@ def test_dream_of_a_manual_model_lies_beside_it() -> None:
         (["--horizon", "many"], "--horizon is 'many'; allowed: a whole number"),
         (["--output", "dream.avi"], "--output is dream.avi; allowed: a file that ends in .mp4, .gif, .png"),
         (["dataset=cartpole"], "was trained on pendulum_state, not on cartpole"),
-        (["behavior_training.updates=3"], "behavior_training.updates"),
+        (["imagination.horizn=3"], "did you mean imagination.horizon?"),
         (["--with-policy", "dataset.environment.episode_steps=3"], "the episode with seed 1000000 ends after 4 rows"),
     ],
 )

@@ -82,7 +82,7 @@ def draw_panel(axes: Axes, panel: Panel, dream: Dream) -> list[Any]:
     for curve in panel.curves:
         color = axes.xaxis.label.get_color() if curve.color is None else curve.color
         growing += axes.plot(
-            rows[: len(curve.values)], curve.values, curve.line, color=color, linewidth=1.4, label=curve.label
+            rows[: len(curve.values)], curve.values, linestyle=curve.line, color=color, linewidth=1.4, label=curve.label
         )
     axes.set_xlim(-0.5, dream.rows - 0.5)
     low, high = axes.get_ylim()

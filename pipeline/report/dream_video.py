@@ -222,7 +222,7 @@ def save_animation(dream: Dream, head: Sequence[str], path: Path) -> None:
 def save_strip(dream: Dream, head: Sequence[str], path: Path) -> None:
     """Writes a png: some frames of each image above all curves."""
     images = [name for name in dream.prediction if name not in dream.band]
-    shown = [dream.context - 1 + step for step in STRIP if dream.context - 1 + step < len(dream.reward)]
+    shown = [dream.context - 1 + step for step in STRIP if dream.context - 1 + step < dream.rows]
     lines = [panels for panels in (vector_panels(dream), figure_panels(dream)) if panels]
     curve_rows = sum(-(-len(panels) // 3) for panels in lines)
     heights = [3.2] * len(images) + [1.9] * curve_rows
@@ -245,13 +245,15 @@ def save_strip(dream: Dream, head: Sequence[str], path: Path) -> None:
 
 
 def _draw_strip(part: Any, dream: Dream, name: str, shown: Sequence[int]) -> None:
-    """Truth, dream and error (rows) in some steps (columns)."""
+    """Truth, dream and error (rows) in some steps (columns); only the dream where the truth is not known."""
     grid = part.subplots(3, len(shown), squeeze=False)
     for column, row in enumerate(shown):
-        truth, prediction = dream.truth[name][row], dream.prediction[name][row]
+        prediction, known = dream.prediction[name][row], row < len(dream.reward)
+        truth = dream.truth[name][row] if known else np.ones_like(prediction)
         title = f"step {row}" if row < dream.context else f"+{row - dream.context + 1}"
         for axes, image in zip(grid[:, column], (truth, prediction, wrong(truth, prediction)), strict=True):
-            image_panel(axes, image, title if axes is grid[0, column] else "")
+            image_panel(axes, image, title if axes is grid[0 if known else 1, column] else "")
+            axes.set_visible(known or image is prediction)
     for axes, label in zip(grid[:, 0], ("truth", "dream", "error"), strict=True):
         axes.set_ylabel(label)
 

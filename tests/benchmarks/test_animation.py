@@ -1,9 +1,12 @@
 """The README's animation is small, loops, and shows an episode aligned by the time rule."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks are not installed
 
 from benchmarks.animation import reality_of
 from dreamset.environments.rollouts import RecordedEpisode

@@ -27,6 +27,7 @@ from dreamset.pipeline.commands.stages import STAGES
 
 SMALL = ("preset=tiny", "evaluation.episodes=2", "evaluation.video_episodes=1", "finetuning.environment_steps=200")
 WITH_OVERRIDES = (*STAGES, "adapt")
+WITH_PRESET = ("export", "show", "dream")
 INSTALLATION = ("pip", "git", "source", "python3")
 BLOCK = re.compile(
     r"(?:<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>bash|python|yaml)\n(?P<code>.*?)^```", re.M | re.S
@@ -110,7 +111,7 @@ class Reader:
             )
 
     def _run(self, arguments: Sequence[str]) -> None:
-        small = SMALL if arguments[0] in WITH_OVERRIDES else SMALL[:1] if arguments[0] in ("export", "show") else ()
+        small = SMALL if arguments[0] in WITH_OVERRIDES else SMALL[:1] if arguments[0] in WITH_PRESET else ()
         kept = [text for text in arguments if not (small and text.startswith("preset="))]
         cli.main([*kept, *small])  # exits with an error if it fails
 

@@ -1,0 +1,153 @@
+"""Dreams: what a world model predicts after its last observation, under recorded actions or under a policy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dreamset.behaviors.controller import Agent
+from dreamset.core.capabilities import Controller, Dynamics, FeaturePolicy
+from dreamset.core.errors import UserError
+from dreamset.core.records import ImaginedTrajectory, SequenceBatch
+from dreamset.core.spec import DataSpec
+from dreamset.environments.wrappers import Environment
+from dreamset.models.imagination import imagine
+from dreamset.models.probes import recorded_trajectory
+
+Rows = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reality:
+    """Rows that happened, aligned by the time rule."""
+
+    observations: Mapping[str, NDArray[Any]]  # name -> [R, ...]
+    action: Rows  # [R, A] in the environment's units, led to the observation of its row; row 0 is zero
+    reward: Rows  # [R] on arrival
+
+    def first(self, rows: int) -> "Reality":
+        """The first rows."""
+        return Reality(
+            {name: values[:rows] for name, values in self.observations.items()}, self.action[:rows], self.reward[:rows]
+        )
+
+    def batch(self, spec: DataSpec, device: torch.device) -> SequenceBatch:
+        """All rows as one window, [1, R, ...], with the observations that a model reads."""
+        first = torch.arange(len(self.reward), device=device)[None] == 0
+        never = torch.zeros_like(first)
+        return SequenceBatch(
+            observations={name: _tensor(self.observations[name], device)[None] for name in spec.observations},
+            action=_tensor(self.action, device)[None],
+            reward=_tensor(self.reward, device)[None],
+            is_first=first,
+            is_last=never,
+            is_terminal=never,
+            privileged={},
+            row=torch.arange(len(self.reward), device=device)[None],
+        )
+
+
+def _tensor(values: NDArray[Any], device: torch.device) -> Tensor:
+    kept = values if values.dtype == np.uint8 else values.astype(np.float32)
+    return torch.as_tensor(np.array(kept), device=device)
+
+
+def recorded_actions(model: Dynamics[Any], reality: Reality, *, context: int, device: torch.device) -> FeaturePolicy:
+    """A policy that takes the actions after the context, whatever the state: the same in every dream."""
+    action = model.spec.action.normalize(_tensor(reality.action[context:], device))
+    rows = iter(action)
+    return lambda features: next(rows).expand(len(features), -1)
+
+
+def of_first(policy: FeaturePolicy) -> FeaturePolicy:
+    """A policy that takes in all dreams the action that ``policy`` chooses in the first one."""
+    return lambda features: policy(features[:1]).expand(len(features), -1)
+
+
+@torch.no_grad()
+def dream_on(
+    model: Dynamics[Any],
+    observed: SequenceBatch,
+    policy: FeaturePolicy,
+    *,
+    horizon: int,
+    samples: int,
+    generator: torch.Generator,
+) -> ImaginedTrajectory[Any]:
+    """Observes a window [1, context, ...], then imagines ``horizon`` rows: [context + horizon, samples, ...].
+
+    Every sample draws its own states, those of the observed rows included.
+    """
+    several = observed.map(lambda value: value.expand(samples, *value.shape[1:]))
+    seen = recorded_trajectory(model, model.observe(several, generator), several)
+    ahead = imagine(model, seen.rows[-1], policy, horizon=horizon, generator=generator)
+    return ImaginedTrajectory(
+        [*seen.rows, *ahead.rows[1:]],
+        torch.cat([seen.features, ahead.features[1:]]),
+        torch.cat([seen.action, ahead.action]),
+    )
+
+
+class _Play:
+    """One episode of an environment, row by row."""
+
+    def __init__(self, environment: Environment, seed: int, spec: DataSpec) -> None:
+        self.environment, self.spec, self.over = environment, spec, False
+        observation, _ = environment.reset(seed=seed)
+        self.rows = [observation]
+        self.actions = [np.zeros(spec.action.size, np.float32)]
+        self.rewards = [0.0]
+
+    def step(self, action: Rows) -> None:
+        observation, reward, terminated, truncated, _ = self.environment.step(action)
+        self.rows.append(observation)
+        self.actions.append(action)
+        self.rewards.append(float(reward))
+        self.over = terminated or truncated
+
+    def reality(self) -> Reality:
+        observations = {name: np.stack([row[name] for row in self.rows]) for name in self.spec.observations}
+        return Reality(observations, np.stack(self.actions), np.asarray(self.rewards, np.float32))
+
+
+def act_and_dream(
+    model: Dynamics[Any],
+    controller: Controller[Any],
+    policy: FeaturePolicy,
+    environment: Environment,
+    *,
+    seed: int,
+    context: int,
+    horizon: int,
+    samples: int,
+    generator: torch.Generator,
+) -> tuple[Reality, ImaginedTrajectory[Any]]:
+    """The controller acts during the context; then the model imagines the policy, and its actions are really taken.
+
+    Reality ends with the episode, the dream does not.
+
+    Raises:
+        UserError: if the episode ends within the context.
+    """
+    device = generator.device
+    agent, play = Agent(controller, generator=generator), _Play(environment, seed, model.spec)
+    while len(play.rows) < context:
+        if play.over:
+            raise UserError(
+                f"{environment}: the episode with seed {seed} ends after {len(play.rows)} rows; choose --context "
+                f"{len(play.rows)} or less"
+            )
+        seen = {name: _tensor(np.asarray(play.rows[-1][name])[None], device) for name in model.spec.observations}
+        first = torch.tensor([len(play.rows) == 1], device=device)
+        play.step(agent.act(seen, first)[0].cpu().numpy())
+    observed = play.reality().batch(model.spec, device)
+    dream = dream_on(model, observed, of_first(policy), horizon=horizon, samples=samples, generator=generator)
+    for action in model.spec.action.denormalize(dream.action[context - 1 :, 0]).cpu().numpy():
+        if play.over:
+            break
+        play.step(action)
+    return play.reality(), dream

@@ -14,7 +14,7 @@ from dreamset.pipeline import cli
 ROOT = Path(__file__).parents[1]
 FORMS = sorted(path for path in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml") if path.name != "config.yml")
 KINDS = {"textarea", "input", "dropdown", "checkboxes", "markdown"}  # of fields, as GitHub defines them
-PLACES = (ROOT, ROOT / "pipeline/tools/project", ROOT / "pipeline/export/standalone")  # of a clone, a project, an export
+PLACES = (ROOT, ROOT / "pipeline/tools/project", ROOT / "pipeline/export/standalone")  # clone, project, export
 WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
 
 

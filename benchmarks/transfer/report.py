@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of runs.csv and episodes.csv")
-    parser.add_argument("--output", type=Path, default=FOLDER, help="folder of details.md (default: beside this script)")
+    parser.add_argument("--output", type=Path, default=FOLDER, help="folder of details.md (default: this one)")
     parser.add_argument("--benchmark", type=Path, default=BENCHMARK, help="yaml file of the benchmark")
     parser.add_argument(
         "--confidence", type=float, default=0.95, help="confidence of the intervals (default: %(default)s)"

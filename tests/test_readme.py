@@ -72,7 +72,7 @@ def test_example_objective_of_the_readme_gives_losses(
     assert all(parameter.grad is not None for parameter in objective.parameters())
 
 
-def test_benchmark_of_the_readme_has_the_best_scores_of_the_recorded_verdicts(root: Path) -> None:
+def test_benchmark_page_has_the_best_scores_of_the_recorded_verdicts(root: Path) -> None:
     verdicts = (root / "benchmarks/offline_suite/tables.md").read_text().partition("| task | best of dreamset")[2]
     row = r"^\| (\w+) \| (\w+) (-?[\d.]+) \([^|]+\| (\w+): (\w+) (-?[\d.]+) \([^|]+\| \w+: cloning (-?[\d.]+) "
     marks = {"above": "▲", "overlaps": "=", "below": "▼"}
@@ -81,7 +81,7 @@ def test_benchmark_of_the_readme_has_the_best_scores_of_the_recorded_verdicts(ro
         for task, method, score, verdict, rival, rival_score, cloning in re.findall(row, verdicts, re.MULTILINE)
     ]
     assert len(expected) == 9
-    assert "\n".join(expected) in (root / "README.md").read_text()
+    assert "\n".join(expected) in (root / "docs/benchmarks.md").read_text()
 
 
 def test_example_dataset_of_the_readme_is_collected_and_read(block: Block, project: Path) -> None:
@@ -190,6 +190,13 @@ def test_dark_images_have_the_size_of_the_light_ones(root: Path) -> None:
         assert dark == light.replace(".png", "_dark.png")
         with Image.open(root / dark) as first, Image.open(root / light) as second:
             assert first.size == second.size
+
+
+def test_animation_is_on_the_first_screen_and_the_comparison_follows_the_choices(root: Path) -> None:
+    text = (root / "README.md").read_text()
+    places = [text.index(words) for words in ("docs/dream.gif", "## Start", "## What to choose", "docs/comparison.png")]
+    assert places == sorted(places)
+    assert text[: places[0]].count("\n") < 10
 
 
 def test_every_image_of_the_readme_says_in_words_what_it_shows(root: Path) -> None:

@@ -38,6 +38,7 @@ def predict(
 ) -> ImaginedTrajectory[S]:
     """Imagines K steps from ``start`` [N, ...] under given actions [N, K, A]; ``action[:, k]`` leads to row k + 1.
 
+    Actions are in a policy's units: from -1 to 1 if they are bounded. ``ActionSpec.normalize`` converts recorded ones.
     Without ``generator``, see ``imagine``.
 
     Raises:

@@ -3,7 +3,7 @@
 - A yaml or Python block whose first line is ``# path/to/file`` is saved under this name.
 - Other Python blocks of a page are one program. Other yaml blocks are only parsed.
 - Commands run in this process. Stages get the tiny preset and few episodes; ``dvc repro`` runs the stages that it would
-  run. Installing and cloning are left out.
+  run, and a target of ``make`` what MAKE says. Installing and cloning are left out.
 - A block after ``<!-- not run: reason -->`` is left out.
 """
 
@@ -29,6 +29,11 @@ SMALL = ("preset=tiny", "evaluation.episodes=2", "evaluation.video_episodes=1", 
 WITH_OVERRIDES = (*STAGES, "adapt")
 WITH_PRESET = ("export", "show", "dream")
 INSTALLATION = ("pip", "git", "source", "python3")
+MAKE = {  # target -> the commands of the Makefile that matter here
+    "demo": (),  # as `repro`, but in another folder and with the presets that all blocks get anyway
+    "repro": ("dvc repro", "dreamset results"),
+    "report": ("dreamset results",),
+}
 BLOCK = re.compile(
     r"(?:<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>bash|python|yaml)\n(?P<code>.*?)^```", re.M | re.S
 )
@@ -101,6 +106,9 @@ class Reader:
             self._enter(self.folder / arguments[0])
         elif command == "dreamset":
             self._run(arguments)
+        elif command == "make" and arguments[0] in MAKE:
+            for line in MAKE[arguments[0]]:
+                self._type(line.split(), place)
         elif (command, *arguments[:1]) == ("dvc", "repro"):
             self._reproduce(arguments[1] if len(arguments) > 1 else "compare")
         elif command == "python":
@@ -118,7 +126,10 @@ class Reader:
     def _reproduce(self, target: str) -> None:
         """What ``dvc repro TARGET`` runs: the stages up to the target whose settings have changed."""
         params = yaml.safe_load(Path("params.yaml").read_text())
-        params |= {"preset": "tiny", "overrides": [*params["overrides"], *SMALL[1:]]}
+        given = params["overrides"] or []
+        small = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in SMALL[1:])}
+        overrides = {**given, **small} if isinstance(given, dict) else [*given, *SMALL[1:]]
+        params |= {"preset": "tiny", "overrides": overrides}
         Path("tiny.yaml").write_text(yaml.safe_dump(params))
         cli.main(["resolve", "--params", "tiny.yaml"])
         for name, stage in {stage.name: command for command, stage in STAGES.items()}.items():

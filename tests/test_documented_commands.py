@@ -14,7 +14,7 @@ from dreamset.pipeline.tracking import delivery, embedded
 
 pytestmark = pytest.mark.slow
 
-PAGES = (("README.md", "## Keep and reuse models"), ("docs/models.md", "# Models: registry"))
+PAGES = (("docs/models.md", "# Models: registry"),)  # tests/test_readme.py runs the blocks of the README
 QUICK_START = ("collect", "ingest", "train-world-model", "learn-behavior", "evaluate")
 DATA = ("collect", "ingest")  # stages whose results no other command changes
 SMALL = ("preset=tiny", "evaluation.episodes=2", "evaluation.video_episodes=1", "finetuning.environment_steps=200")
@@ -44,8 +44,6 @@ def project(quick_start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def commands(page: Path, heading: str) -> Iterator[list[str]]:
     """Arguments of every line that calls ``dreamset`` after a heading, but not of those that need code of the user."""
     section = page.read_text().partition(heading)[2]
-    if page.name == "README.md":
-        section = section.partition("\n## ")[0]
     for block in re.findall(r"```bash\n(.*?)```", section, re.DOTALL):
         for line in re.findall(r"^dreamset (.+?)(?: +#.*)?$", block, re.MULTILINE):
             if "my_rewards" not in line:

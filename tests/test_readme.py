@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from dreamset.core.records import total_loss
 from dreamset.datasets.sources.minari.source import MinariSource
@@ -24,6 +25,7 @@ from dreamset.pipeline.stages.settings import Collect
 from dreamset.pipeline.tools import data as data_tools
 from dreamset.pipeline.tools import models as model_tools
 from tests.builders import tiny_batch, tiny_model
+from tests.docs_blocks import MAKE, Reader, blocks
 
 Block = Callable[[str, str], str]
 COMMANDS = (*STAGES, "show", "adapt", "data", "models", "export", "results", "init", "list")
@@ -70,7 +72,7 @@ def test_example_objective_of_the_readme_gives_losses(
     assert all(parameter.grad is not None for parameter in objective.parameters())
 
 
-def test_benchmark_of_the_readme_has_the_best_scores_of_the_recorded_verdicts(root: Path) -> None:
+def test_benchmark_page_has_the_best_scores_of_the_recorded_verdicts(root: Path) -> None:
     verdicts = (root / "benchmarks/offline_suite/tables.md").read_text().partition("| task | best of dreamset")[2]
     row = r"^\| (\w+) \| (\w+) (-?[\d.]+) \([^|]+\| (\w+): (\w+) (-?[\d.]+) \([^|]+\| \w+: cloning (-?[\d.]+) "
     marks = {"above": "▲", "overlaps": "=", "below": "▼"}
@@ -79,7 +81,7 @@ def test_benchmark_of_the_readme_has_the_best_scores_of_the_recorded_verdicts(ro
         for task, method, score, verdict, rival, rival_score, cloning in re.findall(row, verdicts, re.MULTILINE)
     ]
     assert len(expected) == 9
-    assert "\n".join(expected) in (root / "README.md").read_text()
+    assert "\n".join(expected) in (root / "docs/benchmarks.md").read_text()
 
 
 def test_example_dataset_of_the_readme_is_collected_and_read(block: Block, project: Path) -> None:
@@ -157,16 +159,73 @@ def test_table_of_choices_is_complete(root: Path) -> None:
             assert path.stem in stated or path.stem == "null", path
 
 
-def test_images_in_the_readme_exist(root: Path) -> None:
-    images = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (root / "README.md").read_text())
-    assert images
-    for name in images:
-        assert (root / name).read_bytes().startswith(b"\x89PNG"), name
+def images(page: Path) -> list[str]:
+    """The images of a page: of Markdown, of ``<img>`` and of ``<source>`` (for another colour scheme)."""
+    text = page.read_text()
+    tags = re.findall(r"<(?:img|source)\s[^>]*?\b(?:src|srcset)=\"([^\"]+)\"", text)
+    return [*re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text), *tags]
 
 
-def test_comparison_is_on_the_first_screen_of_the_readme(root: Path) -> None:
-    first_screen = (root / "README.md").read_text().splitlines()[:40]
-    assert any("(docs/comparison.png)" in line for line in first_screen)
+def test_images_of_a_page_are_those_of_markdown_and_of_tags(tmp_path: Path) -> None:
+    source = '<source media="(prefers-color-scheme: dark)" srcset="b.png">'
+    (tmp_path / "page.md").write_text(f'![a](a.png)\n<picture>\n  {source}\n  <img alt="c"\n src="c.gif">\n')
+    assert images(tmp_path / "page.md") == ["a.png", "b.png", "c.gif"]
+
+
+def test_images_are_files_of_their_kind(root: Path) -> None:
+    kinds = {".png": b"\x89PNG\r\n", ".gif": b"GIF89a"}
+    pages = [root / "README.md", *root.glob("benchmarks/*/*.md")]
+    paths = [page.parent / name for page in pages for name in images(page)]
+    assert len(paths) > 6
+    for path in paths:
+        assert path.read_bytes().startswith(kinds[path.suffix]), path
+
+
+def test_dark_images_have_the_size_of_the_light_ones(root: Path) -> None:
+    text = "".join(page.read_text() for page in (root / "README.md", root / "benchmarks/offline_suite/README.md"))
+    blocks = re.findall(r"<picture>.*?</picture>", text, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        dark, light = re.findall(r"(?:src|srcset)=\"(?:\.\./)*([^\"]+)\"", block)
+        assert dark == light.replace(".png", "_dark.png")
+        with Image.open(root / dark) as first, Image.open(root / light) as second:
+            assert first.size == second.size
+
+
+def test_animation_is_on_the_first_screen_and_the_comparison_follows_the_choices(root: Path) -> None:
+    text = (root / "README.md").read_text()
+    places = [text.index(words) for words in ("docs/dream.gif", "## Start", "## What to choose", "docs/comparison.png")]
+    assert places == sorted(places)
+    assert text[: places[0]].count("\n") < 10
+
+
+def test_every_image_of_the_readme_says_in_words_what_it_shows(root: Path) -> None:
+    text = (root / "README.md").read_text()
+    words = re.findall(r"!\[([^\]]*)\]", text) + re.findall(r"<img\s[^>]*?\balt=\"([^\"]*)\"", text)
+    assert len(words) == len(re.findall(r"!\[|<img\b", text))
+    assert all(len(each) > 20 for each in words)
+
+
+@pytest.mark.slow
+def test_blocks_of_the_readme_run_in_their_order(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DREAMSET_TRACKING", "foreground")
+    shutil.copy(root / "params.yaml", tmp_path)
+    names = Reader(tmp_path, monkeypatch).follow(root / "README.md")
+    assert names["dream"].features.shape[:2] == (16, 4)  # the start and fifteen steps of four windows
+    assert len(pd.read_csv("runs/comparison/summary.csv")) == 3
+    assert Path("my_policy/policy.json").exists()
+
+
+def test_blocks_of_the_readme_that_do_not_run_have_a_reason(root: Path) -> None:
+    left_out = [block.reason for block in blocks(root / "README.md") if block.reason is not None]
+    assert left_out == ["downloads a dataset", "needs a git repository with commits"]
+
+
+def test_targets_that_the_reader_of_the_blocks_knows_are_those_of_the_makefile(root: Path) -> None:
+    recipes = dict(re.findall(r"^([a-z]+):[^\n]*\n((?:\t.*\n)+)", (root / "Makefile").read_text(), re.MULTILINE))
+    for target, lines in MAKE.items():
+        assert all(f"@{line}\n" in recipes[target] for line in lines), target
+    assert "dvc repro && dreamset results" in recipes["demo"]
 
 
 def anchors(page: Path) -> set[str]:
@@ -178,7 +237,8 @@ def anchors(page: Path) -> set[str]:
 def test_relative_links_lead_to_files_and_headings(root: Path) -> None:
     pages = [*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("benchmarks/*/*.md")]
     generated = root / "docs/reference"  # the build of the site checks links to these pages
-    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())]
+    found = {page: [*re.findall(r"\]\(([^)\s]+)\)", page.read_text()), *images(page)] for page in pages}
+    links = [(page, link) for page, of_page in found.items() for link in of_page]
     broken = []
     for page, link in links:
         path, _, anchor = link.partition("#")
@@ -186,7 +246,7 @@ def test_relative_links_lead_to_files_and_headings(root: Path) -> None:
         if (
             "://" not in link
             and generated not in target.resolve().parents
-            and not (target.exists() and (not anchor or anchor in anchors(target)))
+            and not (target.exists() and (not anchor or target.suffix != ".md" or anchor in anchors(target)))
         ):
             broken.append(f"{page.relative_to(root)}: {link}")
     assert len(links) > 30

@@ -2,7 +2,7 @@
 
     python -m benchmarks.finetuning.report
 
-Replaces the text between the two marks in README.md beside this script. Scores are those of the offline suite:
+Replaces the text between the two marks in details.md beside this script. Scores are those of the offline suite:
 interquartile means over seeds and episodes, with intervals from a bootstrap over both.
 """
 
@@ -28,7 +28,7 @@ from dreamset.core.files import save_with
 from dreamset.pipeline.report.style import SERIES, STYLE
 
 FOLDER = Path(__file__).parent
-TEXT, FIGURE = "README.md", "returns.png"
+TEXT, FIGURE = "details.md", "returns.png"
 BEGIN, END = "<!-- written by benchmarks.finetuning.report -->", "<!-- end -->"
 
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of runs.csv and episodes.csv")
-    parser.add_argument("--output", type=Path, default=FOLDER, help="folder of README.md (default: beside this script)")
+    parser.add_argument("--output", type=Path, default=FOLDER, help="folder of details.md (default: this one)")
     parser.add_argument(
         "--confidence", type=float, default=0.95, help="confidence of the intervals (default: %(default)s)"
     )

@@ -101,7 +101,7 @@ def markdown(summary: pd.DataFrame) -> str:
 
 def _cells(row: Mapping[Any, Any]) -> list[str]:
     return [
-        str(row["objective"]).replace("_", "-"),
+        str(row["objective"]),
         f"{row['return_iqm']:.1f}",
         f"{row['return_iqm_low']:.1f} to {row['return_iqm_high']:.1f}",
         f"{row['return_mean']:.1f}",

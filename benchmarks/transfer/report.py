@@ -2,7 +2,7 @@
 
     python -m benchmarks.transfer.report
 
-Replaces the text between the two marks in README.md beside this script. Scores are those of the offline suite:
+Replaces the text between the two marks in details.md beside this script. Scores are those of the offline suite:
 interquartile means over seeds and episodes, with intervals from a bootstrap over both.
 """
 
@@ -24,7 +24,7 @@ from dreamset.core.errors import UserError
 from dreamset.core.files import write_text
 
 FOLDER = Path(__file__).parent
-TEXT, FIGURE = "README.md", "returns.png"
+TEXT, FIGURE = "details.md", "returns.png"
 BEGIN, END = "<!-- written by benchmarks.transfer.report -->", "<!-- end -->"
 REACHED = 0.95  # a score reaches another one from this share on
 AMOUNTS: Mapping[str, Callable[[int], str]] = {
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of runs.csv and episodes.csv")
-    parser.add_argument("--output", type=Path, default=FOLDER, help="folder of README.md (default: beside this script)")
+    parser.add_argument("--output", type=Path, default=FOLDER, help="folder of details.md (default: this one)")
     parser.add_argument("--benchmark", type=Path, default=BENCHMARK, help="yaml file of the benchmark")
     parser.add_argument(
         "--confidence", type=float, default=0.95, help="confidence of the intervals (default: %(default)s)"

@@ -205,7 +205,8 @@ def test_example_program_gets_the_return_of_the_saved_policy(
     env = gymnasium.make(environment)
     spec = state_spec(env.observation_space.shape[0], action)
     pair = save_pair(tmp_path / "runs", f"world_model={generation}", f"behavior={generation}", spec=spec)
-    export_policy(pair.world_model, pair.policy, tmp_path / "policy", environment={"action_repeat": 2})
+    recorded = {"_target_": "own.make", "action_repeat": 2}
+    export_policy(pair.world_model, pair.policy, tmp_path / "policy", environment=recorded)
     code = "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
     arguments = (str(root / "examples/run_policy.py"), str(tmp_path / "policy"), environment)
     output = run_alone(f"sys.argv = sys.argv[1:]\n{code}", *arguments, folder=tmp_path)
@@ -219,7 +220,10 @@ def test_example_program_gets_the_return_of_the_saved_policy(
             if over:
                 break
         first = False
-    assert output.strip() == f"return {total:.2f}"
+    assert output.splitlines() == [
+        f"return {total:.2f} in the rewards of {environment}",
+        "`dreamset evaluate` counts the rewards of own.make instead",
+    ]
 
 
 def test_observations_of_equal_shape_are_passed_by_name(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -161,6 +162,24 @@ def test_answers_over_http_equal_the_policys_actions(served: tuple[Pair, Path], 
         ours.generator = seeded(t)
         expected = ours.act(rows, first[:, t])
         assert torch.equal(torch.tensor(memory["action"]), expected)
+
+
+@pytest.mark.slow
+def test_example_client_keeps_the_memory_between_rows_and_loses_it_where_an_episode_begins(
+    served: tuple[Pair, Path], address: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair, model = served
+    example = runpy.run_path(str(root / "examples/policy_client.py"))
+    client = example["PolicyClient"](model.parent, address.removesuffix("/invocations"), count=3)
+    seeds, dumps = iter(range(100)), json.dumps
+    observations, first = episodes(3)
+    ours = pair.ours(seed=0)
+    monkeypatch.setattr(json, "dumps", lambda body: dumps(body | {"params": {"seed": next(seeds)}}))
+    for t in range(first.shape[1]):
+        rows = {name: value[:, t] for name, value in observations.items()}
+        ours.generator = seeded(t)
+        expected = ours.act(rows, first[:, t])
+        assert torch.equal(torch.tensor(client.act(rows, first[:, t].tolist())), expected), f"row {t}"
 
 
 @pytest.mark.slow

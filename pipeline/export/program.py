@@ -103,7 +103,7 @@ def export_policy(
     model, saved_model = load_world_model(world_model, CPU)
     learner = load_behavior(policy, CPU)
     saved_policy = read_description(policy, made_by=LEARN)
-    _require_pair(world_model, saved_model, policy, saved_policy)
+    require_pair(world_model, saved_model, policy, saved_policy)
     controller = exportable(model, learner)
     with replaced_folder(output) as folder:
         torch.export.save(trace(controller), folder / PROGRAM)
@@ -131,7 +131,12 @@ def _require_replaceable(output: Path) -> None:
         )
 
 
-def _require_pair(world_model: Path, saved_model: SavedModel, policy: Path, saved_policy: SavedModel) -> None:
+def require_pair(world_model: Path, saved_model: SavedModel, policy: Path, saved_policy: SavedModel) -> None:
+    """Checks that the policy was learned in the world model.
+
+    Raises:
+        UserError: if it was not.
+    """
     origin = saved_policy.lineage["world_model"]
     if origin is None:  # saved by a release that recorded no digest
         matches = saved_policy.lineage["key"] == saved_model.lineage["key"]

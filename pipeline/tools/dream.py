@@ -59,7 +59,7 @@ def _load(composition: Composition, options: Options) -> Setting:
     learn = LearnBehavior.of(**manual.inputs(stages.learn_behavior, composition))
     evaluation = Evaluate.of(**manual.inputs(stages.evaluate, composition, told=False))
     device = choose_device(learn.device)
-    folder = options.world_model or Path(learn.world_model)
+    folder = user_path(options.world_model or learn.world_model)
     model, described = load_world_model(folder, device)
     require(model, Dynamics, by="dreamset dream")
     require_dataset(described, learn.dataset, folder)
@@ -74,7 +74,7 @@ def _load(composition: Composition, options: Options) -> Setting:
         evaluation=evaluation,
         validation=validation,
         objective=config["objective"] if same else None,
-        policy=(options.policy or Path(evaluation.policy)) if with_policy else None,
+        policy=user_path(options.policy or evaluation.policy) if with_policy else None,
         context=validation.context if options.context is None else options.context,
         seed=config["seed"],
         device=device,

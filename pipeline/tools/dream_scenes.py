@@ -15,10 +15,11 @@ from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory
 from dreamset.datasets import Store
 from dreamset.environments.checked import require_fit
-from dreamset.pipeline.artifacts.saved_models import POLICY, SavedModel, load_behavior, model_digest, read_description
+from dreamset.pipeline.artifacts.saved_models import POLICY, SavedModel, load_behavior, read_description
 from dreamset.pipeline.config.settings import Part, Validation
 from dreamset.pipeline.evaluation import dreaming
 from dreamset.pipeline.evaluation.dreaming import Reality
+from dreamset.pipeline.export.program import require_pair
 from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.stages.environment import environment_factory
 from dreamset.pipeline.stages.settings import Evaluate
@@ -170,11 +171,7 @@ def _load_policy(setting: Setting) -> tuple[Learner, FeaturePolicy]:
     assert setting.policy is not None
     folder = setting.policy
     saved = read_description(folder, made_by="dreamset learn-behavior", kind=POLICY)
-    if saved.lineage["world_model"]["digest"] != model_digest(setting.folder):
-        raise UserError(
-            f"the policy in {folder} was learned in another world model than {setting.folder}; choose its own with "
-            "--world-model"
-        )
+    require_pair(setting.folder, setting.described, folder, saved)
     learner = load_behavior(folder, setting.device)
     require(setting.model, *learner.needs, by=type(learner).__name__)
     policy = learner.imagination_policy()

@@ -13,11 +13,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dreamset.behaviors.base import ActorLearner
 from dreamset.core.records import ImaginedTrajectory
 from dreamset.core.states import map_state
 from dreamset.datasets import Store
 from dreamset.models.decoders import Decoder, SymlogVectorDecoder
 from dreamset.pipeline import cli
+from dreamset.pipeline.artifacts import saved_models
 from dreamset.pipeline.artifacts.saved_models import OBJECTIVE, load_behavior, load_world_model
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.config.instantiate import build_part
@@ -26,9 +28,12 @@ from dreamset.pipeline.evaluation.decoding import Decoding, own_decoder
 from dreamset.pipeline.evaluation.dream_errors import Dream, compare
 from dreamset.pipeline.evaluation.dreaming import Reality, dream_on, recorded_actions
 from dreamset.pipeline.report.dream_video import Clip
+from dreamset.pipeline.stages import train_world_model
 from tests.builders import seeded, tiny_batch, tiny_model, tiny_spec
 from tests.foreign.models import LatentModel, TokenModel
-from tests.pipeline.conftest import TINY
+from tests.pipeline.conftest import TINY, Configure
+from tests.pipeline.policies import save_pair
+from tests.pipeline.test_foreign_world_models import LATENT, TOKENS
 
 CPU = torch.device("cpu")
 CONTEXT, HORIZON = 3, 4
@@ -362,6 +367,43 @@ def test_own_decoder_of_other_sizes_is_not_used_and_a_line_says_why(caplog: pyte
     assert own_decoder(model, MODEL, compose(TINY)["objective"], device=CPU) is not None
     partial = compose(TINY)["objective"] | {"names": []}
     assert own_decoder(model, MODEL, partial, device=CPU) is None
+
+
+@pytest.mark.usefixtures("project")
+def test_policy_of_another_world_model_does_not_dream(capsys: pytest.CaptureFixture[str]) -> None:
+    other = save_pair(Path("others"), spec=load_world_model(MODEL)[0].spec)
+    with pytest.raises(SystemExit):
+        cli.main(["dream", *TINY, "--policy", str(other.policy)])
+    assert f"{other.policy} was learned in another world model than {MODEL}" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("project")
+def test_policy_that_needs_more_than_features_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ActorLearner, "imagination_policy", lambda _: None)
+    with pytest.raises(SystemExit):
+        cli.main(["dream", *TINY, "--with-policy"])
+    assert "needs more than the model's features" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("node", "says"), [(LATENT, False), (TOKENS, True)])
+def test_models_that_are_no_rssm_dream_with_a_probe_and_a_missing_reward_is_told(
+    node: dict[str, Any],
+    says: bool,
+    configure: Configure,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(saved_models, "WORLD_MODEL_PARTS", (*saved_models.WORLD_MODEL_PARTS, "tests.foreign"))
+    override = "objective=reward_only"
+    train_world_model.run(configure("train_world_model", override) | {"world_model": node})
+    rows = run(override, "--horizon", "5")
+    output = capsys.readouterr().out
+    assert decoding.PROBE in output
+    assert ("predicts no rewards" in output) == says
+    assert len(column(rows, "error")) == len(rows)
+    assert "uncertainty" not in rows[0]  # a deterministic model without an ensemble does not know its own
 
 
 @pytest.mark.usefixtures("project")

@@ -21,7 +21,7 @@ from dreamset.pipeline.evaluation import dreaming
 from dreamset.pipeline.evaluation.dreaming import Reality
 from dreamset.pipeline.export.program import require_pair
 from dreamset.pipeline.stages import table as stages
-from dreamset.pipeline.stages.environment import environment_factory
+from dreamset.pipeline.stages.environment import environment_factory, require_environment
 from dreamset.pipeline.stages.settings import Evaluate
 
 HELD_OUT = "validation"
@@ -143,13 +143,9 @@ def _policy_in_environment(setting: Setting, options: Options, samples: int) -> 
             "leave out the policy to dream of recorded episodes"
         )
     learner, policy = _load_policy(setting)
-    make = environment_factory(
-        evaluation.environment,
-        evaluation.episode_limits,
-        stage="dream",
-        remedy="leave out the policy",
-        output=str(setting.runs / "dream" / setting.name),
-    )
+    environment_settings = require_environment(evaluation.environment, stage="dream", remedy="leave out the policy")
+    traceback_of = str(setting.runs / "dream" / setting.name)
+    make = environment_factory(environment_settings, evaluation.episode_limits, output=traceback_of)
     with closing(make()) as environment:
         require_fit(environment, setting.model.spec)
         reality, trajectory = dreaming.act_and_dream(

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from dreamset.pipeline.report.frames import as_rgb
-from dreamset.pipeline.report.style import STYLE
+from dreamset.pipeline.report.style import STYLE, image_panel
 
 GAP, MARGIN, BETWEEN = 0.07, 0.12, 0.3  # inches between images, around the figure, and between groups
 LINE = 0.145  # inches of a line of small text
@@ -111,9 +110,7 @@ def grid_figure(grid: Grid) -> Figure:
                 left = column + (grid.cell - width) / 2
                 box = (left / total_width, 1 - (top + height) / total_height)
                 axes = figure.add_axes((*box, width / total_width, height / total_height))
-                axes.imshow(as_rgb(image), aspect="auto")
-                axes.set(xticks=[], yticks=[])
-                axes.grid(visible=False)
+                image_panel(axes, image, "")
                 axes.spines[:].set(visible=True, color="gray", linewidth=0.5)
                 _text(figure, left + width / 2, top - GAP / 2, text, ha="center", va="bottom")
         _add_groups(figure, grid)

@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from dreamset.core.files import save_with
+from dreamset.pipeline.report.frames import as_rgb
 
 STYLE = {
     "axes.spines.top": False,
@@ -70,3 +74,11 @@ def new_figure(width: float, height: float) -> Figure:
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes a figure. Equal figures give equal files, because no metadata are written."""
     save_with(path, lambda beside: figure.savefig(beside, dpi=120, metadata={"Software": None}))
+
+
+def image_panel(axes: Axes, image: NDArray[Any], title: str) -> None:
+    """One frame [H, W, C] without ticks."""
+    axes.imshow(as_rgb(image))
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    axes.set_title(title, fontsize=8, pad=2)

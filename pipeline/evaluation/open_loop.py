@@ -1,5 +1,6 @@
 """Open-loop predictions of observations, for every objective, by a probe decoder on the features."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,21 +71,30 @@ class OpenLoopPrediction:
         ]
         return float(np.mean(errors))
 
-    def save(self, folder: Path, *, episodes: int) -> None:
-        """Writes a video and a figure per image and a figure per vector, for the first ``episodes`` episodes.
+    def save(self, folder: Path, *, title: str, episodes: Sequence[str]) -> None:
+        """Writes a video and a figure per image and a figure per vector.
 
         What cannot be drawn is left out with a warning.
+
+        Args:
+            folder: is made if it does not exist.
+            title: of every video and figure.
+            episodes: the names of the first episodes, which are shown.
         """
         folder.mkdir(parents=True, exist_ok=True)
         for name, truth in self.truth.items():
-            pair = truth[:episodes], self.prediction[name][:episodes]
-            video, figure = folder / f"open_loop_{name}.mp4", folder / f"open_loop_{name}.png"
+            pair = truth[: len(episodes)], self.prediction[name][: len(episodes)]
+            video, figure, head = (
+                folder / f"open_loop_{name}.mp4",
+                folder / f"open_loop_{name}.png",
+                f"{title} · {name}",
+            )
             if truth.ndim == 5:
                 with shown(video):
-                    videos.open_loop_video(*pair, self.context, video)
+                    videos.open_loop_video(*pair, self.context, video, title=head, episodes=episodes)
             with shown(figure):
                 draw = open_loop_figures.open_loop_strip if truth.ndim == 5 else open_loop_figures.open_loop_lines
-                draw(*pair, self.context, figure)
+                draw(*pair, self.context, figure, title=head, episodes=episodes)
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ class Validator:
         self.context, self.starts, self.horizons = settings.context, settings.starts, sorted(settings.horizons)
         shortest = self.context + self.horizons[-1]
         self.held_out = _whole_episodes(store, "validation", limit=settings.episodes, shortest=shortest).to(device)
+        self.episode_names = _names(store, "validation", rows=self.held_out.reward.shape[1])[: settings.episodes]
         self.fitting = _whole_episodes(store, "train", limit=settings.probe_episodes, shortest=shortest).to(device)
 
     @torch.no_grad()
@@ -147,6 +148,12 @@ def _probe_scores(
         if not value.isnan():
             scores[f"{name}.{column}"] = value
     return scores | {name: torch.stack(list(scores.values())).mean()} if scores else {}
+
+
+def _names(store: Store, split: str, *, rows: int) -> list[str]:
+    """The number and the return of each episode of at least so many rows, in the order of ``sequences``."""
+    episodes = (episode for episode in store.split(split) if store.lengths[episode] >= rows)
+    return [f"episode {episode}, return {store.returns[episode]:.1f}" for episode in episodes]
 
 
 def _whole_episodes(store: Store, split: str, *, limit: int, shortest: int) -> SequenceBatch:

@@ -1,9 +1,13 @@
-"""Shows images of any number of channels in colour."""
+"""Shows images of any number of channels in colour and at a size that can be seen."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+
+LEAST_HEIGHT, MOST_HEIGHT = 128, 320  # pixels of an image in a video
+MOST_WIDTH = 640
 
 
 def as_rgb(images: NDArray[Any]) -> NDArray[Any]:
@@ -14,3 +18,17 @@ def as_rgb(images: NDArray[Any]) -> NDArray[Any]:
     """
     frame = images[..., -3:] if images.shape[-1] % 3 == 0 else images[..., -1:]
     return np.broadcast_to(frame, (*frame.shape[:-1], 3))
+
+
+def resized(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """One image [H, W, C] as [H, W, 3] at the size of videos, by a whole factor.
+
+    Small images are enlarged by repetition, large ones are reduced by means of blocks.
+    """
+    height, width, _ = image.shape
+    colored = as_rgb(image)
+    smaller = -(-max(height / MOST_HEIGHT, width / MOST_WIDTH) // 1)
+    if smaller > 1:
+        return np.asarray(Image.fromarray(np.ascontiguousarray(colored)).reduce(int(smaller)))
+    larger = max(1, min(-(-LEAST_HEIGHT // height), MOST_WIDTH // width))
+    return colored.repeat(larger, axis=0).repeat(larger, axis=1)

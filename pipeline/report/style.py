@@ -78,7 +78,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 def image_panel(axes: Axes, image: NDArray[Any], title: str) -> None:
     """One frame [H, W, C] without ticks."""
-    axes.imshow(as_rgb(image), interpolation="nearest")
+    axes.imshow(as_rgb(image))
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     axes.set_title(title, fontsize=8, pad=2)

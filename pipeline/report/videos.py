@@ -1,12 +1,12 @@
 """Videos: open-loop predictions beside the truth, and episodes of a policy."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
+import imageio.v2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,45 +14,60 @@ from dreamset.core.errors import UserError
 from dreamset.core.files import save_with
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.environments.wrappers import Environment
-from dreamset.pipeline.report.captions import text_width, with_captions
-from dreamset.pipeline.report.frames import as_rgb
+from dreamset.pipeline.report.captions import Color, Column, captioned
 
 log = logging.getLogger(__name__)
 
 Images = NDArray[np.float32]  # [..., H, W, C] in [0, 1]
 
 FRAMES_PER_SECOND = 10
-VIDEO_EDGE = 128  # least height in pixels of an enlarged frame
-CONTEXT, OPEN_LOOP = (0.2, 0.6, 0.2), (0.8, 0.2, 0.2)  # border colours: green while the model observes, then red
+ROWS = ("truth", "model", "difference")
+OBSERVING, OPEN_LOOP = (0, 158, 115), (213, 94, 0)  # border colours that colour-blind readers can tell apart
+PLAYING: Color = (128, 128, 128)  # border colour
+OVER: Color = (64, 64, 64)
 
 
-def open_loop_video(truth: Images, prediction: Images, context: int, path: Path) -> None:
-    """Truth, prediction and difference (rows) of episodes (columns). The border turns red after the context.
+def open_loop_video(
+    truth: Images, prediction: Images, context: int, path: Path, *, title: str, episodes: Sequence[str]
+) -> None:
+    """Truth, prediction and difference (rows) of episodes (columns), with text in margins.
 
-    Text in margins names the rows, the step, and whether the model observes.
+    Args:
+        truth: recorded images, [B, T, H, W, C].
+        prediction: those of the model.
+        context: rows that the model observes. Then the border turns from green to red.
+        path: of the mp4 file.
+        title: above the images, in each frame.
+        episodes: what each column shows.
     """
     difference = np.clip((prediction - truth) / 2 + 0.5, 0, 1)
-    rows = [_columns(enlarge(part)) for part in (truth, prediction, difference)]  # [T, H, W, C] each
-    frames = np.concatenate(rows, axis=1)
-    border = np.array([CONTEXT if t < context else OPEN_LOOP for t in range(len(frames))])[:, None, None, :]
-    framed = np.broadcast_to(border, (len(frames), frames.shape[1] + 8, frames.shape[2] + 8, 3)).copy()
-    framed[:, 4:-4, 4:-4] = frames
-    pixels = (framed * 255).round().astype(np.uint8)
-    heads = [_head(t, context) for t in range(len(pixels))]
-    width, names = max(map(text_width, heads)), ("truth", "model", "difference")
-    captioned = [with_captions(*pair, names, least_width=width) for pair in zip(pixels, heads, strict=True)]
-    write_video(path, np.stack(captioned))
+    steps = range(truth.shape[1])
+    borders = [OBSERVING if step < context else OPEN_LOOP for step in steps]
+    columns = [
+        Column([_pixels(images) for images in rows], [[name]] * len(steps), borders)
+        for name, *rows in zip(episodes, truth, prediction, difference, strict=True)
+    ]
+    heads = [
+        [title, f"step {step}: {_doing(step, context)}", "decoder: probe on the features; grey difference: no error"]
+        for step in steps
+    ]
+    write_video(path, captioned(columns, heads, ROWS))
 
 
-def _head(step: int, context: int) -> list[str]:
-    """The step, what the model does in it, and how the frames are made."""
-    doing = "observing" if step < context else f"open loop +{step - context + 1}"
-    return [f"step {step}: {doing}", "decoder: probe on the features", "grey difference: no error"]
+def _doing(step: int, context: int) -> str:
+    return "observing" if step < context else f"open loop +{step - context + 1}, no observations"
 
 
-def episode_video(episodes: Sequence[RecordedEpisode], make: Callable[[], Environment], path: Path) -> None:
+def _pixels(images: Images) -> NDArray[np.uint8]:
+    return (images * 255).round().astype(np.uint8)
+
+
+def episode_video(
+    episodes: Sequence[RecordedEpisode], make: Callable[[], Environment], path: Path, *, title: str
+) -> None:
     """Episodes side by side: their image observations, or renderings of the same seeds and actions.
 
+    Text in margins states the step and the return so far, and how an episode ended.
     Without a video of an environment that cannot be rendered, ``path`` stays away and a warning says why.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,12 +76,25 @@ def episode_video(episodes: Sequence[RecordedEpisode], make: Callable[[], Enviro
     except UserError as error:
         log.warning("no video of the episodes: %s", error)
         return
-    length = max(len(clip) for clip in clips)
-    padded = [np.concatenate([clip, np.repeat(clip[-1:], length - len(clip), axis=0)]) for clip in clips]
-    write_video(path, _columns(enlarge(np.stack(padded))))
+    columns = [
+        Column([clip], _progress(number, episode), [PLAYING] * (len(clip) - 1) + [OVER])
+        for number, (clip, episode) in enumerate(zip(clips, episodes, strict=True), start=1)
+    ]
+    write_video(path, captioned(columns, [[title]] * max(map(len, columns))))
+
+
+def _progress(number: int, episode: RecordedEpisode) -> list[list[str]]:
+    """For each row: which episode it is, the step, the return so far, and how the episode ended, if it did."""
+    earned = [0.0, *np.cumsum(episode.rewards)]
+    name, last = f"episode {number} (seed {episode.seed})", len(earned) - 1
+    end = "ended" if episode.terminated else "time limit"
+    return [
+        [name, f"step {step}, return {total:.1f}", end if step == last else ""] for step, total in enumerate(earned)
+    ]
 
 
 def _frames(episode: RecordedEpisode, make: Callable[[], Environment]) -> NDArray[np.uint8]:
+    """The images of an episode, [T, H, W, C]."""
     images = [value for value in episode.observations.values() if value.dtype == np.uint8 and value.ndim == 4]
     if images:
         return images[0]
@@ -79,21 +107,16 @@ def _frames(episode: RecordedEpisode, make: Callable[[], Environment]) -> NDArra
     return np.stack(frames)
 
 
-def enlarge(images: NDArray[Any]) -> NDArray[Any]:
-    """Images [..., H, W, C] as [..., H, W, 3], enlarged to at least ``VIDEO_EDGE`` pixels by repetition."""
-    factor = -(-VIDEO_EDGE // images.shape[-3])
-    return as_rgb(images).repeat(factor, axis=-3).repeat(factor, axis=-2)
+def write_video(path: Path, frames: Iterable[NDArray[np.uint8]]) -> None:
+    """Writes frames [H, W, 3] as H.264 in mp4, one after the other.
 
+    The format requires even numbers for H and W: a black line is added where one is odd.
+    """
 
-def _columns(clips: NDArray[Any]) -> NDArray[Any]:
-    """[B, T, H, W, C] to [T, H, B * W, C]."""
-    return np.concatenate(list(clips), axis=2)
+    def write(beside: Path) -> None:
+        settings: dict[str, Any] = {"fps": FRAMES_PER_SECOND, "codec": "libx264", "macro_block_size": 1}
+        with imageio.v2.get_writer(beside, **settings) as video:
+            for frame in frames:
+                video.append_data(np.pad(frame, ((0, len(frame) % 2), (0, frame.shape[1] % 2), (0, 0))))
 
-
-def write_video(path: Path, frames: NDArray[np.uint8]) -> None:
-    """Writes frames [T, H, W, 3] as H.264 in mp4. H and W are cropped to even numbers, as the format requires."""
-    frames = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
-    save_with(
-        path,
-        lambda beside: iio.imwrite(beside, frames, fps=FRAMES_PER_SECOND, codec="libx264", macro_block_size=1),
-    )
+    save_with(path, write)

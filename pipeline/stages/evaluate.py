@@ -30,6 +30,7 @@ from dreamset.pipeline.progress import counter
 from dreamset.pipeline.registry.ranking import POLICY_RETURN
 from dreamset.pipeline.report import videos
 from dreamset.pipeline.report.showing import shown
+from dreamset.pipeline.report.titles import training_title
 from dreamset.pipeline.stages.environment import environment_factory
 from dreamset.pipeline.stages.settings import Evaluate
 from dreamset.pipeline.tracking import reporting
@@ -112,7 +113,8 @@ def draw(settings: Evaluate, evaluator: PolicyEvaluator, episodes: list[Recorded
     """A video of the first episodes, beside the results."""
     video = Path(settings.output) / "media" / "episodes.mp4"
     with shown(video):
-        videos.episode_video(episodes[: settings.evaluation.video_episodes], evaluator.make, video)
+        first, title = episodes[: settings.evaluation.video_episodes], training_title(evaluator.lineage)
+        videos.episode_video(first, evaluator.make, video, title=title)
 
 
 def conditions_of(settings: Evaluate, lineage: Mapping[str, Any]) -> str:

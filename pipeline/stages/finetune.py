@@ -40,6 +40,7 @@ from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.report import videos
 from dreamset.pipeline.report.online_figure import online_curve
 from dreamset.pipeline.report.showing import shown, write_blank
+from dreamset.pipeline.report.titles import training_title
 from dreamset.pipeline.stages.environment import environment_factory, require_environment
 from dreamset.pipeline.stages.learn_behavior import build_behavior
 from dreamset.pipeline.stages.settings import Finetune
@@ -240,7 +241,7 @@ def finish(
         save_models(folder, settings, models, place.key, done)
         write_figures(folder / "metrics.json", metrics)
         write_evaluations(folder, done)
-    draw(output, learner, title=f"{lineage['objective']} (seed {lineage['seed']})")
+    draw(output, learner, title=f"{training_title(lineage)} · fine-tuned")
     tracked.headline({name: value for name, value in metrics.items() if name.startswith("finetune/")}, done.steps)
     tracked.headline({name: value for name, value in metrics.items() if name.startswith("cost/")})
     tracked.artifacts(output / "curve.csv", output / "curve.png", on_row=True)
@@ -265,7 +266,7 @@ def draw(output: Path, learner: OnlineLearner, *, title: str) -> None:
         online_curve(pd.DataFrame(learner.progress.evaluations), curve, title=title)
     with shown(video):
         episodes = evaluator.play(evaluator.settings.video_episodes)
-        videos.episode_video(episodes, evaluator.make, video)
+        videos.episode_video(episodes, evaluator.make, video, title=title)
 
 
 def report_world_model(folder: Path, metrics: Mapping[str, float], place: reporting.Place) -> None:

@@ -10,7 +10,7 @@ from dreamset.datasets.summary import closing_lines
 from dreamset.datasets.transforms import Transform, transformed
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.progress import counter
-from dreamset.pipeline.report.card import write_card
+from dreamset.pipeline.report.card import PAGE, write_card
 from dreamset.pipeline.stages.settings import IngestDataset
 from dreamset.pipeline.tracking import reporting
 
@@ -24,7 +24,7 @@ def run(config: dict[str, Any]) -> list[str]:
     store, card = write(settings), Path(settings.card)
     write_card(store, card)
     report(settings, store)
-    return closing_lines(store, settings.dataset, {"store": settings.output, "card": card / "card.md"})
+    return closing_lines(store, settings.dataset, {"store": settings.output, "card": card / PAGE})
 
 
 def write(settings: IngestDataset) -> Store:
@@ -65,5 +65,5 @@ def description(store: Store, name: str) -> str:
     counts = ", ".join(f"{value} {what}" for what, value in store.info["counts"].items())
     return (
         f"**{name}**: {counts}; mean return {float(store.returns.mean()):.1f}; digest `{store.digest[:12]}`. "
-        "The folder `card` among the artifacts describes the data."
+        "The page `card/card.html` among the artifacts describes the data."
     )

@@ -21,6 +21,7 @@ from dreamset.pipeline.files import digest, require_writable, write_csv, write_f
 from dreamset.pipeline.progress import show_figures
 from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.report.showing import shown
+from dreamset.pipeline.report.titles import training_title
 from dreamset.pipeline.stages.settings import TrainWorldModel
 from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.checkpoint import Checkpoint
@@ -155,7 +156,8 @@ def finish(
     with shown("the list of the model's own warnings"):
         warn(model, metrics)
     if prediction is not None:
-        prediction.save(Path(settings.output) / "media", episodes=settings.validation.video_episodes)
+        episodes = validator.episode_names[: settings.validation.video_episodes]
+        prediction.save(Path(settings.output) / "media", title=training_title(lineage), episodes=episodes)
     report(Path(settings.output), metrics, training.update, tracked)
 
 

@@ -121,10 +121,10 @@ def _verify(options: argparse.Namespace) -> None:
 
 
 def _card(options: argparse.Namespace) -> None:
-    from dreamset.pipeline.report.card import write_card  # loads matplotlib
+    from dreamset.pipeline.report.card import PAGE, write_card  # loads matplotlib
 
     write_card(Store.open(options.store), options.output)
-    _print(f"{options.output / 'card.md'}")
+    _print(f"{options.output / PAGE}")
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -154,10 +154,12 @@ def test_card_has_text_and_images_and_replaces_only_cards(
     printed: Callable[..., str], refused: Callable[..., str], store: Store
 ) -> None:
     for _ in range(2):  # the second replaces the first
-        assert printed("card", "store", "--output", "cards/store").strip() == "cards/store/card.md"
+        assert printed("card", "store", "--output", "cards/store").strip() == "cards/store/card.html"
         files = {file.name: file.read_bytes() for file in Path("cards/store").iterdir()}
-        assert files.keys() == {"card.md", "returns.png", "image.png"}
+        figures = {f"{name}.png" for name in ("returns", "lengths", "rewards", "actions", "image")}
+        assert files.keys() == {"card.md", "card.html", *figures}
         page = files.pop("card.md").decode()
+        assert files.pop("card.html").startswith(b"<!doctype html>")
         assert page.startswith("# Dataset `store`")
         assert "![image](image.png)" in page
         assert all(content.startswith(PNG) for content in files.values())
@@ -315,7 +317,7 @@ def test_ingest_ends_with_what_the_store_holds_and_where_it_lies(
     assert lines[0] == "counter"
     assert "  episodes      3 (1 train, 2 validation), 7 transitions, 2 to 3 per episode" in lines
     assert "  quarantined   1 of 4 episodes; the card says why" in lines
-    assert lines[lines.index("  store         ingested") + 1] == "  card          card/card.md"
+    assert lines[lines.index("  store         ingested") + 1] == "  card          card/card.html"
     warnings = [line for line in lines if line.startswith("warning: ")]
     assert warnings[0].startswith("warning: rewards reach 6010, which makes the losses of Dreamer v1 and v2 diverge")
     assert "- rewards reach 6010, which makes" in Path("card/card.md").read_text()

@@ -66,7 +66,11 @@ def project(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Projec
 @pytest.mark.parametrize(
     ("stage", "results", "undrawn"),
     [
-        ("ingest", ["data/stores/pendulum_state", "data/cards/pendulum_state/card.md"], ["returns.png"]),
+        (
+            "ingest",
+            ["data/stores/pendulum_state", "data/cards/pendulum_state/card.md", "data/cards/pendulum_state/card.html"],
+            ["returns.png", "lengths.png", "rewards.png", "actions.png"],
+        ),
         (
             "train_world_model",
             [f"runs/world_model/{KEY}/{name}" for name in ("model/model.json", "metrics.json", "media")],
@@ -107,7 +111,7 @@ def test_an_open_loop_video_that_fails_costs_no_other_drawing(
     frames, vectors = np.zeros((2, 8, 16, 16, 3), np.float32), np.zeros((2, 8, 3), np.float32)
     recorded = {"image": frames, "state": vectors}
     monkeypatch.setattr(videos, "write_video", broken)
-    OpenLoopPrediction(recorded, recorded, context=3).save(tmp_path, episodes=1)
+    OpenLoopPrediction(recorded, recorded, context=3).save(tmp_path, title="any", episodes=["episode 0"])
     assert {path.name for path in tmp_path.iterdir()} == {"open_loop_image.png", "open_loop_state.png"}
     assert [record.getMessage().partition(" ")[0] for record in caplog.records] == [
         str(tmp_path / "open_loop_image.mp4")

@@ -90,6 +90,15 @@ def metrics(store: Store, model: Any) -> dict[str, float]:
     return Validator(store, SETTINGS, device=torch.device("cpu")).metrics(model)
 
 
+def test_names_of_held_out_episodes_are_those_of_the_rows(store: Store) -> None:
+    validator = Validator(store, SETTINGS, device=torch.device("cpu"))
+    assert len(validator.episode_names) == 2
+    for name, truth in zip(validator.episode_names, validator.held_out.privileged["truth"], strict=True):
+        number = int(name.removeprefix("episode ").partition(",")[0])
+        np.testing.assert_array_equal(truth, store.read(number)["privileged.truth"])
+        assert name.endswith(f"return {store.read(number)['reward'].sum():.1f}")
+
+
 def test_reward_error_of_posterior_states_leaves_the_context_out(store: Store) -> None:
     assert metrics(store, Blurred(from_row=99, error=0))["validation/reward_error_h0"] == pytest.approx(0.25)
 

@@ -48,20 +48,20 @@ def caveats(comparison: Comparison) -> list[str]:
 
 
 def _unevaluated(comparison: Comparison) -> Iterator[str]:
-    seeds = len(comparison.seeds)
+    seeds, remedy = len(comparison.seeds), "`dvc repro` evaluates policies, if the dataset has an environment."
     without = [name for name in comparison.objectives if not comparison.returns.get(name)]
     some = [name for name in comparison.objectives if 0 < len(comparison.returns.get(name, ())) < seeds]
     if without:
-        yield f"{listed(without)}: no policy was evaluated, so returns are missing. `dvc repro` evaluates it."
+        yield f"{listed(without)}: no policy was evaluated, so returns are missing. {remedy}"
     if some:
-        yield f"{listed(some)}: fewer than {seeds} seeds were evaluated. `dvc repro` evaluates the others."
+        yield f"{listed(some)}: fewer than {seeds} seeds were evaluated. {remedy}"
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What rules need beside the figures of one objective."""
 
-    scale: float  # of returns
+    scale: float | None  # of returns
     scale_in_words: str
     data: float | None  # mean return of the recorded episodes
     high: float | None  # return of the high reference policy
@@ -81,16 +81,17 @@ class Facts:
     @property
     def gap(self) -> str:
         """The largest gap between imagined and real return that passes, in words."""
-        return f"{100 * GAP:.0f} % of the {self.scale_in_words} ({GAP * self.scale:.4g})"
+        size = "unknown" if self.scale is None else f"{GAP * self.scale:.4g}"
+        return f"{100 * GAP:.0f} % of the {self.scale_in_words} ({size})"
 
 
-def return_scale(comparison: Comparison) -> float:
-    """The distance of the reference policies, or the range of the returns."""
+def return_scale(comparison: Comparison) -> float | None:
+    """The distance of the reference policies, or the range of the returns; None without both."""
     distance = _distance_of_references(comparison)
     if distance is not None:
         return distance
     values = [float(v) for groups in comparison.returns.values() for group in groups for v in group if math.isfinite(v)]
-    return (max(values) - min(values)) or max(abs(values[0]), 1.0) if values else 1.0
+    return (max(values) - min(values)) or max(abs(values[0]), 1.0) if values else None
 
 
 def _distance_of_references(comparison: Comparison) -> float | None:
@@ -101,7 +102,7 @@ def _distance_of_references(comparison: Comparison) -> float | None:
 def exploited(comparison: Comparison) -> list[str]:
     """The objectives whose policies earn far less than their models imagine."""
     facts = Facts.of(comparison)
-    return [str(row["objective"]) for row in comparison.rows() if _exploited(row, facts)]
+    return [str(row["objective"]) for row in comparison.rows() if _exploited(row, facts) is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,70 +111,63 @@ class Rule:
 
     name: str
     words: Callable[[Facts], str]  # when it applies, with its threshold
-    hint: Callable[[Row, Facts], str | None]  # what it means and what to try; None if it does not apply
+    finding: Callable[[Row, Facts], str | None]  # a sentence with the figures; None if the rule does not apply
+    advice: str = ""  # what the finding means and what to try
+
+    def findings(self, comparison: Comparison, facts: Facts) -> dict[str, str]:
+        """The sentence for each objective to which the rule applies."""
+        found = {str(row["objective"]): self.finding(row, facts) for row in comparison.rows()}
+        return {name: text for name, text in found.items() if text is not None}
 
 
 def hints(comparison: Comparison) -> list[str]:
     """Sentences about what stands out, each with what it means or what to try."""
     facts = Facts.of(comparison)
-    lines = [
-        f"{row['objective']}: {text}"
-        for row in comparison.rows()
-        for rule in RULES
-        if (text := rule.hint(row, facts)) is not None
-    ]
+    lines = []
+    for rule in RULES:
+        findings = [f"{name}: {text}" for name, text in rule.findings(comparison, facts).items()]
+        lines += [" ".join([*findings, rule.advice]).rstrip()] if findings else []
     return [*lines, *_of_horizons(comparison)]
 
 
 def rules(comparison: Comparison) -> list[tuple[str, str, list[str]]]:
     """Every rule: its name, when it applies, and the objectives to which it applies."""
-    facts, rows = Facts.of(comparison), comparison.rows()
-    table = [
-        (rule.name, rule.words(facts), [str(row["objective"]) for row in rows if rule.hint(row, facts) is not None])
-        for rule in RULES
-    ]
+    facts = Facts.of(comparison)
+    table = [(rule.name, rule.words(facts), list(rule.findings(comparison, facts))) for rule in RULES]
     every = comparison.objectives if any(_of_horizons(comparison)) else []
     return [*table, ("beyond prediction", "a horizon at which no objective has a probe R² above 0", every)]
 
 
 def _exploited(row: Row, facts: Facts) -> str | None:
-    if not (known(row, "imagined_return") and known(row, "real_return")):
+    gap = _gap(row)
+    if gap is None or facts.scale is None or not is_exploited(row["imagined_return"], row["real_return"], facts.scale):
         return None
-    imagined, real = row["imagined_return"], row["real_return"]
-    return f"{_gap(row)} {REMEDY}" if is_exploited(imagined, real, facts.scale) else None
+    return gap
 
 
 def _underrated(row: Row, facts: Facts) -> str | None:
+    gap = _gap(row)
+    if gap is None or facts.scale is None or row["real_return"] - row["imagined_return"] <= GAP * facts.scale:
+        return None
+    return gap
+
+
+def _gap(row: Row) -> str | None:
     if not (known(row, "imagined_return") and known(row, "real_return")):
         return None
-    if row["real_return"] - row["imagined_return"] <= GAP * facts.scale:
-        return None
-    return (
-        f"{_gap(row)} The model predicts too little reward, so the policy may miss what pays. Look at the reward "
-        "error, and at episodes with high rewards."
-    )
-
-
-def _gap(row: Row) -> str:
     return f"imagined {row['imagined_return']:.1f}, real {row['real_return']:.1f}."
 
 
 def _collapsed(row: Row, _: Facts) -> str | None:
     if not known(row, "kl") or row["kl"] >= COLLAPSED_NATS:
         return None
-    return (
-        f"observations add only {row['kl']:.2f} nats per step, so the posterior has collapsed. Try fewer free nats, a "
-        "larger weight of the objective, or another learning rate."
-    )
+    return f"observations add only {row['kl']:.2f} nats per step, so the posterior has collapsed."
 
 
 def _poor_state(row: Row, _: Facts) -> str | None:
     if not known(row, "probe_r2") or row["probe_r2"] >= POOR_PROBE:
         return None
-    return (
-        f"a linear probe recovers {100 * max(row['probe_r2'], 0):.0f} % of the true state's variance. The features "
-        "lack much of the state, which matters unless the reward does not depend on it."
-    )
+    return f"a linear probe recovers {100 * max(row['probe_r2'], 0):.0f} % of the true state's variance."
 
 
 def _reaches_expert(row: Row, facts: Facts) -> str | None:
@@ -187,10 +181,7 @@ def _reaches_expert(row: Row, facts: Facts) -> str | None:
 def _below_data(row: Row, facts: Facts) -> str | None:
     if facts.data is None or not known(row, "return_iqm_high") or row["return_iqm_high"] >= facts.data:
         return None
-    return (
-        f"the policy earns less than the recorded episodes do on average ({facts.data:.1f}). Behaviour cloning is a "
-        "useful baseline here: `behavior=cloning behavior_training=cloning`."
-    )
+    return f"the policy earns less than the recorded episodes do on average ({facts.data:.1f})."
 
 
 def _overconfident(row: Row, facts: Facts) -> str | None:
@@ -200,8 +191,7 @@ def _overconfident(row: Row, facts: Facts) -> str | None:
         return None
     return (
         f"only {100 * seen:.0f} % of the true rewards lie in the interval that should hold {100 * INTERVAL:.0f} %, "
-        f"{facts.horizon} steps ahead. The model is more certain than it should be, so do not read its spread as an "
-        "error. An ensemble measures what it does not know: `world_model/ensemble=priors`."
+        f"{facts.horizon} steps ahead."
     )
 
 
@@ -209,17 +199,35 @@ def _ends_unknown(row: Row, facts: Facts) -> str | None:
     ends = facts.calibration.get(str(row["objective"]), Calibration()).ends
     if not isinstance(ends, Ends) or not ends.ends or ends.brier < ends.brier_of_rate:
         return None
-    return (
-        "its predicted ends are no better than always predicting their share. Imagined returns count rewards after "
-        "ends that the model misses. Give it more episodes with true ends, or train it for longer."
-    )
+    return "its predicted ends are no better than always predicting their share."
 
 
 RULES = (
-    Rule("exploited model", lambda facts: f"imagined return more than {facts.gap} above the real one", _exploited),
-    Rule("underrated policy", lambda facts: f"imagined return more than {facts.gap} below the real one", _underrated),
-    Rule("posterior collapse", lambda _: f"KL below {COLLAPSED_NATS:g} nats per step", _collapsed),
-    Rule("poor state", lambda _: f"probe R² below {POOR_PROBE:g}", _poor_state),
+    Rule(
+        "exploited model",
+        lambda facts: f"imagined return more than {facts.gap} above the real one",
+        _exploited,
+        REMEDY,
+    ),
+    Rule(
+        "underrated policy",
+        lambda facts: f"imagined return more than {facts.gap} below the real one",
+        _underrated,
+        "The model predicts too little reward, so the policy may miss what pays. Look at the reward error, and at "
+        "episodes with high rewards.",
+    ),
+    Rule(
+        "posterior collapse",
+        lambda _: f"KL below {COLLAPSED_NATS:g} nats per step",
+        _collapsed,
+        "Try fewer free nats, a larger weight of the objective, or another learning rate.",
+    ),
+    Rule(
+        "poor state",
+        lambda _: f"probe R² below {POOR_PROBE:g}",
+        _poor_state,
+        "The features lack much of the state, which matters unless the reward does not depend on it.",
+    ),
     Rule(
         "overconfident model",
         lambda facts: (
@@ -227,9 +235,15 @@ RULES = (
             f"{100 * INTERVAL:.0f} %, {facts.horizon} steps ahead"
         ),
         _overconfident,
+        "The model is more certain than it should be, so do not read its spread as its error. An ensemble measures "
+        "what it does not know: `world_model/ensemble=priors`.",
     ),
     Rule(
-        "ends unknown", lambda _: "Brier score of ends not below that of always predicting their share", _ends_unknown
+        "ends unknown",
+        lambda _: "Brier score of ends not below that of always predicting their share",
+        _ends_unknown,
+        "Imagined returns count rewards after ends that the model misses. Give it more episodes with true ends, or "
+        "train it for longer.",
     ),
     Rule(
         "as good as the high reference",
@@ -240,6 +254,7 @@ RULES = (
         "worse than the data",
         lambda facts: f"interval lies below the mean return of the recorded episodes{_value(facts.data)}",
         _below_data,
+        "Behaviour cloning is a useful baseline here: `behavior=cloning behavior_training=cloning`.",
     ),
 )
 

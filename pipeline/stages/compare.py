@@ -37,19 +37,36 @@ HORIZON = re.compile(r"validation/(?:reward_error|probe_r2)_h(\d+)$")
 def run(config: dict[str, Any]) -> list[str]:
     """Writes ``output`` and returns the winner for the terminal; ``Compare`` describes the settings."""
     settings = Compare.of(**config)
-    runs = pd.DataFrame(
+    runs = read_runs(settings)
+    comparison = comparison_of(settings, runs)
+    output = Path(settings.output)
+    write(output, settings, comparison, runs)
+    draw(output, comparison)
+    with reporting.stage_run(f"compare {settings.dataset}", experiment=reporting.COMPARISONS) as tracked:
+        tracked.settings("compare", settings)
+        tracked.note(markdown(settings, comparison.summary, comparison.references).partition("![")[0])
+        tracked.artifacts(output)
+    return short_lines(output)
+
+
+def read_runs(settings: Compare) -> pd.DataFrame:
+    """One row of metrics for each training."""
+    return pd.DataFrame(
         [read_metrics(settings, objective, seed) for objective in settings.objectives for seed in settings.seeds]
     )
+
+
+def comparison_of(settings: Compare, runs: pd.DataFrame) -> Comparison:
+    """Everything that tables, figures and the page show, from the results of the earlier stages."""
     returns = {objective: read_returns(settings, objective) for objective in settings.objectives}
-    summary = summarize(runs, returns, settings.evaluation)
     lineages = read_lineages(settings)
     chosen = labels.current()
-    comparison = Comparison(
+    return Comparison(
         dataset=settings.dataset,
         preset=chosen.choices.get("preset"),
         seeds=settings.seeds,
         evaluation=settings.evaluation,
-        summary=summary,
+        summary=summarize(runs, returns, settings.evaluation),
         horizons=against_horizon(runs),
         returns=returns,
         references=references_of(next(iter(lineages.values()))),
@@ -61,14 +78,6 @@ def run(config: dict[str, Any]) -> list[str]:
         origin=origin.facts(chosen, lineages, settings.code),
         commands=origin.commands(settings.dataset, chosen, settings.objectives, settings.seeds),
     )
-    output = Path(settings.output)
-    write(output, settings, comparison, runs)
-    draw(output, comparison)
-    with reporting.stage_run(f"compare {settings.dataset}", experiment=reporting.COMPARISONS) as tracked:
-        tracked.settings("compare", settings)
-        tracked.note(markdown(settings, summary, comparison.references).partition("![")[0])
-        tracked.artifacts(output)
-    return short_lines(output)
 
 
 def write(output: Path, settings: Compare, comparison: Comparison, runs: pd.DataFrame) -> None:

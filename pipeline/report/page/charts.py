@@ -20,6 +20,7 @@ from dreamset.pipeline.report.page.drawing import (
     short_number,
 )
 from dreamset.pipeline.report.page.html import escape
+from dreamset.pipeline.report.words import shortened
 
 Places = Literal["linear", "logarithmic"]  # of the values along x; the logarithmic ones are those of 1 + x
 
@@ -220,7 +221,7 @@ def _upright(x: float, frame: Frame) -> str:
 
 def _row(group: Group, y: float, step: float, axis: Axis) -> str:
     name = f'<text class="series" x="{axis.first - 8}" y="{y + 4:.1f}" text-anchor="end">'
-    parts = [f"{name}{escape(drawing.shortened(group.name))}</text>"]
+    parts = [f"{name}{escape(shortened(group.name))}</text>"]
     for index, value in enumerate(v for v in group.values if math.isfinite(v)):
         offset = 0.34 * step * (((index * 0.618034) % 1) - 0.5) * 2  # evenly spread, the same in every drawing
         parts.append(f'<circle class="point" cx="{axis(value):.1f}" cy="{y + offset:.1f}" r="2.2"/>')

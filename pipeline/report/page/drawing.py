@@ -8,6 +8,7 @@ from typing import Literal
 
 from dreamset.pipeline.report.page.html import escape
 from dreamset.pipeline.report.page.marks import color_class, marker
+from dreamset.pipeline.report.words import shortened
 
 WIDTH = 580
 LABEL_HEIGHT = 15  # least distance of two labels
@@ -158,11 +159,6 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
         result[index] = min(result[index], ceiling)
         ceiling = result[index] - gap
     return result
-
-
-def shortened(name: str, longest: int = 25) -> str:
-    """A name that fits beside the axes."""
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def svg(parts: Iterable[str], frame: Frame, title: str, description: str, stops: Sequence[Stop]) -> str:

@@ -10,11 +10,11 @@ RETURNS = Help(
     "section first. It tells whether the model or the policy is at fault.",
 )
 CALIBRATION = Help(
-    "Whether the models know how good they are. Left: the return that a model imagines for its policy, against the "
-    "return that followed. Then: how many true rewards lie within the spread of sampled futures, against how many "
-    "should. Where episodes truly end: the predicted probability of an end, against the share of ends.",
+    "Whether the models know how good they are: the return that a model imagines for its policy against the return "
+    "that followed; how many true rewards lie within the spread of sampled futures, against how many should; and, "
+    "where episodes truly end, the predicted probability of an end against the share of ends.",
     "Everything on the dashed line. A grey band shows what chance alone does to a perfect model.",
-    "Imagined far above real: the policy exploits errors of the model; try pessimism. A curve below the line: the "
+    "Imagined far above real: the policy exploits errors of the model; try pessimism. Coverage below the line: the "
     "model is too certain. Above: it is less certain than it could be.",
 )
 HORIZON = Help(

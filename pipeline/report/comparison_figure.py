@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from dreamset.pipeline.report.comparison import Comparison
 from dreamset.pipeline.report.style import SCHEMES, STYLE, SeriesStyle, new_figure, save_figure, series_style
@@ -50,10 +51,17 @@ def draw(comparison: Comparison, path: Path, *, scheme: str = "light") -> None:
         for axes, values in ((above[0], comparison.summary["return_iqm"]), (error, errors), (probe, scores)):
             if not values.notna().any():
                 axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", fontsize=11)
-        handles, names = error.get_legend_handles_labels()
-        if handles:
-            figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 4), frameon=False)
+        _legend(figure, *error.get_legend_handles_labels())
         save_figure(figure, path)
+
+
+def _legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """The names of all lines below the axes, in as many columns as have room."""
+    if not names:
+        return
+    short = [shortened(name, 40) for name in names]
+    columns = max(1, min(4, 150 // (max(map(len, short)) + 8)))
+    figure.legend(handles, short, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _returns(axes: Axes, comparison: Comparison, styles: Styles) -> None:

@@ -103,12 +103,25 @@ def result_shown(folder: Path) -> "RenderableType":
 
     result = Result.read(folder)
     table = result.table
-    shown = Table(box=box.SIMPLE_HEAD, title=Text(result.words["title"], "bold"), title_justify="left", caption=MARKS)
+    shown = Table(
+        box=box.SIMPLE_HEAD,
+        title=Text(result.words["title"], "bold"),
+        caption=MARKS,
+        title_justify="left",
+        caption_justify="left",
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    cells = [
+        [Text(plain(_marked(one.text, best=one.best)), "bold green" if one.best else "") for one in row]
+        for row in table.rows
+    ]
     for number, name in enumerate(table.head):
-        shown.add_column(Text(name), justify="right" if number else "left", no_wrap=number == 0, vertical="bottom")
-    for row in table.rows:
-        cells = [(plain(_marked(figure.text, best=figure.best)), figure.best) for figure in row]
-        shown.add_row(*(Text(text, "bold green" if best else "") for text, best in cells))
+        lines = name.rpartition(" ")  # narrow, so that the cells need no breaks
+        head = Text(f"{lines[0]}\n{lines[2]}".strip())
+        shown.add_column(head, justify="right" if number else "left", vertical="bottom")
+    for row in cells:
+        shown.add_row(*row)
     return Group(shown, *(Text(line) for line in _closing(result)))
 
 

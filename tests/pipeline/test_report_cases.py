@@ -263,13 +263,16 @@ def test_results_for_programs_have_plain_figures(tmp_path: Path, capsys: pytest.
 
 def test_results_in_a_terminal_and_on_the_page_have_the_same_words(tmp_path: Path) -> None:
     folder = Case().compare(tmp_path)
-    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    console = Console(width=90, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
     console.print(result_shown(folder))
-    shown = console.export_text()
+    lines = console.export_text()
+    shown = " ".join(lines.split())
     text = text_of((folder / "report.html").read_text(encoding="utf-8"))
-    for label in ("return (IQM)", "95 % interval", "reward error +15", "probe R²"):
-        assert label in shown
+    for label in ("return (IQM)", "95 % interval", "imagined return", "reward error +15", "probe R²"):
         assert label in text
+        assert all(word in shown for word in label.split())
+    good = next(line for line in lines.splitlines() if line.strip().startswith("good "))
+    assert re.fullmatch(r"\s*good +\d+\.\d\* +\d+\.\d to \d+\.\d +\d+\.\d +\d+\.\d +0\.\d{4}\* +0\.900\s*", good)
     winner = read_json(folder / "result.json", made_by="the test")["winner"]
     assert winner in text
     assert winner.split(":")[0] in shown

@@ -275,6 +275,16 @@ def test_no_name_of_a_chart_is_outside_or_over_another(count: int) -> None:
     assert places[-1] < height
 
 
+def test_long_name_is_shortened_to_the_room_beside_a_chart() -> None:
+    name = "a_name_of_an_objective_that_nobody_would_choose"
+    chart = charts.line_chart([charts.Series(name, 0, [0, 1], [0.0, 1.0])], title="t", x_label="x", y_label="y")
+    place, shown = re.search(r'class="series" x="([\d.]+)"[^>]*>([^<]+)<', chart).groups()
+    assert shown.endswith("…")
+    assert name.startswith(shown[:-1])
+    assert float(place) + 7.8 * len(shown) <= drawing.WIDTH  # pixels of a wide letter
+    assert name in stops(chart)[0][2]
+
+
 def test_forty_objectives_differ_in_colour_marker_or_line() -> None:
     assert len({series_marks(index) for index in range(40)}) == 40
     assert [series_marks(index) for index in range(7)] == [(index, index, index) for index in range(7)]

@@ -18,6 +18,7 @@ from dreamset.pipeline.report.page.drawing import (
     Scale,
     Stop,
     short_number,
+    value_text,
 )
 from dreamset.pipeline.report.page.html import escape
 from dreamset.pipeline.report.words import shortened
@@ -148,14 +149,14 @@ def _stops(series: Sequence[Series], at: Callable[[float], float], x_label: str)
     stops: list[Stop] = []
     for x in sorted({x for one in series for x in one.x}):
         lines = [f"{one.name}: {_value(one, list(one.x).index(x))}" for one in series if x in one.x]
-        stops.append((at(x), None, "\n".join([f"{x_label}: {short_number(x)}", *lines])))
+        stops.append((at(x), None, "\n".join([f"{x_label}: {value_text(x)}", *lines])))
     return stops
 
 
 def _value(series: Series, index: int) -> str:
     low, high = (series.y[index] if part is None else part[index] for part in (series.low, series.high))
-    bounds = f" ({short_number(low)} to {short_number(high)})" if low != high else ""
-    return f"{short_number(series.y[index])}{bounds}"
+    bounds = f" ({value_text(low)} to {value_text(high)})" if low != high else ""
+    return f"{value_text(series.y[index])}{bounds}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +257,7 @@ def scatter(groups: Sequence[tuple[str, int, Sequence[Point]]], *, title: str, x
         shapes = "".join(f'<path class="mark" d="{marks.marker(position, *place, 3.2)}"/>' for place in places)
         parts.append(f'<g class="{marks.color_class(position)}">{shapes}</g>')
         for place, (x, y) in zip(places, points, strict=True):
-            stops.append((*place, f"{name}\n{x_label} {short_number(x)}\n{y_label} {short_number(y)}"))
+            stops.append((*place, f"{name}\n{x_label} {value_text(x)}\n{y_label} {value_text(y)}"))
     names = [(name, position, float(frame.top)) for name, position, points in finite if points]
     parts.append(drawing.name_labels(names, frame))
     return drawing.svg(parts, frame, title, f"{title}: {y_label} against {x_label}.", stops)

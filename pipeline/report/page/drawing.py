@@ -125,11 +125,16 @@ def ticks(axis: Axis) -> list[float]:
     return [k * step for k in range(start, start + 12) if k * step <= axis.high + 1e-9 * step]
 
 
+def value_text(value: float) -> str:
+    """A value with four digits."""
+    return f"{value:.4g}"
+
+
 def short_number(value: float) -> str:
-    """A value in few characters."""
+    """The value of a tick, in few characters."""
     if value and (abs(value) < 0.001 or abs(value) >= 100_000):
         return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
-    return f"{value:.4g}"
+    return value_text(value)
 
 
 def name_labels(names: Sequence[tuple[str, int, float]], frame: Frame) -> str:

@@ -9,7 +9,7 @@ from dreamset.pipeline.report.calibration import Calibration, Coverage, Ends
 from dreamset.pipeline.report.comparison import Comparison
 from dreamset.pipeline.report.metrics import label
 from dreamset.pipeline.report.page import charts
-from dreamset.pipeline.report.page.drawing import Point, Scale, short_number
+from dreamset.pipeline.report.page.drawing import Point, Scale, value_text
 from dreamset.pipeline.report.page.html import Cell, figure, grid, listing, table
 from dreamset.pipeline.report.words import number
 from dreamset.pipeline.stages.table import run_key
@@ -117,7 +117,7 @@ def ends(comparison: Comparison) -> str:
 
 def _bins(comparison: Comparison) -> str:
     rows: list[Row] = [
-        [Cell(name, series=position), short_number(predicted), short_number(seen), str(count)]
+        [Cell(name, series=position), value_text(predicted), value_text(seen), str(count)]
         for position, (name, known) in enumerate(_calibrations(comparison))
         if isinstance(known.ends, Ends)
         for predicted, seen, count in known.ends.bins
@@ -209,13 +209,13 @@ def _numbers(curves: Sequence[charts.Series], x_label: str) -> str:
     places = sorted({x for curve in curves for x in curve.x})
     every = max(1, -(-len(places) // MOST_ROWS))
     values = [dict(zip(curve.x, curve.y, strict=True)) for curve in curves]
-    rows = [[short_number(x), *(_measured(of.get(x)) for of in values)] for x in places[::every]]
+    rows = [[value_text(x), *(_measured(of.get(x)) for of in values)] for x in places[::every]]
     words = "" if every < 2 else f"Every {every}th of {len(places)} points."
     return table([x_label, *(curve.name for curve in curves)], rows, caption=words)
 
 
 def _measured(value: float | None) -> str:
-    return "-" if value is None or not np.isfinite(value) else short_number(value)
+    return "-" if value is None or not np.isfinite(value) else value_text(value)
 
 
 CURVES: tuple[tuple[str, str, str, str, Scale], ...] = (

@@ -84,7 +84,7 @@ def _returns(axes: Axes, comparison: Comparison, styles: Styles) -> None:
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:
     """One row for each objective, the first one on top."""
-    axes.set_yticks(range(len(names)), [shortened(name, 22) for name in names])
+    axes.set_yticks(range(len(names)), [shortened(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
 

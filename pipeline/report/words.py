@@ -17,6 +17,6 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def shortened(name: str, longest: int = 21) -> str:
+def shortened(name: str, longest: int = 22) -> str:
     """A name that fits beside axes."""
     return name if len(name) <= longest else f"{name[: longest - 1]}…"

@@ -272,7 +272,7 @@ def test_results_in_a_terminal_and_on_the_page_have_the_same_words(tmp_path: Pat
         assert label in text
         assert all(word in shown for word in label.split())
     good = next(line for line in lines.splitlines() if line.strip().startswith("good "))
-    assert re.fullmatch(r"\s*good +\d+\.\d\* +\d+\.\d to \d+\.\d +\d+\.\d +\d+\.\d +0\.\d{4}\* +0\.900\s*", good)
+    assert re.fullmatch(r"\s*good +\d+\.\d\* +\d+\.\d to \d+\.\d +\d+\.\d +\d+\.\d +0\.\d{4}\* +0\.900\* *", good)
     winner = read_json(folder / "result.json", made_by="the test")["winner"]
     assert winner in text
     assert winner.split(":")[0] in shown

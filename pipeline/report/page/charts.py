@@ -186,10 +186,10 @@ def dot_chart(groups: Sequence[Group], references: Sequence[tuple[str, float]], 
     numbers += [value for _, value in references]
     margin = 0.06 * (max(numbers) - min(numbers)) or 0.5
     step = max(26.0, min(52.0, 200 / len(groups)))
-    axis = Frame(left=172, right=WIDTH - 132).horizontal(min(numbers) - margin, max(numbers) + margin)
+    axis = Frame(left=182, right=WIDTH - 132).horizontal(min(numbers) - margin, max(numbers) + margin)
     above, levels = _references_above(references, axis)
     top = 30 + 13 * levels
-    frame = Frame(height=int(top + step * len(groups) + 44), left=172, right=WIDTH - 132, top=top)
+    frame = Frame(height=int(top + step * len(groups) + 44), left=182, right=WIDTH - 132, top=top)
     parts = [f'<text class="title" x="8" y="16">{escape(title)}</text>', above]
     parts += [_upright(axis(value), frame) for _, value in references]
     parts.append(frame.ticks_below([(axis(value), short_number(value)) for value in drawing.ticks(axis)], x_label))

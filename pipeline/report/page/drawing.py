@@ -52,7 +52,7 @@ class Frame:
 
     height: int = 300
     left: int = 58
-    right: int = WIDTH - 196  # what follows is room for names
+    right: int = WIDTH - 204  # what follows is room for names
     top: int = 30
     bottom: int = 44
 

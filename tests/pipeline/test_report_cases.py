@@ -24,6 +24,7 @@ from dreamset.pipeline.report import comparison_figure, origin, videos
 from dreamset.pipeline.report.calibration import NOT_MEASURED, Calibration, Coverage, Ends
 from dreamset.pipeline.report.comparison import error_horizons, reward_error_of
 from dreamset.pipeline.report.result import result_shown
+from dreamset.pipeline.stages import compare
 from dreamset.pipeline.stages.compare import comparison_of, read_runs
 from dreamset.pipeline.stages.settings import Compare
 from dreamset.pipeline.tracking.labels import Labels
@@ -133,8 +134,6 @@ def test_seed_without_an_evaluation_is_told(tmp_path: Path) -> None:
     case = Case(seeds=[0, 1], without_policy=["bad"])
     shutil.rmtree(tmp_path / "runs/evaluation/bad-1")
     settings = case.write(tmp_path)
-    from dreamset.pipeline.stages import compare
-
     compare.run(settings)
     result = read_json(tmp_path / "runs/comparison/result.json", made_by="the test")
     assert "bad: fewer than 2 seeds were evaluated" in " ".join(result["caveats"])
@@ -181,6 +180,19 @@ def test_model_that_cannot_say_has_a_dash_and_a_reason(tmp_path: Path) -> None:
     assert re.search(r"deterministic\n-\n-\n-\n", text)
     assert f"deterministic: {NO_SPREAD}." in text
     assert f"a, b, c, d, deterministic: {NO_ENDS}." in text
+
+
+def test_data_without_true_ends_have_no_curve_of_ends_and_a_reason(tmp_path: Path) -> None:
+    case = Case(objectives=["good"], ends=True)
+    assert "Do episodes end as predicted?" in page_of(case, tmp_path)
+    settings = case.write(tmp_path)
+    path = tmp_path / "runs/world_model/good-0/calibration.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"ends": record["ends"] | {"ends": 0}}))
+    compare.run(settings)
+    page = (tmp_path / "runs/comparison/report.html").read_text(encoding="utf-8")
+    assert "Do episodes end as predicted?" not in page
+    assert "good: no held-out episode truly ends" in text_of(page)
 
 
 def test_calibration_of_seeds_is_averaged(tmp_path: Path) -> None:

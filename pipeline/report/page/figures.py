@@ -17,6 +17,7 @@ from dreamset.pipeline.stages.table import run_key
 Row = Sequence[Cell | str]
 
 MOST_ROWS = 40  # of a table of numbers; a longer curve is thinned
+NO_TRUE_END = "no held-out episode truly ends, so predicted ends have no curve"
 STEPS = "steps after the last observation"
 
 
@@ -136,10 +137,17 @@ def calibration_table(comparison: Comparison) -> str:
         brier, base = (known.ends.brier, known.ends.brier_of_rate) if isinstance(known.ends, Ends) else (None, None)
         cells = ["-" if share is None else f"{100 * share:.0f} %", number(brier, 4), number(base, 4)]
         rows.append([Cell(name, series=position), *cells])
-        for reason in dict.fromkeys(part for part in (known.reward, known.ends) if isinstance(part, str)):
+        for reason in _reasons(known):
             reasons.setdefault(reason, []).append(name)
     head = ["objective", f"rewards in the 80 % interval, +{horizon}", *ENDS_HEAD]
     return table(head, rows) + listing(f"{', '.join(names)}: {reason}." for reason, names in reasons.items())
+
+
+def _reasons(known: Calibration) -> list[str]:
+    """Why figures or the curve of ends are missing, each reason once."""
+    never = isinstance(known.ends, Ends) and not known.ends.ends
+    parts = (known.reward, known.ends, NO_TRUE_END if never else None)
+    return list(dict.fromkeys(part for part in parts if isinstance(part, str)))
 
 
 ENDS_HEAD = ("error of ends (Brier score)", "error of always predicting the share of ends")

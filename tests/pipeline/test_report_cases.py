@@ -1,7 +1,9 @@
 """The stage compare over results of many kinds: equal bytes, missing parts, many objectives, and readable colours."""
 
+import base64
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,9 +11,11 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pandas as pd
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -233,12 +237,7 @@ def test_page_says_how_to_make_it_again(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_commands_of_the_page_are_overrides_that_dvc_reads() -> None:
-    from dvc.utils.hydra import to_hydra_overrides  # noqa: F401 - the grammar below is that of DVC
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     command = origin.commands("task", Labels({}, ["a.b=[1,2]"]), ["one", "two"], [0, 1])[-2]
-    import shlex
-
     chosen = [word for word in shlex.split(command) if "=" in word]
     values = {one.key_or_group: one.value() for one in OverridesParser.create().parse_overrides(chosen)}
     assert values["objectives"] == ["one", "two"]
@@ -255,10 +254,6 @@ def test_video_has_a_still_for_print(tmp_path: Path) -> None:
     videos.write_video(tmp_path / "runs/evaluation/good-0/media/episodes.mp4", frames)
     page = page_of(case, tmp_path)
     (still,) = re.findall(r'<img class="print" src="data:image/png;base64,([^"]+)"', page)
-    import base64
-
-    import imageio.v3 as iio
-
     assert iio.imread(base64.b64decode(still)).mean() > 200  # the frame in the middle
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from dreamset.pipeline.report.advice import INTERVAL
 from dreamset.pipeline.report.calibration import Calibration, Coverage, Ends
 from dreamset.pipeline.report.comparison import Comparison
 from dreamset.pipeline.report.metrics import label
@@ -130,7 +131,7 @@ def calibration_table(comparison: Comparison) -> str:
     """The calibration in figures; where a model cannot say, the reason below the table."""
     if not comparison.calibration:
         return ""
-    horizon, level = comparison.horizon, 0.8
+    horizon, level = comparison.horizon, INTERVAL
     rows, reasons = list[Row](), dict[str, list[str]]()
     for position, (name, known) in enumerate(_calibrations(comparison)):
         share = known.reward.at(horizon, level) if isinstance(known.reward, Coverage) else None
@@ -139,7 +140,7 @@ def calibration_table(comparison: Comparison) -> str:
         rows.append([Cell(name, series=position), *cells])
         for reason in _reasons(known):
             reasons.setdefault(reason, []).append(name)
-    head = ["objective", f"rewards in the 80 % interval, +{horizon}", *ENDS_HEAD]
+    head = ["objective", f"rewards in the {100 * level:.0f} % interval, +{horizon}", *ENDS_HEAD]
     return table(head, rows) + listing(f"{', '.join(names)}: {reason}." for reason, names in reasons.items())
 
 

@@ -133,6 +133,13 @@ def sequences(
     return (_starts(store, part, length) for part in parts)
 
 
+def whole_episodes(store: Store, *, split: str, shortest: int, limit: int) -> Iterator[SequenceBatch]:
+    """The first ``limit`` episodes of at least ``shortest`` rows, complete and one by one: [1, T, ...]."""
+    episodes = store.split(split)
+    for episode in episodes[store.lengths[episodes] >= shortest][:limit].tolist():
+        yield _starts(store, [episode], int(store.lengths[episode]))
+
+
 def _starts(store: Store, episodes: list[int], length: int) -> SequenceBatch:
     batch, columns = empty_batch(store.spec, len(episodes), length)
     copy_windows(store, ([EpisodeSlice(episode, 0, length)] for episode in episodes), columns)

@@ -21,7 +21,7 @@ class Validator:
     """Complete held-out episodes, and training episodes on which the linear probes are fitted."""
 
     def __init__(self, store: Store, settings: Validation, *, device: torch.device) -> None:
-        self.device = device
+        self.store, self.episodes, self.device = store, settings.episodes, device
         self.context, self.starts, self.horizons = settings.context, settings.starts, sorted(settings.horizons)
         shortest = self.context + self.horizons[-1]
         self.held_out = _whole_episodes(store, "validation", limit=settings.episodes, shortest=shortest).to(device)

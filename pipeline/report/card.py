@@ -12,7 +12,7 @@ from dreamset.core.files import replaced_folder, write_text
 from dreamset.datasets import card as contents
 from dreamset.datasets.store import Store
 from dreamset.pipeline.report import dataset_figures
-from dreamset.pipeline.report.page.html import data_uri, document, escape, grid, listing, section, table
+from dreamset.pipeline.report.page.html import Help, Section, data_uri, document, escape, grid, listing, table
 from dreamset.pipeline.report.showing import shown
 from dreamset.pipeline.report.style import SCHEMES
 
@@ -23,6 +23,13 @@ MEANING = {  # figure -> what it shows
     "rewards": "Rewards of single transitions. The axis of counts is logarithmic, so that rare rewards are seen.",
     "actions": "Actions of the recordings, for each element, beside what the action allows.",
 }
+
+
+SHEETS = Help(
+    what="Evenly spaced frames of episodes from the lowest to the highest return.",
+    good="The frames show what the task needs, upright and in their true colours.",
+    otherwise="Check the column and its axes: `dreamset data inspect` shows what the files hold.",
+)
 
 
 class Drawing(Protocol):
@@ -99,8 +106,8 @@ def _page(store: Store, names: Sequence[str], folders: Mapping[str, Path]) -> st
         f"<h1>{escape(title)}</h1>",
         f'<p style="overflow-wrap: anywhere">{escape(contents.counts(store).replace("`", ""))}</p>',
         *map(_section, contents.findings(store)),
-        section("Images", *sheets, intro="Evenly spaced frames of episodes from the lowest to the highest return."),
-        section("Distributions", grid(distributions)),
+        Section("Images", "".join(sheets), SHEETS).html(),
+        Section("Distributions", grid(distributions)).html(),
         *map(_section, contents.tables(store)),
     ]
     return document(title, "".join(body))
@@ -108,12 +115,12 @@ def _page(store: Store, names: Sequence[str], folders: Mapping[str, Path]) -> st
 
 def _section(part: contents.Section) -> str:
     items = listing(part.items) if part.items else ""
-    return section(part.title, items, table(part.head, part.rows) if part.head else "")
+    return Section(part.title, items + (table(part.head, part.rows) if part.head else "")).html()
 
 
 def _figure(name: str, folders: Mapping[str, Path]) -> str:
     """A figure for readers of light and of dark pages, with what it shows."""
-    light, dark = (data_uri(folders[scheme] / f"{name}.png") for scheme in ("light", "dark"))
+    light, dark = (data_uri((folders[scheme] / f"{name}.png").read_bytes(), ".png") for scheme in ("light", "dark"))
     image = f'<img src="{light}" alt="{escape(name)}">'
     caption = f"<figcaption>{escape(MEANING[name])}</figcaption>" if name in MEANING else ""
     source = f'<source media="(prefers-color-scheme: dark)" srcset="{dark}">'

@@ -60,9 +60,19 @@ SERIES = (
 )
 
 
+def series_marks(index: int) -> tuple[int, int, int]:
+    """The places in ``SERIES`` of colour, marker and line, for the series with this position in the comparison.
+
+    Where there are more series than colours, the next ones have the same colours with other markers and lines.
+    """
+    lap, color = divmod(index, len(SERIES))
+    return color, (color + lap) % len(SERIES), (color + 2 * lap) % len(SERIES)
+
+
 def series_style(index: int) -> SeriesStyle:
     """The style of the series with this position in the comparison."""
-    return SERIES[index % len(SERIES)]
+    color, marker, line = (SERIES[place] for place in series_marks(index))
+    return SeriesStyle(color.color, marker.marker, line.line)
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -1,4 +1,4 @@
-"""Figures as text."""
+"""Figures and names as text."""
 
 import math
 
@@ -15,3 +15,8 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def shortened(name: str, longest: int = 22) -> str:
+    """A name that fits beside axes."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"

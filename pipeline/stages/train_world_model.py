@@ -15,9 +15,10 @@ from dreamset.objectives.base import Objective
 from dreamset.pipeline.artifacts import pretrained
 from dreamset.pipeline.artifacts.saved_models import OBJECTIVE, WORLD_MODEL, SavedModel, save_model, save_weights
 from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.evaluation.calibration import Record, calibration
 from dreamset.pipeline.evaluation.open_loop import OpenLoopPrediction, open_loop_prediction, train_probe_decoder
 from dreamset.pipeline.evaluation.validation import Validator
-from dreamset.pipeline.files import digest, require_writable, write_csv, write_figures
+from dreamset.pipeline.files import digest, require_writable, write_csv, write_figures, write_json
 from dreamset.pipeline.progress import show_figures
 from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.report.showing import shown
@@ -31,6 +32,7 @@ from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 
 log = logging.getLogger(__name__)
 
+CALIBRATION = "calibration.json"  # in the output: see ``pipeline/evaluation/calibration.py``
 LOG_EVERY = 20  # updates between the points of the training curves
 
 
@@ -149,10 +151,13 @@ def finish(
     prediction: OpenLoopPrediction | None = None
     with shown("the open-loop prediction"):
         prediction = predict_open_loop(settings, model, validator)
+    calibrated: Record = {}
+    with shown("the calibration"):
+        calibrated = calibration(model, validator)
     metrics = final_metrics(training, prediction)
     networks: list[nn.Module] = [model, training.trainer.objective]
     metrics["cost/parameters"] = sum(parameter.numel() for part in networks for parameter in part.parameters())
-    write(settings, training, lineage, metrics)
+    write(settings, training, lineage, metrics, calibrated)
     with shown("the list of the model's own warnings"):
         warn(model, metrics)
     if prediction is not None:
@@ -188,8 +193,9 @@ def write(
     training: Training[WorldModelTrainer],
     lineage: dict[str, Any],
     metrics: Mapping[str, float],
+    calibrated: Record,
 ) -> None:
-    """The saved model with its objective, the validation curve, the metrics and an empty folder for videos."""
+    """The saved model with its objective, the validation curve, the figures and an empty folder for videos."""
     model, objective = training.trainer.model, training.trainer.objective
     assert isinstance(model, nn.Module)
     saved = SavedModel(settings.world_model, model.spec, lineage, WORLD_MODEL)
@@ -199,6 +205,7 @@ def write(
         save_weights(folder / OBJECTIVE, objective)
         write_csv(folder / "validation.csv", rows)
         write_figures(folder / "metrics.json", metrics)
+        write_json(folder / CALIBRATION, calibrated)
         (folder / "media").mkdir()
 
 
@@ -208,7 +215,7 @@ def report(output: Path, metrics: Mapping[str, float], update: int, tracked: rep
     error = "validation/open_loop_mse"
     if error in metrics:
         tracked.headline({error: metrics[error]}, update)
-    tracked.artifacts(output / "model", output / "validation.csv")
+    tracked.artifacts(output / "model", output / "validation.csv", output / CALIBRATION)
     tracked.model(registration(output / "model", metrics))
     tracked.artifacts(output / "media", folder="media/world_model", on_row=True)
 

@@ -1,8 +1,11 @@
 """The comparison's page, its advice and the result in the terminal."""
 
+import json
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +17,12 @@ from dreamset.pipeline.config.settings import Evaluation
 from dreamset.pipeline.files import write_json
 from dreamset.pipeline.report import advice, comparison_figure
 from dreamset.pipeline.report.comparison import Comparison
-from dreamset.pipeline.report.page import charts
+from dreamset.pipeline.report.headline import tied
+from dreamset.pipeline.report.page import charts, drawing
 from dreamset.pipeline.report.page.html import Cell, listing, table
 from dreamset.pipeline.report.page.report import comparison_page
 from dreamset.pipeline.report.result import RESULT, result_lines, short_lines
+from dreamset.pipeline.report.style import series_marks, series_style
 from dreamset.pipeline.stages.compare import headlines, result_of
 
 EVALUATION = Evaluation(episodes=4, seed=0, confidence=0.95, resamples=50, video_episodes=1)
@@ -63,7 +68,7 @@ def test_winner_is_named_with_its_interval_when_no_other_interval_reaches_it(com
 def test_overlapping_intervals_are_a_tie(comparison: Comparison) -> None:
     near = replace(comparison, summary=rows(bad={"return_iqm_high": 86.0}))
     assert advice.winner(near).endswith("its interval overlaps that of bad: a tie so far.")
-    assert [row["objective"] for row in advice.tied(near.rows())] == ["good", "bad"]
+    assert [row["objective"] for row in tied(near.rows())] == ["good", "bad"]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +89,7 @@ def test_without_returns_the_best_prediction_is_named(
     )
     compared = replace(comparison, summary=untried, rewarded=rewarded)
     assert said in advice.winner(compared)
-    assert advice.tied(compared.rows()) == []
+    assert tied(compared.rows()) == []
 
 
 @pytest.mark.parametrize(
@@ -94,7 +99,7 @@ def test_without_returns_the_best_prediction_is_named(
         ({"imagined_return": 39.0}, None),  # within a fifth of the distance between the references
         ({"imagined_return": -1.0}, "bad: imagined -1.0, real 20.0. The model predicts too little reward"),
         ({"kl": 0.05}, "bad: observations add only 0.05 nats per step, so the posterior has collapsed."),
-        ({"probe_r2": 0.3}, "bad: a linear probe recovers 30% of the true state's variance."),
+        ({"probe_r2": 0.3}, "bad: a linear probe recovers 30 % of the true state's variance."),
         ({"return_iqm_high": 60.0}, None),
         ({"return_iqm_high": 101.0}, "bad: its interval reaches the high reference policy (100.0)."),
     ],
@@ -126,7 +131,8 @@ class Checker(HTMLParser):
         self.addresses: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.addresses += [str(value) for name, value in attrs if name in ("src", "href", "poster")]
+        addresses = [str(value) for name, value in attrs if name in ("src", "href", "poster")]
+        self.addresses += [address for address in addresses if not address.startswith("#")]
         if tag not in VOID:
             self.open.append(tag)
 
@@ -181,7 +187,7 @@ def test_large_media_are_links_beside_the_page(
     comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     media(comparison, size=100)
-    monkeypatch.setattr("dreamset.pipeline.report.page.report.LARGEST_PAGE", 150)
+    monkeypatch.setattr("dreamset.pipeline.report.page.media.LARGEST_PAGE", 150)
     first, second = check(comparison_page(comparison, tmp_path / "runs/comparison/report.html")).addresses
     assert first.startswith("data:")
     assert second == "../evaluation/good-0/media/episodes.mp4"
@@ -211,6 +217,13 @@ def test_best_of_a_column_is_marked(comparison: Comparison, tmp_path: Path) -> N
     assert table(["a"], [[Cell("x", best=True)]]).count("★") == 1
 
 
+def stops(chart: str) -> list[tuple[float, float | None, str]]:
+    """What the chart shows at which place."""
+    data = re.search(r'data-stops="([^"]*)"', chart)
+    assert data
+    return [tuple(stop) for stop in json.loads(unescape(data[1]))]
+
+
 def test_curve_stands_where_its_values_are() -> None:
     chart = charts.line_chart(
         [charts.Series("one", 0, [0, 10], [0.0, 1.0])], title="t", x_label="x", y_label="y", limits=(0.0, 1.0)
@@ -218,22 +231,80 @@ def test_curve_stands_where_its_values_are() -> None:
     path = re.search(r'class="curve"[^>]* d="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)"', chart)
     assert path
     left, floor, right, top = map(float, path.groups())
-    assert (left, floor) == (charts.LEFT, charts.HEIGHT - charts.BOTTOM)
-    assert (right, top) == (charts.WIDTH - charts.RIGHT, charts.TOP)
+    frame = drawing.Frame()
+    assert (left, floor) == (frame.left, frame.floor)
+    assert (right, top) == (frame.right, frame.top)
+
+
+def test_steps_are_spaced_by_the_logarithm_of_one_more() -> None:
+    series = [charts.Series("one", 0, [0, 1, 3, 7], [1.0, 2.0, 3.0, 4.0])]
+    chart = charts.line_chart(series, title="t", x_label="x", y_label="y", x_places="logarithmic", x_ticks=[0, 1, 3, 7])
+    assert np.diff([x for x, _, _ in stops(chart)]) == pytest.approx([(drawing.Frame().right - 58) / 3] * 3, abs=0.11)
+
+
+def test_chart_shows_the_values_of_all_series_at_each_place() -> None:
+    series = [
+        charts.Series("one", 0, [0, 5], [0.1, 0.25], [0.1, 0.2], [0.1, 0.3]),
+        charts.Series("two <b>", 1, [5], [7.0]),
+    ]
+    first, second = stops(charts.line_chart(series, title="t", x_label="step", y_label="y"))
+    assert first[2] == "step: 0\none: 0.1"
+    assert second[2] == "step: 5\none: 0.25 (0.2 to 0.3)\ntwo <b>: 7"
 
 
 def test_value_beyond_the_axis_is_an_arrow_at_its_border() -> None:
     series = [charts.Series("one", 0, [0, 1], [0.5, -3.0])]
     chart = charts.line_chart(series, title="t", x_label="x", y_label="y", limits=(0.0, 1.0))
-    assert f"{float(charts.HEIGHT - charts.BOTTOM):.1f}h10l-5 7z" in chart
-    assert "one: 1, -3" in chart  # the value itself, on hovering
+    assert f"{float(drawing.Frame().floor):.1f}h10l-5 7z" in chart
+    assert stops(chart)[-1][2] == "x: 1\none: -3"  # the value itself
 
 
 def test_log_axis_leaves_out_what_it_cannot_show() -> None:
     series = [charts.Series("one", 0, [0, 1, 2], [0.0, NAN, 0.1])]
     chart = charts.line_chart(series, title="t", x_label="x", y_label="y", scale="log")
-    assert chart.count("<title>") == 1
+    assert [text for _, _, text in stops(chart)] == ["x: 2\none: 0.1"]
     assert charts.line_chart([charts.Series("none", 0, [0], [NAN])], title="t", x_label="x", y_label="y") == ""
+
+
+@pytest.mark.parametrize("places", [[5.0, 5.0, 5.0], [0.0, 50.0, 100.0], [99.0, 99.5, 100.0], [0.0, 1.0, 99.0]])
+def test_labels_keep_their_distance_and_stay_in_the_chart(places: list[float]) -> None:
+    moved = drawing.spread(places, 15, 0, 100)
+    assert np.diff(moved).min() >= 15
+    assert moved[0] >= 0
+    assert moved[-1] <= 100
+
+
+def test_labels_with_room_stay_where_they_are() -> None:
+    assert drawing.spread([10.0, 30.0, 80.0], 15, 0, 100) == [10.0, 30.0, 80.0]
+
+
+@pytest.mark.parametrize("count", [1, 3, 12, 40])
+def test_no_name_of_a_chart_is_outside_or_over_another(count: int) -> None:
+    series = [charts.Series(f"objective {n}", n, [0, 1], [0.0, 1.0]) for n in range(count)]
+    chart = charts.line_chart(series, title="t", x_label="x", y_label="y")
+    places = sorted(float(y) for y in re.findall(r'class="series" x="[\d.]+" y="([\d.]+)"', chart))
+    height = float(re.search(r'viewBox="0 0 \d+ (\d+)"', chart)[1])
+    assert len(places) == count
+    assert all(after - before > drawing.LABEL_HEIGHT - 0.2 for before, after in pairwise(places))  # rounded
+    assert places[0] > 20
+    assert places[-1] < height
+
+
+def test_long_name_is_shortened_to_the_room_beside_a_chart() -> None:
+    name = "a_name_of_an_objective_that_nobody_would_choose"
+    chart = charts.line_chart([charts.Series(name, 0, [0, 1], [0.0, 1.0])], title="t", x_label="x", y_label="y")
+    place, shown = re.search(r'class="series" x="([\d.]+)"[^>]*>([^<]+)<', chart).groups()
+    assert shown.endswith("…")
+    assert name.startswith(shown[:-1])
+    assert float(place) + 7.8 * len(shown) <= drawing.WIDTH  # pixels of a wide letter
+    assert name in stops(chart)[0][2]
+
+
+def test_forty_objectives_differ_in_colour_marker_or_line() -> None:
+    assert len({series_marks(index) for index in range(40)}) == 40
+    assert [series_marks(index) for index in range(7)] == [(index, index, index) for index in range(7)]
+    styles = [series_style(index) for index in range(40)]
+    assert len({(style.color, style.marker, style.line) for style in styles}) == 40
 
 
 @pytest.mark.parametrize(
@@ -241,7 +312,7 @@ def test_log_axis_leaves_out_what_it_cannot_show() -> None:
     [(0.0, 1.0, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]), (-20.0, 100.0, [0.0, 25.0, 50.0, 75.0, 100.0])],
 )
 def test_ticks_are_round_values(low: float, high: float, expected: list[float]) -> None:
-    assert charts._ticks(charts.Axis(low, high, "linear", 0, 1)) == pytest.approx(expected)
+    assert drawing.ticks(drawing.Axis(low, high, "linear", 0, 1)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -274,7 +345,7 @@ def written(comparison: Comparison, folder: Path) -> Path:
 def test_result_names_the_winner_and_what_to_do_next(comparison: Comparison, tmp_path: Path) -> None:
     lines = "\n".join(result_lines(written(comparison, tmp_path / "comparison")))
     assert "task · small · seed 0" in lines
-    assert re.search(r"good +90\.0 +85\.0 to 95\.0 +91\.0 / 90\.0 +0\.1000 +0\.900", lines)
+    assert re.search(r"good +90\.0\* +85\.0 to 95\.0 +91\.0 +90\.0 +0\.1000\* +0\.900", lines)
     assert "good earned most" in lines
     assert "dreamset finetune objective=good" in lines
     assert "report.html" in lines

@@ -5,18 +5,25 @@ Series differ in colour, marker and line, and carry their names beside their las
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from dreamset.pipeline.report.page import drawing, marks
+from dreamset.pipeline.report.page.drawing import (
+    LABEL_HEIGHT,
+    WIDTH,
+    Axis,
+    Frame,
+    Point,
+    Scale,
+    Stop,
+    short_number,
+    value_text,
+)
 from dreamset.pipeline.report.page.html import escape
+from dreamset.pipeline.report.words import shortened
 
-WIDTH, HEIGHT = 580, 300
-LEFT, RIGHT, TOP, BOTTOM = 58, 196, 30, 44
-DASHES = ("", "7 4", "8 3 2 3", "2 3", "10 2", "6 2 2 2 2 2", "1 2")
-LABEL_HEIGHT = 15  # least distance of two labels
-
-Scale = Literal["linear", "log"]
-Point = tuple[float, float]
+Places = Literal["linear", "logarithmic"]  # of the values along x; the logarithmic ones are those of 1 + x
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,30 +38,6 @@ class Series:
     high: Sequence[float] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """Maps values to pixels."""
-
-    low: float
-    high: float
-    scale: Scale
-    first: float  # pixel of ``low``
-    last: float  # pixel of ``high``
-
-    def __call__(self, value: float) -> float:
-        """The pixel of a value, which may lie outside of the axis."""
-        low, high, value = (_scaled(self.scale, v) for v in (self.low, self.high, value))
-        return self.first + (value - low) / (high - low) * (self.last - self.first)
-
-    def clip(self, value: float) -> float:
-        """The value, or the nearest end of the axis."""
-        return min(max(value, self.low), self.high)
-
-
-def _scaled(scale: Scale, value: float) -> float:
-    return value if scale == "linear" else math.log10(max(value, 1e-300))
-
-
 def line_chart(
     series: Sequence[Series],
     *,
@@ -63,7 +46,9 @@ def line_chart(
     y_label: str,
     scale: Scale = "linear",
     limits: tuple[float | None, float | None] = (None, None),
+    x_places: Places = "linear",
     x_ticks: Sequence[float] | None = None,
+    guide: Series | None = None,
 ) -> str:
     """Curves with bands, markers and direct labels; empty without any finite value.
 
@@ -74,29 +59,29 @@ def line_chart(
         y_label: of the vertical axis.
         scale: of the vertical axis.
         limits: of the vertical axis. A value beyond them is drawn at the border as an arrow.
-        x_ticks: places at equal distances, for values that are not evenly spaced; None: a linear axis.
+        x_places: how the values along x are spaced.
+        x_ticks: values along x that are marked; None: round values.
+        guide: a line in grey with a band, with which the curves are compared; the caption explains it.
     """
     series = [cleaned for one in series if (cleaned := _cleaned(one, scale)).x]
     if not series:
         return ""
-    place = _places(x_ticks)
-    vertical = _vertical(series, scale, limits)
-    xs = [place(x) for one in series for x in one.x]
-    horizontal = Axis(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, "linear", LEFT, WIDTH - RIGHT)
-    ticks = [(place(x), _number(x)) for x in x_ticks] if x_ticks else [(v, _number(v)) for v in _ticks(horizontal)]
-    parts = [_frame(title, x_label, y_label, vertical, [(horizontal(x), text) for x, text in ticks])]
-    for one in series:
-        points = [(horizontal(place(x)), vertical(vertical.clip(y))) for x, y in zip(one.x, one.y, strict=True)]
-        parts.append(_curve(one, points, horizontal, vertical, place))
-    parts.append(_labels(series, vertical))
-    return _svg(parts, title, f"{title}. {y_label} against {x_label}: {', '.join(one.name for one in series)}.")
+    place = (lambda x: math.log1p(x)) if x_places == "logarithmic" else float
+    frame = Frame(height=max(300, 74 + LABEL_HEIGHT * len(series)))
+    vertical = _vertical(series, scale, limits, frame)
+    xs = [place(x) for one in [*series, *([guide] if guide else [])] for x in one.x]
+    horizontal = frame.horizontal(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1)
 
+    def at(x: float) -> float:
+        return horizontal(place(x))
 
-def _places(ticks: Sequence[float] | None) -> Callable[[float], float]:
-    if ticks is None:
-        return float
-    order = {value: float(index) for index, value in enumerate(ticks)}
-    return lambda x: order[x]
+    marked = [(at(x), short_number(x)) for x in (x_ticks or drawing.ticks(horizontal))]
+    parts = [frame.grid(title, x_label, y_label, marked, vertical)]
+    parts += [_guide(guide, at, vertical)] if guide else []
+    parts += [_curve(one, at, vertical) for one in series]
+    parts.append(drawing.name_labels([(one.name, one.position, vertical.at(one.y[-1])) for one in series], frame))
+    described = f"{title}. {y_label} against {x_label}: {', '.join(one.name for one in series)}."
+    return drawing.svg(parts, frame, title, described, _stops(series, at, x_label))
 
 
 def _cleaned(series: Series, scale: Scale) -> Series:
@@ -111,10 +96,10 @@ def _cleaned(series: Series, scale: Scale) -> Series:
         return [values[i] if usable(values[i]) else series.y[i] for i in keep]
 
     x, y = [series.x[i] for i in keep], [series.y[i] for i in keep]
-    return Series(series.name, series.position, x, y, kept(series.low), kept(series.high))
+    return replace(series, x=x, y=y, low=kept(series.low), high=kept(series.high))
 
 
-def _vertical(series: Sequence[Series], scale: Scale, limits: tuple[float | None, float | None]) -> Axis:
+def _vertical(series: Sequence[Series], scale: Scale, limits: tuple[float | None, float | None], frame: Frame) -> Axis:
     values = [v for one in series for part in (one.y, one.low or (), one.high or ()) for v in part]
     low, high = min(values), max(values)
     if scale == "linear":
@@ -124,109 +109,54 @@ def _vertical(series: Sequence[Series], scale: Scale, limits: tuple[float | None
         low, high = low / 1.25, high * 1.25
     low = low if limits[0] is None else limits[0]
     high = high if limits[1] is None else limits[1]
-    return Axis(low, high if high > low else low + 1, scale, HEIGHT - BOTTOM, TOP)
+    return frame.vertical(low, high if high > low else low + 1, scale)
 
 
-def _ticks(axis: Axis) -> list[float]:
-    """Four to seven round values on an axis."""
-    if axis.scale == "log":
-        first, last = math.floor(math.log10(axis.low)), math.ceil(math.log10(axis.high))
-        steps = (1, 2, 5) if last - first <= 2 else (1,)
-        return [t for e in range(first, last + 1) for s in steps if axis.low <= (t := s * 10.0**e) <= axis.high]
-    raw = (axis.high - axis.low) / 5
-    size = 10.0 ** math.floor(math.log10(raw))
-    step = next(size * s for s in (1, 2, 2.5, 5, 10) if size * s >= raw)
-    first = math.ceil(axis.low / step - 1e-9)
-    return [k * step for k in range(first, first + 12) if k * step <= axis.high + 1e-9 * step]
-
-
-def _number(value: float) -> str:
-    if value and (abs(value) < 0.001 or abs(value) >= 100_000):
-        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
-    return f"{value:.4g}"
-
-
-def _frame(title: str, x_label: str, y_label: str, vertical: Axis, x_ticks: Sequence[tuple[float, str]]) -> str:
-    right, floor, middle = WIDTH - RIGHT, HEIGHT - BOTTOM, (HEIGHT - BOTTOM + TOP) / 2
-    parts = [f'<text class="title" x="{LEFT}" y="16">{escape(title)}</text>']
-    for value in _ticks(vertical):
-        y = vertical(value)
-        parts.append(f'<line class="gridline" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(value)}</text>')
-    for x, text in x_ticks:
-        parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{floor}" y2="{floor + 4}"/>')
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{floor + 16}" text-anchor="middle">{escape(text)}</text>')
-    parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{floor}H{right}"/>')
-    parts.append(
-        f'<text class="tick" x="{(LEFT + right) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>'
-    )
-    parts.append(
-        f'<text class="tick" transform="translate(13 {middle}) rotate(-90)" text-anchor="middle">'
-        f"{escape(y_label)}</text>"
-    )
-    return "".join(parts)
-
-
-def _curve(
-    series: Series, points: Sequence[Point], horizontal: Axis, vertical: Axis, place: Callable[[float], float]
-) -> str:
-    color = f"s{series.position % len(DASHES)}"
-    parts = []
-    if series.low is not None and series.high is not None and len(points) > 1:
-        edge = [(horizontal(place(x)), vertical(vertical.clip(v))) for x, v in zip(series.x, series.high, strict=True)]
-        back = [(horizontal(place(x)), vertical(vertical.clip(v))) for x, v in zip(series.x, series.low, strict=True)]
-        outline = "L".join(f"{x:.1f} {y:.1f}" for x, y in [*edge, *reversed(back)])
-        parts.append(f'<path class="band" d="M{outline}Z"/>')
-    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    parts.append(f'<path class="curve" stroke-dasharray="{DASHES[series.position % len(DASHES)]}" d="M{path}"/>')
+def _curve(series: Series, at: Callable[[float], float], vertical: Axis) -> str:
+    points = [(at(x), vertical.at(y)) for x, y in zip(series.x, series.y, strict=True)]
+    parts = [_band(series, at, vertical)] if len(points) > 1 else []
+    dashes = marks.dashes(series.position)
+    parts.append(f'<path class="curve" stroke-dasharray="{dashes}" d="M{_path(points)}"/>')
     sparse = len(points) <= 12
     for index, ((x, y), value) in enumerate(zip(points, series.y, strict=True)):
         outside = value != vertical.clip(value)
         if sparse or outside or index == len(points) - 1:
-            shape = _arrow(x, y, up=value > vertical.high) if outside else marker(series.position, x, y)
-            name = f"{series.name}: {_number(series.x[index])}, {_number(value)}"
-            parts.append(f'<path class="mark" d="{shape}"><title>{escape(name)}</title></path>')
-    return f'<g class="{color}">{"".join(parts)}</g>'
+            up = value > vertical.high
+            shape = marks.arrow(x, y, up=up) if outside else marks.marker(series.position, x, y)
+            parts.append(f'<path class="mark" d="{shape}"/>')
+    return f'<g class="{marks.color_class(series.position)}">{"".join(parts)}</g>'
 
 
-def _arrow(x: float, y: float, *, up: bool) -> str:
-    tip = -7 if up else 7
-    return f"M{x - 5:.1f} {y:.1f}h10l-5 {tip}z"
+def _band(series: Series, at: Callable[[float], float], vertical: Axis) -> str:
+    if series.low is None or series.high is None or list(series.low) == list(series.high):
+        return ""
+    edge = [(at(x), vertical.at(v)) for x, v in zip(series.x, series.high, strict=True)]
+    back = [(at(x), vertical.at(v)) for x, v in zip(series.x, series.low, strict=True)]
+    return f'<path class="band" d="M{_path([*edge, *reversed(back)])}Z"/>'
 
 
-def marker(position: int, x: float, y: float, size: float = 4.5) -> str:
-    """The outline of a series' marker: circle, square, triangle, diamond, inverted triangle, plus, cross."""
-    s = size
-    circle = f"M{x - s:.1f} {y:.1f}a{s} {s} 0 1 0 {2 * s} 0a{s} {s} 0 1 0 {-2 * s} 0z"
-    square = f"M{x - s:.1f} {y - s:.1f}h{2 * s}v{2 * s}h{-2 * s}z"
-    triangle = f"M{x:.1f} {y - s - 1:.1f}l{s + 1} {2 * s + 1}h{-2 * s - 2}z"
-    diamond = f"M{x:.1f} {y - s - 1.5:.1f}l{s + 1.5} {s + 1.5}l{-s - 1.5} {s + 1.5}l{-s - 1.5} {-s - 1.5}z"
-    inverted = f"M{x:.1f} {y + s + 1:.1f}l{s + 1} {-2 * s - 1}h{-2 * s - 2}z"
-    plus = f"M{x - 2:.1f} {y - s - 1:.1f}h4v{s - 1}h{s - 1}v4h{1 - s}v{s - 1}h-4v{1 - s}h{1 - s}v-4h{s - 1}z"
-    cross = (
-        f"M{x - s:.1f} {y - s:.1f}l{s} {s - 2}l{s} {2 - s}l{2 - s} {s}l{s - 2} {s}"
-        f"l{-s} {2 - s}l{-s} {s - 2}l{s - 2} {-s}z"
-    )
-    return (circle, square, triangle, diamond, inverted, plus, cross)[position % 7]
+def _path(points: Sequence[Point]) -> str:
+    return "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
 
 
-def _labels(series: Sequence[Series], vertical: Axis) -> str:
-    """The names of the series beside their last points, moved apart where they would overlap."""
-    placed: list[str] = []
-    floor = TOP - 4.0
-    for one in sorted(series, key=lambda one: vertical(vertical.clip(one.y[-1]))):
-        floor = max(vertical(vertical.clip(one.y[-1])) + 4, floor + LABEL_HEIGHT)
-        color = f"s{one.position % len(DASHES)}"
-        shape = marker(one.position, WIDTH - RIGHT + 14, floor - 4, 3.5)
-        placed.append(
-            f'<g class="{color}"><path class="mark" d="{shape}"/>'
-            f'<text class="series" x="{WIDTH - RIGHT + 22}" y="{floor:.1f}">{escape(_short(one.name))}</text></g>'
-        )
-    return "".join(placed)
+def _guide(guide: Series, at: Callable[[float], float], vertical: Axis) -> str:
+    points = [(at(x), vertical.at(y)) for x, y in zip(guide.x, guide.y, strict=True)]
+    return f'<g class="guide">{_band(guide, at, vertical)}<path class="reference" d="M{_path(points)}"/></g>'
 
 
-def _short(name: str, longest: int = 23) -> str:
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+def _stops(series: Sequence[Series], at: Callable[[float], float], x_label: str) -> list[Stop]:
+    """One stop for each x, with the values of all series there."""
+    stops: list[Stop] = []
+    for x in sorted({x for one in series for x in one.x}):
+        lines = [f"{one.name}: {_value(one, list(one.x).index(x))}" for one in series if x in one.x]
+        stops.append((at(x), None, "\n".join([f"{x_label}: {value_text(x)}", *lines])))
+    return stops
+
+
+def _value(series: Series, index: int) -> str:
+    low, high = (series.y[index] if part is None else part[index] for part in (series.low, series.high))
+    bounds = f" ({value_text(low)} to {value_text(high)})" if low != high else ""
+    return f"{value_text(series.y[index])}{bounds}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,77 +170,94 @@ class Group:
     low: float
     high: float
 
+    @property
+    def words(self) -> str:
+        """The estimate with its interval."""
+        if not math.isfinite(self.estimate):
+            return "not measured"
+        return f"{self.estimate:.1f} ({self.low:.1f} to {self.high:.1f})"
 
-def dot_chart(groups: Sequence[Group], references: Sequence[tuple[str, float]], *, title: str, y_label: str) -> str:
-    """Every value as a dot, the estimate with its interval, and references as lines labelled at the right."""
+
+def dot_chart(groups: Sequence[Group], references: Sequence[tuple[str, float]], *, title: str, x_label: str) -> str:
+    """A row for each group: every value as a dot, and the estimate with its interval. References are vertical lines."""
     numbers = [v for g in groups for v in (*g.values, g.low, g.high, g.estimate) if math.isfinite(v)]
-    numbers += [value for _, value in references]
     if not numbers:
         return ""
+    numbers += [value for _, value in references]
     margin = 0.06 * (max(numbers) - min(numbers)) or 0.5
-    vertical = Axis(min(numbers) - margin, max(numbers) + margin, "linear", HEIGHT - BOTTOM, TOP)
-    step = (WIDTH - RIGHT - LEFT) / len(groups)
-    centers = [LEFT + step * (index + 0.5) for index in range(len(groups))]
-    longest = max(4, int(step / 7))
-    ticks = [(x, _short(group.name, longest)) for x, group in zip(centers, groups, strict=True)]
-    parts = [_frame(title, "objective", y_label, vertical, ticks), _references(references, vertical)]
-    for x, group in zip(centers, groups, strict=True):
-        parts.append(_group(group, x, step, vertical))
-    return _svg(parts, title, f"{title}: {', '.join(f'{g.name} {_number(g.estimate)}' for g in groups)}.")
+    step = max(26.0, min(52.0, 200 / len(groups)))
+    axis = Frame(left=182, right=WIDTH - 132).horizontal(min(numbers) - margin, max(numbers) + margin)
+    above, levels = _references_above(references, axis)
+    top = 30 + 13 * levels
+    frame = Frame(height=int(top + step * len(groups) + 44), left=182, right=WIDTH - 132, top=top)
+    parts = [f'<text class="title" x="8" y="16">{escape(title)}</text>', above]
+    parts += [_upright(axis(value), frame) for _, value in references]
+    parts.append(frame.ticks_below([(axis(value), short_number(value)) for value in drawing.ticks(axis)], x_label))
+    stops: list[Stop] = []
+    for index, group in enumerate(groups):
+        y = top + step * (index + 0.5)
+        parts.append(_row(group, y, step, axis))
+        if math.isfinite(group.estimate):
+            stops.append((axis(group.estimate), y, f"{group.name}\n{group.words}\n{len(group.values)} episodes"))
+    described = f"{title}: {', '.join(f'{group.name} {group.words}' for group in groups)}."
+    return drawing.svg(parts, frame, title, described, stops)
 
 
-def _references(references: Sequence[tuple[str, float]], vertical: Axis) -> str:
-    parts, floor = [], TOP - 4.0
-    for name, value in sorted(references, key=lambda pair: -pair[1]):
-        y, right = vertical(value), WIDTH - RIGHT
-        floor = max(y + 4, floor + LABEL_HEIGHT)
-        parts.append(f'<line class="reference" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{right + 6}" y="{floor:.1f}">{escape(name)} {_number(value)}</text>')
-    return "".join(parts)
+def _references_above(references: Sequence[tuple[str, float]], axis: Axis) -> tuple[str, int]:
+    """The names of references above their lines, on as many levels as needed, and the number of levels."""
+    parts, ends = [], list[float]()  # the right end of each level
+    for name, value in sorted(references, key=lambda pair: pair[1]):
+        text = f"{name} {short_number(value)}"
+        width = 6.2 * len(text)
+        x = min(max(axis(value), axis.first - 40 + width / 2), WIDTH - 4 - width / 2)
+        level = next((level for level, end in enumerate(ends) if end < x - width / 2 - 6), len(ends))
+        ends[level : level + 1] = [x + width / 2]
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{36 + 13 * level}" text-anchor="middle">{escape(text)}</text>')
+    return "".join(parts), len(ends)
 
 
-def _group(group: Group, x: float, step: float, vertical: Axis) -> str:
-    spread = min(0.3 * step, 34)
-    parts = []
+def _upright(x: float, frame: Frame) -> str:
+    return f'<line class="reference" x1="{x:.1f}" x2="{x:.1f}" y1="{frame.top}" y2="{frame.floor}"/>'
+
+
+def _row(group: Group, y: float, step: float, axis: Axis) -> str:
+    name = f'<text class="series" x="{axis.first - 8}" y="{y + 4:.1f}" text-anchor="end">'
+    parts = [f"{name}{escape(shortened(group.name))}</text>"]
     for index, value in enumerate(v for v in group.values if math.isfinite(v)):
-        offset = spread * (((index * 0.618034) % 1) - 0.5) * 2  # evenly spread, the same in every drawing
-        parts.append(f'<circle class="point" cx="{x + offset:.1f}" cy="{vertical(value):.1f}" r="2.2"/>')
+        offset = 0.34 * step * (((index * 0.618034) % 1) - 0.5) * 2  # evenly spread, the same in every drawing
+        parts.append(f'<circle class="point" cx="{axis(value):.1f}" cy="{y + offset:.1f}" r="2.2"/>')
     if math.isfinite(group.estimate):
-        low, high = vertical(group.low), vertical(group.high)
-        caps = f"M{x - 7:.1f} {low:.1f}h14M{x - 7:.1f} {high:.1f}h14"
-        parts.append(f'<path class="curve" d="M{x:.1f} {low:.1f}V{high:.1f}{caps}"/>')
-        words = f"{group.name}: {_number(group.estimate)}, interval {_number(group.low)} to {_number(group.high)}"
-        shape = marker(group.position, x, vertical(group.estimate), 6)
-        parts.append(f'<path class="mark" d="{shape}"><title>{escape(words)}</title></path>')
-    return f'<g class="s{group.position % len(DASHES)}">{"".join(parts)}</g>'
+        low, high = axis(group.low), axis(group.high)
+        caps = f"M{low:.1f} {y - 6:.1f}v12M{high:.1f} {y - 6:.1f}v12"
+        parts.append(f'<path class="curve" d="M{low:.1f} {y:.1f}H{high:.1f}{caps}"/>')
+        parts.append(f'<path class="mark" d="{marks.marker(group.position, axis(group.estimate), y, 6)}"/>')
+    parts.append(f'<text class="tick" x="{axis.last + 8}" y="{y + 4:.1f}">{escape(group.words)}</text>')
+    return f'<g class="{marks.color_class(group.position)}">{"".join(parts)}</g>'
 
 
 def scatter(groups: Sequence[tuple[str, int, Sequence[Point]]], *, title: str, x_label: str, y_label: str) -> str:
     """Points (x, y) of each objective on equal axes, with the line on which x equals y."""
-    numbers = [v for _, _, points in groups for point in points for v in point if math.isfinite(v)]
+    finite = [
+        (name, position, [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)])
+        for name, position, points in groups
+    ]
+    numbers = [v for _, _, points in finite for point in points for v in point]
     if not numbers:
         return ""
     margin = 0.06 * (max(numbers) - min(numbers)) or 0.5
     low, high = min(numbers) - margin, max(numbers) + margin
-    vertical = Axis(low, high, "linear", HEIGHT - BOTTOM, TOP)
-    horizontal = Axis(low, high, "linear", LEFT, WIDTH - RIGHT)
-    ticks = [(horizontal(value), _number(value)) for value in _ticks(horizontal)]
-    parts = [_frame(title, x_label, y_label, vertical, ticks)]
-    parts.append(f'<path class="reference" d="M{LEFT} {HEIGHT - BOTTOM}L{WIDTH - RIGHT} {TOP}"/>')
-    for name, position, points in groups:
-        marks = "".join(
-            f'<path class="mark" d="{marker(position, horizontal(x), vertical(y), 3.2)}"/>'
-            for x, y in points
-            if math.isfinite(x) and math.isfinite(y)
-        )
-        parts.append(f'<g class="s{position % len(DASHES)}">{marks}<title>{escape(name)}</title></g>')
-    names = [Series(name, position, [0.0], [points[-1][1]]) for name, position, points in groups if points]
-    parts.append(_labels([one for one in names if math.isfinite(one.y[0])], vertical))
-    return _svg(parts, title, f"{title}: {y_label} against {x_label}.")
-
-
-def _svg(parts: Sequence[str], title: str, description: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title, quote=True)}">'
-        f"<desc>{escape(description)}</desc>{''.join(parts)}</svg>"
-    )
+    frame = Frame(height=max(340, 74 + LABEL_HEIGHT * len(groups)))
+    horizontal, vertical = frame.horizontal(low, high), frame.vertical(low, high)
+    marked = [(horizontal(value), short_number(value)) for value in drawing.ticks(horizontal)]
+    parts = [frame.grid(title, x_label, y_label, marked, vertical)]
+    parts.append(f'<path class="reference" d="M{frame.left} {frame.floor}L{frame.right} {frame.top}"/>')
+    stops: list[Stop] = []
+    for name, position, points in finite:
+        places = [(horizontal(x), vertical(y)) for x, y in points]
+        shapes = "".join(f'<path class="mark" d="{marks.marker(position, *place, 3.2)}"/>' for place in places)
+        parts.append(f'<g class="{marks.color_class(position)}">{shapes}</g>')
+        for place, (x, y) in zip(places, points, strict=True):
+            stops.append((*place, f"{name}\n{x_label} {value_text(x)}\n{y_label} {value_text(y)}"))
+    names = [(name, position, float(frame.top)) for name, position, points in finite if points]
+    parts.append(drawing.name_labels(names, frame))
+    return drawing.svg(parts, frame, title, f"{title}: {y_label} against {x_label}.", stops)

@@ -5,7 +5,8 @@ import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
+
+from dreamset.pipeline.report.page.marks import color_class, marker
 
 MIME = {".png": "image/png", ".mp4": "video/mp4", ".gif": "image/gif"}
 
@@ -18,42 +19,92 @@ class Cell:
 
     text: str
     best: bool = False  # marked as the best of its column
-    series: int | None = None  # position of the objective whose colour stands before the text
+    series: int | None = None  # position of the objective whose marker stands before the text
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Cell | str]], *, caption: str = "") -> str:
-    """A table that scrolls sideways on a narrow screen. The first cell of a row is its heading."""
+def table(head: Sequence[str], rows: Iterable[Sequence[Cell | str]], *, caption: str = "", numbers: bool = True) -> str:
+    """A table that scrolls sideways on a narrow screen. The first cell of a row is its heading.
+
+    Args:
+        head: the names of the columns.
+        rows: the cells.
+        caption: above the table.
+        numbers: whether all columns but the first are aligned to the right.
+    """
     named = f"<caption>{escape(caption)}</caption>" if caption else ""
     columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     body = "".join(f"<tr>{''.join(_cell(cell, index) for index, cell in enumerate(row))}</tr>" for row in rows)
+    kind = ' class="numbers"' if numbers else ""
     return (
-        f'<div class="scroll" tabindex="0"><table>{named}<thead><tr>{columns}</tr></thead>'
+        f'<div class="scroll" tabindex="0"><table{kind}>{named}<thead><tr>{columns}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 
 
 def _cell(cell: Cell | str, index: int) -> str:
     cell = Cell(cell) if isinstance(cell, str) else cell
-    dot = "" if cell.series is None else f'<span class="dot s{cell.series}"></span>'
-    text = f"{dot}{escape(cell.text)}"
+    text = f"{key_mark(cell.series)}{escape(cell.text)}"
     if cell.best:
         text = f'<strong>{text}</strong><span class="best" title="best of its column"> ★</span>'
     return f'<th scope="row">{text}</th>' if index == 0 else f"<td>{text}</td>"
 
 
-def section(title: str, *parts: str, intro: str = "") -> str:
-    """A section with a heading that can be linked to; nothing if it has no parts."""
-    content = "".join(part for part in parts if part)
-    if not content:
+def key_mark(series: int | None) -> str:
+    """The marker of an objective in its colour, as in the charts; nothing for None."""
+    if series is None:
         return ""
-    anchor = "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
-    lead = f"<p>{escape(intro)}</p>" if intro else ""
-    return f'<section id="{anchor}"><h2>{escape(title)}</h2>{lead}{content}</section>'
+    shape = marker(series, 7, 7, 5)
+    return f'<svg class="key {color_class(series)}" viewBox="0 0 14 14" aria-hidden="true"><path d="{shape}"/></svg>'
 
 
-def figure(drawing: str, caption: str) -> str:
-    """A drawing with its caption."""
-    return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
+@dataclass(frozen=True, slots=True)
+class Help:
+    """Reading help in plain words."""
+
+    what: str  # is shown
+    good: str  # looks like
+    otherwise: str  # what to do if it does not
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page with a heading. Without content it is left out."""
+
+    title: str
+    content: str
+    help: Help | None = None
+
+    @property
+    def anchor(self) -> str:
+        """The address of the section within the page."""
+        return "-".join("".join(c if c.isalnum() else " " for c in self.title.lower()).split())
+
+    def html(self) -> str:
+        """The section, with its reading help first."""
+        if not self.content:
+            return ""
+        lead = "" if self.help is None else _help(self.help)
+        return f'<section id="{self.anchor}"><h2>{escape(self.title)}</h2>{lead}{self.content}</section>'
+
+
+def _help(words: Help) -> str:
+    rows = (("What", words.what), ("Good", words.good), ("If not", words.otherwise))
+    lines = "".join(f"<dt>{name}</dt><dd>{_with_code(text)}</dd>" for name, text in rows if text)
+    return f'<dl class="help">{lines}</dl>'
+
+
+def contents(sections: Iterable[Section]) -> str:
+    """Links to all sections that are on the page."""
+    links = "".join(f'<a href="#{one.anchor}">{escape(one.title)}</a>' for one in sections if one.content)
+    return f'<nav aria-label="sections">{links}</nav>'
+
+
+def figure(drawing: str, caption: str, numbers: str = "") -> str:
+    """A drawing with its caption, and a table of its numbers that a reader can unfold; nothing without a drawing."""
+    if not drawing:
+        return ""
+    table_ = f"<details><summary>Numbers</summary>{numbers}</details>" if numbers else ""
+    return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption>{table_}</figure>"
 
 
 def grid(parts: Iterable[str]) -> str:
@@ -72,13 +123,13 @@ def _with_code(text: str) -> str:
     return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
 
 
-def data_uri(path: Path) -> str:
-    """A file as an address that contains it."""
-    return f"data:{MIME[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+def data_uri(content: bytes, suffix: str) -> str:
+    """The content of a file as an address that contains it."""
+    return f"data:{MIME[suffix]};base64,{base64.b64encode(content).decode()}"
 
 
 def document(title: str, body: str) -> str:
-    """A whole page with its styles and its script, which plays videos in step."""
+    """A whole page with its styles and its script, which plays videos in step and shows the values of charts."""
     resources = files("dreamset.pipeline.report.page")
     style, script = ((resources / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return (

@@ -117,6 +117,11 @@ def stage_metrics(values: Mapping[str, float]) -> dict[str, float]:
     return {re.sub(r"^cost/", "workload/", name): value for name, value in values.items()}
 
 
+def stored_metrics(values: Mapping[str, float]) -> dict[str, float]:
+    """The inverse of ``stage_metrics``."""
+    return {re.sub(r"^workload/", "cost/", name): value for name, value in values.items()}
+
+
 def row_metrics(values: Mapping[str, float]) -> dict[str, float]:
     """The metrics of a row: a copy of the headline figures is in a section of its own, before all others."""
     first = {f"{HEADLINES}/{name.rpartition('/')[2]}": value for name, value in values.items() if metric(name).headline}

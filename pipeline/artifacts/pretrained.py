@@ -46,7 +46,7 @@ def pin_world_model(node: Mapping[str, Any], dataset: str, adaptation: Factors) 
     if settings["run"] is not None and settings["folder"] is not None:
         raise UserError("world_model.run and world_model.folder name two models; set only one of them")
     settings["name"] = settings["name"] or catalog.family(dataset, WORLD_MODEL)
-    pinned = pin(Reference(**settings))
+    pinned = pin(Reference(**settings), kind=WORLD_MODEL)
     saved = read_description(local_folder(pinned), made_by=MADE_BY, kind=WORLD_MODEL)
     check_targets(saved.architecture, allowed=WORLD_MODEL_PARTS)
     start = {**asdict(pinned), "strict": strict, "adaptation": dict(adaptation)}

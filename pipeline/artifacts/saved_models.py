@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,48 +18,30 @@ from torch import Tensor, nn
 from dreamset.behaviors.base import Learner, RewardFunction
 from dreamset.behaviors.controller import Agent
 from dreamset.core.errors import UserError
-from dreamset.core.files import file_sha256, save_with, user_path
-from dreamset.core.spec import DataSpec
-from dreamset.pipeline.artifacts import migrations
+from dreamset.core.files import save_with, user_path
 from dreamset.pipeline.artifacts.compatibility import Difference, load_fitting
+from dreamset.pipeline.artifacts.description import CHECKSUM, sum_of_json
+from dreamset.pipeline.artifacts.description import DESCRIPTION as DESCRIPTION
+from dreamset.pipeline.artifacts.description import POLICY as POLICY
+from dreamset.pipeline.artifacts.description import WEIGHTS as WEIGHTS
+from dreamset.pipeline.artifacts.description import WORLD_MODEL as WORLD_MODEL
+from dreamset.pipeline.artifacts.description import SavedModel as SavedModel
+from dreamset.pipeline.artifacts.description import model_digest as model_digest
+from dreamset.pipeline.artifacts.description import read_description as read_description
 from dreamset.pipeline.config.project import MARK, Project, make_importable
-from dreamset.pipeline.files import read_json, write_json
+from dreamset.pipeline.files import write_json
 
-WEIGHTS = "model.safetensors"
-DESCRIPTION = "model.json"
 OBJECTIVE = "objective/objective.safetensors"  # path of the objective's weights, beside the folder of a world model
 REWARD = "reward.safetensors"  # in the folder of a policy whose reward function has networks or constants
-WORLD_MODEL, POLICY = "world_model", "policy"  # kinds of models
 WORLD_MODEL_PARTS = ("dreamset.models",)  # packages whose classes a saved world model may use
 POLICY_PARTS = ("dreamset.behaviors", "dreamset.models")  # packages whose classes a saved policy may use
-CHECKSUM = "checksum"  # entry of both files: SHA-256 of all else in the file; earlier releases wrote none
-
-
-@dataclass(frozen=True, slots=True)
-class SavedModel:
-    """The content of ``model.json``."""
-
-    architecture: Mapping[str, Any]  # nodes with `_target_`, as Hydra composes them
-    spec: DataSpec
-    lineage: Mapping[str, Any]  # origin of the model: objective, seed, dataset digest, parent
-    kind: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for a json file."""
-        return {
-            "format_version": migrations.FORMAT_VERSION,
-            "kind": self.kind,
-            "architecture": dict(self.architecture),
-            "spec": self.spec.to_json(),
-            "lineage": dict(self.lineage),
-        }
 
 
 def save_model(folder: Path, module: nn.Module, saved: SavedModel) -> None:
     """Writes the weights first, then the description. A folder without a description is no saved model."""
     save_weights(folder / WEIGHTS, module)
     description = saved.to_json()
-    write_json(folder / DESCRIPTION, {**description, CHECKSUM: _sum_of_json(description)})
+    write_json(folder / DESCRIPTION, {**description, CHECKSUM: sum_of_json(description)})
 
 
 def save_weights(path: Path, module: nn.Module) -> None:
@@ -77,51 +58,6 @@ def _sum_of_weights(weights: Mapping[str, Tensor]) -> str:
         total.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
         total.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
-
-
-def _sum_of_json(description: Mapping[str, Any]) -> str:
-    """SHA-256 of the values, whatever the layout of the text."""
-    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
-
-
-def model_digest(folder: Path) -> str:
-    """One checksum of weights and description. It identifies the model, whatever its folder is.
-
-    Raises:
-        UserError: if the folder holds no model.
-    """
-    try:
-        sums = [f"{name} {file_sha256(folder / name)}\n" for name in (DESCRIPTION, WEIGHTS)]
-    except OSError as error:
-        raise UserError(f"{folder} holds no model ({error.strerror}: {error.filename}); check the path") from None
-    return hashlib.sha256("".join(sums).encode()).hexdigest()
-
-
-def read_description(folder: Path, *, made_by: str, kind: str | None = None) -> SavedModel:
-    """The description of a saved model, converted to the format of this release.
-
-    Raises:
-        UserError: if it is missing, damaged, of an unknown format version or not of the kind ``kind``.
-    """
-    path = folder / DESCRIPTION
-    try:
-        value = read_json(path, made_by=made_by)
-        written = value.pop(CHECKSUM, None)
-        if written not in (None, _sum_of_json(value)):
-            raise UserError(
-                f"{path} is damaged (it differs from its checksum); run `{made_by}` again, or delete its entry "
-                f"{CHECKSUM} if you changed the file on purpose"
-            )
-        value = migrations.migrated(value, where=path, made_by=made_by)
-        spec = DataSpec.from_json(value["spec"])
-        saved = SavedModel(dict(value["architecture"]), spec, dict(value["lineage"]), str(value["kind"]))
-    except UserError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error!r}); run `{made_by}` again") from None
-    if kind not in (None, saved.kind):
-        raise UserError(f"{folder} holds a {saved.kind}, but a {kind} is needed; choose another folder")
-    return saved
 
 
 def load_weights(path: Path, module: nn.Module, *, made_by: str, strict: bool = True) -> list[Difference]:

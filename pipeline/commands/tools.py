@@ -21,7 +21,7 @@ def _data_tools() -> ArgumentParser:
 
 
 def _model_tools() -> ArgumentParser:
-    from dreamset.pipeline.tools import models as model_tools  # loads PyTorch
+    from dreamset.pipeline.tools import models as model_tools
 
     parser = model_tools.parser()
     parser.set_defaults(run=_run_model_tool)

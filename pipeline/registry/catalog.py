@@ -8,20 +8,29 @@ same model is never registered twice. A policy refers to its world model by this
 - ``champion`` is an alias. It moves only to a newly measured version that ranks higher by ``ranking.SCORES``. The tag
   ``champion_because`` of the champion says by which figure. An alias that a person sets in MLflow's pages stays until a
   better version is measured.
+
+A version is made from a logged model, whose metrics are its figures (``logged``). Versions of earlier releases have
+none; their figures are tags.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dreamset.core.errors import UserError
+from dreamset.pipeline.registry import cards, logged
+from dreamset.pipeline.registry.logged import Runs
 from dreamset.pipeline.registry.ranking import POLICY_RETURN, Score, is_figure, leading, outranks, scores
 
 CHAMPION, LATEST = "champion", "latest"
-FOLDER = "model"  # folder of the model among the run's artifacts
+FOLDER = "model"  # folder of the model among the artifacts of its run, in earlier releases
 KIND = "dreamset.kind"  # tag of the registered models that this program made
 BECAUSE = "champion_because"  # tag of the champion: the figure that made it the champion
+MODEL = "logged_model"  # tag of a version: id of the logged model with its figures
+RANKED_BY = "ranked_by"  # tag of a version: the figure that ranks it
+GROUPS = ("preset", "task", "commit")  # tags of a stage's run that its model has, too
 CONDITIONS = "evaluated_under"  # tag: returns are compared between versions that were evaluated in the same way
 RELATIONS = {"world_model": "learned in", "parent": "started from"}  # role of an earlier model -> its description
 
@@ -38,6 +47,7 @@ class Registration:
     tags: Mapping[str, str]
     figures: Mapping[str, float]
     origins: Mapping[str, str]  # role, see RELATIONS -> digest of the earlier model
+    details: Mapping[str, str] = field(default_factory=dict)  # what the files are: parameters of the logged model
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +76,10 @@ class Version:
         return _checked(self.tags.get("digest", ""))
 
     @property
-    def scores(self) -> list[Score | None]:
-        """Its scores, in the order in which they rank it."""
-        return scores(self.tags["kind"], self.figures, self.tags.get(CONDITIONS))
-
-    @property
     def score(self) -> str:
-        """The figure by which it is ranked, as text."""
-        figure = self.tags.get("ranked_by")
-        return "-" if figure is None else f"{figure} = {self.tags.get(figure, '?')}"
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """Every figure among the tags."""
-        return {name: float(value) for name, value in self.tags.items() if is_figure(name)}
+        """The figure by which it is ranked, as text. Earlier releases stored its value in a tag of its own."""
+        ranked = self.tags.get(RANKED_BY, "-")
+        return f"{ranked} = {self.tags[ranked]}" if ranked in self.tags else ranked
 
 
 def family(dataset: str, kind: str) -> str:
@@ -87,18 +87,34 @@ def family(dataset: str, kind: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', dataset)}.{kind}"
 
 
-def register(client: Any, run: str, registration: Registration) -> Version:
-    """The version of a model; it is created from the run's artifacts unless the same model is registered already."""
+def register(client: Any, runs: Runs, registration: Registration, files: Path) -> Version:
+    """The version of a model; it is created from the files unless the same model is registered already."""
     registered = find(client, registration.digest, name=registration.name)
     if registered is None:
         require_family(client, registration)
-        source = f"{client.get_run(run).info.artifact_uri}/{FOLDER}"
-        tags = {**registration.tags, **_origin_tags(client, registration), **_figure_tags(registration)}
-        tags |= {"kind": registration.kind, "digest": registration.digest}
-        number = client.create_model_version(registration.name, source, run, tags=tags).version
-        registered = version(client, registration.name, number=int(number))
+        registered = _created(client, runs, registration, files)
     _promote(client, registered)
+    describe(client, registered)
     return registered
+
+
+def _created(client: Any, runs: Runs, registration: Registration, files: Path) -> Version:
+    """A new version. Its source is the row of its stage, where the figures of all stages are."""
+    kind, digest = registration.kind, registration.digest
+    of_run = client.get_run(runs.own).data.tags
+    details = {**registration.tags, **registration.details, "stage": of_run.get("stage", "-")}
+    model = logged.log(client, runs, files, kind=kind, digest=digest, details=details)
+    score = leading(scores(kind, registration.figures))
+    ranked = {} if score is None else {score.figure: score.value}
+    logged.measure(client, runs.own, model.model_id, {**registration.figures, **ranked})
+    tags = {**registration.tags, **{name: of_run[name] for name in GROUPS if name in of_run}}
+    tags |= {**_origin_tags(client, registration), **_ranked_by(score), MODEL: model.model_id}
+    tags |= {"kind": kind, "digest": digest}
+    created = client.create_model_version(
+        registration.name, model.artifact_location, runs.row, tags=tags, model_id=model.model_id
+    )
+    logged.note_version(client, model.model_id, registration.name, int(created.version))
+    return version(client, registration.name, number=int(created.version))
 
 
 def require_family(client: Any, registration: Registration) -> None:
@@ -115,52 +131,93 @@ def require_family(client: Any, registration: Registration) -> None:
         raise UserError(f"{registration.name} holds {held}, not {registration.kind}; choose another name")
 
 
-def measure(client: Any, digest: str, figures: Mapping[str, float], conditions: str | None = None) -> None:
+def measure(
+    client: Any, digest: str, measured: Mapping[str, float], conditions: str | None = None, *, run: str | None = None
+) -> None:
     """Adds figures that a later stage measured to a registered model.
 
     Args:
         client: of the registry.
         digest: of the model.
-        figures: by their names.
+        measured: the figures by their names.
         conditions: a digest of the evaluation's settings and data.
+        run: of the stage that measured them; None: the model's own.
 
     Raises:
         UserError: if no version has that digest.
     """
     entities = _all(client.search_model_versions, f"tags.digest = '{_checked(digest)}'")
-    measured = list(map(_version, entities))
-    if not measured:
+    registered = list(map(_version, entities))
+    if not registered:
         raise UserError(f"model {digest[:12]} is not registered, so it cannot get figures; register it first")
-    for known in measured:
-        updated = {**known.figures, **figures, **_best_policy(known, figures, conditions)}
-        tags = _figure_tags(Registration(known.name, known.tags["kind"], digest, {}, updated, {}))
-        for key, value in (tags | ({} if conditions is None else {CONDITIONS: conditions})).items():
+    for known in registered:
+        before = figures(client, known)
+        new = {**measured, **_best_policy(known, before, measured, conditions)}
+        score = leading(scores(known.tags["kind"], before | new))
+        tags = _ranked_by(score) | ({} if conditions is None else {CONDITIONS: conditions})
+        if MODEL in known.tags:
+            logged.measure(client, run or known.run, known.tags[MODEL], new)
+        else:  # of an earlier release
+            tags |= {name: f"{value:.6g}" for name, value in new.items()}
+        for key, value in tags.items():
             client.set_model_version_tag(known.name, str(known.number), key, value)
-        _promote(client, version(client, known.name, number=known.number))
+        updated = version(client, known.name, number=known.number)
+        _promote(client, updated)
+        describe(client, updated)
 
 
-def _best_policy(known: Version, figures: Mapping[str, float], conditions: str | None) -> dict[str, float]:
+def _best_policy(
+    known: Version, before: Mapping[str, float], measured: Mapping[str, float], conditions: str | None
+) -> dict[str, float]:
     """The higher one of the returns of a world model's policies, if both were evaluated under the same conditions."""
-    before = known.figures.get(POLICY_RETURN)
-    if POLICY_RETURN not in figures or before is None or known.tags.get(CONDITIONS) != conditions:
+    if POLICY_RETURN not in measured or POLICY_RETURN not in before or known.tags.get(CONDITIONS) != conditions:
         return {}
-    return {POLICY_RETURN: max(before, figures[POLICY_RETURN])}
+    return {POLICY_RETURN: max(before[POLICY_RETURN], measured[POLICY_RETURN])}
+
+
+def figures(client: Any, known: Version) -> dict[str, float]:
+    """Every figure of a version. Those of earlier releases are among its tags."""
+    tagged = {name: float(value) for name, value in known.tags.items() if is_figure(name)}
+    return tagged | (logged.figures(client, known.tags[MODEL]) if MODEL in known.tags else {})
+
+
+def settings(client: Any, known: Version) -> dict[str, str]:
+    """What a person chose for a version, and what its files are; empty for one of an earlier release."""
+    return logged.settings(client, known.tags[MODEL]) if MODEL in known.tags else {}
+
+
+def scores_of(client: Any, known: Version) -> list[Score | None]:
+    """The scores of a version, in the order in which they rank it."""
+    return scores(known.tags["kind"], figures(client, known), known.tags.get(CONDITIONS))
 
 
 def _promote(client: Any, candidate: Version) -> None:
     """Moves the alias ``champion`` to the candidate if it ranks higher, or if it is the first with a score."""
-    score = leading(candidate.scores)
+    mine = scores_of(client, candidate)
+    score = leading(mine)
     if score is None:
         return
     numbers, reason = _aliases(client, candidate.name), f"{score.figure} = {score.value:.6g}"
     if CHAMPION in numbers and numbers[CHAMPION] != candidate.number:
         champion = version(client, candidate.name, number=numbers[CHAMPION])
-        if not outranks(candidate.scores, champion.scores):
+        if not outranks(mine, scores_of(client, champion)):
             return
         reason += f"; the champion before, version {champion.number}, has {champion.score}"
         client.delete_model_version_tag(champion.name, str(champion.number), BECAUSE)
     client.set_registered_model_alias(candidate.name, CHAMPION, str(candidate.number))
     client.set_model_version_tag(candidate.name, str(candidate.number), BECAUSE, reason)
+
+
+def describe(client: Any, known: Version) -> None:
+    """Writes the model card of a version, and the description of the registered model."""
+    every = versions(client, known.name)
+    (known,) = (entry for entry in every if entry.number == known.number)
+    row = client.get_run(known.run)
+    text = cards.of_version(known, row, figures(client, known), settings(client, known), origins(client, known))
+    if cards.may_replace(client.get_model_version(known.name, str(known.number)).description):
+        client.update_model_version(known.name, str(known.number), cards.signed(text))
+    if cards.may_replace(client.get_registered_model(known.name).description):
+        client.update_registered_model(known.name, cards.signed(cards.of_family(known.name, every)))
 
 
 def families(client: Any) -> list[str]:
@@ -253,10 +310,8 @@ def _origin_tags(client: Any, registration: Registration) -> dict[str, str]:
     return tags
 
 
-def _figure_tags(registration: Registration) -> dict[str, str]:
-    tags = {name: f"{value:.6g}" for name, value in registration.figures.items()}
-    score = leading(scores(registration.kind, registration.figures))
-    return tags if score is None else tags | {"ranked_by": score.figure, score.figure: f"{score.value:.6g}"}
+def _ranked_by(score: Score | None) -> dict[str, str]:
+    return {} if score is None else {RANKED_BY: f"{score.figure} = {score.value:.6g}"}
 
 
 def _aliases(client: Any, name: str) -> dict[str, int]:
@@ -268,7 +323,8 @@ def _version(entity: Any, named: Mapping[int, list[str]] | None = None) -> Versi
     number = int(entity.version)
     aliases = tuple(sorted((named or {}).get(number, ())))
     created = int(entity.creation_timestamp)
-    return Version(entity.name, number, str(entity.run_id), created, dict(entity.tags), aliases)
+    tags = {name: value for name, value in entity.tags.items() if not name.startswith("mlflow.")}  # hidden ones
+    return Version(entity.name, number, str(entity.run_id), created, tags, aliases)
 
 
 def _checked(digest: str) -> str:

@@ -19,6 +19,7 @@ from dreamset.pipeline.artifacts.saved_models import (
 )
 from dreamset.pipeline.files import read_json, write_json
 from dreamset.pipeline.registry import catalog
+from dreamset.pipeline.registry.logged import Runs
 from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.registry.retrieval import FILES, Pinned, Reference, connection, figures_of, local_folder, pin
 from dreamset.pipeline.tracking import delivery
@@ -79,6 +80,6 @@ def _register(client: Any, path: Path, described: catalog.Registration) -> catal
     with tempfile.TemporaryDirectory() as beside:
         for name in FILES:
             shutil.copyfile(path / name, Path(beside) / name)
-        client.log_artifacts(run, beside, catalog.FOLDER)
+        registered = catalog.register(client, Runs(run, run), described, Path(beside))
     client.set_terminated(run)
-    return catalog.register(client, run, described)
+    return registered

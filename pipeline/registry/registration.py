@@ -4,11 +4,12 @@ import subprocess
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from dreamset.core.errors import UserError
 from dreamset.pipeline.artifacts import migrations
 from dreamset.pipeline.artifacts.compatibility import described
-from dreamset.pipeline.artifacts.saved_models import DESCRIPTION, SavedModel, model_digest, read_description
+from dreamset.pipeline.artifacts.description import DESCRIPTION, SavedModel, model_digest, read_description
 from dreamset.pipeline.files import finite
 from dreamset.pipeline.registry.catalog import RELATIONS, Registration, family
 from dreamset.pipeline.registry.ranking import is_figure
@@ -26,7 +27,8 @@ def registration(folder: Path, figures: Mapping[str, float], *, name: str | None
             name=name or family(saved.lineage["dataset"], saved.kind),
             kind=saved.kind,
             digest=model_digest(folder),
-            tags=_tags(saved),
+            tags=_texts(_groups(saved)),
+            details=_texts(_details(saved)),
             figures={key: value for key, value in finite(figures).items() if is_figure(key)},
             origins={role: saved.lineage[role]["digest"] for role in RELATIONS if saved.lineage.get(role)},
         )
@@ -34,25 +36,29 @@ def registration(folder: Path, figures: Mapping[str, float], *, name: str | None
         raise UserError(f"{folder}: the lineage in {DESCRIPTION} is incomplete ({error!r}); choose another") from None
 
 
-def _tags(saved: SavedModel) -> dict[str, str]:
+def _groups(saved: SavedModel) -> dict[str, Any]:
+    """The tags, by which versions are grouped and found."""
+    return {name: saved.lineage[name] for name in ("generation", "objective", "seed", "dataset", "dataset_digest")}
+
+
+def _details(saved: SavedModel) -> dict[str, Any]:
+    """What the files are, in words: parameters of the logged model."""
     lineage, observed, acts = saved.lineage, saved.spec.observations, described(saved.spec)
-    tags = {
-        "generation": lineage["generation"],
-        "objective": lineage["objective"],
-        "seed": lineage["seed"],
-        "dataset": lineage["dataset"],
-        "dataset_digest": lineage["dataset_digest"],
+    return {
         "architecture": saved.architecture["_target_"],
-        "reward": lineage["reward"]["_target_"] if "reward" in lineage else None,
+        "reward_function": lineage["reward"]["_target_"] if "reward" in lineage else None,
         "observations": "; ".join(f"{name}: {array.dtype} {list(array.shape)}" for name, array in observed.items()),
         "action": f"{acts['action']}, {acts['action bounds']}",
-        "online_steps": lineage["online"]["environment_steps"] if "online" in lineage else None,
+        "online_environment_steps": lineage["online"]["environment_steps"] if "online" in lineage else None,
         "online_digest": lineage["online"]["digest"] if "online" in lineage else None,
         "lineage": lineage["key"],
         "format_version": migrations.FORMAT_VERSION,
         "code_version": code_version(),
     }
-    return {name: str(value) for name, value in tags.items() if value is not None}
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 def code_version() -> str:

@@ -16,8 +16,8 @@ from typing import Any
 from dreamset.core.errors import UserError
 from dreamset.core.files import replaced_folder
 from dreamset.core.variables import environment_variable
-from dreamset.pipeline.artifacts.saved_models import DESCRIPTION, WEIGHTS, model_digest
-from dreamset.pipeline.registry import catalog
+from dreamset.pipeline.artifacts.description import DESCRIPTION, WEIGHTS, model_digest
+from dreamset.pipeline.registry import catalog, logged, reader
 from dreamset.pipeline.tracking import address, delivery, embedded, reporting, rows
 
 FILES = (DESCRIPTION, WEIGHTS)
@@ -87,18 +87,23 @@ def from_registry(name: str, *, alias: str | None = None, version: int | None = 
     return local_folder(pin(Reference(name=name, alias=alias, version=version)))
 
 
-def pin(reference: Reference) -> Pinned:
+def pin(reference: Reference, *, kind: str | None = None) -> Pinned:
     """Identifies the model. The files of a run are downloaded, since only these files identify the model.
+
+    Args:
+        reference: to the model.
+        kind: of the model, for a run that has models of several kinds.
 
     Raises:
         UserError: if there is no such model.
     """
     if reference.folder is not None:
         return Pinned(model_digest(Path(reference.folder)), folder=reference.folder)
-    with connection() as client:
-        if reference.run is not None:
-            return Pinned(_download(client, reference.run).name, run=reference.run)
-        assert reference.name is not None
+    if reference.run is not None:
+        with connection() as client:
+            return Pinned(_download(client, reference.run, kind=kind).name, run=reference.run)
+    assert reference.name is not None
+    with reading() as client:
         version = catalog.version(client, reference.name, number=reference.version, alias=reference.alias)
         return Pinned(version.digest, version.name, version.number, version.run)
 
@@ -125,8 +130,28 @@ def figures_of(pinned: Pinned) -> dict[str, float]:
     """The model's figures in the registry; none for a model that a run or a folder names."""
     if pinned.name is None:
         return {}
-    with connection() as client:
-        return catalog.version(client, pinned.name, number=pinned.version).figures
+    with reading() as client:
+        return catalog.figures(client, catalog.version(client, pinned.name, number=pinned.version))
+
+
+@contextmanager
+def reading() -> Iterator[Any]:
+    """As ``connection``, but the client may only read the registry, and does so without MLflow if it can."""
+    store = embedded.FOLDER / "mlflow.db"
+    if address.configured() or _waiting() or not store.exists() or not reader.can_read(store):
+        with connection() as client:
+            yield client
+        return
+    try:
+        with reader.opened(store) as client:
+            yield client
+    except sqlite3.Error as error:
+        raise UserError(f"registry at {store}: {error}") from error
+
+
+def _waiting() -> bool:
+    """Whether reports of stages are not sent yet."""
+    return reporting.OUTBOX.is_dir() and any(reporting.OUTBOX.glob("*.jsonl"))
 
 
 @contextmanager
@@ -140,7 +165,7 @@ def connection(*, make: bool = False) -> Iterator[Any]:
         UserError: if there is no store, or instead of any MLflow error inside the block.
     """
     uri, store = address.configured(), embedded.FOLDER / "mlflow.db"
-    waiting = reporting.OUTBOX.is_dir() and any(reporting.OUTBOX.glob("*.jsonl"))
+    waiting = _waiting()
     if not (uri or make or waiting or store.exists()):
         raise UserError(f"{store} does not exist, so no model is registered; train one or set MLFLOW_TRACKING_URI")
     with translated(uri or str(store)), environment_variable("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"):
@@ -173,15 +198,15 @@ def translated(place: str) -> Iterator[None]:
         raise UserError(f"registry at {address.masked(place)}: {delivery.reason(error)}") from error
 
 
-def _download(client: Any, run: str, *, expected: str | None = None) -> Path:
+def _download(client: Any, run: str, *, expected: str | None = None, kind: str | None = None) -> Path:
     """Downloads the two files of a run's model. Its folder appears only when both files are complete."""
-    _require_model(client, run)
+    place = _place(client, run, expected, kind)
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix=".download-") as beside:
         model = Path(beside) / "complete"
         model.mkdir()
         for name in FILES:
-            _fetch(client, run, name, Path(beside)).rename(model / name)
+            _fetch(client, f"{place}/{name}", Path(beside)).rename(model / name)
         digest = model_digest(model)
         if expected not in (None, digest):
             raise UserError(
@@ -194,21 +219,31 @@ def _download(client: Any, run: str, *, expected: str | None = None) -> Path:
     return CACHE / digest
 
 
-def _require_model(client: Any, run: str) -> None:
+def _place(client: Any, run: str, digest: str | None, kind: str | None) -> str:
+    """Address of the files of a run's model: a logged model or, from earlier releases, artifacts of the run.
+
+    Raises:
+        UserError: if the run has no such model, or several.
+    """
     paths = {item.path for item in client.list_artifacts(run, catalog.FOLDER)}
     if paths >= {f"{catalog.FOLDER}/{name}" for name in FILES}:
-        return
-    client.get_run(run)  # raises if there is none
+        return f"{client.get_run(run).info.artifact_uri}/{catalog.FOLDER}"
+    places = logged.places(client, run, digest, kind)
+    if len(places) == 1:
+        return places[0]
     experiment = client.get_experiment_by_name(reporting.STAGES)
     found = [] if experiment is None else client.search_runs([experiment.experiment_id], f"tags.`{rows.ROW}` = '{run}'")
     stages = ", ".join(f"{stage.info.run_name} {stage.info.run_id}" for stage in found)
-    raise UserError(f"run {run} has no model; choose " + (f"one of its stages: {stages}" if stages else "another run"))
+    count = "several models" if places else "no model"
+    raise UserError(f"run {run} has {count}; choose " + (f"one of its stages: {stages}" if stages else "another run"))
 
 
-def _fetch(client: Any, run: str, name: str, folder: Path) -> Path:
-    path = Path(client.download_artifacts(run, f"{catalog.FOLDER}/{name}", str(folder)))
+def _fetch(client: Any, address: str, folder: Path) -> Path:
+    from mlflow.artifacts import download_artifacts
+
+    path = Path(download_artifacts(artifact_uri=address, dst_path=str(folder), tracking_uri=client.tracking_uri))
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"run {run}: {name} lies outside of the run's artifacts, so it is refused; choose another run")
+        raise UserError(f"{address} lies outside of its model's folder, so it is refused; choose another model")
     return path
 
 

@@ -60,6 +60,13 @@ METRICS = (
         digits=0,
     ),
     Metric(
+        r"evaluation/policy_return_iqm",
+        "return of its best policy",
+        "Interquartile mean of the returns in the environment of the best policy that was learned in the world model.",
+        "higher",
+        digits=1,
+    ),
+    Metric(
         r"evaluation/imagined_return",
         "imagined return",
         "Return after the first observed rows, as the model predicts it for the policy.",
@@ -95,6 +102,13 @@ METRICS = (
         r"validation/reward_error_h(\d+)",
         r"reward error +\1",
         "Squared error of the reward that the model predicts this many steps after its last observation.",
+        "lower",
+        digits=4,
+    ),
+    Metric(
+        r"validation/mean_reward_error_to_h(\d+)",
+        r"mean reward error to +\1",
+        "Mean squared error of the predicted reward over this many steps after the last observation.",
         "lower",
         digits=4,
     ),

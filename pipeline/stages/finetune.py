@@ -35,7 +35,6 @@ from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.config.settings import LearnerOptimisation
 from dreamset.pipeline.evaluation.policy_evaluator import PolicyEvaluator
 from dreamset.pipeline.files import digest, require_writable, write_csv, write_figures
-from dreamset.pipeline.registry.catalog import FOLDER
 from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.report import videos
 from dreamset.pipeline.report.online_figure import online_curve
@@ -247,8 +246,7 @@ def finish(
     tracked.artifacts(output / "curve.csv", output / "curve.png", on_row=True)
     tracked.artifacts(output / "media", folder="media/finetuning", on_row=True)
     report_world_model(output / WORLD_MODEL, metrics, place)
-    tracked.artifacts(output / POLICY, folder=FOLDER)
-    tracked.model(registration(output / POLICY, metrics))
+    tracked.model(registration(output / POLICY, metrics), output / POLICY)
 
 
 def write_evaluations(folder: Path, done: Progress) -> None:
@@ -275,9 +273,8 @@ def report_world_model(folder: Path, metrics: Mapping[str, float], place: report
     It comes before the policy, which refers to it.
     """
     with reporting.stage_run("finetune_world_model", at=place) as tracked:
-        tracked.artifacts(folder, folder=FOLDER)
         costs = {name: value for name, value in metrics.items() if name.startswith("cost/")}
-        tracked.model(registration(folder, costs))
+        tracked.model(registration(folder, costs), folder)
 
 
 def summary(done: Progress) -> dict[str, float]:

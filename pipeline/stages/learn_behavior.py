@@ -119,8 +119,8 @@ def finish(
     write(settings, training, described, metrics)
     output = Path(settings.output)
     tracked.headline({name: value for name, value in metrics.items() if name.startswith("cost/")})
-    tracked.artifacts(output / "model", output / "imagination.csv")
-    tracked.model(registration(output / "model", metrics))
+    tracked.artifacts(output / "imagination.csv")
+    tracked.model(registration(output / "model", metrics), output / "model")
 
 
 def write(

@@ -215,8 +215,8 @@ def report(output: Path, metrics: Mapping[str, float], update: int, tracked: rep
     error = "validation/open_loop_mse"
     if error in metrics:
         tracked.headline({error: metrics[error]}, update)
-    tracked.artifacts(output / "model", output / "validation.csv", output / CALIBRATION)
-    tracked.model(registration(output / "model", metrics))
+    tracked.artifacts(output / "validation.csv", output / CALIBRATION)
+    tracked.model(registration(output / "model", metrics), output / "model")
     tracked.artifacts(output / "media", folder="media/world_model", on_row=True)
 
 

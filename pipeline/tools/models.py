@@ -8,11 +8,11 @@ from typing import Any
 
 from dreamset.core.errors import UserError
 from dreamset.pipeline.arguments import ArgumentParser
-from dreamset.pipeline.artifacts.saved_models import read_description
+from dreamset.pipeline.artifacts.description import read_description
 from dreamset.pipeline.config.mistakes import dotted_values
 from dreamset.pipeline.registry import catalog
 from dreamset.pipeline.registry.catalog import Version
-from dreamset.pipeline.registry.retrieval import MADE_BY, Pinned, Reference, connection, figures_of, local_folder, pin
+from dreamset.pipeline.registry.retrieval import MADE_BY, Pinned, Reference, figures_of, local_folder, pin, reading
 from dreamset.pipeline.report.tables import columns
 
 REFERENCE = "NAME, NAME@champion, NAME@latest, NAME/3, the id of an MLflow run, or a folder with model.json"
@@ -70,7 +70,7 @@ def _tool(
 
 
 def _list(options: argparse.Namespace) -> str:  # noqa: ARG001 - all tools take options
-    with connection() as client:
+    with reading() as client:
         models = [versions for name in catalog.families(client) if (versions := catalog.versions(client, name))]
     if not models:
         return "No model is registered yet: train one, or import one with `dreamset models import PATH NAME`."
@@ -87,15 +87,18 @@ def _show(options: argparse.Namespace) -> str:
     reference = Reference.parse(options.name)
     if reference.name is None:
         raise UserError(f"{options.name!r} is not a registered model; `dreamset models list` lists them")
-    with connection() as client:
+    with reading() as client:
         versions = catalog.versions(client, reference.name)
         version = catalog.version(client, reference.name, number=reference.version, alias=reference.alias)
         origins = catalog.origins(client, version)
+        figures, settings = catalog.figures(client, version), catalog.settings(client, version)
     head = ("version", "aliases", "made (UTC)", "generation", "objective", "seed", "ranked by")
     rows = [_row(entry, latest=entry is versions[-1]) for entry in versions]
+    described = settings | {name: value for name, value in version.tags.items() if name not in figures}
     tables = (
         columns(head, rows),
-        columns((version.reference, f"run {version.run}"), sorted(version.tags.items())),
+        columns((version.reference, f"run {version.run}"), sorted(described.items())),
+        columns(("figure", "value"), [(name, _text(value)) for name, value in sorted(figures.items())]),
         columns(("came from", "", "run", "digest"), list(_lineage(version, origins))),
     )
     return "\n\n".join(tables)
@@ -148,10 +151,10 @@ def _export(options: argparse.Namespace) -> str:
     from dreamset.pipeline.registry.exchange import export_model  # loads PyTorch and the learners
 
     pinned = export_model(Reference.parse(options.name), options.path)
-    return f"{options.path}: {pinned.label}, digest {pinned.digest}"
+    return f"exported {pinned.label} to {options.path} (digest {pinned.digest})"
 
 
 def _import(options: argparse.Namespace) -> str:
     from dreamset.pipeline.registry.exchange import import_model  # loads PyTorch and the learners
 
-    return f"{options.path}: {import_model(options.path, options.name).reference}"
+    return f"{options.path} is registered as {import_model(options.path, options.name).reference}"

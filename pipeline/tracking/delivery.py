@@ -10,9 +10,10 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from dreamset.core.files import write_text
 from dreamset.pipeline.registry import catalog
+from dreamset.pipeline.registry.logged import Runs
 from dreamset.pipeline.tracking import address, embedded, experiments, names, notes, place, rows
 from dreamset.pipeline.tracking.rows import LARGEST_BATCH
 
@@ -227,10 +229,22 @@ class LogFile:
     def _model(self, lines: list[Line]) -> None:
         for line in lines:
             wanted = catalog.Registration(**line["values"])
-            registered = catalog.register(self._client, self._state["run"], wanted)
+            own = self._state["run"]
+            runs = Runs(own, self._state["row"] or self._client.get_run(own).data.tags.get(rows.ROW, own))
+            with self._files(line) as files:
+                registered = catalog.register(self._client, runs, wanted, files)
             if self._state["row"] is not None:
                 known = {"model": wanted.digest, "version": registered.reference}
                 rows.update(self._client, self._state["row"], self._state["stage"], **known)
+
+    @contextmanager
+    def _files(self, line: Line) -> Iterator[Path]:
+        """The folder of a model's files. Earlier releases sent them as artifacts of the run before."""
+        if "path" in line:
+            yield Path(line["path"])
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(self._client.download_artifacts(self._state["run"], catalog.FOLDER, folder))
 
     def _note(self, lines: list[Line]) -> None:
         for line in lines:
@@ -240,7 +254,8 @@ class LogFile:
 
     def _measured(self, lines: list[Line]) -> None:
         for line in lines:
-            catalog.measure(self._client, line["digest"], line["values"], line.get("conditions"))
+            run = self._state["run"]
+            catalog.measure(self._client, line["digest"], line["values"], line.get("conditions"), run=run)
 
     def _finish(self, lines: list[Line]) -> None:
         run, row = self._state["run"], self._state["row"]

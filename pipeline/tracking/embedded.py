@@ -101,7 +101,7 @@ def require_schema(store: Path) -> None:
     Raises:
         UserError: if they differ, or the file is damaged.
     """
-    found, scripts = _revision(store), _scripts()
+    found, scripts = revision(store), _scripts()
     expected = scripts.get_current_head()
     if found == expected:
         return
@@ -115,7 +115,7 @@ def require_schema(store: Path) -> None:
     )
 
 
-def _revision(store: Path) -> str:
+def revision(store: Path) -> str:
     """The version of the tables in the file.
 
     Raises:

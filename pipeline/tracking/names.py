@@ -117,14 +117,15 @@ def stage_metrics(values: Mapping[str, float]) -> dict[str, float]:
     return {re.sub(r"^cost/", "workload/", name): value for name, value in values.items()}
 
 
-def row_metrics(values: Mapping[str, float]) -> dict[str, float]:
-    """The metrics of a row: headline figures have short names for columns, and a section of charts before all others.
+def stored_metrics(values: Mapping[str, float]) -> dict[str, float]:
+    """The inverse of ``stage_metrics``."""
+    return {re.sub(r"^workload/", "cost/", name): value for name, value in values.items()}
 
-    MLflow's charts show names without a section after all sections, so a short name alone would be last.
-    """
-    short = {name.rpartition("/")[2]: value for name, value in values.items() if metric(name).headline}
-    first = {f"{HEADLINES}/{name}": value for name, value in short.items()}
-    return short | first | stage_metrics(values)
+
+def row_metrics(values: Mapping[str, float]) -> dict[str, float]:
+    """The metrics of a row: a copy of the headline figures is in a section of its own, before all others."""
+    first = {f"{HEADLINES}/{name.rpartition('/')[2]}": value for name, value in values.items() if metric(name).headline}
+    return first | stage_metrics(values)
 
 
 def _at(settings: Mapping[str, Any], path: str) -> Any:

@@ -111,14 +111,8 @@ class StageRun:
     def artifacts(self, *paths: Path, folder: str | None = None, on_row: bool = False) -> None:
         """Files or folders for the run, with their present content."""
         for path in paths:
-            if self.log_file is not None:
-                try:
-                    copy = snapshot(path, self.log_file.with_suffix(".files") / str(self._artifact_count))
-                except OSError as error:
-                    log.warning("tracking: %s is not recorded: %s", path, error)
-                    continue
-                finally:
-                    self._artifact_count += 1
+            copy = self._copied(path)
+            if copy is not None:
                 target = folder if path.is_file() else folder or path.name
                 self._write("artifact", path=str(copy.absolute()), folder=target, on_row=on_row)
 
@@ -126,9 +120,11 @@ class StageRun:
         """The dataset, as input of the run and of its row."""
         self._write("dataset", values=asdict(reference), on_row=True)
 
-    def model(self, registration: Registration) -> None:
-        """A model for the registry. Its files must have been reported as artifacts before."""
-        self._write("model", values=asdict(registration))
+    def model(self, registration: Registration, folder: Path) -> None:
+        """A model for the registry, with the present content of its folder."""
+        copy = self._copied(folder)
+        if copy is not None:
+            self._write("model", values=asdict(registration), path=str(copy.absolute()))
 
     def measured(self, digest: str, figures: Mapping[str, float], *, conditions: str) -> None:
         """Figures that this stage measured for a model that an earlier stage registered.
@@ -139,6 +135,17 @@ class StageRun:
             conditions: a digest of all that the figures depend on besides the model.
         """
         self._write("measured", digest=digest, values=finite(figures), conditions=conditions)
+
+    def _copied(self, path: Path) -> Path | None:
+        """A copy of a file or folder in the outbox; None if nothing is recorded, or it cannot be copied."""
+        if self.log_file is None:
+            return None
+        self._artifact_count += 1
+        try:
+            return snapshot(path, self.log_file.with_suffix(".files") / str(self._artifact_count - 1))
+        except OSError as error:
+            log.warning("tracking: %s is not recorded: %s", path, error)
+            return None
 
     def open(self, **description: Any) -> None:
         """Creates the log file. Its lock shows the sending process that the stage is still writing."""

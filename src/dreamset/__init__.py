@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from dreamset.pipeline.artifacts.saved_models import load_behavior as load_behavior
     from dreamset.pipeline.artifacts.saved_models import load_policy as load_policy
     from dreamset.pipeline.artifacts.saved_models import load_world_model as load_world_model
+    from dreamset.pipeline.registry.retrieval import from_registry as from_registry
 
 PUBLIC = {  # name -> module that defines it
     "ActionSpec": "dreamset.core.spec",
@@ -74,6 +75,7 @@ PUBLIC = {  # name -> module that defines it
     "Uncertain": "dreamset.core.capabilities",
     "UserError": "dreamset.core.errors",
     "WorldModel": "dreamset.models.recurrent.world_model",
+    "from_registry": "dreamset.pipeline.registry.retrieval",
     "imagine": "dreamset.models.imagination",
     "load_behavior": "dreamset.pipeline.artifacts.saved_models",
     "load_policy": "dreamset.pipeline.artifacts.saved_models",

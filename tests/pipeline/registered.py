@@ -19,6 +19,7 @@ from dreamset.pipeline.artifacts.saved_models import (
 )
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.registry import catalog
+from dreamset.pipeline.registry.logged import Runs
 from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.tracking import delivery, embedded
 
@@ -66,9 +67,8 @@ def policy(folder: Path, *, seed: int = 0, of: str) -> Path:
 def register(client: Any, folder: Path, **figures: float) -> catalog.Version:
     """Registers a folder from a new run, as the delivery of a stage does."""
     run = delivery.make_run(client, "dreamset", folder.name)
-    client.log_artifacts(run, str(folder), catalog.FOLDER)
     named = {name.replace("__", "/"): value for name, value in figures.items()}
-    return catalog.register(client, run, registration(folder, named))
+    return catalog.register(client, Runs(run, run), registration(folder, named), folder)
 
 
 def fresh_store(template: Path) -> Any:

@@ -16,7 +16,7 @@ from dreamset.datasets import Store
 from dreamset.pipeline.artifacts.saved_models import REWARD, model_digest
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.config.settings import Batch
-from dreamset.pipeline.registry import retrieval
+from dreamset.pipeline.registry import catalog, retrieval
 from dreamset.pipeline.stages import evaluate, finetune, learn_behavior, train_world_model
 from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.tracking import delivery, embedded
@@ -124,12 +124,12 @@ def test_both_models_are_registered_with_their_origins(
         assert model_digest(kept) == model_digest(OUTPUT / kind)
         tags = client.get_model_version(f"pendulum_state.{kind}", "1").tags
         assert tags["parent_digest"] == model_digest(offline_runs / offline / "reconstruction-0/model")
-        assert tags["online_steps"] == "400"
+        known = catalog.version(client, f"pendulum_state.{kind}", number=1)
+        assert catalog.settings(client, known)["online_environment_steps"] == "400"
     assert tags["world_model_digest"] == model_digest(OUTPUT / "world_model")
     assert tags["world_model"] == "pendulum_state.world_model/1"
-    assert float(tags["evaluation/return_iqm"]) == pytest.approx(
-        pd.read_csv(OUTPUT / "curve.csv")["return_iqm"].iloc[-1], rel=1e-5
-    )
+    last = pd.read_csv(OUTPUT / "curve.csv")["return_iqm"].iloc[-1]
+    assert catalog.figures(client, known)["evaluation/return_iqm"] == pytest.approx(last)
 
 
 def test_a_fine_tuning_killed_between_updates_resumes_to_the_same_bytes(

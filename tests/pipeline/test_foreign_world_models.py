@@ -30,6 +30,7 @@ from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.export.program import export_policy
 from dreamset.pipeline.export.standalone.policy import Policy
 from dreamset.pipeline.registry import catalog
+from dreamset.pipeline.registry.logged import Runs
 from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.registry.retrieval import from_registry
 from dreamset.pipeline.stages import compare, evaluate, finetune, learn_behavior, train_world_model
@@ -272,8 +273,8 @@ def test_foreign_models_and_planned_actions_come_back_from_the_registry(
     client = delivery.client_of(embedded.uri())
     for folder in (WORLD_MODEL, POLICY):
         run = delivery.make_run(client, "dreamset", str(folder.parent.name))
-        client.log_artifacts(run, str(folder), catalog.FOLDER)
-        catalog.register(client, run, registration(folder, figures if folder == WORLD_MODEL else {}))
+        known = registration(folder, figures if folder == WORLD_MODEL else {})
+        catalog.register(client, Runs(run, run), known, folder)
     model, _ = load_world_model(from_registry("pendulum_state.world_model"), CPU)
     assert isinstance(model, kind)
     assert isinstance(load_behavior(from_registry("pendulum_state.policy"), CPU), PlannedActions)

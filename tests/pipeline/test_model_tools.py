@@ -1,6 +1,8 @@
 """``dreamset models``: the output of the tools, and models that are exported and imported as folders."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ import pytest
 from dreamset.core.errors import UserError
 from dreamset.pipeline import cli
 from dreamset.pipeline.artifacts.saved_models import model_digest
-from dreamset.pipeline.registry import catalog
+from dreamset.pipeline.registry import catalog, reader
 from dreamset.pipeline.registry.exchange import import_model
+from dreamset.pipeline.registry.retrieval import from_registry
 from dreamset.pipeline.tracking import delivery
 from tests.pipeline.registered import fresh_store, policy, register, rewrite, world_model
 
@@ -106,6 +109,32 @@ def test_show_lists_the_lineage_of_a_policy_back_to_the_dataset(family: catalog.
     ]
 
 
+def test_registry_is_read_without_mlflow_and_with_the_same_answers(
+    client: Any, family: catalog.Version, words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.delete_model_version(register(client, world_model(Path("deleted"), seed=5)).name, "3")
+    tools = (["list"], ["show", FAMILY], ["show", "pendulum.policy"], ["compare", f"{FAMILY}/1", f"{FAMILY}/2"])
+    for number in (1, 2):
+        from_registry(FAMILY, version=number)  # fills the cache
+    with monkeypatch.context() as without:
+        without.setattr(delivery, "client_of", lambda _: pytest.fail("MLflow is loaded"))
+        light = [words(*tool) for tool in tools]
+    monkeypatch.setattr(reader, "REVISIONS", {})
+    assert [words(*tool) for tool in tools] == light
+    assert any(family.reference in line for line in light[2])
+
+
+def test_list_loads_neither_mlflow_nor_pytorch(family: catalog.Version) -> None:  # noqa: ARG001
+    code = (
+        "import sys; from dreamset.pipeline import cli; cli.main(['models', 'list']); "
+        "print(sorted({'mlflow', 'torch', 'sqlalchemy', 'pandas'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["model", "versions", "latest", "champion", "ranked", "by"]
+    assert lines[-1] == "[]"
+
+
 def test_show_marks_a_model_that_is_not_registered(client: Any, words: Words) -> None:
     register(client, policy(Path("policy"), of="e" * 64))
     assert ["learned", "in", "not", "registered", "here", "-", "e" * 64] in words("show", "pendulum.policy@latest")
@@ -141,19 +170,23 @@ def test_compare_shows_figures_and_different_settings_only(family: catalog.Versi
 def test_exported_and_imported_model_is_the_same_model(
     family: catalog.Version, words: Words, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert words("export", f"{FAMILY}@champion", "out") == [["out:", f"{FAMILY}/2,", "digest", family.digest]]
+    assert words("export", f"{FAMILY}@champion", "out") == [
+        ["exported", f"{FAMILY}/2", "to", "out", "(digest", f"{family.digest})"]
+    ]
     assert model_digest(Path("out")) == family.digest
     assert json.loads(Path("out/figures.json").read_text()) == {"validation/reward_error_h5": 0.25, RANKED_BY: 0.25}
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     other = fresh_store(template)
-    assert words("import", "../out", "robot.model") == [["../out:", "robot.model/1"]]
-    assert words("import", "../out", "robot.model") == [["../out:", "robot.model/1"]]  # once
+    answer = [["../out", "is", "registered", "as", "robot.model/1"]]
+    assert words("import", "../out", "robot.model") == answer
+    assert words("import", "../out", "robot.model") == answer  # once
     version = catalog.version(other, "robot.model", alias="champion")
-    assert (version.digest, version.figures) == (family.digest, {"validation/reward_error_h5": 0.25, RANKED_BY: 0.25})
-    files = {item.path for item in other.list_artifacts(version.run, "model")}
-    assert files == {"model/model.json", "model/model.safetensors"}
+    assert version.digest == family.digest
+    assert catalog.figures(other, version) == {"validation/reward_error_h5": 0.25, RANKED_BY: 0.25}
+    stored = Path(other.get_model_version(version.name, "1").source.removeprefix("file://"))
+    assert {path.name for path in stored.iterdir()} == {"MLmodel", "model.json", "model.safetensors"}
 
 
 def test_import_creates_the_store_and_export_never_overwrites(words: Words, refused: Callable[..., str]) -> None:

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow.models import Model
 
 from dreamset.core.errors import UserError
 from dreamset.pipeline.artifacts.saved_models import model_digest
 from dreamset.pipeline.registry import catalog, retrieval
+from dreamset.pipeline.registry.logged import Runs
 from dreamset.pipeline.registry.ranking import POLICY_RETURN, leading, outranks, scores
 from dreamset.pipeline.registry.registration import code_version, registration
 from dreamset.pipeline.registry.retrieval import Reference, from_registry
@@ -47,21 +49,152 @@ def test_version_has_tags_for_lineage_interface_and_figures(client: Any) -> None
         "seed": "1",
         "dataset": "pendulum",
         "dataset_digest": "d" * 64,
-        "architecture": "dreamset.models.recurrent.world_model.WorldModel",
-        "observations": "state: float32 [3]",
-        "action": "1 continuous, -2 to 2",
-        "lineage": "k",
-        "format_version": "3",
-        "code_version": code_version(),
         "digest": model_digest(Path("second")),
         "parent": "pendulum.world_model/1",
         "parent_digest": model_digest(Path("first")),
         "parent_run": parent.run,
-        "validation/kl": "0.25",
+        "logged_model": version.tags["logged_model"],
     }
-    entity = client.get_model_version(FAMILY, "2")
-    assert entity.source == f"{client.get_run(version.run).info.artifact_uri}/model"
-    assert entity.run_id == version.run
+    model = client.get_logged_model(version.tags["logged_model"])
+    assert client.get_model_version(FAMILY, "2").source == model.artifact_location
+    assert model.params == {
+        "architecture": "dreamset.models.recurrent.world_model.WorldModel",
+        "observations": "state: float32 [3]",
+        "action": "1 continuous, -2 to 2",
+        "format_version": "3",
+        "code_version": code_version(),
+        **{name: version.tags[name] for name in ("generation", "objective", "seed", "dataset", "dataset_digest")},
+        "lineage": "k",
+        "stage": "-",
+    }
+    assert [(metric.key, metric.value, metric.run_id) for metric in model.metrics] == [
+        ("validation/kl", 0.25, version.run)
+    ]
+
+
+def test_metric_that_a_run_has_is_linked_to_the_model_and_not_repeated(client: Any) -> None:
+    run = delivery.make_run(client, "dreamset", "any")
+    for step, value in ((10, 2.0), (20, 1.0)):
+        client.log_metric(run, "validation/kl", value, timestamp=step, step=step)
+    wanted = registration(world_model(Path("model")), {"validation/kl": 1.0, "cost/updates": 20.0})
+    version = catalog.register(client, Runs(run, run), wanted, Path("model"))
+    history = client.get_metric_history(run, "validation/kl")
+    assert [(point.step, point.value) for point in history] == [(10, 2.0), (20, 1.0)]
+    metrics = {metric.key: metric for metric in client.get_logged_model(version.tags["logged_model"]).metrics}
+    assert metrics.keys() == {"validation/kl", "workload/updates"}
+    assert (metrics["validation/kl"].step, metrics["validation/kl"].timestamp) == (20, 20)
+    assert catalog.figures(client, version) == {"validation/kl": 1.0, "cost/updates": 20.0}
+
+
+def register_as_earlier_releases_did(client: Any, folder: Path, kind: str, **figures: float) -> str:
+    """Files among the artifacts of a run, figures as tags. Returns the digest."""
+    name, run = f"pendulum.{kind}", delivery.make_run(client, "dreamset", kind)
+    client.log_artifacts(run, str(folder), "model")
+    client.create_registered_model(name, tags={catalog.KIND: kind})
+    tags = {name.replace("__", "/"): str(value) for name, value in figures.items()}
+    tags |= {"ranked_by": list(tags)[-1], "kind": kind, "digest": model_digest(folder), "objective": "reconstruction"}
+    client.create_model_version(name, f"{client.get_run(run).info.artifact_uri}/model", run, tags=tags)
+    client.set_registered_model_alias(name, "champion", "1")
+    return model_digest(folder)
+
+
+def test_version_of_an_earlier_release_is_ranked_by_its_tags(client: Any) -> None:
+    errors = {"validation__reward_error_h5": 0.5, "validation__mean_reward_error_to_h5": 0.5}
+    digest = register_as_earlier_releases_did(client, world_model(Path("old")), "world_model", **errors)
+    old = catalog.version(client, FAMILY)
+    assert old.score == "validation/mean_reward_error_to_h5 = 0.5"
+    assert catalog.figures(client, old)["validation/reward_error_h5"] == 0.5
+    assert from_registry(FAMILY).name == digest
+    register(client, world_model(Path("worse"), seed=1), validation__reward_error_h5=0.6)
+    assert champion(client) == 1
+    register(client, world_model(Path("better"), seed=2), validation__reward_error_h5=0.4)
+    assert champion(client) == 3
+    catalog.measure(client, digest, {POLICY_RETURN: 30.0}, "evaluation 1")
+    assert champion(client) == 1
+    assert catalog.version(client, FAMILY).score == f"{POLICY_RETURN} = 30"
+    assert "| return of its best policy | **30.0** |" in client.get_model_version(FAMILY, "1").description
+
+
+def test_signature_has_the_shapes_of_the_data(client: Any) -> None:
+    of = register(client, world_model(Path("model")))
+    learned = register(client, policy(Path("policy"), of=of.digest))
+    shapes = {}
+    for version in (of, learned):
+        folder = client.get_model_version(version.name, "1").source.removeprefix("file://")
+        signature = Model.load(folder).signature
+        sides = (signature.inputs, signature.outputs)
+        shapes[version.name] = [{spec.name: (spec.type.name, spec.shape) for spec in side} for side in sides]
+    inputs = {
+        "observations/state": ("float32", (-1, -1, 3)),
+        "action": ("float32", (-1, -1, 1)),
+        "is_first": ("bool", (-1, -1)),
+    }
+    assert shapes == {
+        FAMILY: [inputs, {"features": ("float32", (-1, -1, -1))}],
+        "pendulum.policy": [{"features": ("float32", (-1, 2))}, {"action": ("float32", (-1, 1))}],
+    }
+
+
+def test_row_of_two_models_needs_a_stage_and_a_deleted_model_has_no_files(client: Any) -> None:
+    row, first, second = (delivery.make_run(client, "dreamset", name) for name in ("row", "one", "two"))
+    versions = []
+    for seed, run in enumerate((first, second)):
+        folder = world_model(Path(str(seed)), seed=seed)
+        versions.append(catalog.register(client, Runs(run, row), registration(folder, {"validation/kl": 1.0}), folder))
+    assert [version.run for version in versions] == [row, row]
+    assert [from_registry(FAMILY, version=number).name for number in (1, 2)] == [entry.digest for entry in versions]
+    assert retrieval.pin(Reference(run=second)).digest == versions[1].digest
+    with pytest.raises(UserError, match=f"run {row} has several models; choose another run"):
+        retrieval.pin(Reference(run=row))
+    client.delete_logged_model(versions[0].tags["logged_model"])
+    assert catalog.figures(client, versions[0]) == {}
+    with pytest.raises(UserError, match=f"run {first} has no model"):
+        retrieval.pin(Reference(run=first))
+
+
+def test_card_of_a_version_says_what_it_is_how_good_and_how_to_load_it(client: Any) -> None:
+    of = register(client, world_model(Path("model")), validation__reward_error_h15=0.25)
+    learned = register(client, policy(Path("policy"), of=of.digest))
+    measured = {"evaluation/return_iqm": 90.0, "evaluation/return_iqm_low": 85.0, "evaluation/return_iqm_high": 95.0}
+    catalog.measure(client, learned.digest, measured)
+    catalog.measure(client, of.digest, {POLICY_RETURN: 90.0}, "evaluation 1")
+    cards = {name: client.get_model_version(name, "1").description for name in (FAMILY, "pendulum.policy")}
+    assert cards[FAMILY].startswith("World model for pendulum, objective reconstruction, generation dreamer_v1, seed 0")
+    for line in ("| return of its best policy | **90.0** | ", "| reward error +15 | **0.2500** | "):
+        assert line in cards[FAMILY]
+    assert (
+        'dreamset.load_world_model(\n    dreamset.from_registry("pendulum.world_model", version=1)\n)' in cards[FAMILY]
+    )
+    assert "| return (IQM) | **90.0** (85.0 to 95.0) | " in cards["pendulum.policy"]
+    assert f"learned in [{FAMILY}/1](#/models/{FAMILY}/versions/1)" in cards["pendulum.policy"]
+    run = client.get_run(of.run).info
+    assert f"[{run.run_name}](#/experiments/{run.experiment_id}/runs/{run.run_id})" in cards[FAMILY]
+
+
+def test_registered_model_says_which_version_is_champion_and_why(client: Any) -> None:
+    described = []
+    for seed, figures in enumerate(({}, {"validation__reward_error_h5": 0.5}, {"validation__reward_error_h5": 0.25})):
+        register(client, world_model(Path(str(seed)), seed=seed), **figures)
+        described.append(client.get_registered_model(FAMILY).description)
+    assert "**Champion:** none yet" in described[0]
+    why = "**Why:** mean reward error to +5 0.5000."
+    assert f"**Champion:** [{FAMILY}/2](#/models/{FAMILY}/versions/2). {why}" in described[1]
+    why = "**Why:** mean reward error to +5 0.2500; the champion before, version 2, has mean reward error to +5 0.5000."
+    assert f"[{FAMILY}/3](#/models/{FAMILY}/versions/3). {why}" in described[2]
+    client.set_registered_model_alias(FAMILY, "champion", "1")
+    register(client, world_model(Path("3"), seed=3))
+    by_hand = f"[{FAMILY}/1](#/models/{FAMILY}/versions/1), which a person has chosen."
+    assert by_hand in client.get_registered_model(FAMILY).description
+
+
+def test_description_that_a_person_wrote_stays(client: Any) -> None:
+    version = register(client, world_model(Path("model")))
+    edited = client.get_model_version(FAMILY, "1").description.replace("World model", "My world model")
+    client.update_model_version(FAMILY, "1", edited)
+    client.update_registered_model(FAMILY, "ours")
+    catalog.measure(client, version.digest, {POLICY_RETURN: 90.0})
+    assert client.get_model_version(FAMILY, "1").description == edited
+    assert client.get_registered_model(FAMILY).description == "ours"
 
 
 def test_same_model_is_registered_once(client: Any) -> None:
@@ -87,7 +220,7 @@ def test_champion_without_policies_has_the_lowest_error_over_most_steps(client: 
 def test_models_without_a_finite_figure_have_no_champion(client: Any) -> None:
     register(client, world_model(Path("a")))
     version = register(client, world_model(Path("b"), seed=1), validation__reward_error_h5=float("nan"))
-    assert leading(version.scores) is None
+    assert leading(catalog.scores_of(client, version)) is None
     with pytest.raises(UserError, match=r"has no 'champion'; versions: 1, 2; aliases: latest"):
         champion(client)
     assert catalog.version(client, FAMILY).number == 2
@@ -116,7 +249,10 @@ def test_evaluated_policy_with_the_highest_return_is_champion(client: Any) -> No
         catalog.measure(client, model_digest(folder), {"evaluation/return_iqm": value})
     first = catalog.version(client, "pendulum.policy", alias="champion")
     assert (first.number, first.score) == (1, "evaluation/return_iqm = -5")
-    assert first.figures == {"imagination/reward": 3.0, "evaluation/return_iqm": -5.0}  # without losses
+    assert catalog.figures(client, first) == {
+        "imagination/reward": 3.0,
+        "evaluation/return_iqm": -5.0,
+    }  # without losses
     catalog.measure(client, model_digest(folders[1]), {"evaluation/return_iqm": -1.0})
     assert champion(client, "pendulum.policy") == 2
     with pytest.raises(UserError, match="model eeeeeeeeeeee is not registered"):
@@ -153,8 +289,8 @@ def test_errors_beyond_prediction_do_not_choose_the_champion(client: Any) -> Non
     version = catalog.version(client, FAMILY, alias="champion")
     assert version.tags["objective"] == "reconstruction"
     expected = np.interp(np.arange(1, 16), (1, 5, 15), ERRORS["reconstruction"][:3]).mean()
-    assert version.tags["ranked_by"] == "validation/mean_reward_error_to_h15"
-    assert float(version.tags["validation/mean_reward_error_to_h15"]) == pytest.approx(expected, rel=1e-5)
+    assert version.tags["ranked_by"] == f"validation/mean_reward_error_to_h15 = {expected:.6g}"
+    assert catalog.figures(client, version)["validation/mean_reward_error_to_h15"] == pytest.approx(expected)
     assert version.tags["champion_because"] == (
         f"validation/mean_reward_error_to_h15 = {expected:.6g}; the champion before, version 1, has "
         f"{catalog.version(client, FAMILY, number=1).score}"
@@ -181,7 +317,7 @@ def test_best_policy_of_a_model_counts_within_one_evaluation(client: Any) -> Non
     counted = []
     for value, conditions in ((20.0, "a"), (30.0, "a"), (10.0, "a"), (15.0, "b")):
         catalog.measure(client, digest, {POLICY_RETURN: value}, conditions)
-        counted.append(catalog.version(client, FAMILY).figures[POLICY_RETURN])
+        counted.append(catalog.figures(client, catalog.version(client, FAMILY))[POLICY_RETURN])
     assert counted == [20.0, 30.0, 30.0, 15.0]
 
 
@@ -250,7 +386,7 @@ def test_models_of_other_programs_are_not_listed_or_loaded(client: Any) -> None:
     folder = world_model(Path("model"))
     run = delivery.make_run(client, "dreamset", "theirs")
     with pytest.raises(UserError, match="theirs holds models of another program, not world_model"):
-        catalog.register(client, run, registration(folder, {}, name="theirs"))
+        catalog.register(client, Runs(run, run), registration(folder, {}, name="theirs"), folder)
     register(client, folder)
     client.create_model_version(FAMILY, "file:///elsewhere", tags={"kind": "world_model", "digest": "../../etc"})
     with pytest.raises(UserError, match=r"'../../etc' is no digest of a model"):
@@ -276,7 +412,7 @@ def test_damaged_copy_is_downloaded_again_and_changed_artifacts_are_refused(clie
     cached = from_registry(FAMILY)
     (cached / "model.json").write_text("{}")
     assert model_digest(from_registry(FAMILY)) == version.digest
-    artifacts = Path(client.get_run(version.run).info.artifact_uri.removeprefix("file://")) / "model"
+    artifacts = Path(client.get_model_version(FAMILY, "1").source.removeprefix("file://"))
     rewrite(artifacts, lineage={"objective": "another"})
     assert model_digest(from_registry(FAMILY)) == version.digest  # from the undamaged copy
     (cached / "model.json").unlink()
@@ -303,16 +439,16 @@ def test_link_out_of_the_artifacts_is_refused(client: Any, monkeypatch: pytest.M
     secret = Path("secret").absolute()
     secret.write_text("{}")
 
-    def linked(_run: str, path: str, folder: str) -> str:
-        place = Path(folder) / Path(path).name
+    def linked(artifact_uri: str, dst_path: str, **_: str) -> str:
+        place = Path(dst_path) / Path(artifact_uri).name
         place.symlink_to(secret)
         return str(place)
 
-    monkeypatch.setattr(client, "download_artifacts", linked)
-    with pytest.raises(UserError, match="lies outside of the run's artifacts"):
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", linked)
+    with pytest.raises(UserError, match="lies outside of its model's folder"):
         retrieval.pin(Reference(run=version.run))
-    monkeypatch.setattr(client, "download_artifacts", lambda *_: str(secret))
-    with pytest.raises(UserError, match="lies outside of the run's artifacts"):
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", lambda **_: str(secret))
+    with pytest.raises(UserError, match="lies outside of its model's folder"):
         retrieval.pin(Reference(run=version.run))
 
 

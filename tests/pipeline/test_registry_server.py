@@ -107,7 +107,7 @@ def test_model_is_registered_on_a_server_and_downloaded(
     assert catalog.version(client, "copy.world_model", alias="champion").digest == digest
 
     shutil.rmtree(retrieval.CACHE)
-    (stored,) = folder.glob(f"a/*/{version.run}/artifacts/model")
+    (stored,) = folder.glob(f"a/*/models/{version.tags['logged_model']}/artifacts")
     rewrite(stored, kind="policy")
     with pytest.raises(UserError, match="were changed or damaged"):
         retrieval.from_registry(FAMILY, version=1)
@@ -121,8 +121,7 @@ def test_registration_waits_for_an_unreachable_server(
     monkeypatch.setenv("DREAMSET_TRACKING", "foreground")
     folder = world_model(Path("model"), dataset="patience")
     with reporting.stage_run("train") as run:
-        run.artifacts(folder)
-        run.model(registration(folder, {}))
+        run.model(registration(folder, {}), folder)
     assert "1 run(s) in tracking/outbox are not sent yet" in caplog.text
     digest = model_digest(folder)
     shutil.rmtree(folder)

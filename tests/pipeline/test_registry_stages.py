@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.registry import catalog, retrieval
 from dreamset.pipeline.registry.exchange import import_model
 from dreamset.pipeline.registry.ranking import POLICY_RETURN
+from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.stages import evaluate, learn_behavior, resolve, train_world_model
 from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.stages.settings import TrainWorldModel
@@ -71,21 +73,25 @@ def test_stages_register_models_with_lineage_back_to_the_data(client: Any) -> No
     assert catalog.families(client) == ["pendulum_state.policy", FAMILY]
     policy = catalog.version(client, "pendulum_state.policy", alias="champion")
     assert policy.digest == model_digest(POLICY)
-    assert "evaluation/return_iqm" in policy.figures
-    assert policy.tags["reward"] == "dreamset.behaviors.rewards.PredictedReward"
+    assert "evaluation/return_iqm" in catalog.figures(client, policy)
+    settings = catalog.settings(client, policy)
+    assert settings["reward_function"] == "dreamset.behaviors.rewards.PredictedReward"
+    assert (settings["horizon"], settings["behavior_seed"]) == ("5", "0")
     # by id, as another program would: tags and runs only
     tags = client.get_model_version(policy.name, str(policy.number)).tags
     run = client.get_run(tags["world_model_run"])
-    assert run.info.run_name == "train_world_model"
+    (row,) = client.search_runs([client.get_experiment_by_name(reporting.ROWS).experiment_id])
+    assert run.info.run_id == policy.run == row.info.run_id
     name, number = tags["world_model"].split("/")
     tags = client.get_model_version(name, number).tags
     assert tags["digest"] == model_digest(MODEL)
     store = Store.open("data/stores/pendulum_state")
     assert tags["dataset_digest"] == store.digest
     assert run.inputs.dataset_inputs[0].dataset.digest == store.digest[:36]
-    assert {"validation/reward_error_h5", "validation/kl", "cost/updates"} <= tags.keys()
-    assert tags["ranked_by"] == POLICY_RETURN
-    assert float(tags[POLICY_RETURN]) == policy.figures["evaluation/return_iqm"]
+    figures = catalog.figures(client, catalog.version(client, name, number=int(number)))
+    assert {"validation/reward_error_h5", "validation/kl", "cost/updates"} <= figures.keys()
+    assert tags["ranked_by"] == f"{POLICY_RETURN} = {figures[POLICY_RETURN]:.6g}"
+    assert figures[POLICY_RETURN] == catalog.figures(client, policy)["evaluation/return_iqm"]
     assert tags["evaluated_under"] == policy.tags["evaluated_under"]
     assert catalog.version(client, FAMILY, alias="champion").number == 1
 
@@ -253,7 +259,27 @@ def test_registration_is_sent_once_the_registry_is_reachable(client: Any, monkey
     shutil.rmtree("runs/world_model/reconstruction-1")  # the outbox keeps the files
     delivery.deliver_all(reporting.OUTBOX)
     assert len(catalog.versions(client, FAMILY)) == 2
+    rows = client.get_experiment_by_name(reporting.ROWS).experiment_id
+    logged = client.search_logged_models([rows], "name LIKE 'world model%'")
+    assert len({model.model_id for model in logged}) == len(logged) == 2  # the second is not logged again
     retrieval.from_registry(FAMILY, version=2)
+
+
+def test_outbox_file_of_an_earlier_release_has_the_model_among_the_artifacts(client: Any) -> None:
+    folder = world_model(Path("model"), seed=7)
+    values = asdict(registration(folder, {"validation/reward_error_h5": 0.5}, name="old.world_model"))
+    reporting.OUTBOX.mkdir(exist_ok=True)
+    opening = {"kind": "open", "at": 1000, "stage": "train_world_model", "experiment": "dreamset-stages", "uri": None}
+    lines = [
+        opening,
+        {"kind": "artifact", "at": 2000, "path": str(folder.absolute()), "folder": "model"},
+        {"kind": "model", "at": 2000, "values": {name: value for name, value in values.items() if name != "details"}},
+        {"kind": "finish", "at": 3000, "status": "FINISHED"},
+    ]
+    (reporting.OUTBOX / "1.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    delivery.deliver_all(reporting.OUTBOX)
+    assert model_digest(retrieval.from_registry("old.world_model")) == model_digest(folder)
+    assert catalog.version(client, "old.world_model").score == "validation/mean_reward_error_to_h5 = 0.5"
 
 
 def test_imported_policy_is_loaded_as_a_check(client: Any) -> None:

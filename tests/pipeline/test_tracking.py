@@ -55,7 +55,7 @@ def test_each_objective_has_one_row_with_the_main_metrics_of_all_stages(
         own = [stage for stage in stages if stage.data.tags["dreamset.row"] == row.info.run_id]
         assert sorted(stage.info.run_name for stage in own) == ["evaluate", "learn_behavior", "train_world_model"]
         assert {"validation/reward_error_h5", "evaluation/return_iqm", "imagination/reward"} <= row.data.metrics.keys()
-        assert row.data.metrics["return_iqm"] == row.data.metrics["evaluation/return_iqm"]
+        assert row.data.metrics["comparison/return_iqm"] == row.data.metrics["evaluation/return_iqm"]
         assert [m.step for m in client.get_metric_history(row.info.run_id, "validation/kl")] == [3, 6]
         assert {file.path for file in client.list_artifacts(row.info.run_id)} == {"media", "settings"}
         assert {file.path for file in client.list_artifacts(row.info.run_id, "settings")} == {
@@ -102,7 +102,7 @@ def test_changed_behavior_is_a_row_of_its_own_that_shares_the_world_model(
     assert media == {file.path for file in client.list_artifacts(changed.info.run_id, "media/world_model")} != set()
     assert not client.list_artifacts(changed.info.run_id, "media/evaluation")
     evaluate.run(configure("evaluate"))
-    assert "return_iqm" in client.get_run(changed.info.run_id).data.metrics
+    assert "comparison/return_iqm" in client.get_run(changed.info.run_id).data.metrics
     assert len(runs_of(client)[0]) == 2
 
 

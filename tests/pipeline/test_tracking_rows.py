@@ -75,7 +75,7 @@ def test_stages_of_one_model_share_a_row_whose_name_tells_the_choices(client: Ml
     record("evaluate", "e", {"evaluation/return_iqm": 3.0}, overrides=("behavior.horizon=10",))
     (row,) = rows_of(client)
     assert row.info.run_name == "robot · contrastive · small · s3 · horizon=10"
-    assert {"validation/kl", "imagination/reward", "return_iqm"} <= row.data.metrics.keys()
+    assert {"validation/kl", "imagination/reward", "comparison/return_iqm"} <= row.data.metrics.keys()
     expected = {"dataset": "robot", "objective": "contrastive", "generation": "dreamer_v2", "preset": "small"}
     assert expected.items() <= row.data.tags.items()
     assert {run.data.tags["row"] for run in rows_of(client, reporting.STAGES)} == {row.info.run_name}
@@ -88,8 +88,8 @@ def test_evaluation_with_other_episodes_keeps_the_earlier_figures(client: Mlflow
     record("evaluate", "e", {"evaluation/return_iqm": 3.0, "evaluation/old": 0.0})
     record("evaluate", "other", {"evaluation/return_iqm": 4.0}, overrides=("evaluation.episodes=6",))
     first, second = rows_of(client)
-    assert [row.data.metrics["return_iqm"] for row in (first, second)] == [3.0, 4.0]
-    assert len(client.get_metric_history(second.info.run_id, "return_iqm")) == 1
+    assert [row.data.metrics["comparison/return_iqm"] for row in (first, second)] == [3.0, 4.0]
+    assert len(client.get_metric_history(second.info.run_id, "comparison/return_iqm")) == 1
     assert "evaluation/old" not in second.data.metrics
     assert second.data.metrics["imagination/reward"] == 2.0
     assert second.data.params["learn_behavior_key"] == "b"
@@ -118,7 +118,7 @@ def test_evaluation_joins_the_row_of_its_own_policy(client: MlflowClient) -> Non
     rows.update(client, second.info.run_id, "learn_behavior", model="policy-c")
     record("evaluate", "e", {"evaluation/return_iqm": 1.0}, policy="policy-b")
     record("evaluate", "f", {"evaluation/return_iqm": 2.0}, policy="policy-c")
-    assert [row.data.metrics["return_iqm"] for row in rows_of(client)] == [1.0, 2.0]
+    assert [row.data.metrics["comparison/return_iqm"] for row in rows_of(client)] == [1.0, 2.0]
 
 
 def test_policy_that_no_row_knows_gets_a_row_with_the_world_model_only(client: MlflowClient) -> None:
@@ -126,7 +126,7 @@ def test_policy_that_no_row_knows_gets_a_row_with_the_world_model_only(client: M
     record("learn_behavior", "b", {"imagination/reward": 2.0})
     rows.update(client, rows_of(client)[0].info.run_id, "learn_behavior", model="policy-b")
     record("evaluate", "e", {"evaluation/return_iqm": 1.0}, policy="of an earlier release")
-    other = next(row for row in rows_of(client) if "return_iqm" in row.data.metrics)
+    other = next(row for row in rows_of(client) if "evaluation/return_iqm" in row.data.metrics)
     assert other.data.metrics["validation/kl"] == 1.0
     assert "imagination/reward" not in other.data.metrics
     record("evaluate", "e", {}, lineage=LINEAGE | {"key": "unknown"}, policy="any")

@@ -103,8 +103,6 @@ def test_headline_metrics_come_first_and_costs_last_in_the_order_of_sections() -
     values = {"cost/updates": 1.0, "evaluation/return_iqm": 2.0, "gradient_norm/a": 3.0, "validation/probe_r2": 4.0}
     shown = names.row_metrics(values)
     assert shown == {
-        "return_iqm": 2.0,
-        "probe_r2": 4.0,
         "comparison/return_iqm": 2.0,
         "comparison/probe_r2": 4.0,
         "workload/updates": 1.0,
@@ -119,7 +117,7 @@ def test_headline_metrics_come_first_and_costs_last_in_the_order_of_sections() -
 
 
 def test_headline_has_the_return_with_its_interval_first() -> None:
-    metrics = {"validation/probe_r2": 0.5, "evaluation/return_iqm": 2.0, "return_iqm": 2.0, "loss/kl": 1.0}
+    metrics = {"validation/probe_r2": 0.5, "evaluation/return_iqm": 2.0, "comparison/return_iqm": 2.0, "loss/kl": 1.0}
     assert notes.headline(metrics) == "return (IQM) **2.0** · probe R² **0.500**"
     bounds = {"evaluation/return_iqm_low": 1.0, "evaluation/return_iqm_high": 3.25}
     assert notes.headline(metrics | bounds).startswith("return (IQM) **2.0** (interval 1.0 to 3.2) · ")

@@ -145,9 +145,14 @@ def wrong_grammar(override: str) -> str:
 def quoted(override: str) -> str:
     """The override with its value in quotes for Hydra, and as a whole in quotes for the shell."""
     key, _, value = override.partition("=")
+    return shlex.quote(f"{key}={quoted_value(value)}")
+
+
+def quoted_value(text: str) -> str:
+    """A text in quotes, as Hydra reads it."""
     # Hydra takes a backslash literally, except before a quote
-    escaped = re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + ('\\"' if match[2] else ""), value)
-    return shlex.quote(f'{key}="{escaped}"')
+    escaped = re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + ('\\"' if match[2] else ""), text)
+    return f'"{escaped}"'
 
 
 def below(key: str, section: str) -> bool:

@@ -24,6 +24,7 @@ from dreamset.pipeline.commands import (
     compare,
     completion,
     doctor,
+    experiments,
     export,
     init,
     list_,
@@ -39,7 +40,7 @@ from dreamset.pipeline.tracking.address import MaskedFormatter, masked
 
 COMMANDS = {  # title on the help page -> its commands, in this order
     "the pipeline, stage by stage": (stages, compare, resolve, adapt),
-    "look at data, settings and results": (results, ui, list_, show, tools),
+    "look at data, settings and results": (results, experiments, ui, list_, show, tools),
     "use a policy elsewhere": (export,),
     "projects and this machine": (init, doctor, completion),
 }

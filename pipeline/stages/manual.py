@@ -195,8 +195,8 @@ def _warn_of_other_recording(stage: Stage, folders: Folders, composition: Compos
     differing = provenance.changes(collect, made, wanted | {"source_path": made.get("source_path")})
     if differing:
         log.warning(
-            "%s was recorded with %s; choose preset=%s, or run `dreamset collect` and `dreamset ingest` with the same "
-            "overrides first",
+            "%s was recorded with %s; repeat its settings (preset=%s), or run `dreamset collect` and `dreamset ingest` "
+            "with the overrides of this stage first",
             *(wanted["output"], "; ".join(differing[:SHOWN]), preset),
         )
 

@@ -23,7 +23,19 @@ from dreamset.pipeline.stages.settings import TrainWorldModel
 from dreamset.pipeline.training.checkpoint import Checkpoint
 
 Configure = Callable[..., dict[str, Any]]
-COMMANDS = [*stages.STAGES, "show", "adapt", "compare", "resolve", "data", "models", "export", "ui", "results"]
+COMMANDS = [
+    *stages.STAGES,
+    "show",
+    "adapt",
+    "compare",
+    "resolve",
+    "data",
+    "models",
+    "export",
+    "ui",
+    "results",
+    "experiments",
+]
 COMMANDS += ["list", "doctor", "completion", "init"]
 
 

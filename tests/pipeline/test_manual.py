@@ -232,7 +232,7 @@ def test_data_of_another_recording_are_a_warning_with_both_values(
     settings("train_world_model", ["preset=small_state", "dataset=pendulum_state"])
     said = "data/recordings/pendulum_state was recorded with dataset.recording.episodes=12, now 200"
     assert said in caplog.text
-    assert "choose preset=tiny, or run `dreamset collect`" in caplog.text
+    assert "repeat its settings (preset=tiny), or run `dreamset collect`" in caplog.text
 
 
 def test_model_of_another_preset_is_a_warning_without_a_pipeline_too(

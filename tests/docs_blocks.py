@@ -117,7 +117,7 @@ class Reader:
     def _reproduce(self, target: str) -> None:
         """What ``dvc repro TARGET`` runs: the stages up to the target whose settings have changed."""
         params = yaml.safe_load(Path("params.yaml").read_text())
-        params |= {"preset": "tiny", "overrides": [*params["overrides"], *SMALL[1:]]}
+        params |= {"preset": "tiny", "overrides": [*(params["overrides"] or ()), *SMALL[1:]]}
         Path("tiny.yaml").write_text(yaml.safe_dump(params))
         cli.main(["resolve", "--params", "tiny.yaml"])
         for name, stage in {stage.name: command for command, stage in STAGES.items()}.items():

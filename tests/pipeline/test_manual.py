@@ -150,27 +150,29 @@ def world_model(folder: str, **lineage: str) -> None:
     (Path(folder) / "model.json").write_text(json.dumps({"lineage": made}))
 
 
+@pytest.mark.parametrize("stage", ["learn_behavior", "evaluate", "finetune"])
 @pytest.mark.parametrize("overrides", [("world_model=dreamer_v3",), ()])
 @pytest.mark.usefixtures("pipeline")
 def test_world_model_of_another_generation_is_a_warning_with_the_way_back(
-    overrides: tuple[str, ...], caplog: pytest.LogCaptureFixture
+    stage: str, overrides: tuple[str, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     world_model(f"runs/{MODEL}")
-    settings("learn_behavior", [*SAME, *overrides])
+    settings(stage, [*SAME, *overrides])
     said = f"runs/{MODEL} is a world model of dreamer_v1, but this stage has world_model=dreamer_v3"
     assert (said in caplog.text) == bool(overrides)
 
 
+@pytest.mark.parametrize("stage", ["learn_behavior", "finetune"])
 @pytest.mark.parametrize("changed", [False, True])
 @pytest.mark.usefixtures("pipeline")
 def test_store_that_changed_since_the_training_is_a_warning_with_both_digests(
-    changed: bool, caplog: pytest.LogCaptureFixture
+    stage: str, changed: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     manifest = Path("data/stores/pendulum_state/dataset.json")
     manifest.write_text("now")
     now = hashlib.sha256(b"now").hexdigest()
     world_model(f"runs/{MODEL}", dataset_digest="a" * 64 if changed else now)
-    settings("learn_behavior")
+    settings(stage)
     said = f"was trained on another state of data/stores/pendulum_state (aaaaaaaaaaaa, now {now[:12]})"
     assert (said in caplog.text) == changed
 

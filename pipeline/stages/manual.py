@@ -112,8 +112,13 @@ def _has_pipeline() -> bool:
 
 
 def _differs(stage: Stage, found: StageConfig, preset: str | None) -> bool:
-    """Whether the output of this name is the pipeline's or another preset's, and was made with other settings."""
+    """Whether the output of this name is the pipeline's or another preset's, and was made with other settings.
+
+    Beside a pipeline, an output of which nothing is known was made by the pipeline with earlier params.yaml.
+    """
     made, earlier_preset = _made(stage, found)
+    if made is None and _has_pipeline():
+        return Path(found["output"]).exists()
     may_replace = earlier_preset == preset and not is_of_pipeline(stage, found)
     return made is not None and not may_replace and bool(provenance.changes(stage, made, found))
 

@@ -133,7 +133,14 @@ def test_chain_from_another_recording_stays_beside_the_data_of_the_pipeline() ->
 
 @pytest.mark.usefixtures("pipeline")
 def test_data_of_another_dataset_than_that_of_the_pipeline_are_in_the_usual_folder() -> None:
+    assert made_by_hand("collect", ["dataset=cartpole"])["output"] == "data/recordings/cartpole"
     assert settings("collect", ["dataset=cartpole"])["output"] == "data/recordings/cartpole"
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_data_that_the_pipeline_made_before_it_took_another_dataset_are_kept() -> None:
+    make("data/recordings/cartpole")
+    assert settings("collect", ["dataset=cartpole"])["output"] == "data/manual/small/recordings/cartpole"
 
 
 @pytest.mark.usefixtures("pipeline")

@@ -11,10 +11,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 
 DEMO ?= $(or $(TMPDIR),/tmp)/dreamset_demo
 
-.PHONY: help setup repro demo report ui doctor docs test lint format clean
+.PHONY: help setup repro demo report experiments ui doctor docs test lint format clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 setup: .venv/.installed ## make .venv with everything that is needed
 
@@ -50,6 +50,9 @@ docs: .venv/.installed ## build the documentation in site/; `mkdocs serve` shows
 format: .venv/.installed ## format the source
 	@ruff check --fix .
 	@ruff format .
+
+experiments: .venv/.installed ## list the experiments of `dvc exp run`: what each changed and earned
+	@dreamset experiments
 
 ui: .venv/.installed ## start the MLflow UI; prints its address
 	@dreamset ui

@@ -25,6 +25,7 @@ from dreamset.pipeline.commands import (
     completion,
     doctor,
     dream,
+    experiments,
     export,
     init,
     list_,
@@ -40,7 +41,7 @@ from dreamset.pipeline.tracking.address import MaskedFormatter, masked
 
 COMMANDS = {  # title on the help page -> its commands, in this order
     "the pipeline, stage by stage": (stages, compare, resolve, adapt),
-    "look at data, settings and results": (results, dream, ui, list_, show, tools),
+    "look at data, settings and results": (results, experiments, dream, ui, list_, show, tools),
     "use a policy elsewhere": (export,),
     "projects and this machine": (init, doctor, completion),
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dreamset.core.errors import UserError
 from dreamset.pipeline.commands import sweep
-from dreamset.pipeline.commands.announcement import announced
+from dreamset.pipeline.commands.announcement import announced, inputs_of
 from dreamset.pipeline.commands.base import Commands, command, settings_by_hand, take_overrides, take_quiet
 from dreamset.pipeline.progress import QUIET
 from dreamset.pipeline.stages.table import STAGES as TABLE
@@ -39,7 +39,7 @@ def _notes(stage: Stage) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """Runs a stage with the settings of its resolved file, or with overrides."""
-    from dreamset.pipeline.stages import resolve
+    from dreamset.pipeline.stages import manual, provenance, resolve
 
     stage: Stage = options.stage
     if options.quiet:
@@ -57,5 +57,7 @@ def run(options: argparse.Namespace) -> None:
         place = None
     with labelled(labels), announced(stage, config, labels, place):
         lines = stage.run(config)
+    if options.resolved is None and not manual.is_of_pipeline(stage, config):
+        provenance.write(stage, config, labels, options.overrides, inputs_of(config))
     for line in lines:
         print(line)  # noqa: T201

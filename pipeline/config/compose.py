@@ -24,7 +24,15 @@ from dreamset.core.errors import UserError
 from dreamset.moved import current_name
 from dreamset.pipeline.config import checks, targets
 from dreamset.pipeline.config.groups import config_folders, groups
-from dreamset.pipeline.config.mistakes import dotted_keys, hint, override_key, quoted, wrong_grammar, wrong_name
+from dreamset.pipeline.config.mistakes import (
+    dotted_keys,
+    dotted_values,
+    hint,
+    override_key,
+    quoted,
+    wrong_grammar,
+    wrong_name,
+)
 from dreamset.pipeline.config.origins import Origins, replayed
 from dreamset.pipeline.config.settings import Config as Config
 from dreamset.pipeline.config.settings import schema_keys
@@ -86,7 +94,7 @@ def compose(overrides: Sequence[str]) -> Config:
 def composed(overrides: Sequence[str]) -> Composition:
     """As ``compose``, but the caller checks overrides without effect, because other compositions may read them."""
     _require_grammar(overrides)
-    overrides = [text.lstrip("+") if override_key(text) in WITHOUT_PLUS else text for text in overrides]
+    overrides = _without_plus(overrides)
     _refuse_old_names(override_key(text) for text in overrides)
     composition, choices = _compose(overrides)
     set_keys = [key for key in map(override_key, overrides) if key not in choices]
@@ -100,6 +108,17 @@ def composed(overrides: Sequence[str]) -> Composition:
     config["behavior_training"] = _of_networks(config["behavior_training"])
     chosen = {group: name for group, name in choices.items() if name is not None and not group.startswith("hydra/")}
     return Composition(config, raw, overrides, chosen, dead)
+
+
+def values(overrides: Sequence[str]) -> dict[str, Any]:
+    """Every value that is no section, with its dotted key and its interpolations; overrides of keys are ignored.
+
+    Raises:
+        UserError: for wrong syntax or an unknown choice.
+    """
+    _require_grammar(overrides)
+    composition, _ = _compose([text for text in _without_plus(overrides) if "." not in override_key(text)])
+    return dict(dotted_values(cast("Config", OmegaConf.to_container(composition, resolve=False))))
 
 
 def combinations(overrides: Sequence[str]) -> list[list[str]]:
@@ -152,6 +171,10 @@ def _require_grammar(overrides: Iterable[str]) -> None:
             raise UserError(f"configuration: {wrong_grammar(text)}") from None
         if not override_key(text):
             raise UserError(f"configuration: {wrong_grammar(text)}")
+
+
+def _without_plus(overrides: Iterable[str]) -> list[str]:
+    return [text.lstrip("+") if override_key(text) in WITHOUT_PLUS else text for text in overrides]
 
 
 def _refuse_old_names(keys: Iterable[str]) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 UNKNOWN = "extra_forbidden"  # pydantic's type of error for an unknown key
-_PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_/~.][\w./~-]*", re.IGNORECASE)  # needs no quotes in Hydra
+_PLAIN = re.compile(
+    r"(?!(?:null|true|false|nan|inf)$)(?:[a-z_/]|\.\.?/)[\w./:-]*", re.IGNORECASE | re.ASCII
+)  # unquoted
 KEY = re.compile(r"[+~]{0,2}\w[\w./@:-]*")
 ALLOWED: dict[str, Callable[[Mapping[str, Any]], str]] = {  # pydantic's type of error -> the allowed values, in words
     "int_type": lambda _: "a whole number",
@@ -157,20 +159,18 @@ def quoted_value(value: str) -> str:
 
 def override_text(key: str, value: Any) -> str:
     """``key=value`` as a person types it in a shell: in quotes only where Hydra or the shell needs them."""
-    return shlex.quote(f"{key}={_literal(value)}")
+    return shlex.quote(f"{key}={literal(value)}")
 
 
-def _literal(value: Any) -> str:
-    """A plain value in Hydra's syntax."""
+def literal(value: Any) -> str:
+    """A plain value in Hydra's syntax, whose keys of mappings have no quotes."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_literal(name)}: {_literal(entry)}" for name, entry in value.items()) + "}"
+        return "{" + ", ".join(f"{name}: {literal(entry)}" for name, entry in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_literal, value)) + "]"
-    if not isinstance(value, str):
-        return yaml_text(value)
-    if _PLAIN.fullmatch(value):
-        return value
-    return quoted_value(value)
+        return "[" + ", ".join(map(literal, value)) + "]"
+    if isinstance(value, str):
+        return value if _PLAIN.fullmatch(value) else quoted_value(value)
+    return yaml_text(value)
 
 
 def below(key: str, section: str) -> bool:

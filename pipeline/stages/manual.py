@@ -1,9 +1,9 @@
-"""Where a stage that is started by hand reads and writes in a folder with a DVC pipeline.
+"""Where a stage that is started by hand reads and writes.
 
-There it replaces nothing of the pipeline. Results get a folder of their own, per dataset and preset; so do a recording
-and a store whose settings differ from the pipeline's. Later stages with the same overrides read there first, then what
-the pipeline made. A folder whose setting in ``paths`` a person gives is used as given. Without a pipeline nothing is
-moved.
+Beside a DVC pipeline it replaces nothing of the pipeline. Results get a folder of their own, per dataset and preset; so
+do a recording and a store whose settings differ from the pipeline's. With or without a pipeline, a recording and a
+store of another preset than an earlier one have a folder of that preset. Later stages with the same overrides read in
+the folders of manual runs first, then in the usual ones. A folder that a person sets in ``paths`` is used as given.
 """
 
 import json
@@ -18,12 +18,13 @@ import yaml
 from dreamset.core.files import file_sha256
 from dreamset.pipeline.config.compose import Composition, Config
 from dreamset.pipeline.config.mistakes import override_key
-from dreamset.pipeline.stages import resolve
-from dreamset.pipeline.stages.table import SHARED, Stage, StageConfig
+from dreamset.pipeline.stages import provenance, resolve
+from dreamset.pipeline.stages.table import SHARED, STAGES, Stage, StageConfig
 
 PIPELINE = Path("dvc.yaml")
 RESOLVED = Path("resolved")
 DESCRIPTION = "model.json"  # in the folder of a saved model
+SHOWN = 3  # settings that differ, at most
 FROM_REGISTRY = "from_registry"  # a choice that may be of any generation
 MADE_BY = {"world_model": "train_world_model", "behavior": "learn_behavior"}  # folder of a saved model -> its stage
 
@@ -39,10 +40,8 @@ def settings(stage: Stage, composition: Composition, *, told: bool = True) -> St
         told: whether lines say which folders differ from the usual ones, what does not match, and what is replaced.
     """
     found = inputs(stage, composition, told=told)
-    if not _has_pipeline():
-        return found
     moved = found
-    if stage.name not in SHARED or _differs(stage, found):
+    if stage.name not in SHARED or _differs(stage, found, composition.config["choices"]["preset"]):
         folders = Folders.of(composition)
         moved = found | {key: folders.own(found[key]) for key in stage.writes}
     if told:
@@ -52,15 +51,23 @@ def settings(stage: Stage, composition: Composition, *, told: bool = True) -> St
 
 def inputs(stage: Stage, composition: Composition, *, told: bool = True) -> StageConfig:
     """As ``settings``, but only the folders that the stage reads are changed."""
-    found = usual = stage(composition.config)
-    if _has_pipeline():
-        folders = Folders.of(composition)
-        found = usual | {key: folders.existing(usual[key]) for key in stage.reads}
-        for key in stage.reads if told else ():
+    usual = stage(composition.config)
+    folders = Folders.of(composition)
+    found = usual | {key: folders.existing(usual[key]) for key in stage.reads}
+    if told:
+        for key in stage.reads:
             _tell_input(usual[key], found[key], folders, composition)
-    if told and "world_model" in stage.reads:
-        _warn_of_other_model(found, composition)
+        _warn_of_other_recording(stage, folders, composition)
+        if "world_model" in stage.reads:
+            _warn_of_other_model(found, composition)
+        if "policy" in stage.reads:
+            _warn_of_other_policy(found)
     return found
+
+
+def is_of_pipeline(stage: Stage, settings: StageConfig) -> bool:
+    """Whether the output is one of the pipeline's, which DVC checks for changes."""
+    return _resolved(stage, settings) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +80,13 @@ class Folders:
     def of(cls, composition: Composition) -> "Folders":
         """The folders of ``paths`` that the overrides do not set."""
         choices, given = composition.config["choices"], {override_key(text) for text in composition.overrides}
-        name = "-".join(choices[group] for group in ("dataset", "preset") if choices[group] is not None)
+        preset = choices["preset"] or "none"
         paths = {key: path for key, path in composition.config["paths"].items() if f"paths.{key}" not in given}
-        runs = [(paths["runs"], f"{paths['runs']}/manual/{name}")] if "runs" in paths else []
         data = [paths[key] for key in ("recordings", "stores", "cards") if key in paths]
-        return cls([*runs, *((path, str(Path(path).parent / "manual" / name / Path(path).name)) for path in data)])
+        pairs = [(path, str(Path(path).parent / "manual" / preset / Path(path).name)) for path in data]
+        if "runs" in paths and _has_pipeline():
+            pairs.append((paths["runs"], f"{paths['runs']}/manual/{choices['dataset']}-{preset}"))
+        return cls(pairs)
 
     def own(self, path: str) -> str:
         """The path of manual runs that corresponds to a usual path; another path as it is."""
@@ -102,10 +111,16 @@ def _has_pipeline() -> bool:
         return False
 
 
-def _differs(stage: Stage, found: StageConfig) -> bool:
-    """Whether the pipeline's output of this name was made with other settings."""
-    made = _resolved(stage, found)
-    return made is not None and {key: value for key, value in made.items() if key != "code"} != found
+def _differs(stage: Stage, found: StageConfig, preset: str | None) -> bool:
+    """Whether the output of this name is the pipeline's or another preset's, and was made with other settings.
+
+    Beside a pipeline, an output of which nothing is known was made by the pipeline with earlier params.yaml.
+    """
+    made, earlier_preset = _made(stage, found)
+    if made is None and _has_pipeline():
+        return Path(found["output"]).exists()
+    may_replace = earlier_preset == preset and not is_of_pipeline(stage, found)
+    return made is not None and not may_replace and bool(provenance.changes(stage, made, found))
 
 
 def _resolved(stage: Stage, wanted: Config) -> StageConfig | None:
@@ -122,9 +137,10 @@ def _file(stage: Stage, output: str) -> str:
 def _tell_input(usual: Any, found: Any, folders: Folders, composition: Composition) -> None:
     if found != usual:
         log.warning("reads %s, which an earlier manual run made", found if isinstance(found, str) else _paths(found))
-    elif isinstance(usual, str) and folders.own(usual) != usual and Path(usual).exists():
+    elif isinstance(usual, str) and folders.own(usual) != usual and Path(usual).exists() and _has_pipeline():
         log.warning("reads %s of the pipeline; no manual run has made %s", usual, folders.own(usual))
-        _warn_of_other_preset(usual, composition.config["choices"]["preset"])
+    if isinstance(found, str):
+        _warn_of_other_preset(found, composition.config["choices"]["preset"])
 
 
 def _paths(part: Config) -> str:
@@ -132,12 +148,12 @@ def _paths(part: Config) -> str:
 
 
 def _warn_of_other_preset(model: str, preset: str | None) -> None:
-    """Warns if the pipeline trained the model with another preset than this stage has."""
+    """Warns if the model was trained with another preset than this stage has."""
     folder = Path(model) if Path(model).name != "model" else Path(model).parent
     stage = MADE_BY.get(folder.parent.name)
     if stage is None:
         return
-    made = resolve.read_labels(RESOLVED / stage / f"{folder.name}.yaml").choices.get("preset")
+    _, made = _made(STAGES[stage], {"output": str(folder)})
     if made not in (None, preset):
         log.warning(
             "%s was trained with preset=%s, but this stage has preset=%s; choose preset=%s, or run `dreamset %s` with "
@@ -171,6 +187,52 @@ def _warn_of_other_model(found: StageConfig, composition: Composition) -> None:
         )
 
 
+def _warn_of_other_recording(stage: Stage, folders: Folders, composition: Composition) -> None:
+    """Warns if the episodes that the stage reads were recorded with other settings than those of its overrides."""
+    if not {"store", "source"} & set(stage.reads):
+        return
+    collect = SHARED["collect"]
+    wanted = collect(composition.config)
+    wanted["output"] = folders.existing(wanted["output"])
+    made, preset = _made(collect, wanted)
+    if made is None or wanted["recording"] is None:
+        return
+    differing = provenance.changes(collect, made, wanted | {"source_path": made.get("source_path")})
+    if differing:
+        log.warning(
+            "%s was recorded with %s; repeat its settings (preset=%s), or run `dreamset collect` and `dreamset ingest` "
+            "with the overrides of this stage first",
+            *(wanted["output"], "; ".join(differing[:SHOWN]), preset),
+        )
+
+
+def _made(stage: Stage, settings: Config) -> tuple[StageConfig | None, str | None]:
+    """The settings and the preset by which the present output was made; None if nothing tells."""
+    resolved = _resolved(stage, settings)
+    if resolved is not None:
+        return resolved, resolve.read_labels(RESOLVED / _file(stage, settings["output"])).choices.get("preset")
+    by_hand = provenance.read(Path(settings["output"]))
+    return (None, None) if by_hand is None else (by_hand.settings, by_hand.preset)
+
+
+def _warn_of_other_policy(found: StageConfig) -> None:
+    """Warns if the policy was learned in another world model, whose features mean something else."""
+    model, policy = Path(found["world_model"]), Path(found["policy"])
+    model = model if model.name == "model" else model / "model"
+    try:
+        learned_in = json.loads((policy / DESCRIPTION).read_text())["lineage"]["world_model"]["digest"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # the stage says what is wrong
+    from dreamset.pipeline.artifacts.saved_models import WEIGHTS, model_digest  # loads PyTorch
+
+    if (model / WEIGHTS).exists() and model_digest(model) != learned_in:
+        log.warning(
+            "%s was learned in another world model than %s; run `dreamset learn-behavior` with the same overrides "
+            "first",
+            *(policy, model),
+        )
+
+
 def _store_digest(store: Path) -> str | None:
     """The digest of a store as ``datasets.Store`` has it, which loads PyTorch; None if there is no store."""
     manifest = store / "dataset.json"
@@ -178,8 +240,13 @@ def _store_digest(store: Path) -> str | None:
 
 
 def _tell_output(stage: Stage, usual: StageConfig, moved: StageConfig) -> None:
-    if moved["output"] != usual["output"]:
-        log.warning("writes %s, and %s stays as it is", moved["output"], usual["output"])
-    elif _resolved(stage, usual) is not None and Path(usual["output"]).exists():
-        name = stage.name if stage.name in SHARED else f"{stage.name}@{Path(usual['output']).name}"
-        log.warning("replaces %s of the pipeline; `dvc checkout %s` brings it back", usual["output"], name)
+    output = moved["output"]
+    if output != usual["output"]:
+        log.warning("writes %s, and %s stays as it is", output, usual["output"])
+    elif _resolved(stage, usual) is not None and Path(output).exists():
+        name = stage.name if stage.name in SHARED else f"{stage.name}@{Path(output).name}"
+        log.warning("replaces %s of the pipeline; `dvc checkout %s` brings it back", output, name)
+    earlier = provenance.read(Path(output))
+    differing = [] if earlier is None else provenance.changes(stage, earlier.settings, moved)
+    if differing:
+        log.warning("replaces %s, which was made with %s", output, "; ".join(differing[:SHOWN]))

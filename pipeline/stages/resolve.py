@@ -5,6 +5,7 @@ so a setting or an edit of code reruns what it changes and nothing else.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from dreamset.pipeline.config.checks import checked
 from dreamset.pipeline.config.compose import Composition, Config, composed, require_effect
 from dreamset.pipeline.config.dependencies import SETTINGS, ImportPath, starting_points
 from dreamset.pipeline.config.groups import config_folders
+from dreamset.pipeline.config.mapped import in_hydra_syntax
 from dreamset.pipeline.config.mistakes import dotted_values
 from dreamset.pipeline.config.settings import Section, Seed, Text
 from dreamset.pipeline.config.targets import TARGET
@@ -28,6 +30,7 @@ from dreamset.pipeline.stages.settings import StageSettings
 from dreamset.pipeline.tracking.labels import Labels
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+NUMBER = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+")  # 1e-05, which PyYAML takes for text
 MANIFEST = "manifest.json"  # in the folder: the inputs and the checksums of its files
 
 
@@ -39,7 +42,14 @@ class Params(Section):
     objectives: Annotated[list[Text], Field(min_length=1)]
     seeds: Annotated[list[Seed], Field(min_length=1)]
     finetune: list[Text]
-    overrides: list[Text]
+    overrides: list[Text]  # in Hydra's syntax; the file may have a mapping, or nothing
+
+    @field_validator("overrides", mode="before")
+    @classmethod
+    def _listed(cls, overrides: object) -> object:
+        if not isinstance(overrides, list):
+            raise ValueError("a mapping such as {behavior.horizon: 10}, or a list such as [behavior.horizon=10]")
+        return overrides
 
     @field_validator("objectives", "seeds")
     @classmethod
@@ -95,7 +105,7 @@ def run(params: Path, output: Path, *, if_changed: bool = False) -> list[str]:
 
 
 def _composed(choices: Params) -> Iterator[StageFile]:
-    base = [f"dataset={choices.dataset}", f"preset={choices.preset}", *choices.overrides]
+    base = [*_parts(choices), *choices.overrides]
     settings: dict[str, Config] = {}
     for objective, composition in _compositions(base, choices.objectives).items():
         settings[objective] = composition.config
@@ -111,6 +121,10 @@ def _composed(choices: Params) -> Iterator[StageFile]:
         yield _stage_file(f"{stage}.yaml", stage, describe(config), config, shared.labels)
     compared = stages.compare(config, choices.objectives, choices.seeds, different_settings(settings))
     yield _stage_file("compare.yaml", "compare", compared, config, shared.labels)
+
+
+def _parts(choices: Params) -> list[str]:
+    return [f"dataset={choices.dataset}", f"preset={choices.preset}"]
 
 
 def different_settings(settings: Mapping[str, Config]) -> dict[str, dict[str, str]]:
@@ -199,18 +213,30 @@ def _compositions(base: Sequence[str], objectives: Sequence[str]) -> dict[str, C
 
 
 def read_params(path: Path) -> Params:
-    """The user's choices.
+    """The user's choices, with the overrides in Hydra's syntax.
 
     Raises:
         UserError: if the file is missing, or is no valid yaml, or a choice is wrong.
     """
     try:
-        params = yaml.safe_load(path.read_text())
+        params = yaml.load(path.read_text(), Loader=_ParamsLoader)  # noqa: S506 - it is a SafeLoader
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run from the project's folder") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid yaml: {' '.join(str(error).split())}") from None
-    return checked(Params, params, where=str(path))
+    if not isinstance(params, dict) or not isinstance(params.get("overrides", []), Mapping | None):
+        return checked(Params, params, where=str(path))
+    overrides = params["overrides"] or {}
+    choices = checked(Params, params | {"overrides": []}, where=str(path))
+    others = [*_parts(choices), f"objective={choices.objectives[0]}"]
+    return choices.model_copy(update={"overrides": in_hydra_syntax(overrides, others)})
+
+
+class _ParamsLoader(yaml.SafeLoader):
+    """Reads numbers as Hydra and DVC do."""
+
+
+_ParamsLoader.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+0123456789"))
 
 
 def read_labels(path: Path) -> Labels:

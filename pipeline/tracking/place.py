@@ -7,13 +7,16 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from dreamset.pipeline.tracking import labels, names
 
+PARAMS = Path("params.yaml")
 LINEAGE = "dreamset.lineage"  # tag with the lineage key of the world model
 GROUPS = ("dataset", "objective", "generation", "preset", "task", "seed", "adapted_from")  # tags that group runs
 GIT_SECONDS = 10.0
@@ -90,9 +93,19 @@ def command(chosen: labels.Labels) -> str | None:
     if "--resolved" not in arguments:
         return shlex.join(["dreamset", *arguments])
     choices = [f"{group}={name}" for group in ("preset", "dataset") if (name := chosen.choices.get(group))]
-    quoted = ", ".join(f'"{text}"' for text in chosen.overrides)
-    settings = [*choices, f"overrides=[{quoted}]"] if quoted else choices
+    settings = [*choices, _overrides(chosen.overrides)] if chosen.overrides else choices
     return " ".join(["dvc exp run", *(f"-S {shlex.quote(setting)}" for setting in settings)])
+
+
+def _overrides(overrides: Sequence[str]) -> str:
+    """The overrides for ``dvc exp run -S``, in the form that the present params.yaml has; DVC refuses another one."""
+    try:
+        mapping = isinstance(yaml.safe_load(PARAMS.read_text())["overrides"], dict)
+    except (OSError, yaml.YAMLError, TypeError, KeyError):
+        mapping = False
+    if mapping:
+        return f"+overrides={{{', '.join(text.replace('=', ': ', 1) for text in overrides)}}}"
+    return "overrides=[" + ", ".join(f'"{text}"' for text in overrides) + "]"
 
 
 def wanted(line: Mapping[str, Any]) -> dict[str, Any] | None:

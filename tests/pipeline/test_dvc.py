@@ -137,12 +137,36 @@ def test_setting_of_a_behavior_retrains_no_world_model(copy: Path) -> None:
     assert not [stage for stage in run if stage.startswith(("collect", "ingest", "train_world_model"))]
 
 
+def git(project: Path, *arguments: str) -> None:
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=project, check=True)
+
+
+def test_experiment_with_one_other_setting_runs_the_stages_that_read_it(copy: Path, root: Path) -> None:
+    shutil.copy(root / "pipeline/tools/project/gitignore", copy / ".gitignore")
+    dvc(copy, "config", "--unset", "core.no_scm")
+    git(copy, "init", "-q")
+    git(copy, "add", ".")
+    git(copy, "commit", "-q", "-m", "results")
+    output = dvc(copy, "exp", "run", "-n", "short", "-S", "+overrides.behavior.horizon=3")
+    assert RUN.findall(output) == [
+        "resolve",
+        "learn_behavior@reconstruction-0",
+        "learn_behavior@reward_only-0",
+        "evaluate@reconstruction-0",
+        "evaluate@reward_only-0",
+        "compare",
+    ]
+    settings = yaml.safe_load((copy / "resolved/learn_behavior/reconstruction-0.yaml").read_text())
+    assert settings["behavior"]["horizon"] == 3
+    assert "overrides.behavior.horizon" in dvc(copy, "params", "diff")
+
+
 def test_adaptation_is_a_new_dataset_with_an_existing_model(copy: Path) -> None:
     shutil.copytree(copy / "runs/world_model/reconstruction-0/model", copy / "original")
     edit(copy / "params.yaml", "dataset: pendulum_state", "dataset: pendulum_spin")
     edit(copy / "params.yaml", "  - reward_only\n", "")
     overrides = "[world_model=from_registry, world_model.folder=original, adaptation=heads_only]"
-    edit(copy / "params.yaml", "overrides: []", f"overrides: {overrides}")
+    edit(copy / "params.yaml", "overrides:", f"overrides: {overrides}")
     assert stages_run(copy) == [
         "resolve",
         "collect",

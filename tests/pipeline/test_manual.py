@@ -3,15 +3,21 @@
 import hashlib
 import json
 import logging
+import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from dreamset.datasets import Store
+from dreamset.pipeline import cli
+from dreamset.pipeline.artifacts.saved_models import model_digest
 from dreamset.pipeline.config.compose import composed
-from dreamset.pipeline.stages import manual, resolve, table
+from dreamset.pipeline.stages import manual, provenance, resolve, table
 
 PARAMS: Mapping[str, Any] = {
     "preset": "tiny",
@@ -114,12 +120,12 @@ def test_recording_and_store_with_the_settings_of_the_pipeline_stay_where_they_a
 def test_chain_from_another_recording_stays_beside_the_data_of_the_pipeline() -> None:
     other = [*SAME, "collection.episodes=3"]
     recording = settings("collect", other)["output"]
-    assert recording == "data/manual/pendulum_state-tiny/recordings/pendulum_state"
+    assert recording == "data/manual/tiny/recordings/pendulum_state"
     make(f"{recording}/pendulum/mixed-state-v0")
     ingest = settings("ingest", other)
     assert Path(ingest["source"]["path"]).is_relative_to(recording)
-    assert ingest["output"] == "data/manual/pendulum_state-tiny/stores/pendulum_state"
-    assert ingest["card"] == "data/manual/pendulum_state-tiny/cards/pendulum_state"
+    assert ingest["output"] == "data/manual/tiny/stores/pendulum_state"
+    assert ingest["card"] == "data/manual/tiny/cards/pendulum_state"
     assert settings("train_world_model", other)["store"] == "data/stores/pendulum_state"
     make(ingest["output"])
     assert settings("train_world_model", other)["store"] == ingest["output"]
@@ -127,7 +133,14 @@ def test_chain_from_another_recording_stays_beside_the_data_of_the_pipeline() ->
 
 @pytest.mark.usefixtures("pipeline")
 def test_data_of_another_dataset_than_that_of_the_pipeline_are_in_the_usual_folder() -> None:
+    assert made_by_hand("collect", ["dataset=cartpole"])["output"] == "data/recordings/cartpole"
     assert settings("collect", ["dataset=cartpole"])["output"] == "data/recordings/cartpole"
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_data_that_the_pipeline_made_before_it_took_another_dataset_are_kept() -> None:
+    make("data/recordings/cartpole")
+    assert settings("collect", ["dataset=cartpole"])["output"] == "data/manual/small/recordings/cartpole"
 
 
 @pytest.mark.usefixtures("pipeline")
@@ -144,29 +157,155 @@ def world_model(folder: str, **lineage: str) -> None:
     (Path(folder) / "model.json").write_text(json.dumps({"lineage": made}))
 
 
+@pytest.mark.parametrize("stage", ["learn_behavior", "evaluate", "finetune"])
 @pytest.mark.parametrize("overrides", [("world_model=dreamer_v3",), ()])
 @pytest.mark.usefixtures("pipeline")
 def test_world_model_of_another_generation_is_a_warning_with_the_way_back(
-    overrides: tuple[str, ...], caplog: pytest.LogCaptureFixture
+    stage: str, overrides: tuple[str, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     world_model(f"runs/{MODEL}")
-    settings("learn_behavior", [*SAME, *overrides])
+    settings(stage, [*SAME, *overrides])
     said = f"runs/{MODEL} is a world model of dreamer_v1, but this stage has world_model=dreamer_v3"
     assert (said in caplog.text) == bool(overrides)
 
 
+@pytest.mark.parametrize("stage", ["learn_behavior", "finetune"])
 @pytest.mark.parametrize("changed", [False, True])
 @pytest.mark.usefixtures("pipeline")
 def test_store_that_changed_since_the_training_is_a_warning_with_both_digests(
-    changed: bool, caplog: pytest.LogCaptureFixture
+    stage: str, changed: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     manifest = Path("data/stores/pendulum_state/dataset.json")
     manifest.write_text("now")
     now = hashlib.sha256(b"now").hexdigest()
     world_model(f"runs/{MODEL}", dataset_digest="a" * 64 if changed else now)
-    settings("learn_behavior")
+    settings(stage)
     said = f"was trained on another state of data/stores/pendulum_state (aaaaaaaaaaaa, now {now[:12]})"
     assert (said in caplog.text) == changed
+
+
+def made_by_hand(stage: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Runs a stage as far as its folders and their ``run.yaml`` go, and returns its settings."""
+    chosen = settings(stage, overrides)
+    labels = composed(overrides).labels
+    provenance.write(table.STAGES[stage], chosen, labels, overrides, [])
+    if stage == "collect":
+        Path(chosen["output"], chosen["recording"]["dataset_id"]).mkdir(parents=True, exist_ok=True)
+    return chosen
+
+
+def spin(overrides: Sequence[str]) -> list[str]:
+    """The same preset with the data set that relabels pendulum_state."""
+    return ["dataset=pendulum_spin", *(text for text in overrides if text.startswith("preset="))]
+
+
+def test_recording_of_another_preset_is_kept_and_the_chain_of_each_preset_finds_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small, tiny = ["dataset=pendulum_state", "preset=small_state_v3"], list(SAME)
+    for overrides in (small, tiny):
+        for stage in ("collect", "ingest"):
+            made_by_hand(stage, overrides)
+        made_by_hand("ingest", spin(overrides))
+    assert "writes data/manual/tiny/recordings/pendulum_state, and data/recordings/pendulum_state stays" in caplog.text
+    for overrides, folder in ((small, "data"), (tiny, "data/manual/tiny")):
+        assert settings("train_world_model", overrides)["store"] == f"{folder}/stores/pendulum_state"
+        assert settings("ingest", spin(overrides))["source"]["path"] == f"{folder}/stores/pendulum_state"
+        assert settings("train_world_model", spin(overrides))["store"] == f"{folder}/stores/pendulum_spin"
+
+
+def test_recording_that_the_same_preset_replaces_is_told_with_both_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made_by_hand("collect", SAME)
+    made_by_hand("collect", SAME)
+    assert not caplog.records
+    assert made_by_hand("collect", [*SAME, "collection.episodes=3"])["output"] == "data/recordings/pendulum_state"
+    said = "replaces data/recordings/pendulum_state, which was made with dataset.recording.episodes=12, now 3"
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.usefixtures("pipeline")
+def test_data_of_another_recording_are_a_warning_with_both_values(
+    by_hand: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    if by_hand:
+        Path("dvc.yaml").unlink()
+        shutil.rmtree("resolved")
+        made_by_hand("collect", SAME)
+    settings("train_world_model")
+    assert "was recorded with" not in caplog.text
+    settings("train_world_model", ["preset=small_state", "dataset=pendulum_state"])
+    said = "data/recordings/pendulum_state was recorded with dataset.recording.episodes=12, now 200"
+    assert said in caplog.text
+    assert "repeat its settings (preset=tiny), or run `dreamset collect`" in caplog.text
+
+
+def test_model_of_another_preset_is_a_warning_without_a_pipeline_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made_by_hand("train_world_model", SAME)
+    settings("learn_behavior", SAME)
+    assert not caplog.records
+    settings("learn_behavior", ["preset=small_state", "dataset=pendulum_state"])
+    assert f"runs/{MODEL} was trained with preset=tiny, but this stage has preset=small_state" in caplog.text
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "finetune"])
+@pytest.mark.parametrize("retrained", [False, True])
+@pytest.mark.usefixtures("pipeline")
+def test_policy_of_another_world_model_is_a_warning(
+    stage: str, retrained: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    world_model(f"runs/{MODEL}")
+    Path(f"runs/{MODEL}/model.safetensors").write_bytes(b"weights")
+    lineage = {"world_model": {"digest": model_digest(Path(f"runs/{MODEL}"))}}
+    policy = "runs/behavior/reconstruction-0/model"
+    Path(policy, "model.json").write_text(json.dumps({"lineage": lineage}))
+    if retrained:
+        Path(f"runs/{MODEL}/model.safetensors").write_bytes(b"other weights")
+    settings(stage)
+    said = f"{policy} was learned in another world model than runs/{MODEL}; run `dreamset learn-behavior`"
+    assert (said in caplog.text) == retrained
+
+
+def test_run_by_hand_says_in_its_output_how_it_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DREAMSET_TRACKING", "off")
+    Path("walks").mkdir()
+    for number in range(2):
+        np.savez(f"walks/{number}.npz", state=np.full((9, 2), number, np.float32), action=np.zeros((9, 1)))
+    overrides = ["dataset=npz_folder", "preset=tiny", "dataset.name=walks", "dataset.source.path=walks"]
+    overrides += [
+        "dataset.source.observations={state: state}",
+        "dataset.source.terminal=null",
+        "dataset.source.reward=null",
+    ]
+    cli.main(["ingest", *overrides])
+    capsys.readouterr()
+    text = Path("data/stores/walks/run.yaml").read_text()
+    made = yaml.safe_load(text)
+    assert text.startswith("# How this folder was made.\ncommand: ")
+    assert shlex.split(made["command"]) == ["dreamset", "ingest", *overrides]
+    assert made["choices"]["preset"] == "tiny"
+    assert made["read"] == {"walks": None}
+    assert made["settings"]["source"]["observations"] == {"state": "state"}
+    assert Store.open("data/stores/walks").info["counts"]["episodes"] == 2
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_output_of_the_pipeline_gets_no_file_of_a_run_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table.Stage, "run", lambda _stage, _config: ())
+    cli.main(["ingest", *SAME])  # has the settings of the pipeline, so it writes there
+    assert list(Path("data/stores/pendulum_state").iterdir()) == []
+    cli.main(["ingest", *SAME, "dataset.split.seed=5"])
+    assert [path.name for path in Path("data/manual/tiny/stores/pendulum_state").iterdir()] == ["run.yaml"]
 
 
 @pytest.mark.usefixtures("pipeline")

@@ -140,9 +140,18 @@ def test_finetune_list_adds_files_for_its_objectives_only(project: Path) -> None
             "'predictive_contrastive', 'predictive_contrastive']; allowed: each at most once",
         ),
         ("preset: small", "preset: huge", "huge"),
-        ("overrides: []", "overrides: [behaviour.horizon=3]", "behaviour"),
+        ("overrides:", "overrides: [behaviour.horizon=3]", "behaviour"),
+        (
+            "overrides:",
+            "overrides: {behaviour: {horizon: 3}}",
+            "behaviour.horizon is unknown; did you mean behavior.horiz",
+        ),
+        ("overrides:", "overrides: {behavior.horizon: three}", "behavior.horizon is 'three'; allowed: a whole number"),
+        ("overrides:", "overrides: {world_model: v4, network: {depth: 2}}", "world_model is 'v4'; allowed: dreamer_v1"),
+        ("overrides:", "overrides: {two words: 3}", "'two words=3' is not KEY=VALUE"),
+        ("overrides:", "overrides: 3", "overrides is 3; allowed: a mapping such as {behavior.horizon: 10}, or a list"),
         ("dataset: pendulum_pixels", "datasett: pendulum_pixels", "datasett is unknown; did you mean dataset?"),
-        ("overrides: []", "overrides: [", "not valid yaml"),
+        ("overrides:", "overrides: [", "not valid yaml"),
     ],
 )
 def test_mistake_in_params_is_one_line_and_changes_no_files(project: Path, old: str, new: str, expected: str) -> None:
@@ -154,6 +163,47 @@ def test_mistake_in_params_is_one_line_and_changes_no_files(project: Path, old: 
     assert "\n" not in str(error.value)
     after = {str(p.relative_to(project / "resolved")): p.read_text() for p in (project / "resolved").rglob("*.yaml")}
     assert after == before
+
+
+@pytest.mark.parametrize(
+    ("mapping", "listed"),
+    [
+        ("{behavior.horizon: 10}", "[behavior.horizon=10]"),
+        ("{behavior: {horizon: 10}, network.hidden: 24}", "[behavior.horizon=10, network.hidden=24]"),
+        ("{world_model: dreamer_v3, network: {depth: 2}}", "[world_model=dreamer_v3, network.depth=2]"),
+        ("{world_model_training: {optimizer: {lr: 1e-05}}}", "[world_model_training.optimizer.lr=1e-05]"),
+        ("{dataset: {split: {seed: 1}}}", "[dataset.split.seed=1]"),
+        (
+            "{+behavior_training.optimizers.actor.weight_decay: 0.1}",
+            "[+behavior_training.optimizers.actor.weight_decay=0.1]",
+        ),
+    ],
+)
+def test_overrides_as_a_mapping_resolve_to_the_files_of_the_list(project: Path, mapping: str, listed: str) -> None:
+    plain = resolved(project)
+    edit("params.yaml", "overrides:", f"overrides: {listed}")(project)
+    expected, manifest = resolved(project), (project / "resolved/manifest.json").read_bytes()
+    assert expected != plain
+    edit("params.yaml", listed, mapping)(project)
+    assert resolved(project) == expected
+    assert (project / "resolved/manifest.json").read_bytes() == manifest  # labels and inputs, too
+
+
+def test_empty_overrides_are_an_empty_list(project: Path) -> None:
+    expected = resolved(project)
+    for empty in ("{}", "[]"):
+        edit("params.yaml", "overrides:", f"overrides: {empty} #")(project)
+        assert resolved(project) == expected
+
+
+def test_mapping_is_a_value_where_the_setting_holds_none(project: Path) -> None:
+    source = "{path: '/my data/[1].npz', observations: {image: rgb, state: [a, b]}}"
+    edit("params.yaml", "dataset: pendulum_pixels", "dataset: npz_folder")(project)
+    edit("params.yaml", "overrides:", f"overrides: {{dataset: {{source: {source}}}}}")(project)
+    assert resolve.read_params(project / "params.yaml").overrides == [
+        'dataset.source.path="/my data/[1].npz"',
+        "dataset.source.observations={image: rgb, state: [a, b]}",
+    ]
 
 
 def test_resolved_files_contain_values_instead_of_interpolations(project: Path) -> None:

@@ -144,6 +144,24 @@ def test_command_that_reproduces_a_stage_is_the_one_that_was_typed(monkeypatch: 
     assert place.command(chosen) is None
 
 
+@pytest.mark.parametrize(
+    ("present", "form"),
+    [
+        ("", '\'overrides=["behavior.horizon=10", "reward=predicted"]\''),
+        ("[seed=1]", '\'overrides=["behavior.horizon=10", "reward=predicted"]\''),
+        ("{seed: 1}", "'+overrides={behavior.horizon: 10, reward: predicted}'"),
+    ],
+)
+def test_command_that_reproduces_a_stage_has_the_form_of_params_yaml(
+    present: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(f"overrides: {present}\n")
+    monkeypatch.setattr(sys, "argv", ["/bin/dreamset", "evaluate", "--resolved", "resolved/evaluate/a-0.yaml"])
+    chosen = labels.Labels({}, ["behavior.horizon=10", "reward=predicted"])
+    assert place.command(chosen) == f"dvc exp run -S {form}"
+
+
 def test_only_the_last_command_of_the_whole_pipeline_is_shown() -> None:
     shown = notes.reproduction(["dvc exp run -S a", None, "dvc exp run -S a -S b", "dreamset evaluate"], {})
     assert shown.split("```")[1].split("\n") == ["", "dvc exp run -S a -S b", "dreamset evaluate", ""]

@@ -105,7 +105,7 @@ class Part:
         # a resumed stage repeats what it did after its checkpoint
         new = {name: value for name, value in values.items() if step > self._run.steps.get(name, -1)}
         self._metrics |= values
-        self._steps |= {name: step for name in new}
+        self._steps |= dict.fromkeys(new, step)
         if new:
             self._calls += 1
             self.writer.scalars(new, step, line["at"])

@@ -35,7 +35,7 @@ class WandB:
             job_type=described.stage,
             tags=sorted({str(value)[:LONGEST_TAG] for name, value in described.identity.items() if name != "seed"}),
             config={**described.identity, **described.tags},
-            dir=str(root.parent),
+            dir=str(root.parent.absolute()),  # the package has a process with a working folder of its own
             reinit="create_new",
             settings=wandb.Settings(
                 console="off",

@@ -24,7 +24,7 @@ FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --hide-scrollbars "
     "--disable-background-networking --disable-component-update --disable-sync --window-size=1600,1000"
 )
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 120.0  # on a busy machine
 PROGRAMS = {"browser": ("chromium", "chromium-browser", "google-chrome"), "driver": ("chromedriver",)}
 
 

@@ -3,15 +3,16 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
 
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.stages import collect, compare, evaluate, ingest, learn_behavior, train_world_model
@@ -52,16 +53,15 @@ class Browser:
 
     def wait(self, condition: Callable[[], Any]) -> Any:
         """Waits until the condition holds; an element may vanish while the page draws itself."""
-        failed: list[str] = []
-
-        def holds(_: object) -> Any:
+        end, failed = time.monotonic() + WAIT_SECONDS, ""
+        while time.monotonic() < end:
             try:
-                return condition()
-            except Exception as error:
-                failed.append(str(error))
-                return False
-
-        return WebDriverWait(self.driver, WAIT_SECONDS, 0.2).until(holds, f"page: {self.text[:2000]} {failed[-1:]}")
+                if value := condition():
+                    return value
+            except WebDriverException as error:
+                failed = str(error)
+            time.sleep(0.2)
+        raise AssertionError(f"the page shows after {WAIT_SECONDS:.0f} s: {self.text[:2000]}\n{failed}")
 
     def shows(self, *texts: str) -> None:
         """Waits until the page shows all texts."""

@@ -143,7 +143,7 @@ def test_tensorboard_shows_curve_headline_parameters_and_note_under_the_names_of
     assert "probe R² **0.500**" in note.tensor_proto.string_val[0].decode()
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     session = HParamsPluginData.FromString(content).session_start_info
-    assert session.group_name == RUN.replace(" · s3", "")
+    assert session.group_name == f"{RUN.replace(' · s3', '')} · train_world_model"
     assert session.hparams["updates"].number_value == 100
     assert session.hparams["objective"].string_value == "contrastive"
     assert session.hparams["preset"].string_value == "small"

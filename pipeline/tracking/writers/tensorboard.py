@@ -18,6 +18,7 @@ from tensorboard.plugins.hparams import api_pb2, summary_v2
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from dreamset.pipeline.tracking.names import SEPARATOR
 from dreamset.pipeline.tracking.writers.base import Described
 from dreamset.pipeline.tracking.writers.written import Run
 
@@ -26,7 +27,7 @@ STATUS = {"FINISHED": api_pb2.STATUS_SUCCESS, "FAILED": api_pb2.STATUS_FAILURE, 
 
 
 class TensorBoard:
-    """A folder of event files. Stages of a row are beside each other, and seeds of a row are one group of its table."""
+    """A folder of event files. Stages of a row are beside each other; the seeds of a stage share a line of the table."""
 
     folder = None  # the parts of a run share one
 
@@ -79,7 +80,8 @@ class TensorBoard:
         self._add([Summary.Value(tag="note", metadata=text, tensor=content)], at)
         described = self._described
         chosen = {name: _typed(value) for name, value in self._parameters.items()}
-        begin = summary_v2.hparams_pb(chosen, trial_id=described.group, start_time_secs=described.at / 1000)
+        trial = f"{described.group}{SEPARATOR}{described.stage}"
+        begin = summary_v2.hparams_pb(chosen, trial_id=trial, start_time_secs=described.at / 1000)
         ended = HParamsPluginData(session_end_info=SessionEndInfo(status=STATUS[status], end_time_secs=at / 1000))
         data = SummaryMetadata.PluginData(plugin_name="hparams", content=ended.SerializeToString())
         end = Summary.Value(tag="_hparams_/session_end_info", metadata=SummaryMetadata(plugin_data=data))

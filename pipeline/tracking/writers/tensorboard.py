@@ -27,7 +27,7 @@ STATUS = {"FINISHED": api_pb2.STATUS_SUCCESS, "FAILED": api_pb2.STATUS_FAILURE, 
 
 
 class TensorBoard:
-    """A folder of event files. Stages of a row are beside each other; the seeds of a stage share a line of the table."""
+    """A folder of event files. Stages of a row are beside each other; seeds of a stage share a line of the table."""
 
     folder = None  # the parts of a run share one
 

@@ -16,7 +16,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from dreamset.core.errors import UserError
-from dreamset.pipeline.tracking import address, embedded
+from dreamset.pipeline.tracking import address, embedded, outbox, writers
 
 State = Literal["ok", "note", "warning", "error"]
 MARKS: dict[str, tuple[str, str]] = {  # state -> mark and colour of a terminal
@@ -35,6 +35,8 @@ EXTRAS = {  # extra -> the distribution that shows whether it is installed, and 
     "archive": ("hdf5plugin", "HDF5 files with lz4 or zstd"),
     "zarr": ("zarr", "zarr groups"),
     "gpu": ("nvidia-ml-py", "GPU figures in MLflow"),
+    "tensorboard": ("tensorboard", "curves in TensorBoard"),
+    "wandb": ("wandb", "runs in Weights & Biases"),
 }
 ENOUGH_GIGABYTES = 2.0
 
@@ -168,15 +170,33 @@ def _tracking() -> Iterator[Finding]:
             yield Finding("tracking", "ok", f"MLflow store {embedded.path()}")
         except UserError as error:
             yield Finding("tracking", "error", str(error), "move the file away; the next stage makes a new one")
-    outbox = embedded.FOLDER / "outbox"
-    waiting, failure = len(list(outbox.glob("*.jsonl"))), outbox / "failure.txt"
-    if waiting and not failure.exists():
-        yield Finding("tracking", "note", f"{waiting} reports of stages are being sent, or wait for the next stage")
-    if failure.exists():
-        text = f"{waiting} reports wait in {outbox}: {address.masked(failure.read_text().strip())}"
+    yield from _waiting(outbox.MLFLOW, "start the server; `dreamset ui` or the next stage sends the reports")
+
+
+def _writers() -> Iterator[Finding]:
+    chosen = writers.chosen()
+    if not chosen:
         yield Finding(
-            "tracking", "warning", text, "start the server; `dreamset ui` or the next stage sends the reports"
+            "writers", "note", f"none beside MLflow; {writers.VARIABLE}={','.join(writers.WRITERS)} adds them"
         )
+    for name in chosen:
+        advice = writers.missing(name)
+        if advice is not None:
+            yield Finding("writers", "warning", f"{name} is not installed; its reports wait", install_command(name))
+            continue
+        yield Finding("writers", "ok", f"{writers.WRITERS[name].title}: {writers.FOLDER / name}")
+        yield from _waiting(name, "remove the cause; the next stage sends the reports")
+
+
+def _waiting(receiver: str, fix: str) -> Iterator[Finding]:
+    """The reports in the outbox that a receiver has still to get."""
+    folder, check = embedded.FOLDER / "outbox", "tracking" if receiver == outbox.MLFLOW else "writers"
+    waiting, failure = len(list(outbox.waiting(folder, receiver))), outbox.failure(folder, receiver)
+    if failure.exists():
+        text = f"{waiting} reports wait in {folder}: {address.masked(failure.read_text().strip())}"
+        yield Finding(check, "warning", text, fix)
+    elif waiting:
+        yield Finding(check, "note", f"{waiting} reports of stages are being sent, or wait for the next stage")
 
 
 def _data() -> Iterator[Finding]:
@@ -256,6 +276,7 @@ CHECKS: Sequence[Callable[[], Iterator[Finding]]] = (
     _videos,
     _disk,
     _tracking,
+    _writers,
     _data,
     _project,
     _extras,

@@ -1,38 +1,38 @@
-"""Sends the outbox's log files to MLflow: in order, and each line once.
+"""Sends the outbox's log files to their receivers: in order, and each line once.
 
-Each stage has a run of its own in the experiment ``dreamset-stages``, and its main figures are on its row in the
-experiment ``dreamset`` (``rows``). ``reporting`` starts this module as
-``python -m dreamset.pipeline.tracking.delivery OUTBOX``.
+In MLflow each stage has a run of its own in the experiment ``dreamset-stages``, and its main figures are on its row in
+the experiment ``dreamset`` (``rows``). The other receivers are in ``writers``. ``reporting`` starts this module once
+for each receiver, as ``python -m dreamset.pipeline.tracking.delivery OUTBOX RECEIVER``.
 """
 
 import json
 import logging
 import os
-import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
 from dreamset.core.files import write_text
 from dreamset.pipeline.registry import catalog
 from dreamset.pipeline.registry.logged import Runs
-from dreamset.pipeline.tracking import address, embedded, experiments, names, notes, place, rows
+from dreamset.pipeline.tracking import address, embedded, experiments, names, notes, outbox, place, rows
+from dreamset.pipeline.tracking.outbox import MLFLOW, Line, LogFile
 from dreamset.pipeline.tracking.rows import LARGEST_BATCH
+from dreamset.pipeline.tracking.writers.sending import Writing
 
 LINGER_SECONDS = 10.0  # waiting time for the next stage, because loading MLflow takes seconds
 ROUND_SECONDS = 0.5  # between two looks at the outbox
+FAILED_SECONDS = 5.0  # the same after a failure
 SETTLE_SECONDS = 30.0  # longest time that ``settle`` waits
 SENT_BY = "mlflow.dreamset.outbox"  # tag, hidden by MLflow's pages, with the name of the outbox file
-
-Line = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
@@ -49,72 +49,113 @@ for _variable, _value in {
     os.environ.setdefault(_variable, _value)
 
 
+class Receiver(Protocol):
+    """Gets the reports of log files."""
+
+    def place(self, log_file: LogFile) -> str | None:
+        """Where the reports of a file go. After a failure, later files for the same place wait."""
+        ...
+
+    def send(self, log_file: LogFile, *, live: bool) -> None:
+        """Sends the new lines, and finishes the file after its last one. Not live: files of running stages may wait."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more is sent by this process."""
+        ...
+
+
 def main(arguments: Sequence[str]) -> None:
-    """Sends until no stage has written for a while. Ends at once if another process is already sending."""
-    outbox = Path(arguments[0])
+    """Sends until no stage has written for a while. Ends at once if another process already sends to the receiver."""
+    folder, receiver = Path(arguments[0]), arguments[1]
     logging.basicConfig(level=logging.WARNING)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(address.MaskedFormatter("%(asctime)s %(levelname)s: %(message)s"))
-    with suppress(Timeout), FileLock(outbox / "delivery.lock", blocking=False):
+    with suppress(Timeout), outbox.lock(folder, receiver), closing(_receiver(receiver)) as sender:
         if hasattr(os, "nice"):
             os.nice(10)  # training has priority
         last = time.monotonic()
         while time.monotonic() - last < LINGER_SECONDS:
-            if deliver(outbox):
+            if deliver(folder, receiver, sender, live=True):
                 last = time.monotonic()
-            time.sleep(ROUND_SECONDS)
+            time.sleep(FAILED_SECONDS if outbox.failure(folder, receiver).exists() else ROUND_SECONDS)
 
 
-def deliver_all(outbox: Path) -> None:
-    """Sends all lines that are in the outbox now."""
-    with FileLock(outbox / "delivery.lock"):
-        deliver(outbox)
+def deliver_all(folder: Path) -> None:
+    """Sends all lines for all receivers that are in the outbox now; to MLflow also those of running stages."""
+    for receiver in outbox.receivers(folder):
+        lock = outbox.lock(folder, receiver)
+        with FileLock(lock.lock_file), closing(_receiver(receiver)) as sender:
+            deliver(folder, receiver, sender, live=False)
 
 
-def deliver(outbox: Path) -> bool:
+def deliver(folder: Path, receiver: str, sender: Receiver, *, live: bool) -> bool:
     """Sends the new lines of all log files, the oldest file first. Returns whether a stage is still writing.
 
-    After a failure, the later log files for the same server stay, too. Those for other servers are sent.
+    After a failure, the later log files for the same place stay, too. Those for other places are sent.
     """
     writing, failures = False, dict[str | None, str]()
-    for path in sorted(outbox.glob("*.jsonl")):
-        log_file = LogFile(path)
-        if log_file.address in failures:
+    for log_file in outbox.waiting(folder, receiver):
+        if sender.place(log_file) in failures:
             continue
+        ended = log_file.is_ended()
         try:
-            log_file.send()
-        except Exception as error:  # the server is unreachable
-            failures[log_file.address] = reason(error)
-        writing |= not (log_file.complete or log_file.abandoned)
+            sender.send(log_file, live=live)
+        except Exception as error:  # the server is unreachable, for example
+            failures[sender.place(log_file)] = reason(error)
+        writing |= not ended
+    failure = outbox.failure(folder, receiver)
     if failures:
-        write_text(outbox / "failure.txt", next(iter(failures.values())))
+        write_text(failure, next(iter(failures.values())))
     else:
-        (outbox / "failure.txt").unlink(missing_ok=True)
+        failure.unlink(missing_ok=True)
     return writing
 
 
-def settle(outbox: Path) -> None:
-    """Sends the reports of finished stages, or waits up to half a minute for the process that is sending them.
+def settle(folder: Path) -> None:
+    """Sends the reports of finished stages to MLflow, or waits up to half a minute for the process that sends them.
 
     Afterwards the registry includes these stages. The caller reports an unreachable server.
     """
     deadline = time.monotonic() + SETTLE_SECONDS
-    while any(map(_is_ended, outbox.glob("*.jsonl"))) and time.monotonic() < deadline:
-        with suppress(Timeout), FileLock(outbox / "delivery.lock", blocking=False):
-            deliver(outbox)
+    while any(log_file.is_ended() for log_file in outbox.waiting(folder, MLFLOW)) and time.monotonic() < deadline:
+        with suppress(Timeout), outbox.lock(folder, MLFLOW):
+            deliver(folder, MLFLOW, Mlflow(), live=False)
             return
         time.sleep(ROUND_SECONDS)
 
 
-class LogFile:
-    """The reports of one stage in the outbox: a file, how much of it was sent, and the MLflow runs that got it."""
+def _receiver(name: str) -> Receiver:
+    return Mlflow() if name == MLFLOW else Writing(name)
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.complete = False
-        self.abandoned = False  # whether its stage has ended without finishing the file
-        self._state_file = path.with_suffix(".state")
-        self._state: dict[str, Any] = {"sent": 0, "run": None, "row": None, "uri": None}
+
+class Mlflow:
+    """The receiver of all log files. What it has sent of each file is on disk, so a process may stop at any time."""
+
+    def place(self, log_file: LogFile) -> str | None:
+        """The server that gets the reports, as it is stored; None for the embedded store and for an empty file."""
+        return MlflowReports(log_file).address
+
+    def send(self, log_file: LogFile, *, live: bool) -> None:  # noqa: ARG002 - unfinished files are sent in any case
+        """Sends the new lines.
+
+        Raises:
+            Exception: any MLflow error while the server is unreachable. Lines that were sent are not sent again.
+        """
+        MlflowReports(log_file).send()
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class MlflowReports:
+    """The reports of one log file for MLflow: how much of it was sent, and the runs that got it."""
+
+    def __init__(self, log_file: LogFile) -> None:
+        self.log_file = log_file
+        self.path = log_file.path
+        self._state_file = self.path.with_suffix(".state")
+        self._state: dict[str, Any] = {"sent": 0, "run": None, "row": None, "uri": None, "finished": False}
         if self._state_file.exists():
             self._state |= json.loads(self._state_file.read_text(encoding="utf-8"))
 
@@ -123,34 +164,19 @@ class LogFile:
         """The server that gets the reports, as it is stored; None for the embedded store and for an empty file."""
         if self._state["uri"] is not None:
             return str(self._state["uri"])
-        with self.path.open(encoding="utf-8") as file:
-            first = file.readline()
-        return json.loads(first).get("uri") if first.endswith("\n") else None
+        opening = self.log_file.opening()
+        return None if opening is None else opening.get("uri")
 
     def send(self) -> None:
-        """Sends the new lines, and removes the file after its last line.
-
-        Raises:
-            Exception: any MLflow error while the server is unreachable. Lines that were sent are not sent again.
-        """
-        self.abandoned = _is_ended(self.path)  # checked before reading, so that no later line is missed
-        lines = self._unsent()
+        """Sends the new lines, and finishes the file after its last line."""
+        abandoned = self.log_file.is_ended()  # checked before reading, so that no later line is missed
+        lines = self.log_file.lines(self._state["sent"])
         for kind, group in groupby(lines, key=lambda line: line["kind"]):
             self._send_group(kind, list(group))
-        self.complete = bool(lines) and lines[-1]["kind"] == "finish"
-        if self.abandoned and not self.complete:
-            if self._state["run"] is not None:
-                self._finish([{"status": "KILLED", "at": int(1000 * self.path.stat().st_mtime)}])
-            self.complete = True
-        if self.complete:
-            self._remove()
-
-    def _unsent(self) -> list[Line]:
-        with self.path.open("rb") as file:
-            file.seek(self._state["sent"])
-            content = file.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        return [{**json.loads(line), "bytes": len(line)} for line in whole.splitlines(keepends=True)]
+        if abandoned and not self._state["finished"] and self._state["run"] is not None:
+            self._finish([{"status": "KILLED", "at": int(1000 * self.path.stat().st_mtime)}])
+        if abandoned or self._state["finished"]:
+            self.log_file.finish(MLFLOW)
 
     def _send_group(self, kind: str, lines: list[Line]) -> None:
         try:
@@ -158,6 +184,7 @@ class LogFile:
         except Exception as error:
             self._client.search_experiments(max_results=1)  # raises if the server is the cause
             log.warning("%s: MLflow refuses %s: %s", self.path.name, kind, reason(error))
+        self._state["finished"] = kind == "finish"
         self._state["sent"] += sum(line["bytes"] for line in lines)
         write_text(self._state_file, json.dumps(self._state))
 
@@ -275,36 +302,22 @@ class LogFile:
     def _client(self) -> Any:
         return client_of(address.usable(self._state["uri"]))
 
-    def _remove(self) -> None:
-        shutil.rmtree(self.path.with_suffix(".files"), ignore_errors=True)
-        for path in (self.path, self._state_file, self.path.with_suffix(".lock")):
-            path.unlink(missing_ok=True)
 
-
-SENDERS: dict[str, Callable[[LogFile, list[Line]], None]] = {
-    "open": LogFile._open,
-    "metrics": LogFile._metrics,
-    "parameters": LogFile._parameters,
-    "artifact": LogFile._artifact,
-    "dataset": LogFile._dataset,
-    "model": LogFile._model,
-    "measured": LogFile._measured,
-    "note": LogFile._note,
-    "finish": LogFile._finish,
+SENDERS: dict[str, Callable[[MlflowReports, list[Line]], None]] = {
+    "open": MlflowReports._open,
+    "metrics": MlflowReports._metrics,
+    "parameters": MlflowReports._parameters,
+    "artifact": MlflowReports._artifact,
+    "dataset": MlflowReports._dataset,
+    "model": MlflowReports._model,
+    "measured": MlflowReports._measured,
+    "note": MlflowReports._note,
+    "finish": MlflowReports._finish,
 }
 
 
-def _is_ended(log_file: Path) -> bool:
-    """Whether its stage has ended, and so has released the lock."""
-    try:
-        with FileLock(log_file.with_suffix(".lock"), blocking=False):
-            return True
-    except Timeout:
-        return False
-
-
 def reason(error: Exception) -> str:
-    """An error of MLflow as one line without secrets."""
+    """An error as one line without secrets."""
     return address.masked(" ".join(str(error).split()))[:400]
 
 

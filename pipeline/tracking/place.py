@@ -37,27 +37,32 @@ class Place:
 
     def plain(self) -> dict[str, Any]:
         """Plain values for the outbox."""
-        chosen, lineage = labels.current(), self.lineage
-        parent = lineage.get("parent") or {}
-        name = parent.get("name")
-        overrides = names.of_stage(self.stage, chosen.overrides)
+        chosen, identity = labels.current(), self._identity()
         return {
             **asdict(self),
-            "lineage": lineage["key"],
-            "identity": {
-                "dataset": lineage["dataset"],
-                "objective": lineage["objective"],
-                "generation": lineage["generation"],
-                "preset": chosen.choices.get("preset"),
-                "preset_tells_generation": chosen.choices.get("world_model") == lineage["generation"],
-                "seed": lineage["seed"],
-                "task": self.task or lineage["dataset"],
-                "adapted_from": f"{name}/{parent['version']}" if name else (parent.get("digest") or "")[:8] or None,
-                "fine_tuned": "online" in lineage,
-            },
-            "dataset_digest": lineage["dataset_digest"],
-            "overrides": overrides,
+            "lineage": self.lineage["key"],
+            "identity": identity,
+            "name": names.row_name(identity, [text for text in chosen.overrides if not text.startswith("seed=")]),
+            "dataset_digest": self.lineage["dataset_digest"],
+            "overrides": names.of_stage(self.stage, chosen.overrides),
             "command": command(chosen),
+        }
+
+    def _identity(self) -> dict[str, Any]:
+        """The choices that name a row."""
+        choices, lineage = labels.current().choices, self.lineage
+        parent = lineage.get("parent") or {}
+        name = parent.get("name")
+        return {
+            "dataset": lineage["dataset"],
+            "objective": lineage["objective"],
+            "generation": lineage["generation"],
+            "preset": choices.get("preset"),
+            "preset_tells_generation": choices.get("world_model") == lineage["generation"],
+            "seed": lineage["seed"],
+            "task": self.task or lineage["dataset"],
+            "adapted_from": f"{name}/{parent['version']}" if name else (parent.get("digest") or "")[:8] or None,
+            "fine_tuned": "online" in lineage,
         }
 
 

@@ -1,7 +1,8 @@
-"""Reports of a stage for MLflow: written to an outbox on disk, and sent by a separate process.
+"""Reports of a stage for MLflow and the chosen ``writers``: written to an outbox on disk, and sent by other processes.
 
 A slow or unreachable tracking server therefore never delays training, and no report is lost. No stage waits until
-MLflow is loaded. ``delivery`` sends the outbox. The environment variable ``DREAMSET_TRACKING`` states when:
+MLflow is loaded. ``delivery`` sends the outbox, in one process for each receiver. The environment variable
+``DREAMSET_TRACKING`` states when:
 
 - ``background`` (default): a detached process sends while the stages run, and ends a few seconds after the last one;
 - ``foreground``: each stage sends before it ends, for CI jobs and containers that are torn down when the command exits;
@@ -29,7 +30,7 @@ from dreamset.core.errors import UserError
 from dreamset.core.files import write_text
 from dreamset.pipeline.files import finite
 from dreamset.pipeline.registry.catalog import Registration
-from dreamset.pipeline.tracking import address, labels, names, place, system
+from dreamset.pipeline.tracking import address, labels, names, outbox, place, system, writers
 from dreamset.pipeline.tracking.experiments import COMPARISONS as COMPARISONS
 from dreamset.pipeline.tracking.experiments import DATASETS as DATASETS
 from dreamset.pipeline.tracking.experiments import ROWS as ROWS
@@ -203,16 +204,23 @@ def stage_run(stage: str, *, experiment: str = STAGES, at: Place | None = None) 
         at: the row that the stage belongs to; None for a run without a row.
 
     Raises:
-        UserError: if ``DREAMSET_TRACKING`` or ``DREAMSET_SYSTEM_METRICS`` has an unknown value.
+        UserError: if ``DREAMSET_TRACKING``, ``DREAMSET_WRITERS`` or ``DREAMSET_SYSTEM_METRICS`` has an unknown value.
     """
-    tracking_mode, samples = mode(), system.enabled()
+    tracking_mode, samples, chosen = mode(), system.enabled(), writers.chosen()
     run = StageRun(None if tracking_mode == "off" else OUTBOX / f"{time.time_ns():020d}-{os.getpid()}.jsonl")
     if run.recorded:
-        described = {"row": None if at is None else at.plain(), "tags": place.tags(labels.current())}
+        described = {
+            "row": None if at is None else at.plain(),
+            "tags": place.tags(labels.current()),
+            "writers": chosen,
+        }
         run.open(stage=stage, experiment=experiment, uri=address.configured(), **described)
     if run.recorded and tracking_mode == "background":
         with suppress(OSError):  # at the end it is tried again
             send_in_background()
+    if run.recorded:
+        for advice in filter(None, map(writers.missing, chosen)):
+            log.warning("tracking: %s", advice)
     try:
         with system.sampled(run.headline) if samples and run.recorded and at is not None else nullcontext():
             yield run
@@ -247,35 +255,37 @@ def _send(tracking_mode: str) -> None:
         from dreamset.pipeline.tracking.delivery import deliver_all
 
         deliver_all(OUTBOX)
-    failure = OUTBOX / "failure.txt"
-    if failure.exists():
-        waiting = len(list(OUTBOX.glob("*.jsonl")))
-        log.warning(
-            "tracking: %d run(s) in %s are not sent yet (%s); the next stage or `dreamset ui` sends them",
-            waiting,
-            OUTBOX,
-            failure.read_text(encoding="utf-8"),
-        )
+    for receiver in outbox.receivers(OUTBOX):
+        failure = outbox.failure(OUTBOX, receiver)
+        if failure.exists():
+            log.warning(
+                "tracking: %d run(s) in %s are not sent yet (%s); the next stage%s sends them",
+                len(list(outbox.waiting(OUTBOX, receiver))),
+                OUTBOX,
+                failure.read_text(encoding="utf-8"),
+                " or `dreamset ui`" if receiver == outbox.MLFLOW else "",
+            )
 
 
 def send_in_background() -> None:
-    """Starts the sending process, unless one is running."""
-    if delivering():
-        return
-    with (OUTBOX / "delivery.log").open("a") as output:
-        subprocess.Popen(  # noqa: S603 - a module of this package; -P keeps the clone's folder names off its path
-            [sys.executable, "-P", "-m", "dreamset.pipeline.tracking.delivery", str(OUTBOX)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # Ctrl-C ends the stage, but not the sending of its reports
-        )
+    """Starts a sending process for each receiver, unless one is running."""
+    for receiver in outbox.receivers(OUTBOX):
+        if delivering(receiver):
+            continue
+        with (OUTBOX / "delivery.log").open("a") as output:
+            subprocess.Popen(  # noqa: S603 - a module of this package; -P keeps the clone's folder names off its path
+                [sys.executable, "-P", "-m", "dreamset.pipeline.tracking.delivery", str(OUTBOX), receiver],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C ends the stage, but not the sending of its reports
+            )
 
 
-def delivering() -> bool:
-    """Whether a sending process is running."""
+def delivering(receiver: str = outbox.MLFLOW) -> bool:
+    """Whether a process is sending to a receiver."""
     try:
-        with FileLock(OUTBOX / "delivery.lock", blocking=False):
+        with outbox.lock(OUTBOX, receiver):
             return False
     except Timeout:
         return True

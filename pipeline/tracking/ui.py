@@ -18,6 +18,7 @@ from dreamset.core.errors import UserError
 from dreamset.pipeline.registry import retrieval
 from dreamset.pipeline.tracking import address, embedded, experiments, views
 
+APP = "dreamset"  # MLflow's server with ``start_page``, by the name of its entry point; the page's address, too
 LOG = embedded.FOLDER / "ui.log"  # what the server writes
 START_SECONDS = 300.0  # a busy machine takes minutes
 STOP_SECONDS = 10.0
@@ -28,18 +29,19 @@ ASK_SECONDS = 2.0
 class Pages:
     """The addresses of the pages, and what has to be done for them."""
 
-    base: str
+    base: str  # of the server
     experiment: str  # id of the experiment of rows
     command: tuple[str, ...]  # serves the pages; empty if a server does already
     running: bool = False  # whether an earlier ``dreamset ui`` serves them
 
     @property
     def text(self) -> str:
-        """The addresses, one a line."""
+        """The addresses, one a line. Our own server has a start page, which sets up the browser."""
+        start = f"{self.base}/{APP}" if self.command or self.running else self.base
         return (
-            f"  rows    {views.table(self.base, self.experiment)}\n"
-            f"  charts  {views.chart(self.base, self.experiment)}\n"
-            f"  models  {views.models(self.base)}"
+            f"  rows    {views.table(start, self.experiment)}\n"
+            f"  charts  {views.chart(start, self.experiment)}\n"
+            f"  models  {views.models(start)}"
         )
 
 
@@ -67,8 +69,8 @@ def prepare(port: int) -> Pages:
     os.environ["MLFLOW_BACKEND_STORE_URI"] = uri or embedded.uri()
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    command = (sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1")
-    return Pages(base, rows, command)
+    command = (sys.executable, "-m", "mlflow", "server", "--app-name", APP, "--host", "127.0.0.1", "--port", str(port))
+    return Pages(base, rows, (*command, "--workers", "1"))
 
 
 @contextlib.contextmanager

@@ -129,3 +129,17 @@ def test_waiting_reports_are_counted(folder: Path) -> None:
     for number in range(3):
         (folder / f"tracking/outbox/{number}.jsonl").touch()
     assert any(finding.text.startswith("3 reports of stages") for finding in findings("tracking"))
+
+
+def test_chosen_writers_are_listed_and_a_missing_package_has_its_command(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    monkeypatch.setenv("DREAMSET_WRITERS", "tensorboard,wandb")
+    (folder / "tracking/outbox").mkdir(parents=True)
+    (folder / "tracking/outbox/failure-tensorboard.txt").write_text("no room")
+    monkeypatch.setattr("dreamset.pipeline.tracking.writers.find_spec", lambda name: None if name == "wandb" else name)
+    listed, waiting, missing = findings("writers")
+    assert (listed.state, listed.text) == ("ok", "TensorBoard: tracking/tensorboard")
+    assert (waiting.state, waiting.text) == ("warning", "0 reports wait in tracking/outbox: no room")
+    assert missing.state == "warning"
+    assert "[wandb]" in missing.fix

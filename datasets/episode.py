@@ -179,8 +179,8 @@ def _check_action_range(raw: RawEpisode, action: ActionSpec) -> None:
         ends = f"{values[:, element].min():g} to {values[:, element].max():g}"
         raise UserError(
             f"{raw.name}: actions is {values[step, element]:g} at step {step}, element [{element}]; allowed: "
-            f"[{low[element]:g}, {high[element]:g}]; this episode has {ends}: add the transform ClipActions or "
-            f"RescaleActions, or set the source's action_low and action_high to the bounds of the data"
+            f"[{low[element]:g}, {high[element]:g}]: add the transform ClipActions or RescaleActions, or set the "
+            f"source's action_low and action_high to the bounds of the data (this episode has {ends})"
         )
 
 

@@ -43,7 +43,7 @@ class ImageEncoder(ObservationEncoder):
         if spec.shape[0] != spec.shape[1] or edge < 8:
             resize = "{_target_: dreamset.datasets.transforms.Resize, height: 64, width: 64}"
             raise UserError(
-                f"the convolutional encoder supports square frames of at least 8 pixels, got {list(spec.shape)}; "
+                f"the convolutional encoder supports square frames of at least 8 pixels, got {spec.shape}; "
                 f"add {resize} to dataset.transforms and ingest again"
             )
         channels, width = spec.shape[2], depth

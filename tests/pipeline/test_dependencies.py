@@ -283,10 +283,11 @@ stage, path = sys.argv[1:]
 importlib.import_module(f"dreamset.pipeline.stages.{stage}").run(yaml.safe_load(open(path)))
 print(json.dumps(sorted(name for name in sys.modules if name.partition(".")[0] == "dreamset")))
 """
-TRACKED = ("files", "registry", "registry.catalog", "registry.ranking")
+TRACKED = ("files", *(f"registry{name}" for name in ("", ".cards", ".catalog", ".logged", ".ranking")))
+DESCRIBED = ("artifacts", "artifacts.description", "artifacts.migrations")
 WORDS = ("report", "report.exploitation", "report.metrics")
 TRACKING = {
-    f"dreamset.pipeline.{name}" for name in (*TRACKED, *WORDS)
+    f"dreamset.pipeline.{name}" for name in (*TRACKED, *DESCRIBED, *WORDS)
 }  # modules that tracking imports, which changes no output
 
 

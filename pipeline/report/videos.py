@@ -14,13 +14,16 @@ from dreamset.core.errors import UserError
 from dreamset.core.files import save_with
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.environments.wrappers import Environment
+from dreamset.pipeline.progress import progress
 from dreamset.pipeline.report.captions import Color, Column, captioned
+from dreamset.pipeline.report.frames import resized
 
 log = logging.getLogger(__name__)
 
 Images = NDArray[np.float32]  # [..., H, W, C] in [0, 1]
 
 FRAMES_PER_SECOND = 10
+MOST_FRAMES = 1000  # of an episode: bounds the memory and the length of a video
 ROWS = ("truth", "model", "difference")
 OBSERVING, OPEN_LOOP = (0, 158, 115), (213, 94, 0)  # border colours that colour-blind readers can tell apart
 PLAYING: Color = (128, 128, 128)  # border colour
@@ -67,43 +70,53 @@ def episode_video(
 ) -> None:
     """Episodes side by side: their image observations, or renderings of the same seeds and actions.
 
-    Text in margins states the step and the return so far, and how an episode ended.
+    Text in margins states the step and the return so far, and how an episode ended. Of an episode with more than
+    ``MOST_FRAMES`` rows evenly spaced ones are shown.
     Without a video of an environment that cannot be rendered, ``path`` stays away and a warning says why.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [shown_rows(len(episode.rewards)) for episode in episodes]
     try:
-        clips = [_frames(episode, make) for episode in episodes]
+        clips = [_frames(episode, make, shown) for episode, shown in zip(episodes, rows, strict=True)]
     except UserError as error:
         log.warning("no video of the episodes: %s", error)
         return
     columns = [
-        Column([clip], _progress(number, episode), [PLAYING] * (len(clip) - 1) + [OVER])
-        for number, (clip, episode) in enumerate(zip(clips, episodes, strict=True), start=1)
+        Column([clip], _progress(number, episode, shown), [PLAYING] * (len(shown) - 1) + [OVER])
+        for number, (clip, episode, shown) in enumerate(zip(clips, episodes, rows, strict=True), start=1)
     ]
-    write_video(path, captioned(columns, [[title]] * max(map(len, columns))))
+    frames = max(map(len, columns))
+    drawn = captioned(columns, [[title]] * frames)
+    write_video(path, progress(drawn, description="write the video", total=frames, unit="frame", delay=2))
 
 
-def _progress(number: int, episode: RecordedEpisode) -> list[list[str]]:
+def shown_rows(steps: int) -> list[int]:
+    """The rows of an episode that a video shows: all, or evenly spaced ones and the last one of a long episode."""
+    every = -(-(steps + 1) // MOST_FRAMES)
+    return sorted({*range(0, steps + 1, every), steps})
+
+
+def _progress(number: int, episode: RecordedEpisode, rows: Sequence[int]) -> list[list[str]]:
     """For each row: which episode it is, the step, the return so far, and how the episode ended, if it did."""
     earned = [0.0, *np.cumsum(episode.rewards)]
     name, last = f"episode {number} (seed {episode.seed})", len(earned) - 1
     end = "ended" if episode.terminated else "time limit"
-    return [
-        [name, f"step {step}, return {total:.1f}", end if step == last else ""] for step, total in enumerate(earned)
-    ]
+    return [[name, f"step {row}, return {earned[row]:.1f}", end if row == last else ""] for row in rows]
 
 
-def _frames(episode: RecordedEpisode, make: Callable[[], Environment]) -> NDArray[np.uint8]:
-    """The images of an episode, [T, H, W, C]."""
+def _frames(episode: RecordedEpisode, make: Callable[[], Environment], rows: Sequence[int]) -> NDArray[np.uint8]:
+    """The images of an episode in these rows, [rows, H, W, C]; renderings have the size of the video."""
     images = [value for value in episode.observations.values() if value.dtype == np.uint8 and value.ndim == 4]
     if images:
-        return images[0]
+        return np.asarray(images[0][list(rows)])
+    shown, frames = set(rows), []
     with closing(make()) as environment:
         environment.reset(seed=episode.seed)
-        frames = [np.asarray(environment.render())]
-        for action in episode.actions:
-            environment.step(action)
-            frames.append(np.asarray(environment.render()))
+        for row in progress(range(len(episode.actions) + 1), description="render an episode", unit="step", delay=2):
+            if row:
+                environment.step(episode.actions[row - 1])
+            if row in shown:
+                frames.append(resized(np.asarray(environment.render())))
     return np.stack(frames)
 
 

@@ -1,5 +1,6 @@
 """Videos name what they show in margins beside the images."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -10,7 +11,7 @@ from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.pipeline.report import videos
 from dreamset.pipeline.report.captions import BORDER, LINE, WIDEST, Column, captioned, text_width, with_captions
 from dreamset.pipeline.report.frames import resized
-from dreamset.pipeline.report.videos import episode_video, open_loop_video
+from dreamset.pipeline.report.videos import MOST_FRAMES, episode_video, open_loop_video, shown_rows
 
 
 @pytest.mark.parametrize("size", [(96, 8), (32, 480), (480, 480)])
@@ -123,3 +124,13 @@ def test_videos_keep_every_pixel_of_odd_frames(size: tuple[int, int], tmp_path: 
     video = iio.imread(tmp_path / "a.mp4")
     assert video.shape == (3, 34 if size[0] == 33 else 32, 36, 3)
     assert np.abs(video[:, : size[0], : size[1]].astype(int) - 200).max() < 100  # a black line would differ by 200
+
+
+@pytest.mark.parametrize("steps", [1, 998, 999, 1000, 2500, 100_000])
+def test_a_video_shows_every_row_of_a_short_episode_and_evenly_spaced_rows_of_a_long_one(steps: int) -> None:
+    rows = shown_rows(steps)
+    assert (rows[0], rows[-1]) == (0, steps)
+    assert len(rows) <= MOST_FRAMES + 1
+    apart = {after - before for before, after in pairwise(rows[:-1])}
+    assert len(apart) <= 1
+    assert rows == list(range(steps + 1)) or steps >= MOST_FRAMES

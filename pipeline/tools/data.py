@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -17,6 +18,7 @@ from dreamset.datasets.store import Store
 from dreamset.pipeline.arguments import ArgumentParser
 from dreamset.pipeline.config.mistakes import override_text
 from dreamset.pipeline.progress import counter
+from dreamset.pipeline.tools import own_dataset
 
 Tools: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"
 
@@ -35,6 +37,11 @@ def parser() -> ArgumentParser:
 def _add_inspect(tools: Tools) -> None:
     inspect = _tool(tools, "inspect", "show the content of a store, or of HDF5, npz or parquet files", _inspect)
     inspect.add_argument("path", type=Path, help="folder of a store, a file, or a folder of files")
+    inspect.add_argument(
+        "--save",
+        metavar="NAME",
+        help="write configs/dataset/NAME.yaml, which reads the data; every stage then takes dataset=NAME",
+    )
 
 
 def _add_verify(tools: Tools) -> None:
@@ -99,17 +106,26 @@ def _inspect(options: argparse.Namespace) -> None:
     if (options.path / MANIFEST).is_file():
         _print(summary_markdown(Store.open(options.path)))
         return
+    found = recognize(options.path)
+    if options.save is not None:
+        _print(own_dataset.save(found, options.path, options.save))
+        return
     _print(describe_path(options.path))
-    if (found := recognize(options.path)) is not None:
-        _print("\n".join(_how_to_ingest(found)))
+    if found is not None:
+        _print("\n".join(_how_to_ingest(found, options.path)))
 
 
-def _how_to_ingest(found: Recognized) -> list[str]:
-    """The command that reads the data, and what to check first."""
+def _how_to_ingest(found: Recognized, path: Path) -> list[str]:
+    """The commands that keep the settings and that read the data, and what to check first."""
     check = "; columns are chosen by their names, so check them" if found.guessed else ""
     overrides = [override_text(f"dataset.{key}", value) for key, value in found.settings.items()]
-    command = " ".join(["dreamset ingest", f"dataset={found.dataset}", *overrides])
-    return ["", f"this looks like {found.name}{check}:", f"  {command}"]
+    return [
+        "",
+        f"this looks like {found.name}{check}. To keep the settings in a file of your own, for all stages:",
+        f"  dreamset data inspect {shlex.quote(str(path))} --save NAME",
+        "to ingest the data without one:",
+        f"  {' '.join(['dreamset ingest', f'dataset={found.dataset}', *overrides])}",
+    ]
 
 
 def _verify(options: argparse.Namespace) -> None:

@@ -127,6 +127,39 @@ def test_the_command_that_inspect_prints_ingests_every_episode(
     assert Store.open("data/stores/found").info["counts"]["episodes"] == EPISODES
 
 
+@pytest.mark.parametrize("write", FORMATS)
+def test_the_saved_settings_ingest_every_episode(write: Callable[[Path], None], tmp_path: Path) -> None:
+    data = tmp_path / "my data [1]"
+    write(data)
+    Path("configs").mkdir()
+    Path("configs/project.yaml").write_text("saved_models_may_use: []\n")
+    files = [file for file in data.iterdir() if file.suffix in (".h5", ".hdf5")]
+    cli.main(["data", "inspect", str(files[0] if files else data), "--save", "found"])
+    cli.main(["ingest", "dataset=found"])
+    assert Store.open("data/stores/found").info["counts"]["episodes"] == EPISODES
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("pendulum_state", "a dataset named pendulum_state exists already"),
+        ("../x", "--save is '../x'; allowed: letters"),
+        ("found", "it is no project; run `dreamset init .`"),
+    ],
+)
+def test_a_name_that_is_taken_or_no_name_and_a_folder_without_project_are_refused(
+    name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    npz(tmp_path / "data")
+    if name != "found":
+        Path("configs").mkdir()
+        Path("configs/project.yaml").write_text("saved_models_may_use: []\n")
+    with pytest.raises(SystemExit):
+        cli.main(["data", "inspect", str(tmp_path / "data"), "--save", name])
+    assert said in capsys.readouterr().err
+    assert not Path("configs/dataset").exists()
+
+
 def test_data_without_actions_get_no_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez(tmp_path / "a.npz", image=np.zeros((4, 8, 8, 3), np.uint8))
     cli.main(["data", "inspect", str(tmp_path)])

@@ -58,7 +58,8 @@ def listed(names: Sequence[str]) -> str:
 
 def caveats(comparison: Comparison) -> list[str]:
     """What limits every conclusion from this comparison."""
-    note = coverage_note(len(comparison.seeds))
+    measured = any(known(row, "return_iqm") for row in comparison.rows())
+    note = coverage_note(len(comparison.seeds)) if measured else ""
     more = "For a conclusion that holds for other seeds, run more of them: `seeds: [0, 1, 2]` in params.yaml."
     return [*([f"{note} {more}"] if note else []), *_unevaluated(comparison)]
 

@@ -90,6 +90,7 @@ def test_without_returns_the_best_prediction_is_named(
     compared = replace(comparison, summary=untried, rewarded=rewarded)
     assert said in advice.winner(compared)
     assert tied(compared.rows()) == []
+    assert not any("interval" in line for line in advice.caveats(compared))  # there is none
 
 
 @pytest.mark.parametrize(

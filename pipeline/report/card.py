@@ -115,7 +115,7 @@ def _page(store: Store, names: Sequence[str], folders: Mapping[str, Path]) -> st
 
 def _section(part: contents.Section) -> str:
     items = listing(part.items) if part.items else ""
-    return Section(part.title, items + (table(part.head, part.rows) if part.head else "")).html()
+    return Section(part.title, items + (table(part.head, part.rows, numbers=False) if part.head else "")).html()
 
 
 def _figure(name: str, folders: Mapping[str, Path]) -> str:

@@ -21,7 +21,7 @@ from dreamset.pipeline.config.compose import Composition, Config, composed, requ
 from dreamset.pipeline.config.dependencies import SETTINGS, ImportPath, starting_points
 from dreamset.pipeline.config.groups import config_folders
 from dreamset.pipeline.config.mapped import in_hydra_syntax
-from dreamset.pipeline.config.mistakes import dotted_values
+from dreamset.pipeline.config.mistakes import dotted_values, literal
 from dreamset.pipeline.config.settings import Section, Seed, Text
 from dreamset.pipeline.config.targets import TARGET
 from dreamset.pipeline.files import digest, write_json
@@ -142,7 +142,7 @@ def _texts(config: Config) -> dict[str, str]:
         if last == TARGET:
             texts[part] = str(value).rpartition(".")[2]
         elif last != "_partial_":
-            texts[key] = str(value)
+            texts[key] = literal(value)
     return texts
 
 

@@ -216,9 +216,11 @@ def test_settings_that_differ_between_objectives_are_listed_without_plumbing() -
     shared = {"seed": 0, "choices": {"objective": "any"}}
     settings = {
         "one": {**shared, "objective": {"_target_": "my.One", "_partial_": True, "weight": 1.0}},
-        "two": {**shared, "objective": {"_target_": "my.Two", "weight": 1.0, "size": 3}},
+        "two": {**shared, "objective": {"_target_": "my.Two", "weight": 1.0, "size": 3, "names": None, "x": [True]}},
     }
     assert resolve.different_settings(settings) == {
         "objective": {"one": "One", "two": "Two"},
+        "objective.names": {"two": "null"},
         "objective.size": {"two": "3"},
+        "objective.x": {"two": "[true]"},
     }

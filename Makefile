@@ -36,7 +36,7 @@ report: .venv/.installed ## print the results and where report and videos lie
 
 # in two processes; the tests of a file stay together, as they share what they prepare
 test: .venv/.installed ## run all tests
-	@OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile
+	@OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.installed ## style and types
 	@ruff check .

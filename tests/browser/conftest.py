@@ -87,24 +87,30 @@ class Browser:
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """One browser for all tests."""
+def programs() -> dict[str, str]:
+    """The paths of the browser and its driver; without them the tests are skipped."""
     found = {kind: next(filter(None, map(shutil.which, names)), None) for kind, names in PROGRAMS.items()}
-    for kind, path in found.items():
-        if path is None:
-            pytest.skip(f"no {kind} is installed; on Debian and Ubuntu: apt-get install chromium chromium-driver")
+    missing = [kind for kind, path in found.items() if path is None]
+    if missing:
+        pytest.skip(f"no {missing[0]} is installed; on Debian and Ubuntu: apt-get install chromium chromium-driver")
+    return {kind: str(path) for kind, path in found.items()}
+
+
+@pytest.fixture(scope="module")
+def browser(programs: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser for the tests of a file: an open one takes time from all other tests."""
     options = webdriver.ChromeOptions()
-    options.binary_location = str(found["browser"])
+    options.binary_location = programs["browser"]
     for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('browser')}"]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(str(found["driver"])))
+    driver = webdriver.Chrome(options=options, service=Service(programs["driver"]))
     yield Browser(driver)
     driver.quit()
 
 
 @pytest.fixture(scope="session")
-def project(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:  # noqa: ARG001 - skips first
+def project(programs: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001 - skips first
     """A folder with the results of two objectives. It is the working folder while it is made."""
     folder, before = tmp_path_factory.mktemp("project"), Path.cwd()
     with pytest.MonkeyPatch.context() as patch:
@@ -121,5 +127,5 @@ def project(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
                     name = stage.__name__.rpartition(".")[2]
                     stage.run(stages.STAGES[name](config))
             compare.run(stages.compare(config, OBJECTIVES, [0]))
-        yield folder
     os.chdir(before)
+    return folder

@@ -46,7 +46,8 @@ def minari(path: Path) -> None:
 def npz(path: Path) -> None:
     path.mkdir()
     for episode in range(EPISODES):
-        np.savez(path / f"{episode}.npz", **columns(episode))
+        camera = np.eye(3)  # of the whole episode: no observation, because it has another number of rows
+        np.savez(path / f"{episode}.npz", camera=camera, **columns(episode))
 
 
 def csv(path: Path) -> None:

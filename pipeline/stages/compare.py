@@ -146,7 +146,8 @@ def read_metrics(settings: Compare, objective: str, seed: int) -> dict[str, Any]
 def read_returns(settings: Compare, objective: str) -> Returns:
     """The returns of all episodes of one objective, an array for each seed that was evaluated."""
     paths = [Path(settings.runs) / "evaluation" / run_key(objective, seed) / "episodes.csv" for seed in settings.seeds]
-    return [pd.read_csv(path)["return"].to_numpy(np.float64) for path in paths if path.exists()]
+    measured = [pd.read_csv(path)["return"].to_numpy(np.float64) for path in paths if path.exists()]
+    return [returns for returns in measured if len(returns)]  # none without an environment
 
 
 def read_calibration(settings: Compare, objective: str) -> Calibration:

@@ -214,6 +214,9 @@ def test_evaluation_without_an_environment_has_no_return_and_says_why(configure:
     composed = compose([*TINY, "dataset.environment=null"])
     line = compare.run(stages.compare(composed, ["reconstruction"], [0]))[0]
     assert "No policy was tried" in line
+    page = Path("runs/comparison/report.html").read_text()
+    assert "reconstruction: no policy was evaluated" in page
+    assert "episodes per training" not in page
     assert "reconstruction predicts rewards best (reward error +5 " in line
     summary = pd.read_csv("runs/comparison/summary.csv")
     assert summary["return_iqm"].isna().all()

@@ -84,7 +84,8 @@ def _headline(comparison: Comparison) -> str:
 def _episodes(comparison: Comparison) -> str:
     references = ", ".join(f"{name} {value:.1f}" for name, value in comparison.references.items())
     compared = f" For comparison: {references}." if references else ""
-    return f"{comparison.evaluation.episodes} episodes per training.{compared}"
+    played = f"{comparison.evaluation.episodes} episodes per training." if any(comparison.returns.values()) else ""
+    return f"{played}{compared}".strip()
 
 
 def _advice(comparison: Comparison) -> str:

@@ -35,8 +35,8 @@ class RecordedEpisode:
         return float(self.rewards.sum())
 
 
-class _Recorder:
-    """Collects one episode."""
+class EpisodeRecorder:
+    """Collects one episode, step by step."""
 
     def __init__(self, environment: Environment, seed: int) -> None:
         self.environment = environment
@@ -48,6 +48,7 @@ class _Recorder:
         self.terminated = self.done = False
 
     def step(self, action: Action) -> None:
+        """Acts once."""
         observation, reward, self.terminated, truncated, info = self.environment.step(action)
         self.observations.append(observation)
         self.infos.append(info)
@@ -56,6 +57,7 @@ class _Recorder:
         self.done = self.terminated or truncated
 
     def finish(self) -> RecordedEpisode:
+        """The episode so far, which has one step or more."""
         names = self.observations[0]
         informed = {name: self._info(name) for name in self.infos[-1]}
         return RecordedEpisode(
@@ -78,7 +80,7 @@ def record_episode(
     environment: Environment, make_policy: PolicyFactory, *, generator: np.random.Generator, seed: int
 ) -> RecordedEpisode:
     """Records one episode with a new policy."""
-    recorder = _Recorder(environment, seed)
+    recorder = EpisodeRecorder(environment, seed)
     policy = make_policy(environment, generator)
     while not recorder.done:
         recorder.step(policy(recorder.observations[-1], recorder.infos[-1]))
@@ -96,7 +98,7 @@ def run_side_by_side(
     environments: list[Environment] = []
     try:
         environments += (make() for _ in seeds)
-        recorders = [_Recorder(env, seed) for env, seed in zip(environments, seeds, strict=True)]
+        recorders = [EpisodeRecorder(env, seed) for env, seed in zip(environments, seeds, strict=True)]
         first = np.ones(len(seeds), bool)
         while not all(recorder.done for recorder in recorders):
             rows = [recorder.observations[-1] for recorder in recorders]

@@ -7,7 +7,6 @@ scale where 0 is the random policy and 100 the scripted expert of the task.
 """
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,10 +18,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from benchmarks.offline_suite.report import results_of
 from benchmarks.offline_suite.run import RESULTS
-from benchmarks.offline_suite.scores import Board, Score, board, read
-from benchmarks.offline_suite.suite import SUITE, Suite
-from dreamset.core.errors import UserError
+from benchmarks.offline_suite.scores import Board, Score, board
+from benchmarks.offline_suite.suite import SUITE
 from dreamset.pipeline.evaluation.statistics import interquartile_mean
 from dreamset.pipeline.report.style import SCHEMES, STYLE, new_figure, save_figure
 
@@ -45,11 +44,7 @@ CONTENDERS = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes both images."""
     options = _parser().parse_args(arguments)
-    try:
-        runs, episodes = read(options.results)
-        suite = Suite.read(options.suite)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    runs, episodes, suite = results_of(options.results, options.suite)
     shown = contenders(runs, episodes, list(suite.methods))
     with tqdm(total=len(shown) * len(CONTENDERS), desc="bootstrap") as bar:
         scores = board(

@@ -40,11 +40,7 @@ TABLES, FIGURE = "tables.md", "returns.png"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the tables and the figure."""
     options = _parser().parse_args(arguments)
-    try:
-        runs, episodes = read(options.results)
-        suite = Suite.read(options.suite)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    runs, episodes, suite = results_of(options.results, options.suite)
     with tqdm(total=runs.groupby(["task", "method"]).ngroups, desc="bootstrap") as bar:
         scores = board(
             runs,
@@ -58,6 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     budgets = {str(task): float(rows["budget_cpu_seconds"].max()) for task, rows in runs.groupby("task")}
     write_text(options.output / TABLES, markdown(scores, runs, budgets, confidence=options.confidence))
     figure.draw(scores, options.output / FIGURE)
+
+
+def results_of(results: Path, suite: Path) -> tuple[pd.DataFrame, pd.DataFrame, Suite]:
+    """The runs, their episodes, and the suite that orders them; ends the program with one line if they are damaged."""
+    try:
+        return *read(results), Suite.read(suite)
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
 
 def _parser() -> argparse.ArgumentParser:

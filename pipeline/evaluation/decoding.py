@@ -48,9 +48,7 @@ class Decoding:
             return (mean.movedim(-3, -1) + 0.5).clamp(0, 1)
         decode = self.decoder.decoders[name.replace(".", "/")]
         assert isinstance(decode, ObservationDecoder)
-        zero = decode.target(
-            torch.zeros_like(mean)
-        )  # targets are linear in the vector, so two of them give the inverse
+        zero = decode.target(torch.zeros_like(mean))  # targets are linear, so two of them give the inverse
         return (mean - zero) / (decode.target(torch.ones_like(mean)) - zero)
 
 

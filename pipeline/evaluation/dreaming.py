@@ -14,6 +14,7 @@ from dreamset.core.capabilities import Controller, Dynamics, FeaturePolicy
 from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory, SequenceBatch
 from dreamset.core.spec import DataSpec
+from dreamset.environments.rollouts import EpisodeRecorder
 from dreamset.environments.wrappers import Environment
 from dreamset.models.imagination import imagine
 from dreamset.models.probes import recorded_trajectory
@@ -28,6 +29,15 @@ class Reality:
     observations: Mapping[str, NDArray[Any]]  # name -> [R, ...]
     action: Rows  # [R, A] in the environment's units, led to the observation of its row; row 0 is zero
     reward: Rows  # [R] on arrival
+
+    @classmethod
+    def of(cls, recorder: EpisodeRecorder, spec: DataSpec) -> "Reality":
+        """The rows of an episode that is being played."""
+        return cls(
+            {name: np.stack([row[name] for row in recorder.observations]) for name in spec.observations},
+            np.stack([np.zeros(spec.action.size, np.float32), *recorder.actions]),
+            np.asarray([0.0, *recorder.rewards], np.float32),
+        )
 
     def first(self, rows: int) -> "Reality":
         """The first rows."""
@@ -92,28 +102,6 @@ def dream_on(
     )
 
 
-class _Play:
-    """One episode of an environment, row by row."""
-
-    def __init__(self, environment: Environment, seed: int, spec: DataSpec) -> None:
-        self.environment, self.spec, self.over = environment, spec, False
-        observation, _ = environment.reset(seed=seed)
-        self.rows = [observation]
-        self.actions = [np.zeros(spec.action.size, np.float32)]
-        self.rewards = [0.0]
-
-    def step(self, action: Rows) -> None:
-        observation, reward, terminated, truncated, _ = self.environment.step(action)
-        self.rows.append(observation)
-        self.actions.append(action)
-        self.rewards.append(float(reward))
-        self.over = terminated or truncated
-
-    def reality(self) -> Reality:
-        observations = {name: np.stack([row[name] for row in self.rows]) for name in self.spec.observations}
-        return Reality(observations, np.stack(self.actions), np.asarray(self.rewards, np.float32))
-
-
 def act_and_dream(
     model: Dynamics[Any],
     controller: Controller[Any],
@@ -134,20 +122,19 @@ def act_and_dream(
         UserError: if the episode ends within the context.
     """
     device = generator.device
-    agent, play = Agent(controller, generator=generator), _Play(environment, seed, model.spec)
-    while len(play.rows) < context:
-        if play.over:
+    agent, play = Agent(controller, generator=generator), EpisodeRecorder(environment, seed)
+    while (rows := len(play.observations)) < context:
+        if play.done:
             raise UserError(
-                f"{environment}: the episode with seed {seed} ends after {len(play.rows)} rows; choose --context "
-                f"{len(play.rows)} or less"
+                f"{environment}: the episode with seed {seed} ends after {rows} rows; choose --context {rows} or less"
             )
-        seen = {name: _tensor(np.asarray(play.rows[-1][name])[None], device) for name in model.spec.observations}
-        first = torch.tensor([len(play.rows) == 1], device=device)
+        seen = {name: _tensor(play.observations[-1][name][None], device) for name in model.spec.observations}
+        first = torch.tensor([rows == 1], device=device)
         play.step(agent.act(seen, first)[0].cpu().numpy())
-    observed = play.reality().batch(model.spec, device)
+    observed = Reality.of(play, model.spec).batch(model.spec, device)
     dream = dream_on(model, observed, of_first(policy), horizon=horizon, samples=samples, generator=generator)
     for action in model.spec.action.denormalize(dream.action[context - 1 :, 0]).cpu().numpy():
-        if play.over:
+        if play.done:
             break
         play.step(action)
-    return play.reality(), dream
+    return Reality.of(play, model.spec), dream

@@ -20,6 +20,12 @@ def as_rgb(images: NDArray[Any]) -> NDArray[Any]:
     return np.broadcast_to(frame, (*frame.shape[:-1], 3))
 
 
+def difference(truth: NDArray[Any], prediction: NDArray[Any]) -> NDArray[Any]:
+    """The error of predicted images in [0, 1] as images in [0, 1]: grey without error, brighter where too bright."""
+    shown: NDArray[Any] = np.clip((prediction - truth) / 2 + 0.5, 0, 1)
+    return shown
+
+
 def resized(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """One image [H, W, C] as [H, W, 3] at the size of videos, by a whole factor.
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from dreamset.pipeline.report.frames import difference
 from dreamset.pipeline.report.image_grid import Grid, Group, grid_figure, most_columns
 from dreamset.pipeline.report.style import STYLE, new_figure, save_figure, series_style
 
@@ -36,7 +37,7 @@ def open_loop_strip(
     rows = {
         "truth": truth[0],
         "model": prediction[0],
-        "difference\n(grey: none)": np.clip((prediction[0] - truth[0]) / 2 + 0.5, 0, 1),
+        "difference\n(grey: none)": difference(truth[0], prediction[0]),
     }
     steps = [*observed, *predicted]
     texts = [f"step {step}" if step < context else f"step {step}\n+{step - context + 1}" for step in steps]

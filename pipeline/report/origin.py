@@ -3,7 +3,6 @@
 Nothing here depends on the time of day, so equal results of the same commit give equal pages.
 """
 
-import shlex
 from collections.abc import Mapping, Sequence
 
 from dreamset.pipeline.tracking import place
@@ -42,13 +41,11 @@ def commands(dataset: str, labels: Labels, objectives: Sequence[str], seeds: Seq
     """The commands that make the comparison again in a clone or a project with its data."""
     commit = place.commit().get("commit")
     preset = labels.choices.get("preset")
-    overrides = ", ".join(f'"{text}"' for text in labels.overrides)
     choices = [
         *([f"preset={preset}"] if preset else []),
         f"dataset={dataset}",
         f"objectives=[{','.join(objectives)}]",
         f"seeds=[{','.join(map(str, seeds))}]",
-        f"overrides=[{overrides}]",
     ]
-    repeat = " ".join(["dvc exp run", *(f"-S {shlex.quote(choice)}" for choice in choices)])
+    repeat = place.experiment(choices, labels.overrides)
     return [*([f"git checkout {commit}"] if commit else []), repeat, "dreamset results"]

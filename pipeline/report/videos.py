@@ -16,7 +16,7 @@ from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.environments.wrappers import Environment
 from dreamset.pipeline.progress import progress
 from dreamset.pipeline.report.captions import Color, Column, captioned
-from dreamset.pipeline.report.frames import resized
+from dreamset.pipeline.report.frames import difference, resized
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +43,11 @@ def open_loop_video(
         title: above the images, in each frame.
         episodes: what each column shows.
     """
-    difference = np.clip((prediction - truth) / 2 + 0.5, 0, 1)
     steps = range(truth.shape[1])
     borders = [OBSERVING if step < context else OPEN_LOOP for step in steps]
     columns = [
         Column([_pixels(images) for images in rows], [[name]] * len(steps), borders)
-        for name, *rows in zip(episodes, truth, prediction, difference, strict=True)
+        for name, *rows in zip(episodes, truth, prediction, difference(truth, prediction), strict=True)
     ]
     heads = [
         [title, f"step {step}: {_doing(step, context)}", "decoder: probe on the features; grey difference: no error"]

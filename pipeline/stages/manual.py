@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from dreamset.core.files import file_sha256
+from dreamset.pipeline.artifacts.description import DESCRIPTION, WEIGHTS, model_digest
 from dreamset.pipeline.config.compose import Composition, Config
 from dreamset.pipeline.config.mistakes import override_key
 from dreamset.pipeline.stages import provenance, resolve
@@ -23,7 +24,6 @@ from dreamset.pipeline.stages.table import SHARED, STAGES, Stage, StageConfig
 
 PIPELINE = Path("dvc.yaml")
 RESOLVED = Path("resolved")
-DESCRIPTION = "model.json"  # in the folder of a saved model
 SHOWN = 3  # settings that differ, at most
 FROM_REGISTRY = "from_registry"  # a choice that may be of any generation
 MADE_BY = {"world_model": "train_world_model", "behavior": "learn_behavior"}  # folder of a saved model -> its stage
@@ -223,8 +223,6 @@ def _warn_of_other_policy(found: StageConfig) -> None:
         learned_in = json.loads((policy / DESCRIPTION).read_text())["lineage"]["world_model"]["digest"]
     except (OSError, ValueError, KeyError, TypeError):
         return  # the stage says what is wrong
-    from dreamset.pipeline.artifacts.saved_models import WEIGHTS, model_digest  # loads PyTorch
-
     if (model / WEIGHTS).exists() and model_digest(model) != learned_in:
         log.warning(
             "%s was learned in another world model than %s; run `dreamset learn-behavior` with the same overrides "

@@ -98,7 +98,12 @@ def command(chosen: labels.Labels) -> str | None:
     if "--resolved" not in arguments:
         return shlex.join(["dreamset", *arguments])
     choices = [f"{group}={name}" for group in ("preset", "dataset") if (name := chosen.choices.get(group))]
-    settings = [*choices, _overrides(chosen.overrides)] if chosen.overrides else choices
+    return experiment(choices, chosen.overrides)
+
+
+def experiment(choices: Sequence[str], overrides: Sequence[str]) -> str:
+    """The command that runs the pipeline with other choices, such as ``preset=small``, and with overrides."""
+    settings = [*choices, _overrides(overrides)] if overrides else choices
     return " ".join(["dvc exp run", *(f"-S {shlex.quote(setting)}" for setting in settings)])
 
 

@@ -229,6 +229,9 @@ def test_page_says_how_to_make_it_again(tmp_path: Path, monkeypatch: pytest.Monk
         """-S 'overrides=["imagination.horizon=10", "seed=it'"'"'s"]'"""
     )
     assert results == "dreamset results"
+    Path("params.yaml").write_text("overrides: {imagination.horizon: 10}")  # DVC refuses a list then
+    repeat = origin.commands("task", Labels({}, ["imagination.horizon=10"]), ["one"], [0])[-2]
+    assert repeat.endswith("-S '+overrides={imagination.horizon: 10}'")
     text = text_of(page_of(Case(), tmp_path))
     assert "git checkout a1b2c3" in text
     assert "c0dec0dec0de: digest of the code" in text

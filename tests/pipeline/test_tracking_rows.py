@@ -12,17 +12,7 @@ from mlflow.entities import Run
 
 from dreamset.pipeline.tracking import delivery, embedded, reporting, rows
 from dreamset.pipeline.tracking.labels import Labels, labelled
-
-LINEAGE = {
-    "key": "of-training",
-    "dataset": "robot",
-    "objective": "contrastive",
-    "generation": "dreamer_v2",
-    "seed": 3,
-    "dataset_digest": "d" * 64,
-    "parent": None,
-}
-PRESET = {"preset": "small", "world_model": "dreamer_v2"}
+from tests.pipeline.reported import LINEAGE, PRESET
 
 
 @pytest.fixture

@@ -23,20 +23,12 @@ from dreamset.core.errors import UserError
 from dreamset.pipeline.tracking import delivery, outbox, reporting, writers
 from dreamset.pipeline.tracking.labels import Labels, labelled
 from dreamset.pipeline.tracking.outbox import LogFile
+from tests.pipeline.reported import LINEAGE, PRESET
 
 BOTH = ("tensorboard", "wandb")
 SECRET = "https://anna:s3cret@host/data"
 RUN = "robot · contrastive · small · s3 · horizon=10"
-LINEAGE = {
-    "key": "of-training",
-    "dataset": "robot",
-    "objective": "contrastive",
-    "generation": "dreamer_v2",
-    "seed": 3,
-    "dataset_digest": "d" * 64,
-    "parent": None,
-}
-LABELS = Labels({"preset": "small", "world_model": "dreamer_v2"}, ("behavior.horizon=10",))
+LABELS = Labels(PRESET, ("behavior.horizon=10",))
 KILLED_AT_THE_END = """
 import os, signal, sys
 from pathlib import Path

@@ -4,10 +4,13 @@ import os
 import shutil
 import subprocess
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,6 +54,16 @@ def test_size_is_said_first_and_an_old_python_is_named(clone: Path, system: str)
     assert "into .venv: 2.7 GB on disk, about 4 minutes" in first
     assert "no Python of version 3.11 or later was found (Python 3.9.1); install one or name it" in last
     assert not (clone / ".venv").exists()
+
+
+def test_every_pinned_package_runs_on_the_oldest_supported_python() -> None:
+    """Debian 12 has Python 3.11.2, with which pip finds no version of a package that needs 3.11.5."""
+    pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
+    pinned = {canonicalize_name(line.partition("==")[0]) for line in pins}
+    installed = {canonicalize_name(found.metadata["Name"]): found for found in distributions()}
+    needs = {name: installed[name].metadata.get("Requires-Python") or "" for name in pinned & installed.keys()}
+    assert len(needs) > 100
+    assert {name: need for name, need in needs.items() if "3.11.0" not in SpecifierSet(need)} == {}
 
 
 def test_failed_installation_says_what_to_do_and_leaves_no_mark(clone: Path) -> None:

@@ -28,6 +28,7 @@ repro: .venv/.installed ## run the pipeline of params.yaml, or what has changed 
 # the models are too small to learn anything; the results of this folder are not touched
 demo: .venv/.installed ## run the whole pipeline at its smallest, in a folder of its own (DEMO=folder), in two minutes
 	@[ -e "$(DEMO)/params.yaml" ] || dreamset init "$(DEMO)" >/dev/null
+	@cp dvc.yaml "$(DEMO)/dvc.yaml" # the folder may be of an earlier release
 	@cd "$(DEMO)" && sed -i.bak -e 's/^preset:[^#]*/preset: tiny /' -e 's/^dataset:[^#]*/dataset: pendulum_state /' \
 	  params.yaml && rm params.yaml.bak && dvc repro && dreamset results
 

@@ -4,12 +4,14 @@ import ctypes.util
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, metadata, version
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -209,6 +211,16 @@ def _data() -> Iterator[Finding]:
         )
 
 
+def _stages() -> Iterator[Finding]:
+    """Whether DVC has the stages of this release: a stage of an earlier one waits for files that nobody writes."""
+    own = Path("dvc.yaml")
+    template = Path(str(files("dreamset.pipeline.tools"))) / "project" / own
+    if own.exists() and own.read_bytes() != template.read_bytes():
+        text = "dvc.yaml differs from that of this release; `dvc repro` fails if its outputs do"
+        fix = f"after an update, unless you have changed it: cp {shlex.quote(str(template))} dvc.yaml"
+        yield Finding("project", "warning", text, fix)
+
+
 def _project() -> Iterator[Finding]:
     params = Path("params.yaml")
     if not params.exists():
@@ -234,6 +246,7 @@ def _project() -> Iterator[Finding]:
         yield Finding(
             "project", "ok", f"params.yaml: {choices.dataset}, {choices.preset}, {', '.join(choices.objectives)}"
         )
+    yield from _stages()
     yield from _repositories()
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dreamset.pipeline import cli
-from dreamset.pipeline.tools import doctor
+from dreamset.pipeline.tools import doctor, init
 from dreamset.pipeline.tools.doctor import Finding
 
 
@@ -79,6 +80,16 @@ def test_names_in_params_must_exist(preset: str, state: str, text: str, folder: 
     (first, *_) = findings("project")
     assert first.state == state
     assert re.search(text, first.text)
+
+
+def test_stages_of_another_release_are_a_warning_whose_command_renews_them(folder: Path) -> None:
+    init.run(folder)
+    assert "warning" not in {finding.state for finding in findings("project")}
+    stages = (folder / "dvc.yaml").read_bytes()
+    (folder / "dvc.yaml").write_bytes(stages.replace(b"report.html", b"metrics.json"))
+    warning = next(finding for finding in findings("project") if finding.state == "warning")
+    subprocess.run(warning.fix.partition(": ")[2], shell=True, check=True)
+    assert (folder / "dvc.yaml").read_bytes() == stages
 
 
 def test_check_that_fails_hides_no_other_finding(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ class FolderTable(PathTable):
         names = [name for name, _ in self.files]
         twice = [name for name in names if names.count(name) > 1]
         if twice or not names:
-            found = f"several files named {twice[0]!r}" if twice else "no files of arrays"
+            found = f"several files named {twice[0]!r}" if twice else "no files of arrays or images"
             raise UserError(f"{where}: contains {found}, expected one file for each name; fix or remove the folder")
         return {
             _joined(beginning, column): header

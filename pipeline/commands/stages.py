@@ -40,7 +40,9 @@ def _notes(stage: Stage) -> str:
 def run(options: argparse.Namespace) -> None:
     """Runs a stage with the settings of its resolved file, or with overrides."""
     from dreamset.pipeline.stages import manual, provenance, resolve
+    from dreamset.pipeline.tracking.reporting import require_variables
 
+    require_variables()
     stage: Stage = options.stage
     if options.quiet:
         os.environ[QUIET] = "1"

@@ -240,6 +240,15 @@ def stage_run(stage: str, *, experiment: str = STAGES, at: Place | None = None) 
                 log.warning("tracking: the reports stay in %s, because it cannot be sent: %s", OUTBOX, error)
 
 
+def require_variables() -> None:
+    """Checks the variables that choose what is recorded, before a stage begins its work.
+
+    Raises:
+        UserError: if ``DREAMSET_TRACKING``, ``DREAMSET_WRITERS`` or ``DREAMSET_SYSTEM_METRICS`` has an unknown value.
+    """
+    mode(), system.enabled(), writers.chosen()
+
+
 def mode() -> str:
     """The value of ``DREAMSET_TRACKING``: when the outbox is sent."""
     value = os.environ.get("DREAMSET_TRACKING", MODES[0])

@@ -20,6 +20,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from wandb.proto.wandb_internal_pb2 import Record
 
 from dreamset.core.errors import UserError
+from dreamset.pipeline import cli
 from dreamset.pipeline.tracking import delivery, outbox, reporting, writers
 from dreamset.pipeline.tracking.labels import Labels, labelled
 from dreamset.pipeline.tracking.outbox import LogFile
@@ -274,6 +275,19 @@ def test_unknown_writer_is_an_error_before_the_stage_begins(monkeypatch: pytest.
         reporting.stage_run("never"),
     ):
         pytest.fail("the stage began")
+
+
+@pytest.mark.parametrize("variable", [writers.VARIABLE, "DREAMSET_TRACKING", "DREAMSET_SYSTEM_METRICS"])
+@pytest.mark.parametrize("command", ["collect", "compare"])
+def test_wrong_variable_is_an_error_before_a_command_reads_or_writes_anything(
+    variable: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(variable, "sometimes")
+    with pytest.raises(SystemExit):
+        cli.main([command, *(["dataset=pendulum_state", "preset=tiny"] if command == "collect" else [])])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"dreamset: error: {variable} ")
+    assert not Path("data").exists()
 
 
 def test_project_of_wandb_is_that_of_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,9 +36,10 @@ class Transitions:
     def of(cls, store: Store) -> Self:
         """The transitions of at most ``MOST_READ`` episodes."""
         count = min(MOST_READ, len(store))
-        episodes = [store.read(int(number)) for number in np.linspace(0, len(store) - 1, count).round()]
-        rewards = np.concatenate([episode["reward"][1:] for episode in episodes])  # nothing leads to the first row
-        actions = np.concatenate([episode["action"][1:] for episode in episodes])
+        numbers = np.linspace(0, len(store) - 1, count).round()
+        rows = (store.read(int(number)) for number in numbers)  # one at a time: compressed images are copied
+        pairs = [(episode["reward"][1:], episode["action"][1:]) for episode in rows]  # nothing leads to the first row
+        rewards, actions = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
         part = "" if count == len(store) else f" in {count} of {len(store)} episodes"
         return cls(rewards, actions, f"{len(rewards)} transitions{part}")
 

@@ -46,7 +46,7 @@ lint: .venv/.installed ## style and types
 
 docs: .venv/.installed ## build the documentation in site/; `mkdocs serve` shows it while you write
 	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
-	@echo "documentation: site/index.html"
+	@echo "documentation: site/index.html; its search needs a server: python -m http.server --directory site"
 
 format: .venv/.installed ## format the source
 	@ruff check --fix .

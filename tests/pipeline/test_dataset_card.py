@@ -81,6 +81,7 @@ def test_the_page_says_what_the_markdown_says(tmp_path: Path) -> None:
     for words in ("Quarantined: 1 episodes", "rewards reach", "5 (3 train, 2 validation)", "is nan at step 1"):
         assert words in text
         assert words in page
+    assert '<table class="numbers">' not in page  # text is not aligned to the right
     assert page.index("rewards reach") < page.index("Quarantined") < page.index("<picture>") < page.index("Source")
     assert not any(sign in part for part in (page.partition("<main>")[2], text) for sign in ("None", "['", "{'"))
 

@@ -7,7 +7,7 @@ Continuous actions are in [-1, 1]; discrete actions are one-hot. ``TanhNormal`` 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,10 @@ LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
 
 class ActionDistribution(Protocol):
     """The distribution over actions at given states."""
+
+    @property
+    def noise_kind(self) -> str:
+        """What ``noise`` draws: ``normal``, ``uniform`` or ``gumbel``."""
 
     @property
     def mode(self) -> Tensor:
@@ -47,6 +51,7 @@ class BoundedNormal:
 
     location: Tensor  # [..., A]
     scale: Tensor  # [..., A]
+    noise_kind: ClassVar[str] = "normal"
 
     @property
     def mode(self) -> Tensor:
@@ -80,6 +85,7 @@ class TruncatedNormal:
 
     location: Tensor  # [..., A]
     scale: Tensor  # [..., A]
+    noise_kind: ClassVar[str] = "uniform"
 
     @property
     def mode(self) -> Tensor:

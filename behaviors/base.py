@@ -3,16 +3,18 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic
+from typing import Any, ClassVar, Generic, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from dreamset.behaviors.controller import ActorController
 from dreamset.behaviors.exploration import Exploration, mode
-from dreamset.core.capabilities import Controller, FeaturePolicy, Representation, S
+from dreamset.core.capabilities import Controller, Dynamics, FeaturePolicy, Representation, S
 from dreamset.core.records import ImaginedTrajectory, SequenceBatch
 from dreamset.core.states import map_state
+from dreamset.models.distributions import noise_of_kind
+from dreamset.models.imagination import imagine
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,22 @@ class RewardFunction(nn.Module, ABC):
         return LearnerLosses({}, {})
 
 
+class Acting(Protocol):
+    """How a behaviour acts in the states of a world model."""
+
+    @property
+    def acting_needs(self) -> tuple[type, ...]:
+        """Capabilities that the world model must have for acting."""
+
+    def controller(self, model: Any, *, exploration: Exploration = mode) -> Controller[Any]:
+        """A controller that acts in an environment."""
+
+    def imagine(
+        self, model: Any, start: Any, *, horizon: int, generator: torch.Generator
+    ) -> ImaginedTrajectory[Any] | None:
+        """Imagines ``horizon`` steps from ``start`` [N, ...]; None if it can act only in an environment."""
+
+
 class Learner(nn.Module, ABC):
     """Learns a behaviour from a world model and recorded experience.
 
@@ -151,9 +169,28 @@ class Learner(nn.Module, ABC):
     def controller(self, model: Any, *, exploration: Exploration = mode) -> Controller[Any]:
         """A controller that acts with the learned behaviour in the states of ``model``."""
 
+    @property
+    def acting_needs(self) -> tuple[type, ...]:
+        """Capabilities that the world model must have for acting; by default ``Representation``."""
+        return (Representation,)
+
+    @property
+    def acting_reward(self) -> RewardFunction | None:
+        """The reward that it acts for, which is then also the one to learn with; None if acting needs no reward."""
+        return None
+
     def imagination_policy(self) -> FeaturePolicy | None:
         """The policy in imagined states, without exploration; None if it needs more than features."""
         return None
+
+    def imagine(
+        self, model: Any, start: Any, *, horizon: int, generator: torch.Generator
+    ) -> ImaginedTrajectory[Any] | None:
+        """Imagines the policy without exploration; None if it needs more than features or the model has no dynamics."""
+        policy = self.imagination_policy()
+        if policy is None or not isinstance(model, Dynamics):
+            return None
+        return imagine(model, start, policy, horizon=horizon, generator=generator)
 
     def after_update(self) -> None:
         """Called after every update of all networks, for slow critics and schedules."""
@@ -171,3 +208,9 @@ class ActorLearner(Learner):
     def imagination_policy(self) -> FeaturePolicy:
         """The actor's mode."""
         return lambda features: self.actor(features).mode
+
+    def propose(self, features: Tensor, noise: Tensor) -> Tensor:
+        """A sample of the actor, [N, A]; see ``core.capabilities.Proposing``."""
+        distribution = self.actor(features)
+        action: Tensor = distribution.sample(noise_of_kind(distribution.noise_kind, noise))
+        return action.clamp(-1, 1)

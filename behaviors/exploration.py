@@ -6,18 +6,31 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dreamset.behaviors.action_distributions import ActionDistribution
 from dreamset.core.errors import UserError
 
 
-class Exploration(Protocol):
-    """Chooses actions from a policy's distribution."""
+class Explorable(Protocol):
+    """What exploration needs of a policy's or a planner's distribution over actions."""
 
-    def __call__(self, distribution: ActionDistribution, generator: torch.Generator) -> Tensor:
+    @property
+    def mode(self) -> Tensor:
+        """The action without exploration, [N, A]."""
+
+    def noise(self, generator: torch.Generator) -> Tensor:
+        """Random numbers for ``sample``."""
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """A sample [N, A]."""
+
+
+class Exploration(Protocol):
+    """Chooses actions from a distribution."""
+
+    def __call__(self, distribution: Explorable, generator: torch.Generator) -> Tensor:
         """Actions [N, A] in [-1, 1], or one-hot."""
 
 
-def mode(distribution: ActionDistribution, generator: torch.Generator) -> Tensor:  # noqa: ARG001
+def mode(distribution: Explorable, generator: torch.Generator) -> Tensor:  # noqa: ARG001
     """No exploration, for evaluation."""
     return distribution.mode
 
@@ -26,7 +39,7 @@ def mode(distribution: ActionDistribution, generator: torch.Generator) -> Tensor
 class Sampled:
     """A sample of the policy, whose entropy determines the amount of exploration (Dreamer v2 and v3)."""
 
-    def __call__(self, distribution: ActionDistribution, generator: torch.Generator) -> Tensor:
+    def __call__(self, distribution: Explorable, generator: torch.Generator) -> Tensor:
         """See ``Exploration``; samples are clipped to the bounds."""
         return distribution.sample(distribution.noise(generator)).clamp(-1, 1)
 
@@ -40,7 +53,7 @@ class GaussianNoise:
     def __post_init__(self) -> None:
         _require_share("std", self.std, highest=float("inf"))
 
-    def __call__(self, distribution: ActionDistribution, generator: torch.Generator) -> Tensor:
+    def __call__(self, distribution: Explorable, generator: torch.Generator) -> Tensor:
         """See ``Exploration``."""
         best = distribution.mode
         noise = torch.randn(best.shape, generator=generator, device=generator.device, dtype=best.dtype)
@@ -56,7 +69,7 @@ class UniformChoice:
     def __post_init__(self) -> None:
         _require_share("epsilon", self.epsilon, highest=1.0)
 
-    def __call__(self, distribution: ActionDistribution, generator: torch.Generator) -> Tensor:
+    def __call__(self, distribution: Explorable, generator: torch.Generator) -> Tensor:
         """See ``Exploration``."""
         best = distribution.mode
         count, choices = best.shape

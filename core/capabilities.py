@@ -11,7 +11,10 @@ Representation observe, filter, compute features              cloning, probes, Q
 Dynamics       predict the next state and the continuation    imagination, planning
 RewardModel    predict the rewards of a trajectory            the task's reward in imagination
 Uncertain      predict with every member of an ensemble       pessimism, exploration
+Valued         value the last state of a trajectory           planning with a terminal value
+Proposing      propose actions                                planning with proposals
 Trainable      compute losses and figures, name its parts     the stage ``train_world_model``
+Staged         learn in two steps per update                  networks that learn from others' new weights
 Prunable       leave out the weights that acting ignores      export
 ============== ============================================== ===========================================
 
@@ -134,6 +137,32 @@ class Uncertain(Protocol[S]):
 
 
 @runtime_checkable
+class Valued(Protocol[S]):
+    """Estimates the return of the rest of an episode; a behaviour with a critic can do it, too."""
+
+    def values(self, trajectory: ImaginedTrajectory[S], reward: Tensor) -> Tensor:
+        """Each member's expected return from the last row on, with the reward on arrival there: [K, N].
+
+        Args:
+            trajectory: of N episodes.
+            reward: [N] expected on arrival at the last row. A critic whose values exclude it adds it.
+        """
+
+
+@runtime_checkable
+class Proposing(Protocol):
+    """Proposes actions; a behaviour with an actor can do it, too."""
+
+    def propose(self, features: Tensor, noise: Tensor) -> Tensor:
+        """An action of its policy, [N, A] in [-1, 1], or one-hot.
+
+        Args:
+            features: [N, F].
+            noise: [N, A] standard normal; zero gives the policy's mode.
+        """
+
+
+@runtime_checkable
 class Trainable(Representation[S], Protocol[S]):
     """Can be trained by the stage ``train_world_model``."""
 
@@ -159,6 +188,17 @@ class Trainable(Representation[S], Protocol[S]):
 
     def warnings(self, figures: Mapping[str, float]) -> list[str]:
         """Problems that these figures reveal and that a user should know of: one line each."""
+
+
+@runtime_checkable
+class Staged(Protocol[S]):
+    """Learns in two steps per update: the second one sees the weights that the first one changed."""
+
+    def later_losses(self, rollout: Rollout[S]) -> dict[str, Loss]:
+        """Losses of the second step on the same rollout, [B, T] each; they train parts of ``watchers`` only."""
+
+    def after_update(self) -> None:
+        """Called after both steps, for target networks."""
 
 
 @runtime_checkable

@@ -1,9 +1,9 @@
 """Distributions with one interface: a mean and the log-probability of a target."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -144,6 +144,7 @@ class TanhNormal:
 
     location: Tensor  # [..., A]
     scale: Tensor  # [..., A]
+    noise_kind: ClassVar[str] = "normal"
 
     @property
     def mode(self) -> Tensor:
@@ -196,6 +197,7 @@ class OneHotCategorical:
 
     logits: Tensor  # [..., C]
     unimix: float = 0.0
+    noise_kind: ClassVar[str] = "gumbel"
 
     @property
     def probs(self) -> Tensor:
@@ -250,3 +252,28 @@ def gumbel(shape: Sequence[int], generator: torch.Generator, *, dtype: torch.dty
     """
     uniform = torch.rand(tuple(shape), generator=generator, device=generator.device, dtype=dtype)
     return uniform.clamp_min_(torch.finfo(dtype).tiny).log_().neg_().log_().neg_()
+
+
+def noise_of_kind(kind: str, normal: Tensor) -> Tensor:
+    """Standard normal numbers as noise of another kind, so that one source of numbers serves every distribution.
+
+    Args:
+        kind: ``normal``, ``uniform`` between 0 and 1, ``gumbel``, or ``none``.
+        normal: standard normal, of any shape.
+    """
+    return _FROM_NORMAL[kind](normal)
+
+
+def _uniform_of(normal: Tensor) -> Tensor:
+    """Phi(normal), kept away from 0 and 1, which rounding reaches beyond 5 standard deviations."""
+    info = torch.finfo(normal.dtype)
+    uniform: Tensor = torch.special.ndtr(normal)
+    return uniform.clamp(info.tiny, 1 - info.eps)
+
+
+_FROM_NORMAL: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda normal: normal,  # of size zero
+    "normal": lambda normal: normal,
+    "uniform": _uniform_of,
+    "gumbel": lambda normal: -(-_uniform_of(normal).log()).log(),
+}

@@ -1,5 +1,7 @@
 """Rollouts without observations, written once for every world model."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -21,13 +23,19 @@ def imagine(
 
     Without ``generator``, the random numbers are those of a new one with seed 0: equal calls give equal results.
     """
-    first = model.features(start)
     if generator is None:
-        generator = torch.Generator(first.device).manual_seed(0)
+        generator = torch.Generator(model.features(start).device).manual_seed(0)
     noise = model.noise((horizon, state_count(start)), generator)  # [H, N, ...]
-    rows, features, actions = [start], [first], []
-    for h in range(horizon):
-        actions.append(policy(features[-1]))
+    return unroll(model, start, lambda _, features: policy(features), noise)
+
+
+def unroll(
+    model: Dynamics[S], start: S, policy: Callable[[int, Tensor], Tensor], noise: Tensor
+) -> ImaginedTrajectory[S]:
+    """``imagine`` with given random numbers [H, N, ...]; ``policy`` also gets the number of the step, from 0."""
+    rows, features, actions = [start], [model.features(start)], []
+    for h in range(len(noise)):
+        actions.append(policy(h, features[-1]))
         rows.append(model.step(rows[-1], actions[-1], noise[h]))
         features.append(model.features(rows[-1]))
     return ImaginedTrajectory(rows, torch.stack(features), torch.stack(actions))

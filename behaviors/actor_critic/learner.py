@@ -30,6 +30,7 @@ from dreamset.behaviors.base import ActorLearner, Experience, LearnerLosses, Rew
 from dreamset.behaviors.cloning import cloning_loss, require_cloneable
 from dreamset.core.capabilities import Dynamics, S
 from dreamset.core.parameters import frozen_parameters
+from dreamset.core.records import ImaginedTrajectory
 from dreamset.core.spec import ActionSpec
 from dreamset.models.imagination import imagine
 
@@ -177,6 +178,10 @@ class ImaginationActorCritic(ActorLearner):
         log_likelihood = self.slow_critic.log_likelihood(self.critic(states), returns.detach(), states)  # [B, T]
         known = outcomes.known.to(log_likelihood.dtype)
         return -(known * log_likelihood).sum() / known.sum().clamp_min(1)
+
+    def values(self, trajectory: ImaginedTrajectory[Any], reward: Tensor) -> Tensor:  # noqa: ARG002
+        """v(s_H), [1, N], which includes the reward on arrival; see ``core.capabilities.Valued``."""
+        return self.critic(trajectory.features[-1]).mean[None]
 
     def after_update(self) -> None:
         """Updates the slow critic."""

@@ -248,7 +248,9 @@ def _explained(message: str, overrides: Sequence[str]) -> str:
 
 
 def _unknown_override(key: str, overrides: Sequence[str]) -> str | None:
-    """Why Hydra cannot set ``key``; None if the key exists without this override."""
+    """Why Hydra cannot set ``key``; None if the key exists without this override, or no override names it."""
+    if key not in map(override_key, overrides):  # a file overrides it
+        return None
     composition, _ = _compose(
         [text for text in overrides if "." not in override_key(text) and override_key(text) != key]
     )

@@ -294,6 +294,7 @@ class Settings(Section):
     world_model: ModelChoice
     behavior: Part
     reward: Part
+    acting: Part | None = None
     adaptation: Factors | None = None
     network: Network
     weights: Weights

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from dreamset.behaviors.base import Learner
+from dreamset.behaviors.base import Acting
 from dreamset.core.capabilities import Representation
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.environments.wrappers import Environment
@@ -23,7 +23,7 @@ class PolicyEvaluator:
     settings: Evaluation
     context: int  # rows that the model sees before it imagines the rest of an episode
     model: Representation[Any]
-    behavior: Learner
+    behavior: Acting
     make: Callable[[], Environment]
     lineage: Mapping[str, Any]  # of the world model: reference scores and the return in the dataset
     device: torch.device

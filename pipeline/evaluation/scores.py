@@ -9,12 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dreamset.behaviors.base import Learner
+from dreamset.behaviors.base import Acting
 from dreamset.core.capabilities import Dynamics, Representation, RewardModel
 from dreamset.core.records import SequenceBatch
 from dreamset.core.states import map_state
 from dreamset.environments.rollouts import RecordedEpisode
-from dreamset.models.imagination import imagine
 from dreamset.pipeline.config.settings import Evaluation
 from dreamset.pipeline.evaluation.statistics import bootstrap, interquartile_mean, mean
 
@@ -22,7 +21,7 @@ from dreamset.pipeline.evaluation.statistics import bootstrap, interquartile_mea
 @torch.no_grad()
 def imagined_returns(
     model: Representation[Any],
-    behavior: Learner,
+    behavior: Acting,
     episodes: list[RecordedEpisode],
     *,
     context: int,
@@ -37,15 +36,16 @@ def imagined_returns(
     the context, and for all episodes if the model predicts no rewards or the policy needs more than features.
     """
     result = np.full(len(episodes), np.nan)
-    policy = behavior.imagination_policy()
     going_on = [number for number, episode in enumerate(episodes) if len(episode.rewards) >= context]
-    if not going_on or policy is None or not (isinstance(model, Dynamics) and isinstance(model, RewardModel)):
+    if not going_on or not (isinstance(model, Dynamics) and isinstance(model, RewardModel)):
         return result
     steps = torch.as_tensor(time_limits(episodes)[going_on] - (context - 1), device=device)
     generator = torch.Generator(device).manual_seed(0)
     rollout = model.observe(_first_rows(model, [episodes[n] for n in going_on], context, device), generator)
     start = map_state(lambda value: value[:, -1], rollout.states)
-    trajectory = imagine(model, start, policy, horizon=int(steps.max()), generator=generator)
+    trajectory = behavior.imagine(model, start, horizon=int(steps.max()), generator=generator)
+    if trajectory is None:
+        return result
     result[going_on] = expected_return(model.reward(trajectory), model.continuation(trajectory), steps).cpu().numpy()
     return result
 

@@ -20,14 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from dreamset.behaviors.base import Learner
-from dreamset.core.capabilities import Exportable, Prunable, require
+from dreamset.behaviors.base import Acting
+from dreamset.core.capabilities import Dynamics, Exportable, Prunable
 from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256, replaced_folder, write_text
 from dreamset.core.states import named_tensors, with_tensors
+from dreamset.pipeline.artifacts.acting import load_acting
 from dreamset.pipeline.artifacts.saved_models import (
     SavedModel,
-    load_behavior,
     load_world_model,
     model_digest,
     read_description,
@@ -77,12 +77,25 @@ def run(
     name = stages.run_key(config["choices"]["objective"], config["seed"])
     output = output or Path(settings["policy"]).parents[2] / "export" / name
     environment = settings["environment"] if saved.lineage["dataset"] == dataset else None
-    export_policy(world_model or Path(settings["world_model"]), folder, output, environment=environment, mlflow=mlflow)
+    export_policy(
+        world_model or Path(settings["world_model"]),
+        folder,
+        output,
+        environment=environment,
+        acting=settings["acting"],
+        mlflow=mlflow,
+    )
     return output
 
 
 def export_policy(
-    world_model: Path, policy: Path, output: Path, *, environment: Mapping[str, Any] | None, mlflow: bool = False
+    world_model: Path,
+    policy: Path,
+    output: Path,
+    *,
+    environment: Mapping[str, Any] | None,
+    acting: Mapping[str, Any] | None = None,
+    mlflow: bool = False,
 ) -> None:
     """Creates or replaces the folder ``output``.
 
@@ -91,6 +104,7 @@ def export_policy(
         policy: folder of the policy that was learned in this world model.
         output: a new or empty folder, or an earlier export.
         environment: settings of the policy's environment, which are copied into ``policy.json``.
+        acting: how the policy acts; None: itself.
         mlflow: whether to add a model for ``mlflow models serve``.
 
     Raises:
@@ -101,10 +115,9 @@ def export_policy(
         raise UserError(f"PyTorch is {torch.__version__}; export needs {OLDEST_TORCH} or newer; update PyTorch")
     _require_replaceable(output)
     model, saved_model = load_world_model(world_model, CPU)
-    learner = load_behavior(policy, CPU)
     saved_policy = read_description(policy, made_by=LEARN)
     require_pair(world_model, saved_model, policy, saved_policy)
-    controller = exportable(model, learner)
+    controller = exportable(model, load_acting(policy, model, CPU, acting=acting)[1])
     with replaced_folder(output) as folder:
         torch.export.save(trace(controller), folder / PROGRAM)
         description = {
@@ -149,17 +162,19 @@ def require_pair(world_model: Path, saved_model: SavedModel, policy: Path, saved
         )
 
 
-def exportable(model: Any, learner: Learner) -> Exportable[Any]:
+def exportable(model: Any, acting: Acting) -> Exportable[Any]:
     """The controller to export, without weights that acting does not need.
 
     Raises:
         UserError: if the controller's step cannot be traced.
     """
-    require(model, *learner.needs, by=type(learner).__name__)
-    controller = learner.controller(model.for_acting() if isinstance(model, Prunable) else copy.deepcopy(model))
+    imagines = Dynamics in acting.acting_needs
+    controller = acting.controller(
+        model.for_acting() if isinstance(model, Prunable) and not imagines else copy.deepcopy(model)
+    )
     if not isinstance(controller, Exportable) or not isinstance(controller, nn.Module):
         raise UserError(
-            f"{type(learner).__name__} cannot be exported, because its controller {type(controller).__name__} cannot "
+            f"{type(acting).__name__} cannot be exported, because its controller {type(controller).__name__} cannot "
             "be traced into a program; choose a policy with an actor"
         )
     return controller.eval()

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dreamset.behaviors.base import Learner
-from dreamset.core.capabilities import Representation, require
+from dreamset.behaviors.base import Acting
+from dreamset.core.capabilities import Representation
 from dreamset.core.files import replaced_folder, save_with
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.environments.wrappers import Environment
+from dreamset.pipeline.artifacts.acting import load_acting
 from dreamset.pipeline.artifacts.saved_models import (
-    load_behavior,
     load_world_model,
     model_digest,
     require_dataset,
@@ -81,8 +81,8 @@ def load_evaluator(settings: Evaluate, make: Callable[[], Environment], device: 
     return PolicyEvaluator(settings.evaluation, settings.context, model, behavior, make, lineage, device)
 
 
-def load_models(settings: Evaluate, device: torch.device) -> tuple[Representation[Any], Learner, Mapping[str, Any]]:
-    """The saved world model, the saved policy, and the world model's lineage.
+def load_models(settings: Evaluate, device: torch.device) -> tuple[Representation[Any], Acting, Mapping[str, Any]]:
+    """The saved world model, how the saved policy acts in it, and the world model's lineage.
 
     Raises:
         UserError: if a model is missing or damaged, was trained on another dataset, or does not fit the policy.
@@ -90,9 +90,8 @@ def load_models(settings: Evaluate, device: torch.device) -> tuple[Representatio
     folder = Path(settings.world_model)
     model, described = load_world_model(folder, device)
     require_dataset(described, settings.dataset, folder)
-    behavior = load_behavior(Path(settings.policy), device)
-    require(model, *behavior.needs, by=type(behavior).__name__)
-    return model, behavior, described.lineage
+    _, acting = load_acting(Path(settings.policy), model, device, acting=settings.acting)
+    return model, acting, described.lineage
 
 
 def play(evaluator: PolicyEvaluator) -> list[RecordedEpisode]:
@@ -121,6 +120,8 @@ def conditions_of(settings: Evaluate, lineage: Mapping[str, Any]) -> str:
     """A digest of what the returns depend on besides the policy: data, environment, and episodes."""
     evaluation = settings.evaluation
     chosen = {"environment": settings.environment, "episodes": evaluation.episodes, "seed": evaluation.seed}
+    if settings.acting is not None:
+        chosen["acting"] = settings.acting
     return digest(lineage["dataset_digest"], json.dumps(chosen, sort_keys=True))
 
 

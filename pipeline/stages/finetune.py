@@ -9,12 +9,13 @@ from typing import Any
 import pandas as pd
 import torch
 
-from dreamset.behaviors.base import Learner, RewardFunction
+from dreamset.behaviors.base import Acting, Learner, RewardFunction
 from dreamset.core.capabilities import Trainable, require
 from dreamset.core.files import replaced_folder, save_with
 from dreamset.datasets import Store
 from dreamset.environments.wrappers import Environment
 from dreamset.objectives.base import Objective
+from dreamset.pipeline.artifacts.acting import acting_of
 from dreamset.pipeline.artifacts.saved_models import (
     OBJECTIVE,
     POLICY,
@@ -68,6 +69,7 @@ class Models:
     world_model: Any  # Trainable, with the capabilities that the behaviour needs
     objective: Objective
     behavior: Learner
+    acting: Acting  # how the behaviour acts
     reward: RewardFunction
     described: SavedModel  # of the world model
     policy: SavedModel
@@ -92,10 +94,12 @@ class Models:
             network.requires_grad_(True)
         origins = {WORLD_MODEL: model_digest(folder / "model"), POLICY: model_digest(policy)}
         of_policy = read_description(policy, made_by="dreamset learn-behavior")
-        reward: RewardFunction = build_part(settings.reward)
+        reward: RewardFunction = behavior.acting_reward or build_part(settings.reward)
         if reward.networks() or of_policy.lineage.get("reward") == settings.reward:
             reward = load_reward(reward, policy)  # other settings need constants of their own
-        return cls(model, objective, behavior, reward.to(device), described, of_policy, origins)
+        acting = acting_of(behavior, policy, device, acting=settings.acting)
+        require(model, *acting.acting_needs, by=type(acting).__name__)
+        return cls(model, objective, behavior, acting, reward.to(device), described, of_policy, origins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +164,13 @@ def start(
     collected = OnlineData(online, offline.spec, provenance, [build_part(node) for node in finetuning.transforms])
     lineage = models.described.lineage
     evaluator = PolicyEvaluator(
-        settings.evaluation, settings.context, models.world_model, models.behavior, make, lineage, device
+        settings.evaluation, settings.context, models.world_model, models.acting, make, lineage, device
     )
     return OnlineLearner(
         finetuning,
         seed,
         evaluator,
-        collector=models.behavior if explorer is None else explorer.behavior,
+        collector=models.acting if explorer is None else explorer.behavior,
         offline=offline,
         progress=Progress(Training(trainer, sampler), collected),
     )

@@ -68,7 +68,7 @@ def start(
         UserError: if the world model lacks what the learner or the reward function needs.
     """
     behavior = build_behavior(settings.behavior, model, seed=settings.seed, device=device)
-    reward: RewardFunction = build_part(settings.reward)
+    reward: RewardFunction = behavior.acting_reward or build_part(settings.reward)
     generator = torch.Generator(device).manual_seed(settings.seed)
     trainer = BehaviorTrainer.configured(settings.training, model, behavior, reward.to(device), generator=generator)
     return Training(trainer, build_sampler(settings.training.batch, store, seed=settings.seed))

@@ -141,6 +141,7 @@ class Evaluate(StageSettings):
     episode_limits: EpisodeLimits
     evaluation: Evaluation
     context: int
+    acting: Part | None
     world_model: Text
     policy: Text
     output: Text
@@ -159,6 +160,7 @@ class Finetune(StageSettings):
     world_model_training: WorldModelOptimisation
     behavior_training: LearnerOptimisation
     reward: Part
+    acting: Part | None
     evaluation: Evaluation
     context: int
     store: Text

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from dreamset.behaviors.base import Learner
+from dreamset.behaviors.base import Acting
 from dreamset.behaviors.exploration import Exploration
 from dreamset.datasets import Store
 from dreamset.pipeline.config.instantiate import build_part
@@ -61,7 +61,7 @@ class OnlineLearner:
     settings: Finetuning
     seed: int
     evaluator: PolicyEvaluator  # of the policy
-    collector: Learner  # collects the episodes: the policy itself, or an explorer
+    collector: Acting  # collects the episodes: the policy itself, or an explorer
     offline: Store
     progress: Progress
 

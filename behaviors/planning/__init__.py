@@ -1,0 +1,1 @@
+"""Planning: choosing actions by searching in a world model, instead of learning a policy."""

@@ -1,0 +1,157 @@
+"""Acting by planning: the behaviour ``planning``, which learns nothing, and planning with a learned behaviour."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from dreamset.behaviors.base import Experience, Learner, LearnerLosses, RewardFunction
+from dreamset.behaviors.exploration import Exploration, mode
+from dreamset.behaviors.planning.controller import PlanningController
+from dreamset.behaviors.planning.optimizers import PlanOptimizer
+from dreamset.behaviors.planning.scores import ReturnScore, TerminalValue
+from dreamset.core.capabilities import Dynamics, Proposing, S, Valued
+from dreamset.core.errors import UserError
+from dreamset.core.records import ImaginedTrajectory
+from dreamset.core.spec import ActionSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Planning:
+    """How to plan.
+
+    Args:
+        optimizer: searches.
+        reward: terms of the reward that plans maximise.
+        discount: per step, 0 to 1.
+        terminal_value: values the last state by a critic, the behaviour's or else the model's; None: no critic.
+        proposals: number of plans of a policy, the behaviour's or else the model's, that take part in the search.
+    """
+
+    optimizer: PlanOptimizer
+    reward: RewardFunction
+    discount: float = 1.0
+    terminal_value: TerminalValue | None = None
+    proposals: int = 0
+
+    @property
+    def needs(self) -> tuple[type, ...]:
+        """Capabilities that the world model must have."""
+        return (Dynamics, *self.reward.needs)
+
+    def controller(self, model: Any, behavior: Any, *, exploration: Exploration = mode) -> PlanningController[Any]:
+        """Plans in ``model``, with the critic and the policy of ``behavior``, or of the model if it has none.
+
+        Raises:
+            UserError: if neither has the critic or the policy that planning needs, or actions cannot be searched.
+        """
+        critic = None if self.terminal_value is None else _one_of(Valued, "terminal_value", "null", behavior, model)
+        policy = None if not self.proposals else _one_of(Proposing, "proposals", "0", behavior, model)
+        score = ReturnScore(self.reward, self.discount, critic, self.terminal_value or TerminalValue())
+        return PlanningController(
+            model,
+            self.optimizer,
+            score,
+            propose=None if policy is None else policy.propose,
+            proposals=self.proposals,
+            exploration=exploration,
+        )
+
+
+NEEDED = {"terminal_value": "a critic", "proposals": "a policy"}  # key of ``Planning`` -> what it takes
+
+
+def _one_of(capability: Any, key: str, off: str, *candidates: object) -> Any:
+    """The first candidate with the capability."""
+    for candidate in candidates:
+        if isinstance(candidate, capability):
+            return candidate
+    names = " and ".join(type(candidate).__name__ for candidate in candidates)
+    raise UserError(
+        f"acting.{key} needs {NEEDED[key]}, but {names} have none; set acting.{key}={off}, or choose a behaviour that "
+        "learns one"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Acts by planning, with the critic and the actor of a learned behaviour."""
+
+    planning: Planning
+    behavior: Learner
+
+    @property
+    def acting_needs(self) -> tuple[type, ...]:
+        """Those of planning."""
+        return self.planning.needs
+
+    def controller(self, model: Dynamics[S], *, exploration: Exploration = mode) -> PlanningController[S]:
+        """See ``Planning.controller``."""
+        return self.planning.controller(model, self.behavior, exploration=exploration)
+
+    def imagine(
+        self, model: Dynamics[S], start: S, *, horizon: int, generator: torch.Generator
+    ) -> ImaginedTrajectory[S]:
+        """Imagines that it plans in every row."""
+        return self.controller(model).imagine(start, horizon=horizon, generator=generator)
+
+
+class Planner(Learner):
+    """Plans in every row and learns nothing (PlaNet; TD-MPC, if the model has critic and policy).
+
+    Args:
+        features: F, unused.
+        action: must suit the optimiser.
+        planning: how to plan.
+    """
+
+    needs: ClassVar[tuple[type, ...]] = (Dynamics,)
+    headline: ClassVar[str] = "imagination/reward"
+
+    def __init__(self, features: int, action: ActionSpec, *, planning: Planning | None) -> None:  # noqa: ARG002
+        super().__init__()
+        if planning is None:
+            raise UserError("behavior=planning acts by planning, but acting is null; choose a way, such as acting=cem")
+        planning.optimizer.require(action)
+        self.planning = planning
+        self.reward = planning.reward  # registered: it moves to a device and is saved with the planner
+
+    @property
+    def acting_reward(self) -> RewardFunction:
+        """The reward of the plans."""
+        return self.planning.reward
+
+    @property
+    def acting_needs(self) -> tuple[type, ...]:
+        """Those of planning."""
+        return self.planning.needs
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        """None."""
+        return {}
+
+    def needed(self, reward: RewardFunction) -> tuple[type, ...]:
+        """``Dynamics`` and the capabilities that the reward needs."""
+        return (*self.needs, *reward.needs)
+
+    def losses_on(
+        self,
+        experience: Experience[Any],  # noqa: ARG002
+        model: object,  # noqa: ARG002
+        reward: RewardFunction,  # noqa: ARG002
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> LearnerLosses:
+        """None."""
+        return LearnerLosses({}, {})
+
+    def controller(self, model: Dynamics[S], *, exploration: Exploration = mode) -> PlanningController[S]:
+        """See ``Planning.controller``."""
+        return self.planning.controller(model, self, exploration=exploration)
+
+    def imagine(
+        self, model: Dynamics[S], start: S, *, horizon: int, generator: torch.Generator
+    ) -> ImaginedTrajectory[S]:
+        """Imagines that it plans in every row."""
+        return self.controller(model).imagine(start, horizon=horizon, generator=generator)

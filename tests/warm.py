@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -44,7 +45,10 @@ sys.exit(int.from_bytes(server.recv(1) or b"\\x01", "big"))
 
 @contextlib.contextmanager
 def warm_programs() -> Iterator[Path]:
-    """A folder with ``dreamset``, ``dvc`` and ``python`` (for ``-c`` only). The server ends with the context."""
+    """A folder with ``dreamset``, ``dvc`` and ``python`` (for ``-c`` only).
+
+    The server ends with the context, or with this process if that is killed: its input is then closed.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         address = str(folder / "server")
@@ -53,13 +57,10 @@ def warm_programs() -> Iterator[Path]:
             (folder / program).chmod(0o755)
         environment = {**os.environ, "PYTHONPATH": "", "MLFLOW_DISABLE_TELEMETRY": "true"}
         command = [sys.executable, "-P", __file__, address]
-        with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as server:
+        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
             assert server.stdout is not None
             assert server.stdout.readline() == b"ready\n"
-            try:
-                yield folder
-            finally:
-                server.terminate()
+            yield folder
 
 
 def serve(address: str) -> tuple[str, list[str]]:
@@ -72,12 +73,13 @@ def serve(address: str) -> tuple[str, list[str]]:
         listening.bind(address)
         listening.listen()
         print("ready", flush=True)
-        while True:
+        while listening in select.select([listening, sys.stdin], [], [])[0]:
             connection, _ = listening.accept()
             with connection:
                 if os.fork() == 0:
                     listening.close()
                     return _begin(connection)
+    os._exit(0)
 
 
 def _begin(connection: socket.socket) -> tuple[str, list[str]]:
@@ -88,7 +90,8 @@ def _begin(connection: socket.socket) -> tuple[str, list[str]]:
         program, arguments, folder, environment = json.loads(stream.read(int.from_bytes(size, "big")))
     if process := os.fork():
         status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-        connection.sendall(bytes([status if status >= 0 else 128 - status]))
+        with contextlib.suppress(BrokenPipeError):  # the client was killed
+            connection.sendall(bytes([status if status >= 0 else 128 - status]))
         os._exit(0)
     connection.close()
     for number, stream in enumerate(streams):

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.warm import warm_programs
+
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,6 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def root() -> Path:
     """The root folder of the repository."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Path]:
+    """A folder with ``python``, ``dreamset`` and ``dvc``, whose processes start with their libraries loaded."""
+    with warm_programs() as folder:
+        yield folder
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,11 @@ def spec(*, size: int = 3, action: int = 1, high: float = 2.0, discrete: bool = 
 
 def architecture(*overrides: str) -> dict[str, Any]:
     """The tiny world model's."""
+    return deepcopy(_composed(overrides))
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
     node: dict[str, Any] = compose(["preset=tiny", *overrides])["world_model"]
     return node
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,24 @@ SPIN = ["preset=tiny", "dataset=pendulum_spin"]
 CAMERA = ArraySpec((8, 8, 3), "uint8")
 
 
+@pytest.fixture(scope="module")
+def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a world model of pendulum_state in ``source``, its data and the relabelled store."""
+    folder = tmp_path_factory.mktemp("trained")
+    shutil.copytree(tiny_data / "data", folder / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DREAMSET_TRACKING", "off")
+        patch.chdir(folder)
+        cli.main(["train-world-model", *TINY])
+        MODEL.rename("source")
+        cli.main(["ingest", *SPIN])
+    return folder
+
+
 @pytest.fixture
-def source(workspace: Path) -> str:
+def source(trained: Path, tmp_path: Path) -> str:
     """The override that selects a world model of pendulum_state; the relabelled store exists."""
-    cli.main(["train-world-model", *TINY])
-    MODEL.rename(workspace / "source")
-    cli.main(["ingest", *SPIN])
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     return "world_model.folder=source"
 
 
@@ -157,16 +170,14 @@ def test_an_additional_observation_re_initialises_its_encoder_and_keeps_the_dyna
 
 @pytest.mark.slow
 def test_images_instead_of_vectors_keep_the_dynamics_through_every_stage(
-    workspace: Path, caplog: pytest.LogCaptureFixture
+    source: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """All stages, from pendulum_state to pendulum_pixels."""
-    cli.main(["train-world-model", *TINY])
-    MODEL.rename(workspace / "source")
     pixels = ["preset=tiny", "dataset=pendulum_pixels"]
     for stage in ("collect", "ingest"):
         cli.main([stage, *pixels])
     with caplog.at_level(logging.WARNING):
-        overrides = ["world_model.folder=source", "world_model.strict=false", "adaptation=new_encoder"]
+        overrides = [source, "world_model.strict=false", "adaptation=new_encoder"]
         cli.main(["adapt", *pixels, *overrides])
     assert "encoder.encoders.image" in caplog.text
     before, after = load_file("source/model.safetensors"), load_file(MODEL / "model.safetensors")

@@ -292,7 +292,7 @@ TRACKING = {
 
 
 @pytest.mark.slow
-def test_modules_imported_by_a_run_are_in_the_computed_set(tmp_path: Path) -> None:
+def test_modules_imported_by_a_run_are_in_the_computed_set(tmp_path: Path, warm: Path) -> None:
     config = compose([*TINY, "objective=contrastive"])
     checks = ImportPath().reachable(SETTINGS).keys()  # they check the settings and change no output
     for stage in (*stages.STAGES, "compare"):
@@ -301,7 +301,7 @@ def test_modules_imported_by_a_run_are_in_the_computed_set(tmp_path: Path) -> No
             settings |= {"objectives": ["contrastive"]}
         path = tmp_path / f"{stage}.yaml"
         path.write_text(yaml.safe_dump(with_code(stage, settings, config)))
-        command = [sys.executable, "-c", TRACE, stage, str(path)]
+        command = [warm / "python", "-c", TRACE, stage, str(path)]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         imported = {name for name in json.loads(done.stdout.splitlines()[-1]) if not is_left_out(name)}

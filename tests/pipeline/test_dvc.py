@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -23,9 +23,9 @@ RUN = re.compile(r"Running stage '([^']+)'")
 def dvc(project: Path, *arguments: str) -> str:
     """Runs DVC in ``project`` and returns what it printed."""
     environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(project / "mine"),
         "DVC_NO_ANALYTICS": "1",
+        "DREAMSET_TRACKING": "off",
     }
     environment.pop("MLFLOW_TRACKING_URI", None)
     result = subprocess.run(
@@ -50,6 +50,14 @@ def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs(warm: Path) -> Iterator[None]:
+    """``dvc`` and the ``dreamset`` that it starts; test_project.py runs a project with those of a new environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(warm), prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -40,10 +39,10 @@ GENERATIONS = {
 WITHOUT_DREAMSET = "import sys; sys.modules['dreamset'] = None\n"  # every import of it fails
 
 
-def run_alone(code: str, *arguments: str, folder: Path) -> str:
+def run_alone(python: Path, code: str, *arguments: str, folder: Path) -> str:
     """The output of code that runs in ``folder`` in an interpreter that cannot import this package."""
     done = subprocess.run(
-        [sys.executable, "-I", "-c", WITHOUT_DREAMSET + code, *arguments],
+        [python, "-I", "-c", WITHOUT_DREAMSET + code, *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -168,7 +167,7 @@ def test_exported_policy_samples_the_noise_of_its_latent(exported: tuple[Pair, P
     assert torch.equal(memory["stochastic"], after.state.stochastic)
 
 
-def test_exported_policy_runs_without_this_package(one: tuple[Pair, Path], tmp_path: Path) -> None:
+def test_exported_policy_runs_without_this_package(one: tuple[Pair, Path], tmp_path: Path, warm: Path) -> None:
     pair, folder = one
     observations, first = episodes(3)
     np.savez(tmp_path / "episodes.npz", first=first.numpy(), **{name: v.numpy() for name, v in observations.items()})
@@ -180,16 +179,17 @@ def test_exported_policy_runs_without_this_package(one: tuple[Pair, Path], tmp_p
         "rows = [policy.act({n: v[:, t] for n, v in data.items()}, first[:, t]) for t in range(first.shape[1])]\n"
         "print(json.dumps([row.tolist() for row in rows]))"
     )
-    acted = np.array(json.loads(run_alone(code, str(folder), folder=tmp_path)), np.float32)
+    acted = np.array(json.loads(run_alone(warm / "python", code, str(folder), folder=tmp_path)), np.float32)
     ours = pair.ours(seed=7)
     for t, row in enumerate(acted):
         expected = ours.act({name: value[:, t] for name, value in observations.items()}, first[:, t])
         np.testing.assert_array_equal(row, expected.numpy())
 
 
-def test_code_in_the_exported_readme_runs(one: tuple[Pair, Path]) -> None:
+def test_code_in_the_exported_readme_runs(one: tuple[Pair, Path], warm: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (one[1] / "README.md").read_text(), re.DOTALL)
-    assert run_alone(f"sys.path.insert(0, '.')\n{code}\nprint(action.shape)", folder=one[1]).strip() == "(1, 2)"
+    code = f"sys.path.insert(0, '.')\n{code}\nprint(action.shape)"
+    assert run_alone(warm / "python", code, folder=one[1]).strip() == "(1, 2)"
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_code_in_the_exported_readme_runs(one: tuple[Pair, Path]) -> None:
     ],
 )
 def test_example_program_gets_the_return_of_the_saved_policy(
-    environment: str, action: ActionSpec, generation: str, root: Path, tmp_path: Path
+    environment: str, action: ActionSpec, generation: str, root: Path, tmp_path: Path, warm: Path
 ) -> None:
     env = gymnasium.make(environment)
     spec = state_spec(env.observation_space.shape[0], action)
@@ -209,7 +209,7 @@ def test_example_program_gets_the_return_of_the_saved_policy(
     export_policy(pair.world_model, pair.policy, tmp_path / "policy", environment=recorded)
     code = "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
     arguments = (str(root / "examples/run_policy.py"), str(tmp_path / "policy"), environment)
-    output = run_alone(f"sys.argv = sys.argv[1:]\n{code}", *arguments, folder=tmp_path)
+    output = run_alone(warm / "python", f"sys.argv = sys.argv[1:]\n{code}", *arguments, folder=tmp_path)
     policy, (observation, _) = pair.ours(seed=0), env.reset(seed=0)
     total, first, over = 0.0, True, False
     while not over:

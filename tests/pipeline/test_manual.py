@@ -32,15 +32,25 @@ OWN = "runs/manual/pendulum_state-tiny"
 MODEL = "world_model/reconstruction-0/model"
 
 
-@pytest.fixture
-def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+@pytest.fixture(scope="module")
+def resolved(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
     """A folder in which the pipeline of ``PARAMS`` has run; its outputs are empty folders."""
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(dict(PARAMS)))
-    (tmp_path / "dvc.yaml").write_text((root / "dvc.yaml").read_text())
+    folder = tmp_path_factory.mktemp("pipeline")
+    (folder / "params.yaml").write_text(yaml.safe_dump(dict(PARAMS)))
+    (folder / "dvc.yaml").write_text((root / "dvc.yaml").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        resolve.run(Path("params.yaml"), Path("resolved"))
+        make("data/recordings/pendulum_state", "data/stores/pendulum_state")
+        make(f"runs/{MODEL}", "runs/behavior/reconstruction-0/model")
+    return folder
+
+
+@pytest.fixture
+def pipeline(resolved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working folder is a copy of that folder."""
+    shutil.copytree(resolved, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    resolve.run(Path("params.yaml"), Path("resolved"))
-    make("data/recordings/pendulum_state", "data/stores/pendulum_state")
-    make(f"runs/{MODEL}", "runs/behavior/reconstruction-0/model")
 
 
 def make(*folders: str) -> None:

@@ -212,5 +212,6 @@ class ActorLearner(Learner):
     def propose(self, features: Tensor, noise: Tensor) -> Tensor:
         """A sample of the actor, [N, A]; see ``core.capabilities.Proposing``."""
         distribution = self.actor(features)
-        action: Tensor = distribution.sample(noise_of_kind(distribution.noise_kind, noise))
-        return action.clamp(-1, 1)
+        sample = distribution.sample(noise_of_kind(distribution.noise_kind, noise))
+        silent = (noise == 0).all(-1, keepdim=True)  # the median of a truncated normal is not its mode
+        return torch.where(silent, distribution.mode, sample).clamp(-1, 1)

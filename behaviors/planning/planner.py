@@ -49,14 +49,14 @@ class Planning:
         """
         critic = None if self.terminal_value is None else _one_of(Valued, "terminal_value", "null", behavior, model)
         policy = None if not self.proposals else _one_of(Proposing, "proposals", "0", behavior, model)
-        score = ReturnScore(self.reward, self.discount, critic, self.terminal_value or TerminalValue())
+        score = ReturnScore(
+            self.reward.eval(),  # acting must not tune a penalty
+            discount=self.discount,
+            critic=critic,
+            terminal_value=self.terminal_value,
+        )
         return PlanningController(
-            model,
-            self.optimizer,
-            score,
-            propose=None if policy is None else policy.propose,
-            proposals=self.proposals,
-            exploration=exploration,
+            model, self.optimizer, score, policy=policy, proposals=self.proposals, exploration=exploration
         )
 
 

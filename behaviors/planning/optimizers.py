@@ -229,7 +229,7 @@ class MPPI(PlanOptimizer):
             weights = torch.softmax(self.temperature * (scores - scores[:, :1]), dim=1)
             average = (weights[..., None, None] * best).sum(1)
             deviation = (weights[..., None, None] * (best - average[:, None]).square()).sum(1).sqrt()
-            mean = self.momentum * mean + (1 - self.momentum) * average
+            mean = (self.momentum * mean + (1 - self.momentum) * average).clamp(-1, 1)  # rounding can exceed 1
             std = deviation.clamp(self.min_std, self.max_std)
         return Plan(mean, std, best[:, :, 0], weights)
 

@@ -91,7 +91,7 @@ class RewardFunction(nn.Module, ABC):
     batches as the learner's networks and saved with the policy.
     """
 
-    needs: ClassVar[tuple[type, ...]] = ()  # capabilities of the world model
+    needs: tuple[type, ...] = ()  # capabilities of the world model
 
     @abstractmethod
     def forward(self, trajectory: ImaginedTrajectory[Any], model: Any) -> Mapping[str, Tensor]:

@@ -116,10 +116,8 @@ class Planner(Learner):
     needs: ClassVar[tuple[type, ...]] = (Dynamics,)
     headline: ClassVar[str] = "imagination/reward"
 
-    def __init__(self, features: int, action: ActionSpec, *, planning: Planning | None) -> None:  # noqa: ARG002
+    def __init__(self, features: int, action: ActionSpec, *, planning: Planning) -> None:  # noqa: ARG002
         super().__init__()
-        if planning is None:
-            raise UserError("behavior=planning acts by planning, but acting is null; choose a way, such as acting=cem")
         planning.optimizer.require(action)
         self.planning = planning
         self.reward = planning.reward  # registered: it moves to a device and is saved with the planner

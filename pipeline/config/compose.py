@@ -234,7 +234,7 @@ def _explained(message: str, overrides: Sequence[str]) -> str:
             "objectives or seeds in params.yaml, write a list in brackets: [1,2], or quote a comma that belongs to the "
             f"value: {quoted(override)}"
         )
-    if message.startswith("Config group override must be a string"):
+    if message.startswith(("Config group override must be a string", "Missing key")):
         return _no_name(overrides) or message
     if message.startswith("Interpolation key"):
         return f"{message}; ${{NAME}} refers to another setting, ${{oc.env:NAME}} to an environment variable"

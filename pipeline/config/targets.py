@@ -6,11 +6,12 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from functools import cache
 from typing import Annotated, Any, get_type_hints
 
 from annotated_types import BaseMetadata, Ge, Gt, Le
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, InstanceOf, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 
@@ -143,6 +144,8 @@ def _adapter(annotation: Any, bounds: tuple[BaseMetadata, ...], finite: bool) ->
     """A check for plain values; None for types that exist only at run time, such as a network."""
     if annotation is inspect.Parameter.empty:
         annotation = Any
+    if is_dataclass(annotation):
+        annotation = InstanceOf[annotation]  # a part; pydantic would take a mapping for its fields
     if bounds and not _has_bounds(annotation):
         annotation = Annotated[(annotation, *bounds)]
     try:

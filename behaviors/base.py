@@ -1,7 +1,7 @@
 """The base classes of behaviour learners and reward functions, and the experience that they learn from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol
 
@@ -91,7 +91,7 @@ class RewardFunction(nn.Module, ABC):
     batches as the learner's networks and saved with the policy.
     """
 
-    needs: ClassVar[tuple[type, ...]] = ()  # capabilities of the world model
+    needs: tuple[type, ...] = ()  # capabilities of the world model
 
     @abstractmethod
     def forward(self, trajectory: ImaginedTrajectory[Any], model: Any) -> Mapping[str, Tensor]:
@@ -129,9 +129,18 @@ class Acting(Protocol):
         """A controller that acts in an environment."""
 
     def imagine(
-        self, model: Any, start: Any, *, horizon: int, generator: torch.Generator
+        self,
+        model: Any,
+        start: Any,
+        *,
+        horizon: int,
+        generator: torch.Generator,
+        on_step: Callable[[], None] = lambda: None,
     ) -> ImaginedTrajectory[Any] | None:
-        """Imagines ``horizon`` steps from ``start`` [N, ...]; None if it can act only in an environment."""
+        """Imagines ``horizon`` steps from ``start`` [N, ...]; None if it can act only in an environment.
+
+        A way of acting that takes long calls ``on_step`` after every step.
+        """
 
 
 class Learner(nn.Module, ABC):
@@ -184,7 +193,13 @@ class Learner(nn.Module, ABC):
         return None
 
     def imagine(
-        self, model: Any, start: Any, *, horizon: int, generator: torch.Generator
+        self,
+        model: Any,
+        start: Any,
+        *,
+        horizon: int,
+        generator: torch.Generator,
+        on_step: Callable[[], None] = lambda: None,  # noqa: ARG002 - a policy takes no time
     ) -> ImaginedTrajectory[Any] | None:
         """Imagines the policy without exploration; None if it needs more than features or the model has no dynamics."""
         policy = self.imagination_policy()
@@ -212,5 +227,6 @@ class ActorLearner(Learner):
     def propose(self, features: Tensor, noise: Tensor) -> Tensor:
         """A sample of the actor, [N, A]; see ``core.capabilities.Proposing``."""
         distribution = self.actor(features)
-        action: Tensor = distribution.sample(noise_of_kind(distribution.noise_kind, noise))
-        return action.clamp(-1, 1)
+        sample = distribution.sample(noise_of_kind(distribution.noise_kind, noise))
+        silent = (noise == 0).all(-1, keepdim=True)  # the median of a truncated normal is not its mode
+        return torch.where(silent, distribution.mode, sample).clamp(-1, 1)

@@ -15,7 +15,11 @@ MENTIONED = re.compile(r"(?:^|`)dreamset ([a-z][a-z-]+)", re.MULTILINE)
 NOT_RUN = 4  # blocks of the documentation that are allowed not to run
 AFTER_FIRST = ("datasets", "learning", "faq", "commands")  # pages that assume the project of the first tutorial
 FOLLOWED = ("index", "tutorials/first_dream", "tutorials/my_data", "tutorials/my_objective", "tutorials/reuse")
-ELSEWHERE = {"models": "test_documented_commands.py", "python": "pipeline/test_python_page.py"}
+ELSEWHERE = {
+    "models": "test_documented_commands.py",
+    "planning": "pipeline/test_acting.py",
+    "python": "pipeline/test_python_page.py",
+}
 
 
 @pytest.fixture

@@ -10,13 +10,11 @@ from torch import Tensor, nn
 from dreamset.behaviors.exploration import Exploration, mode
 from dreamset.behaviors.planning.draws import Counted, Generated, Sliced
 from dreamset.behaviors.planning.optimizers import Draw, Plan, PlanOptimizer
-from dreamset.core.capabilities import Dynamics, S
+from dreamset.core.capabilities import Dynamics, Proposing, S
 from dreamset.core.records import ImaginedTrajectory
 from dreamset.core.states import map_state, state_count
 from dreamset.models.distributions import noise_of_kind
 from dreamset.models.imagination import unroll
-
-Propose = Callable[[Tensor, Tensor], Tensor]  # features [N, F], standard normal [N, A] -> action of a policy [N, A]
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class PlanningController(nn.Module, Generic[S]):
         model: the world model.
         optimizer: searches.
         score: rates imagined trajectories, [N].
-        propose: actions of a policy, whose imagined plans take part in the search.
+        policy: the policy whose imagined plans take part in the search; None: none.
         proposals: number of these plans; the first follows the policy's mode.
         exploration: chooses an action; by default the mean of the search.
     """
@@ -71,7 +69,7 @@ class PlanningController(nn.Module, Generic[S]):
         optimizer: PlanOptimizer,
         score: Callable[[ImaginedTrajectory[S], Dynamics[S]], Tensor],
         *,
-        propose: Propose | None = None,
+        policy: Proposing | None = None,
         proposals: int = 0,
         exploration: Exploration = mode,
     ) -> None:
@@ -79,7 +77,7 @@ class PlanningController(nn.Module, Generic[S]):
         optimizer.require(model.spec.action)
         self.spec = model.spec
         self.model, self.optimizer, self.score = model, optimizer, score
-        self.propose, self.proposals = propose, proposals
+        self.policy, self.proposals = policy, proposals
         self.exploration = exploration
         device = self.model.features(model.initial(1)).device
         self.state_noise = model.noise((), torch.Generator(device)).shape[-1]
@@ -95,6 +93,7 @@ class PlanningController(nn.Module, Generic[S]):
         like, size = self.model.features(state), self.spec.action.size
         return PlanningMemory(like.new_zeros(count, size), state, self.optimizer.initial(like, size))
 
+    @torch.no_grad()
     def noise(self, count: int, generator: torch.Generator) -> Tensor:
         """Random numbers for one row of ``count`` episodes, [N, ...]."""
         memory = self.initial(1)
@@ -139,25 +138,29 @@ class PlanningController(nn.Module, Generic[S]):
 
     def search(self, state: S, guess: Tensor, draw: Draw) -> Plan:
         """The plan from ``state`` [N, ...]; ``guess`` [N, H, A] is where the search begins."""
-        proposed = None if self.propose is None else self._proposed(state, draw)
+        proposed = None if self.policy is None else self._proposed(self.policy, state, draw)
         return self.optimizer(lambda candidates: self._rated(state, candidates, draw), guess, draw, proposed)
 
-    def imagine(self, start: S, *, horizon: int, generator: torch.Generator) -> ImaginedTrajectory[S]:
+    @torch.no_grad()
+    def imagine(
+        self, start: S, *, horizon: int, generator: torch.Generator, on_step: Callable[[], None] = lambda: None
+    ) -> ImaginedTrajectory[S]:
         """Imagines ``horizon`` steps from ``start`` [N, ...], with a new search in every one."""
         guess = self.initial(state_count(start)).plan
         draw = Generated(len(guess), guess, generator)
         states, features, actions = [start], [self.model.features(start)], []
         for _ in range(horizon):
-            mean = self.search(states[-1], guess, draw).mean
-            guess = self.optimizer.shifted(mean)
-            actions.append(mean[:, 0])
+            plan = self.search(states[-1], guess, draw)
+            guess = self.optimizer.next_guess(plan)
+            actions.append(plan.mean[:, 0])
             states.append(self.model.step(states[-1], actions[-1], self._noise(draw)))
             features.append(self.model.features(states[-1]))
+            on_step()
         return ImaginedTrajectory(states, torch.stack(features), torch.stack(actions))
 
     def _acted(self, unit_action: Tensor, state: S, plan: Plan) -> tuple[Tensor, PlanningMemory[S]]:
         action = self.spec.action.denormalize(unit_action)
-        return action, PlanningMemory(action, state, self.optimizer.shifted(plan.mean))
+        return action, PlanningMemory(action, state, self.optimizer.next_guess(plan))
 
     def _rated(self, state: S, candidates: Tensor, draw: Draw) -> Tensor:
         """[N, J] from candidates [N, J, H, A]."""
@@ -167,14 +170,13 @@ class PlanningController(nn.Module, Generic[S]):
         scores: Tensor = self.score(imagined, self.model).unflatten(0, (-1, many))
         return scores
 
-    def _proposed(self, state: S, draw: Draw) -> Tensor:
+    def _proposed(self, policy: Proposing, state: S, draw: Draw) -> Tensor:
         """Plans of the policy, [N, P, H, A]."""
-        propose, many, horizon, size = self.propose, self.proposals, self.optimizer.horizon, self.spec.action.size
-        assert propose is not None
+        many, horizon, size = self.proposals, self.optimizer.horizon, self.spec.action.size
         noise = draw(many, horizon, size)
         noise = torch.cat([torch.zeros_like(noise[:, :1]), noise[:, 1:]], dim=1)  # the first one follows the mode
         rows = noise.flatten(0, 1).transpose(0, 1)  # [H, N * P, A]
-        imagined = self._unrolled(state, many, horizon, lambda h, features: propose(features, rows[h]), draw)
+        imagined = self._unrolled(state, many, horizon, lambda h, features: policy.propose(features, rows[h]), draw)
         plans: Tensor = imagined.action.transpose(0, 1).unflatten(0, (-1, many))
         return plans
 

@@ -7,9 +7,12 @@ Shapes: N states that plan at once, J candidates, K elites, H steps, A elements 
 actions are in [-1, 1]; no candidate and no mean leaves this box.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +35,7 @@ class Plan:
     weights: Tensor  # [N, K] of the elites; they sum to one
 
 
+@dataclass(frozen=True, kw_only=True)
 class PlanOptimizer(ABC):
     """A search from a first guess.
 
@@ -45,18 +49,18 @@ class PlanOptimizer(ABC):
         UserError: if a number is below 1, or there are more elites than candidates.
     """
 
-    def __init__(self, *, horizon: int, candidates: int, elites: int, iterations: int) -> None:
-        for name, value in (("horizon", horizon), ("candidates", candidates), ("iterations", iterations)):
-            if value < 1:
-                raise UserError(f"acting.optimizer.{name} is {value}; allowed: 1 or more")
-        if not 1 <= elites <= candidates:
-            raise UserError(
-                f"acting.optimizer.elites is {elites}; allowed: 1 to {candidates}, the number of candidates; choose "
-                "fewer elites or more candidates"
-            )
-        self.horizon, self.candidates, self.elites, self.iterations = horizon, candidates, elites, iterations
+    differentiates: ClassVar[bool] = False  # whether it needs the score's gradient, which no traced program has
 
-    differentiates = False  # whether it needs the score's gradient, which no traced program has
+    horizon: int
+    candidates: int
+    elites: int
+    iterations: int
+
+    def __post_init__(self) -> None:
+        for name in ("horizon", "candidates", "iterations"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        most = f"1 to {self.candidates}, the number of candidates"
+        _require(1 <= self.elites <= self.candidates, "elites", self.elites, most)
 
     def require(self, action: ActionSpec) -> None:
         """Checks that this optimiser can search such actions.
@@ -77,11 +81,11 @@ class PlanOptimizer(ABC):
 
     def initial(self, like: Tensor, action_size: int) -> Tensor:
         """The first guess without an earlier plan, [N, H, A]; ``like`` is [N, ...]."""
-        return like.new_zeros(len(like), self.horizon, action_size)
+        return like.new_zeros(like.shape[0], self.horizon, action_size)  # len() would fix N in a traced program
 
-    def shifted(self, mean: Tensor) -> Tensor:
-        """The rest of an earlier plan as the next guess: without its first action, and the last one repeated."""
-        return torch.cat([mean[:, 1:], mean[:, -1:]], dim=1)
+    def next_guess(self, plan: Plan) -> Tensor:
+        """Where the search of the next row begins: the rest of ``plan``, with its last step repeated, [N, H, A]."""
+        return _shifted(plan.mean)
 
     def sample(self, plan: Plan, noise: Tensor) -> Tensor:
         """An action to explore with, [N, A]: an elite's, drawn by weight, plus noise of the plan's spread (TD-MPC).
@@ -109,11 +113,12 @@ class PlanOptimizer(ABC):
             proposals: [N, P, H, A] candidates of a policy, which take part in every iteration.
         """
 
-    def _normal(self, draw: Draw, guess: Tensor) -> Tensor:
-        """The random numbers of one iteration: [N, J, H, A]."""
+    def _noise(self, draw: Draw, guess: Tensor) -> Tensor:
+        """Standard normal noise for the candidates of one iteration, [N, J, H, A]."""
         return draw(self.candidates, *guess.shape[1:])
 
 
+@dataclass(frozen=True, kw_only=True)
 class CEM(PlanOptimizer):
     """The cross-entropy method: refits a normal to the best candidates (PlaNet, algorithm 2 and appendix A).
 
@@ -124,12 +129,15 @@ class CEM(PlanOptimizer):
     Args:
         initial_std: of the first iteration.
         min_std: least standard deviation; keeps the search going if all elites are equal.
-        **search: see ``PlanOptimizer``.
     """
 
-    def __init__(self, *, initial_std: float = 1.0, min_std: float = 1e-3, **search: int) -> None:
-        super().__init__(**search)
-        self.initial_std, self.min_std = initial_std, min_std
+    initial_std: float = 1.0
+    min_std: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(0 < self.initial_std < math.inf, "initial_std", self.initial_std, "above 0")
+        _require(0 <= self.min_std < math.inf, "min_std", self.min_std, "0 or more")
 
     def __call__(self, score: Score, guess: Tensor, draw: Draw, proposals: Tensor | None = None) -> Plan:
         """See ``PlanOptimizer``."""
@@ -144,47 +152,46 @@ class CEM(PlanOptimizer):
             std = (best - mean[:, None]).square().mean(dim=1).sqrt().clamp_min(self.min_std)
         return Plan(mean, std, best[:, :, 0], torch.full_like(best[:, :, 0, 0], 1 / self.elites))
 
-    def _noise(self, draw: Draw, guess: Tensor) -> Tensor:
-        """Noise of unit variance for the candidates of one iteration, [N, J, H, A]."""
-        return self._normal(draw, guess)
 
-
+@dataclass(frozen=True, kw_only=True)
 class ColoredCEM(CEM):
     """CEM whose noise is correlated in time, so that candidates keep a direction (iCEM, Pinneri et al. 2020, 2.1).
 
-    The noise of a step has the power spectrum 1 / f^beta: 0 is white noise, 2 a random walk. Every step keeps unit
-    variance. Of iCEM's other parts, the shifted plan is the controller's, and elites are not kept.
+    The noise of a step has the power spectrum 1 / f^beta: 0 is white noise, 2 a random walk. The frequency zero has the
+    power of the lowest other one, and every step unit variance. The spectrum is that of a period of H steps, so the
+    last step is correlated with the first, as in the published code. Of iCEM's other parts, the shifted plan is the
+    controller's, and elites are not kept.
 
     Args:
         beta: exponent of the spectrum.
-        **settings: see ``CEM``.
     """
 
-    def __init__(self, *, beta: float = 2.0, **settings: float) -> None:
-        super().__init__(**settings)  # type: ignore[arg-type]
-        if beta < 0:
-            raise UserError(f"acting.optimizer.beta is {beta}; allowed: 0 or more")
-        self.beta = beta
+    beta: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(0 <= self.beta < math.inf, "beta", self.beta, "0 or more")
 
     def _noise(self, draw: Draw, guess: Tensor) -> Tensor:
-        white = self._normal(draw, guess)
-        return torch.einsum("st,njta->njsa", self.filter(white), white)
+        white = draw(self.candidates, *guess.shape[1:])
+        return torch.einsum("st,njta->njsa", white.new_tensor(self.filter), white)
 
-    def filter(self, like: Tensor) -> Tensor:
+    @cached_property
+    def filter(self) -> list[list[float]]:
         """[H, H]: white noise [H] to noise with the spectrum 1 / f^beta and unit variance at every step.
 
-        The circulant filter of the real spectrum: its rows are shifts of one impulse response of unit norm.
+        Its rows are shifts of one impulse response of unit norm, whose gain at each frequency is f^(-beta / 2).
         """
-        steps = self.horizon
-        index = torch.arange(steps, device=like.device)
-        frequency = torch.minimum(index, steps - index).clamp_min(1).to(torch.float64)  # of a period of H steps
-        gain = frequency ** (-self.beta / 2)
-        lag = index[:, None] - index[None, :]
-        waves = torch.cos(2 * torch.pi / steps * (lag[..., None] * index).double())
-        matrix = (waves * gain).sum(-1)
-        return (matrix / matrix.square().sum(1, keepdim=True).sqrt()).to(like.dtype)
+        steps = torch.arange(self.horizon, dtype=torch.float64)
+        frequency = torch.minimum(steps, self.horizon - steps).clamp_min(1)
+        lag = steps[:, None] - steps
+        waves = torch.cos(2 * torch.pi / self.horizon * lag[..., None] * steps)  # [H, H, frequencies]
+        matrix = (waves * frequency ** (-self.beta / 2)).sum(-1)
+        rows: list[list[float]] = (matrix / matrix.square().sum(1, keepdim=True).sqrt()).tolist()
+        return rows
 
 
+@dataclass(frozen=True, kw_only=True)
 class MPPI(PlanOptimizer):
     """Model predictive path integrals with clamped spread (TD-MPC2, Hansen et al. 2024, and its published code).
 
@@ -192,43 +199,42 @@ class MPPI(PlanOptimizer):
     standard deviation, the latter between ``min_std`` and ``max_std``, are those of the next iteration.
 
     Args:
-        temperature: inverse temperature; 0.5 in both versions.
+        temperature: an inverse temperature: higher values weight the best candidates more. 0.5 in both versions.
         min_std: least standard deviation.
         max_std: largest, and that of the first iteration.
         momentum: share of the previous mean in the next one; 0.1 in TD-MPC, 0 in TD-MPC2.
-        **search: see ``PlanOptimizer``.
     """
 
-    def __init__(
-        self,
-        *,
-        temperature: float = 0.5,
-        min_std: float = 0.05,
-        max_std: float = 2.0,
-        momentum: float = 0.0,
-        **search: int,
-    ) -> None:
-        super().__init__(**search)
-        self.temperature, self.momentum = temperature, momentum
-        self.min_std, self.max_std = min_std, max_std
+    temperature: float = 0.5
+    min_std: float = 0.05
+    max_std: float = 2.0
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(0 < self.temperature < math.inf, "temperature", self.temperature, "above 0")
+        _require(0 < self.max_std < math.inf, "max_std", self.max_std, "above 0")
+        _require(0 <= self.min_std <= self.max_std, "min_std", self.min_std, f"0 to max_std, {self.max_std}")
+        _require(0 <= self.momentum < 1, "momentum", self.momentum, "0 to below 1")
 
     def __call__(self, score: Score, guess: Tensor, draw: Draw, proposals: Tensor | None = None) -> Plan:
         """See ``PlanOptimizer``."""
         mean, std = guess, torch.full_like(guess, self.max_std)
         best = weights = torch.empty(0)
         for _ in range(self.iterations):
-            candidates = (mean[:, None] + std[:, None] * self._normal(draw, guess)).clamp(-1, 1)
+            candidates = (mean[:, None] + std[:, None] * self._noise(draw, guess)).clamp(-1, 1)
             if proposals is not None:
                 candidates = torch.cat([candidates, proposals], dim=1)
             best, scores = _best(candidates, score(candidates), self.elites)
             weights = torch.softmax(self.temperature * (scores - scores[:, :1]), dim=1)
             average = (weights[..., None, None] * best).sum(1)
             deviation = (weights[..., None, None] * (best - average[:, None]).square()).sum(1).sqrt()
-            mean = self.momentum * mean + (1 - self.momentum) * average
+            mean = (self.momentum * mean + (1 - self.momentum) * average).clamp(-1, 1)  # rounding can exceed 1
             std = deviation.clamp(self.min_std, self.max_std)
         return Plan(mean, std, best[:, :, 0], weights)
 
 
+@dataclass(frozen=True, kw_only=True)
 class CategoricalCEM(PlanOptimizer):
     """The cross-entropy method for one-hot actions: refits the probabilities of every step.
 
@@ -236,15 +242,14 @@ class CategoricalCEM(PlanOptimizer):
     the choices among the K best, mixed with ``smoothing`` of a uniform choice, so that none is ruled out for ever.
 
     Args:
-        smoothing: share of the uniform choice, 0 to 1.
-        **search: see ``PlanOptimizer``.
+        smoothing: share of the uniform choice, above 0 and at most 1.
     """
 
-    def __init__(self, *, smoothing: float = 0.1, **search: int) -> None:
-        super().__init__(**search)
-        if not 0 <= smoothing <= 1:
-            raise UserError(f"acting.optimizer.smoothing is {smoothing}; allowed: 0 to 1")
-        self.smoothing = smoothing
+    smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(0 < self.smoothing <= 1, "smoothing", self.smoothing, "above 0, up to 1")
 
     def require(self, action: ActionSpec) -> None:
         """Checks that actions are discrete."""
@@ -256,19 +261,23 @@ class CategoricalCEM(PlanOptimizer):
 
     def initial(self, like: Tensor, action_size: int) -> Tensor:
         """Equal probabilities."""
-        return like.new_full((len(like), self.horizon, action_size), 1 / action_size)
+        return like.new_full((like.shape[0], self.horizon, action_size), 1 / action_size)
+
+    def next_guess(self, plan: Plan) -> Tensor:
+        """The probabilities of the rest of ``plan``. Its choices alone would begin the next search almost decided."""
+        return _shifted(plan.spread)
 
     def sample(self, plan: Plan, noise: Tensor) -> Tensor:
         """The choice of an elite, drawn by weight, [N, A]; see ``PlanOptimizer.sample``."""
         return self._drawn(plan, noise)
 
     def __call__(self, score: Score, guess: Tensor, draw: Draw, proposals: Tensor | None = None) -> Plan:
-        """See ``PlanOptimizer``; ``guess`` are probabilities, or one-hot."""
+        """See ``PlanOptimizer``; ``guess`` are probabilities."""
         choices = guess.shape[-1]
         probabilities = self._mixed(guess)
         best = torch.empty(0)
         for _ in range(self.iterations):
-            gumbel = noise_of_kind("gumbel", self._normal(draw, guess))
+            gumbel = noise_of_kind("gumbel", self._noise(draw, guess))
             index = (probabilities[:, None].log() + gumbel).argmax(-1)
             candidates = torch.nn.functional.one_hot(index, choices).to(guess.dtype)
             if proposals is not None:
@@ -284,33 +293,40 @@ class CategoricalCEM(PlanOptimizer):
         return (1 - self.smoothing) * probabilities + self.smoothing * uniform
 
 
+@dataclass(frozen=True, kw_only=True)
 class GradientPlanner(PlanOptimizer):
     """Gradient ascent on the score by Adam, from the guess and from random starts, for differentiable models.
 
     ``candidates`` plans climb at once for ``iterations`` steps, and the best ``elites`` are averaged with equal
-    weights; 1 takes the best one. Actions are clipped to the box after each step.
+    weights; 1 takes the best one. Actions are clipped to the box after each step. A stochastic model draws new noise
+    in every step and for the final comparison, so that plans climb their expected score. With noise fixed, a plan
+    would fit the one future that it was shown, and promise too much.
 
     Args:
         lr: step size of Adam.
         initial_std: of the random starts around the guess; the first plan starts at the guess itself.
-        **search: see ``PlanOptimizer``.
     """
 
-    differentiates = True
+    differentiates: ClassVar[bool] = True
 
-    def __init__(self, *, lr: float = 0.1, initial_std: float = 0.5, **search: int) -> None:
-        super().__init__(**search)
-        self.lr, self.initial_std = lr, initial_std
+    lr: float = 0.1
+    initial_std: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(0 < self.lr < math.inf, "lr", self.lr, "above 0")
+        _require(0 <= self.initial_std < math.inf, "initial_std", self.initial_std, "0 or more")
 
     def __call__(self, score: Score, guess: Tensor, draw: Draw, proposals: Tensor | None = None) -> Plan:
         """See ``PlanOptimizer``."""
         first = torch.arange(self.candidates, device=guess.device)[:, None, None] == 0
-        noise = self._normal(draw, guess).masked_fill(first, 0)
+        noise = self._noise(draw, guess).masked_fill(first, 0)
         starts = (guess[:, None] + self.initial_std * noise).clamp(-1, 1)
         if proposals is not None:
             starts = torch.cat([starts, proposals], dim=1)
         plans = self._climb(score, starts)
-        best, _ = _best(plans, score(plans).detach(), self.elites)
+        with torch.no_grad():
+            best, _ = _best(plans, score(plans), self.elites)
         mean = best.mean(dim=1)
         spread = (best - mean[:, None]).square().mean(dim=1).sqrt()
         return Plan(mean, spread, best[:, :, 0], torch.full_like(best[:, :, 0, 0], 1 / self.elites))
@@ -328,6 +344,16 @@ class GradientPlanner(PlanOptimizer):
             ascent = (momentum / (1 - 0.9**step)) / ((power / (1 - 0.999**step)).sqrt() + 1e-8)
             plans = (plans + self.lr * ascent).clamp(-1, 1)
         return plans.detach()
+
+
+def _require(valid: bool, name: str, value: float, allowed: str) -> None:
+    if not valid:
+        raise UserError(f"acting.optimizer.{name} is {value}; allowed: {allowed}; set it in this range")
+
+
+def _shifted(steps: Tensor) -> Tensor:
+    """[N, H, A] without the first step, and with the last one repeated."""
+    return torch.cat([steps[:, 1:], steps[:, -1:]], dim=1)
 
 
 def _best(candidates: Tensor, scores: Tensor, elites: int) -> tuple[Tensor, Tensor]:

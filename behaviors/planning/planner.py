@@ -1,6 +1,6 @@
 """Acting by planning: the behaviour ``planning``, which learns nothing, and planning with a learned behaviour."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -49,14 +49,14 @@ class Planning:
         """
         critic = None if self.terminal_value is None else _one_of(Valued, "terminal_value", "null", behavior, model)
         policy = None if not self.proposals else _one_of(Proposing, "proposals", "0", behavior, model)
-        score = ReturnScore(self.reward, self.discount, critic, self.terminal_value or TerminalValue())
+        score = ReturnScore(
+            self.reward.eval(),  # acting must not tune a penalty
+            discount=self.discount,
+            critic=critic,
+            terminal_value=self.terminal_value,
+        )
         return PlanningController(
-            model,
-            self.optimizer,
-            score,
-            propose=None if policy is None else policy.propose,
-            proposals=self.proposals,
-            exploration=exploration,
+            model, self.optimizer, score, policy=policy, proposals=self.proposals, exploration=exploration
         )
 
 
@@ -92,10 +92,16 @@ class Planned:
         return self.planning.controller(model, self.behavior, exploration=exploration)
 
     def imagine(
-        self, model: Dynamics[S], start: S, *, horizon: int, generator: torch.Generator
+        self,
+        model: Dynamics[S],
+        start: S,
+        *,
+        horizon: int,
+        generator: torch.Generator,
+        on_step: Callable[[], None] = lambda: None,
     ) -> ImaginedTrajectory[S]:
         """Imagines that it plans in every row."""
-        return self.controller(model).imagine(start, horizon=horizon, generator=generator)
+        return self.controller(model).imagine(start, horizon=horizon, generator=generator, on_step=on_step)
 
 
 class Planner(Learner):
@@ -110,10 +116,8 @@ class Planner(Learner):
     needs: ClassVar[tuple[type, ...]] = (Dynamics,)
     headline: ClassVar[str] = "imagination/reward"
 
-    def __init__(self, features: int, action: ActionSpec, *, planning: Planning | None) -> None:  # noqa: ARG002
+    def __init__(self, features: int, action: ActionSpec, *, planning: Planning) -> None:  # noqa: ARG002
         super().__init__()
-        if planning is None:
-            raise UserError("behavior=planning acts by planning, but acting is null; choose a way, such as acting=cem")
         planning.optimizer.require(action)
         self.planning = planning
         self.reward = planning.reward  # registered: it moves to a device and is saved with the planner
@@ -151,7 +155,13 @@ class Planner(Learner):
         return self.planning.controller(model, self, exploration=exploration)
 
     def imagine(
-        self, model: Dynamics[S], start: S, *, horizon: int, generator: torch.Generator
+        self,
+        model: Dynamics[S],
+        start: S,
+        *,
+        horizon: int,
+        generator: torch.Generator,
+        on_step: Callable[[], None] = lambda: None,
     ) -> ImaginedTrajectory[S]:
         """Imagines that it plans in every row."""
-        return self.controller(model).imagine(start, horizon=horizon, generator=generator)
+        return self.controller(model).imagine(start, horizon=horizon, generator=generator, on_step=on_step)

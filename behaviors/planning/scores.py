@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dreamset.behaviors.base import RewardFunction
-from dreamset.core.capabilities import Valued
+from dreamset.core.capabilities import Dynamics, S, Valued
 from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory
 
@@ -38,8 +38,7 @@ class TerminalValue:
         return values.mean(0) - self.pessimism * values.std(0, unbiased=False)
 
 
-@dataclass(frozen=True, slots=True)
-class ReturnScore:
+class ReturnScore(nn.Module):
     """The discounted return of a plan, weighted with the probability that the episode reaches each row.
 
     G = sum_{h=1..H-1} w_h r_h + w_H V_H, where w_1 = 1 and w_{h+1} = w_h discount c_h. r_h is the sum of the reward
@@ -54,12 +53,21 @@ class ReturnScore:
         terminal_value: of the critic's members.
     """
 
-    reward: RewardFunction
-    discount: float = 1.0
-    critic: Valued[Any] | None = None
-    terminal_value: TerminalValue = TerminalValue()
+    def __init__(
+        self,
+        reward: RewardFunction,
+        *,
+        discount: float = 1.0,
+        critic: Valued[Any] | None = None,
+        terminal_value: TerminalValue | None = None,
+    ) -> None:
+        super().__init__()
+        self.reward = reward
+        self.discount = discount
+        self.critic = critic
+        self.terminal_value = TerminalValue() if terminal_value is None else terminal_value
 
-    def __call__(self, trajectory: ImaginedTrajectory[Any], model: Any) -> Tensor:
+    def forward(self, trajectory: ImaginedTrajectory[S], model: Dynamics[S]) -> Tensor:
         """[N]; row 0 of ``trajectory`` is the start, whose reward was received before."""
         rewards = torch.stack(list(self.reward(trajectory, model).values())).sum(0)[1:]  # [H, N]
         discounts = self.discount * model.continuation(trajectory)[1:-1]  # [H - 1, N]

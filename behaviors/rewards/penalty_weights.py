@@ -82,7 +82,7 @@ class CalibratedWeight(PenaltyWeight):
 
     def forward(self, uncertainty: Tensor) -> Tensor:
         """The constant."""
-        if self.value.isnan():
+        if not torch.compiler.is_compiling() and self.value.isnan():  # a traced program has no branch on a value
             raise ValueError("the weight of the penalty is unknown before RewardFunction.calibrate")
         return self.value.to(uncertainty.dtype)
 
@@ -114,7 +114,16 @@ class TunedWeight(PenaltyWeight):
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
 
     def forward(self, uncertainty: Tensor) -> Tensor:
-        """target / u; in training mode, u first includes this update."""
+        """target / u; in training mode, u first includes this update.
+
+        Raises:
+            UserError: if the weight acts, as in planning, before any update has tuned it.
+        """
+        if not self.training and not torch.compiler.is_compiling() and not self.updates:
+            raise UserError(
+                "reward/weight=tuned has no value before a policy has learned with it; choose reward/weight=fixed or "
+                "reward/weight=calibrated for planning"
+            )
         if self.training:
             self.updates += 1
             self.average.lerp_(uncertainty.detach().mean(), 1 - self.decay)

@@ -150,3 +150,27 @@ def test_given_seeds_and_other_keys_are_kept(caplog: pytest.LogCaptureFixture) -
     overrides = ["seed=7", "dataset.split.seed=null", "objective=contrastive"]
     assert with_drawn_seed(overrides) == overrides
     assert not caplog.messages
+
+
+@pytest.mark.parametrize("choice", ["acting=null", "objective=null", "reward=null", "preset=null", "dataset=[]"])
+def test_a_choice_that_is_no_name_is_answered_with_the_names_and_the_default(choice: str) -> None:
+    group, _, value = choice.partition("=")
+    with pytest.raises(UserError) as error:
+        compose([choice])
+    names = sorted(path.stem for path in (Path(configs.__file__).parent / group).glob("*.yaml"))
+    rule = f"{group} is {value}; allowed: {', '.join(names)}; or leave {group}=... out for the default"
+    assert str(error.value) == f"configuration: {rule}"
+
+
+def test_a_file_that_overrides_a_group_below_it_is_answered_by_hydra_and_not_by_a_recursion(
+    root: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    shutil.copytree(root / "configs", tmp_path / "configs")
+    path = tmp_path / "configs/acting/cem.yaml"
+    path.write_text(
+        path.read_text().replace("  - optimizer: cem", "  - override /reward: predicted\n  - optimizer: cem")
+    )
+    with pytest.raises(UserError, match="override"):
+        compose(["acting=cem"])

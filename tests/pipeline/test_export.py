@@ -14,15 +14,17 @@ import pytest
 import torch
 from torch.torch_version import TorchVersion
 
+from dreamset.behaviors.planning.planner import Planned
 from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256
 from dreamset.core.spec import ActionSpec, ArraySpec, VectorStatistics
 from dreamset.pipeline import cli
 from dreamset.pipeline.artifacts.saved_models import load_behavior, load_world_model, model_digest
+from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.export import program as export
 from dreamset.pipeline.export.program import export_policy
 from dreamset.pipeline.export.standalone.policy import Policy
-from tests.builders import HIGH, LOW, seeded, tiny_batch, tiny_spec
+from tests.builders import HIGH, LOW, seeded, tiny_batch, tiny_config, tiny_model, tiny_spec
 from tests.pipeline.policies import CPU, Pair, episodes, save_pair, state_spec
 
 GENERATIONS = {
@@ -333,3 +335,57 @@ def test_export_errors_are_one_line(arguments: list[str], expected: str, capsys:
     assert stop.value.code == 2
     (message,) = capsys.readouterr().err.strip().splitlines()
     assert expected in message
+
+
+PLANS = ("horizon=2", "candidates=4", "elites=2", "iterations=2")
+PLANNERS = {
+    "with critic and actor": (("acting=mppi_critic_actor", "acting.proposals=2"), False),
+    "of choices, with categorical states": (("acting=categorical_cem", "world_model=dreamer_v2"), True),
+}
+
+
+@pytest.mark.parametrize("name", PLANNERS)
+def test_exported_planner_equals_its_step_for_any_number_of_episodes(name: str, tmp_path: Path) -> None:
+    overrides, discrete = PLANNERS[name]
+    overrides = (*overrides, *(f"acting.optimizer.{text}" for text in PLANS))
+    pair, acting = save_pair(tmp_path / "runs", *overrides, discrete=discrete), tiny_config(*overrides)["acting"]
+    export_policy(pair.world_model, pair.policy, tmp_path / "policy", environment=None, acting=acting)
+    model, _ = load_world_model(pair.world_model, CPU)
+    controller = Planned(build_part(acting), load_behavior(pair.policy, CPU)).controller(model)
+    observations, first = episodes(3, rows=5)
+    for count in (1, 3):
+        policy, memory, generator = (
+            Policy(tmp_path / "policy", count=count, seed=5),
+            controller.initial(count),
+            seeded(5),
+        )
+        for t in range(first.shape[1]):
+            row, begins = {n: v[:count, t] for n, v in observations.items()}, first[:count, t]
+            action, memory = controller.step(row, begins, memory, controller.noise(count, generator))
+            np.testing.assert_allclose(policy.act(row, begins), action.numpy(), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(policy.memory["plan"], memory.plan)
+    about = json.loads((tmp_path / "policy" / "policy.json").read_text())
+    (numbers,) = about["inputs"]["noise"]["shape"]
+    assert f"{numbers:,} numbers" in (tmp_path / "policy" / "README.md").read_text()
+    assert about["acting"] == acting
+
+
+def test_gradient_planner_is_refused_in_one_line_before_it_is_traced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = save_pair(tmp_path / "runs")
+    monkeypatch.setattr(export, "trace", lambda _: pytest.fail("it was traced"))
+    acting = tiny_config("acting=gradient")["acting"]
+    with pytest.raises(UserError, match=r"GradientPlanner cannot be exported.*acting/optimizer=cem"):
+        export_policy(pair.world_model, pair.policy, tmp_path / "policy", environment=None, acting=acting)
+    assert not (tmp_path / "policy").exists()
+
+
+@pytest.mark.parametrize(("way", "pruned"), [("actor", True), ("cem", False)])
+def test_a_model_is_pruned_only_if_acting_needs_no_plans(way: str, pruned: bool) -> None:
+    model = tiny_model()
+    acting = tiny_config(f"acting={way}")["acting"]
+    behavior = build_part(tiny_config()["behavior"], model.feature_size, model.spec.action)
+    controller = export.exportable(model, behavior if acting is None else Planned(build_part(acting), behavior))
+    assert isinstance(controller, torch.nn.Module)
+    assert any("reward_head" in key for key in controller.state_dict()) is not pruned

@@ -1,5 +1,6 @@
 """Plan optimisers on costs with a known optimum, without any model."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -70,15 +71,45 @@ def test_no_candidate_leaves_the_box_and_equal_noise_gives_equal_plans(name: str
     assert not torch.equal(first.mean, plan(optimizer, seed=1).mean)
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
-@pytest.mark.parametrize("score", [lambda c: torch.zeros(c.shape[:2]), lambda c: c.sum((-1, -2)) * torch.nan])
-def test_one_elite_equal_scores_and_scores_that_are_nan_give_finite_plans(name: str, score: Any) -> None:
-    def graph(candidates: Tensor) -> Tensor:
-        return score(candidates) + 0 * candidates.sum((-1, -2))
+SCORES: dict[str, Callable[[Tensor], Tensor]] = {
+    "equal": lambda candidates: 0 * candidates.sum((-1, -2)),
+    "nan": lambda candidates: torch.nan * candidates.sum((-1, -2)),
+    "half nan": lambda candidates: candidates[..., 0, 0] / (candidates[..., 0, 0] > 0),
+    "infinite": lambda candidates: candidates[..., 0, 0] / 0.0,
+}
 
-    found = plan(CONTINUOUS[name](**{**SEARCH, "elites": 1}), graph)
-    for tensor in (found.spread, found.elites, found.weights):
+
+@pytest.mark.parametrize("name", [*CONTINUOUS, "categorical"])
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("elites", [1, 8])
+def test_equal_and_invalid_scores_give_finite_plans_in_the_box(name: str, score: str, elites: int) -> None:
+    search = {**SEARCH, "candidates": 8, "elites": elites, "iterations": 2}
+    optimizer = (CONTINUOUS | {"categorical": CategoricalCEM})[name](**search)
+    found = plan(optimizer, SCORES[score])
+    for tensor in (found.mean, found.spread, found.elites, found.weights, optimizer.next_guess(found)):
         assert torch.isfinite(tensor).all()
+    assert found.mean.abs().max() <= 1
+    torch.testing.assert_close(found.weights.sum(1), torch.ones(3))
+
+
+def test_a_score_that_is_nan_is_the_worst() -> None:
+    def half(candidates: Tensor) -> Tensor:
+        first = candidates[..., 0, 0]
+        return torch.where(first > 0, -first, torch.nan)
+
+    found = plan(CEM(**{**SEARCH, "iterations": 1}), half)
+    assert (found.elites[..., 0] > 0).all()
+
+
+def test_the_gradient_planner_climbs_the_expected_score() -> None:
+    """The score -(a - noise)^2 has its expected optimum at 0; each outcome of the noise has another one."""
+    generator = torch.Generator().manual_seed(1)
+
+    def noisy(candidates: Tensor) -> Tensor:
+        return -(candidates[..., 0, 0] - 0.8 * torch.randn(candidates.shape[:2], generator=generator).sign()).square()
+
+    optimizer = GradientPlanner(horizon=1, candidates=2, elites=2, iterations=300, lr=0.01, initial_std=0.5)
+    assert plan(optimizer, noisy, count=20, size=1).mean.abs().mean() < 0.15  # with fixed noise about 0.4
 
 
 @pytest.mark.parametrize("name", ["cem", "mppi"])
@@ -126,8 +157,10 @@ def test_a_perfect_proposal_is_found_at_once() -> None:
 
 
 def test_the_rest_of_a_plan_is_the_next_guess() -> None:
-    mean = torch.arange(8.0).reshape(1, 4, 2)
-    assert CEM(**SEARCH).shifted(mean)[0].tolist() == [[2, 3], [4, 5], [6, 7], [6, 7]]
+    steps, other = torch.arange(8.0).reshape(1, 4, 2), torch.ones(1, 4, 2)
+    rest = [[2, 3], [4, 5], [6, 7], [6, 7]]
+    assert CEM(**SEARCH).next_guess(Plan(steps, other, other, other))[0].tolist() == rest
+    assert CategoricalCEM(**SEARCH).next_guess(Plan(other, steps, other, other))[0].tolist() == rest  # probabilities
 
 
 def test_states_plan_independently() -> None:
@@ -139,15 +172,28 @@ def test_states_plan_independently() -> None:
     torch.testing.assert_close(together[1:2], alone)
 
 
-def test_colored_noise_has_unit_variance_and_the_spectrum() -> None:
-    optimizer = ColoredCEM(beta=2.0, **{**SEARCH, "horizon": 16})
-    matrix = optimizer.filter(torch.zeros(1, dtype=torch.float64)).numpy()
+@pytest.mark.parametrize("horizon", [1, 2, 7, 16])
+def test_colored_noise_has_unit_variance_and_the_spectrum(horizon: int) -> None:
+    matrix = np.array(ColoredCEM(beta=2.0, **{**SEARCH, "horizon": horizon}).filter)
     np.testing.assert_allclose((matrix**2).sum(1), 1, atol=1e-12)  # the variance of every step
     power = np.abs(np.fft.rfft(matrix[0])) ** 2
-    frequency = np.arange(1, 9)
-    np.testing.assert_allclose(power[1:] / power[1], frequency[0] ** 2 / frequency**2.0, rtol=1e-9)
-    white = ColoredCEM(beta=0.0, **SEARCH).filter(torch.zeros(1)).numpy()
-    np.testing.assert_allclose(white, np.eye(4), atol=1e-6)
+    expected = np.maximum(np.arange(len(power)), 1) ** -2.0
+    np.testing.assert_allclose(power / power[0], expected, rtol=1e-9)
+    assert np.allclose(ColoredCEM(beta=0.0, **{**SEARCH, "horizon": horizon}).filter, np.eye(horizon), atol=1e-12)
+
+
+def test_candidates_of_colored_cem_are_the_filtered_noise() -> None:
+    optimizer = ColoredCEM(beta=1.0, initial_std=0.2, **{**SEARCH, "iterations": 1})
+    noise = torch.randn(3, 256 * 4 * 2, generator=torch.Generator().manual_seed(3))
+    seen: list[Tensor] = []
+
+    def watched(candidates: Tensor) -> Tensor:
+        seen.append(candidates)
+        return quadratic(candidates)
+
+    optimizer(watched, torch.zeros(3, 4, 2), Sliced(noise))
+    expected = np.einsum("st,njta->njsa", np.array(optimizer.filter), noise.double().numpy().reshape(3, 256, 4, 2))
+    np.testing.assert_allclose(seen[0], np.clip(0.2 * expected, -1, 1), atol=1e-6)
 
 
 def test_categorical_cem_finds_the_best_choice_of_every_step() -> None:
@@ -164,7 +210,16 @@ def test_categorical_cem_finds_the_best_choice_of_every_step() -> None:
         (lambda: CEM(**{**SEARCH, "elites": 257}), "elites is 257; allowed: 1 to 256"),
         (lambda: CEM(**{**SEARCH, "horizon": 0}), "horizon is 0; allowed: 1 or more"),
         (lambda: ColoredCEM(beta=-1.0, **SEARCH), "beta is -1.0"),
+        (lambda: CEM(initial_std=math.nan, **SEARCH), "initial_std is nan; allowed: above 0"),
+        (lambda: CEM(min_std=-1.0, **SEARCH), "min_std is -1.0; allowed: 0 or more"),
+        (lambda: MPPI(temperature=0.0, **SEARCH), "temperature is 0.0; allowed: above 0"),
+        (lambda: MPPI(min_std=3.0, **SEARCH), "min_std is 3.0; allowed: 0 to max_std, 2.0"),
+        (lambda: MPPI(max_std=math.inf, **SEARCH), "max_std is inf"),
+        (lambda: MPPI(momentum=1.0, **SEARCH), "momentum is 1.0; allowed: 0 to below 1"),
+        (lambda: GradientPlanner(lr=0.0, **SEARCH), "lr is 0.0"),
+        (lambda: GradientPlanner(initial_std=-1.0, **SEARCH), "initial_std is -1.0"),
         (lambda: CategoricalCEM(smoothing=2.0, **SEARCH), "smoothing is 2.0"),
+        (lambda: CategoricalCEM(smoothing=0.0, **SEARCH), "smoothing is 0.0; allowed: above 0"),
         (lambda: CEM(**SEARCH).require(ActionSpec(3, True, (0.0,) * 3, (1.0,) * 3)), "CEM searches continuous actions"),
         (lambda: CEM(**SEARCH).require(ActionSpec(1, False, (0.0,), (np.inf,))), "actions have none"),
         (lambda: CategoricalCEM(**SEARCH).require(ActionSpec(1, False, (-1.0,), (1.0,))), "searches discrete actions"),
@@ -173,3 +228,26 @@ def test_categorical_cem_finds_the_best_choice_of_every_step() -> None:
 def test_wrong_settings_and_actions_are_one_line(make: Callable[[], Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         make()
+
+
+def test_a_sample_is_an_elite_by_weight_plus_noise_of_the_spread() -> None:
+    count = 20_000
+    elites = torch.tensor([[-0.5], [0.25], [0.6]]).expand(count, 3, 1)
+    weights = torch.tensor([0.2, 0.5, 0.3]).expand(count, 3)
+    spread = torch.full((count, 2, 1), 0.01)
+    noise = torch.randn(count, 2, generator=torch.Generator().manual_seed(0))
+    action = CEM(**SEARCH).sample(Plan(spread, spread, elites, weights), noise)
+    nearest = (action - elites[:, :, 0]).abs().argmin(1)
+    shares = torch.bincount(nearest, minlength=3) / count
+    torch.testing.assert_close(shares, weights[0], atol=0.015, rtol=0)
+    distance = action[:, 0] - elites[0, nearest, 0]
+    assert float(distance.std()) == pytest.approx(0.01, rel=0.05)
+
+
+def test_samples_stay_in_the_box_and_choices_stay_one_hot() -> None:
+    noise = 5 * torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    elites, weights = torch.eye(3).expand(50, 3, 3), torch.full((50, 3), 1 / 3)
+    found = Plan(elites, torch.ones(50, 3, 3), elites, weights)
+    assert CEM(**SEARCH).sample(found, noise).abs().max() == 1
+    choices = CategoricalCEM(**SEARCH).sample(found, noise)
+    assert torch.equal(choices.sort(dim=-1).values, torch.tensor([0.0, 0.0, 1.0]).expand(50, 3))

@@ -35,7 +35,8 @@ def inputs(*shape: int) -> tuple[Tensor, Tensor]:
 def outputs_by_hand(q: QEnsemble, features: Tensor, action: Tensor, dropped: np.ndarray | None = None) -> np.ndarray:
     joined = np.concatenate([features.numpy(), action.numpy()], axis=-1)
     factors = [None] * q.members if dropped is None else dropped
-    return np.stack([dense(network, joined, dropped=factor) for network, factor in zip(q.networks, factors, strict=True)])
+    pairs = zip(q.networks, factors, strict=True)
+    return np.stack([dense(network, joined, dropped=factor) for network, factor in pairs])
 
 
 def test_every_member_is_its_own_network_on_latent_and_action() -> None:

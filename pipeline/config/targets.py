@@ -30,7 +30,9 @@ UNLIMITED = {"limit", "max_std"}  # arguments in BOUNDS that may be infinite
 
 _WHOLE, _COUNT, _POSITIVE, _SHARE = (Ge(0),), (Ge(1),), (Gt(0),), (Ge(0), Le(1))
 BOUNDS: dict[str, tuple[BaseMetadata, ...]] = {  # argument -> bounds of its number, unless its annotation has bounds
-    **dict.fromkeys(("action_repeat", "bins", "block", "blocks", "classes", "depth", "episode_steps"), _COUNT),
+    **dict.fromkeys(
+        ("action_repeat", "bins", "block", "blocks", "classes", "depth", "distance", "episode_steps"), _COUNT
+    ),
     **dict.fromkeys(("episodes", "every", "hidden", "horizon", "image_size", "longest_hold", "members"), _COUNT),
     **dict.fromkeys(("prior_layers", "size", "transitions", "variables", "workers"), _COUNT),
     **dict.fromkeys(("initial_std", "limit", "max_std", "mean_scale", "ratio", "temperature"), _POSITIVE),
@@ -39,7 +41,17 @@ BOUNDS: dict[str, tuple[BaseMetadata, ...]] = {  # argument -> bounds of its num
     **dict.fromkeys(("cloning_weight", "continue_weight", "dyn", "entropy_weight", "eps", "floor"), _WHOLE),
     **dict.fromkeys(("free_bits", "free_nats", "layers", "lr", "min_std", "output_scale", "regularise"), _WHOLE),
     **dict.fromkeys(
-        ("redundancy", "rep", "replay_critic_weight", "reward_weight", "total_iters", "warmup", "weight"), _WHOLE
+        (
+            "further_weight",
+            "redundancy",
+            "rep",
+            "replay_critic_weight",
+            "reward_weight",
+            "total_iters",
+            "warmup",
+            "weight",
+        ),
+        _WHOLE,
     ),
     "weight_decay": _WHOLE,
 }

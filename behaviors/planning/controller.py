@@ -54,7 +54,7 @@ class PlanningController(nn.Module, Generic[S]):
     """Infers the state, searches a plan from it, and takes the plan's first action.
 
     The start is inferred once per row. All candidates are imagined in one batch, each with random numbers of its own.
-    The search of the next row begins at the rest of the plan, unless an episode begins there.
+    The search of the next row begins at the rest of the plan, unless an episode begins there or ``warm_start`` is off.
 
     Args:
         model: the world model.
@@ -63,6 +63,7 @@ class PlanningController(nn.Module, Generic[S]):
         propose: actions of a policy, whose imagined plans take part in the search.
         proposals: number of these plans; the first follows the policy's mode.
         exploration: chooses an action; by default the mean of the search.
+        warm_start: whether a search begins at the rest of the previous plan; PlaNet's begins anew.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class PlanningController(nn.Module, Generic[S]):
         propose: Propose | None = None,
         proposals: int = 0,
         exploration: Exploration = mode,
+        warm_start: bool = True,
     ) -> None:
         super().__init__()
         optimizer.require(model.spec.action)
@@ -81,6 +83,7 @@ class PlanningController(nn.Module, Generic[S]):
         self.model, self.optimizer, self.score = model, optimizer, score
         self.propose, self.proposals = propose, proposals
         self.exploration = exploration
+        self.warm_start = warm_start
         device = self.model.features(model.initial(1)).device
         self.state_noise = model.noise((), torch.Generator(device)).shape[-1]
 
@@ -149,7 +152,7 @@ class PlanningController(nn.Module, Generic[S]):
         states, features, actions = [start], [self.model.features(start)], []
         for _ in range(horizon):
             mean = self.search(states[-1], guess, draw).mean
-            guess = self.optimizer.shifted(mean)
+            guess = self._following(mean)
             actions.append(mean[:, 0])
             states.append(self.model.step(states[-1], actions[-1], self._noise(draw)))
             features.append(self.model.features(states[-1]))
@@ -157,7 +160,11 @@ class PlanningController(nn.Module, Generic[S]):
 
     def _acted(self, unit_action: Tensor, state: S, plan: Plan) -> tuple[Tensor, PlanningMemory[S]]:
         action = self.spec.action.denormalize(unit_action)
-        return action, PlanningMemory(action, state, self.optimizer.shifted(plan.mean))
+        return action, PlanningMemory(action, state, self._following(plan.mean))
+
+    def _following(self, mean: Tensor) -> Tensor:
+        """Where the search of the next row begins, [N, H, A], after a search with this mean."""
+        return self.optimizer.shifted(mean) if self.warm_start else self.optimizer.initial(mean, mean.shape[-1])
 
     def _rated(self, state: S, candidates: Tensor, draw: Draw) -> Tensor:
         """[N, J] from candidates [N, J, H, A]."""

@@ -143,16 +143,16 @@ def _is_trusted(target: str, project: Project | None) -> bool:
 
 
 def _is_defined_there(target: str) -> bool:
-    """Whether the module defines the name itself.
+    """Whether the module, or a module below it, defines the name.
 
-    An imported name does not count: ``dreamset.models.recurrent.rssm.torch.hub.load`` would leave the package.
+    A name from elsewhere does not count: ``dreamset.models.recurrent.rssm.torch.hub.load`` would leave the package.
     """
     module, _, name = target.rpartition(".")
     try:
         value = getattr(import_module(module), name)
     except (ImportError, AttributeError):
         return False
-    return getattr(value, "__module__", None) == module
+    return f"{getattr(value, '__module__', None)}.".startswith(f"{module}.")
 
 
 def targets(node: object) -> list[str]:

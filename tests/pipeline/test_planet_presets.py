@@ -6,6 +6,7 @@ import torch
 from dreamset.behaviors.exploration import GaussianNoise
 from dreamset.behaviors.planning.optimizers import CEM
 from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec
+from dreamset.datasets.splits import split_episodes
 from dreamset.models.recurrent.divergences import FreeNatsKL, OvershootingKL
 from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.pipeline.config.compose import Config, compose
@@ -87,3 +88,11 @@ def test_every_preset_can_overshoot(preset: str) -> None:
     model = built(preset, "world_model/divergence=overshooting", "world_model.divergence.distance=7")
     assert isinstance(model.divergence, OvershootingKL)
     assert model.divergence.distance == 7
+
+
+def test_online_learning_starts_with_five_random_episodes_of_the_same_task() -> None:
+    seed, whole = (compose([f"dataset={name}"])["dataset"] for name in ("pendulum_random", "pendulum_state"))
+    assert seed["environment"] == whole["environment"]
+    assert seed["recording"]["policy"] == seed["reference"]["low"]
+    split = split_episodes(seed["recording"]["episodes"], **seed["split"])
+    assert len(split["train"]) == 5

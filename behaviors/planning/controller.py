@@ -52,7 +52,7 @@ class PlanningController(nn.Module, Generic[S]):
     """Infers the state, searches a plan from it, and takes the plan's first action.
 
     The start is inferred once per row. All candidates are imagined in one batch, each with random numbers of its own.
-    The search of the next row begins at the rest of the plan, unless an episode begins there.
+    The search of the next row begins at the rest of the plan, unless an episode begins there or ``warm_start`` is off.
 
     Args:
         model: the world model.
@@ -61,6 +61,7 @@ class PlanningController(nn.Module, Generic[S]):
         policy: the policy whose imagined plans take part in the search; None: none.
         proposals: number of these plans; the first follows the policy's mode.
         exploration: chooses an action; by default the mean of the search.
+        warm_start: whether a search begins at the rest of the previous plan; PlaNet's begins anew.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class PlanningController(nn.Module, Generic[S]):
         policy: Proposing | None = None,
         proposals: int = 0,
         exploration: Exploration = mode,
+        warm_start: bool = True,
     ) -> None:
         super().__init__()
         optimizer.require(model.spec.action)
@@ -79,6 +81,7 @@ class PlanningController(nn.Module, Generic[S]):
         self.model, self.optimizer, self.score = model, optimizer, score
         self.policy, self.proposals = policy, proposals
         self.exploration = exploration
+        self.warm_start = warm_start
         device = self.model.features(model.initial(1)).device
         self.state_noise = model.noise((), torch.Generator(device)).shape[-1]
 
@@ -151,7 +154,7 @@ class PlanningController(nn.Module, Generic[S]):
         states, features, actions = [start], [self.model.features(start)], []
         for _ in range(horizon):
             plan = self.search(states[-1], guess, draw)
-            guess = self.optimizer.next_guess(plan)
+            guess = self._next_guess(plan)
             actions.append(plan.mean[:, 0])
             states.append(self.model.step(states[-1], actions[-1], self._noise(draw)))
             features.append(self.model.features(states[-1]))
@@ -160,7 +163,13 @@ class PlanningController(nn.Module, Generic[S]):
 
     def _acted(self, unit_action: Tensor, state: S, plan: Plan) -> tuple[Tensor, PlanningMemory[S]]:
         action = self.spec.action.denormalize(unit_action)
-        return action, PlanningMemory(action, state, self.optimizer.next_guess(plan))
+        return action, PlanningMemory(action, state, self._next_guess(plan))
+
+    def _next_guess(self, plan: Plan) -> Tensor:
+        """Where the search of the next row begins, [N, H, A]."""
+        if self.warm_start:
+            return self.optimizer.next_guess(plan)
+        return self.optimizer.initial(plan.mean, self.spec.action.size)
 
     def _rated(self, state: S, candidates: Tensor, draw: Draw) -> Tensor:
         """[N, J] from candidates [N, J, H, A]."""

@@ -28,6 +28,7 @@ class Planning:
         discount: per step, 0 to 1.
         terminal_value: values the last state by a critic, the behaviour's or else the model's; None: no critic.
         proposals: number of plans of a policy, the behaviour's or else the model's, that take part in the search.
+        warm_start: whether a search begins at the rest of the previous plan; PlaNet's begins anew.
     """
 
     optimizer: PlanOptimizer
@@ -35,6 +36,7 @@ class Planning:
     discount: float = 1.0
     terminal_value: TerminalValue | None = None
     proposals: int = 0
+    warm_start: bool = True
 
     @property
     def needs(self) -> tuple[type, ...]:
@@ -56,7 +58,13 @@ class Planning:
             terminal_value=self.terminal_value,
         )
         return PlanningController(
-            model, self.optimizer, score, policy=policy, proposals=self.proposals, exploration=exploration
+            model,
+            self.optimizer,
+            score,
+            policy=policy,
+            proposals=self.proposals,
+            exploration=exploration,
+            warm_start=self.warm_start,
         )
 
 

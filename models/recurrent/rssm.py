@@ -11,7 +11,7 @@ Time diagram of ``observe``; row ``t`` is arrival at time ``t``::
 ``step`` is the same with z sampled from the prior instead of the posterior.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from dreamset.core.records import Rollout
+from dreamset.core.states import map_state
 from dreamset.models.layers import ELU, Style, mlp
 from dreamset.models.recurrent.latents import Latent
 
@@ -39,10 +40,11 @@ class RecurrentState:
 
 @dataclass(frozen=True, slots=True)
 class Distributions:
-    """The parameters of the posterior and the prior of each row."""
+    """The parameters of the posterior and the prior of each row, and what further priors need."""
 
     posterior: Tensor  # [B, T, P]
     prior: Tensor  # [B, T, P]
+    noise: Sequence[Tensor]  # [B, T, Z] for the priors of 2, 3, ... steps; empty without overshooting
 
 
 class Cell(Protocol):
@@ -178,6 +180,8 @@ class RSSM(nn.Module):
         is_first: Tensor,
         generator: torch.Generator,
         start: RecurrentState | None = None,
+        *,
+        distance: int = 1,
     ) -> Rollout[RecurrentState]:
         """Filters a batch of sequences.
 
@@ -187,6 +191,7 @@ class RSSM(nn.Module):
             is_first: [B, T]; where it is true, previous state and action are ignored: a sequence may span episodes.
             generator: source of the posterior's samples.
             start: state before row 0; zeros by default.
+            distance: D, the most steps of ``further_priors``; 1 draws no numbers for them.
         """
         batch, time = is_first.shape
         state = self.initial(batch) if start is None else start
@@ -205,7 +210,9 @@ class RSSM(nn.Module):
             stochastic.append(z)
             posteriors.append(posterior)
         states = RecurrentState(torch.stack(deterministic, dim=1), torch.stack(stochastic, dim=1))  # [B, T, ...]
-        details = Distributions(torch.stack(posteriors, dim=1), self.prior_head(states.deterministic))
+        furthest = max(min(distance, time - 1), 1)  # steps that fit into the window
+        further = [self.latent.noise((batch, time), generator) for _ in range(furthest - 1)]
+        details = Distributions(torch.stack(posteriors, dim=1), self.prior_head(states.deterministic), further)
         return Rollout(states, states.features, embedding, details)
 
     def filter(self, state: RecurrentState, action: Tensor, embedding: Tensor, noise: Tensor) -> RecurrentState:
@@ -224,6 +231,39 @@ class RSSM(nn.Module):
 
     def step(self, state: RecurrentState, action: Tensor, noise: Tensor) -> RecurrentState:
         """One imagined step: a sample of the prior after ``action`` [N, A]."""
-        inputs = self.inputs(self.from_stochastic(state.stochastic), self.inputs.prepare(self.from_action(action)))
-        deterministic = self.cell(inputs, state.deterministic)
+        deterministic = self._advance(state, self.inputs.prepare(self.from_action(action)))
         return RecurrentState(deterministic, self.latent.sample(self.prior_head(deterministic), noise))
+
+    def further_priors(
+        self, states: RecurrentState, prior: Tensor, action: Tensor, is_first: Tensor, noise: Sequence[Tensor]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The priors p(z_t | s_{t-d}, actions) of every row t after d = 2, 3, ... imagined steps.
+
+        Each starts at the posterior's sample in row t - d and samples the prior at every row between. All rows take a
+        step at once.
+
+        Args:
+            states: the posterior's samples, [B, T, ...].
+            prior: [B, T, P] parameters after one step.
+            action: [B, T, A] in [-1, 1]; ``action[:, t]`` led to row t.
+            is_first: [B, T].
+            noise: [B, T, Z] for the samples of every row after 1, 2, ... steps.
+
+        Yields:
+            Parameters [B, T, P], and where they are valid, [B, T]: rows whose start is in the window and the same
+            episode. Other rows hold arbitrary finite numbers.
+        """
+        prepared = self.inputs.prepare(self.from_action(action)).flatten(0, 1)  # [B * T, hidden]
+        follows = ~is_first  # rows that follow the one before
+        follows[:, 0] = False
+        deterministic, valid = states.deterministic, follows
+        for numbers in noise:
+            state = RecurrentState(deterministic, self.latent.sample(prior, numbers))
+            previous = map_state(lambda value: value.roll(1, dims=1).flatten(0, 1), state)  # row t has that of t - 1
+            deterministic = self._advance(previous, prepared).unflatten(0, is_first.shape)
+            prior, valid = self.prior_head(deterministic), valid.roll(1, dims=1) & follows
+            yield prior, valid
+
+    def _advance(self, state: RecurrentState, action: Tensor) -> Tensor:
+        """The next deterministic state [N, D] after the prepared action [N, hidden]."""
+        return self.cell(self.inputs(self.from_stochastic(state.stochastic), action), state.deterministic)

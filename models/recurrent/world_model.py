@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from dreamset.core.spec import DataSpec
 from dreamset.core.states import map_state
 from dreamset.models.distributions import Distribution
 from dreamset.models.encoders import Encoder
-from dreamset.models.recurrent.divergences import Divergence
+from dreamset.models.recurrent.divergences import Compared, Divergence
 from dreamset.models.recurrent.ensemble import PriorEnsemble, PriorPredictions
 from dreamset.models.recurrent.rssm import RSSM, Distributions, RecurrentState
 
@@ -105,7 +106,8 @@ class WorldModel(nn.Module):
     ) -> Rollout[RecurrentState]:
         """Posterior states of recorded sequences; the details are ``Distributions``."""
         action = self.spec.action.normalize(batch.action)
-        return self.dynamics.observe(self.encoder(batch.observations), action, batch.is_first, generator, start)
+        embedding, distance = self.encoder(batch.observations), self.divergence.distance
+        return self.dynamics.observe(embedding, action, batch.is_first, generator, start, distance=distance)
 
     def filter(
         self,
@@ -174,7 +176,7 @@ class WorldModel(nn.Module):
         An ensemble adds its own loss, which trains only its members.
         """
         details = distributions(rollout)
-        result = self.divergence(self.dynamics.latent, details.posterior, details.prior)
+        result = self.divergence(self._compared(rollout, batch))
         result["reward"] = Loss(-self.reward_head(rollout.features).log_prob(batch.reward), self.reward_weight)
         if self.continue_head is not None:
             target = self.continue_discount * (~batch.is_terminal)
@@ -183,6 +185,13 @@ class WorldModel(nn.Module):
             latent = self.dynamics.latent
             result["ensemble"] = self.ensemble.loss(latent, rollout.states, details.posterior, batch.row)
         return result
+
+    def _compared(self, rollout: Rollout[RecurrentState], batch: SequenceBatch) -> Compared:
+        details, action = distributions(rollout), self.spec.action.normalize(batch.action)
+        further = partial(
+            self.dynamics.further_priors, rollout.states, details.prior, action, batch.is_first, details.noise
+        )
+        return Compared(self.dynamics.latent, details.posterior, details.prior, further)
 
     def figures(
         self,

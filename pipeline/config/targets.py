@@ -29,22 +29,25 @@ ONLY_AT_RUN_TIME = "needs_python_object"  # pydantic's type of error for classes
 BOUNDED = ("dreamset.", "torch.")  # packages to which BOUNDS applies; other parts annotate their arguments
 UNLIMITED = {"limit", "max_std"}  # arguments in BOUNDS that may be infinite
 
-_WHOLE, _COUNT, _POSITIVE, _SHARE = (Ge(0),), (Ge(1),), (Gt(0),), (Ge(0), Le(1))
-BOUNDS: dict[str, tuple[BaseMetadata, ...]] = {  # argument -> bounds of its number, unless its annotation has bounds
-    **dict.fromkeys(("action_repeat", "bins", "block", "blocks", "candidates", "classes", "depth"), _COUNT),
-    **dict.fromkeys(("elites", "episode_steps", "iterations"), _COUNT),
-    **dict.fromkeys(("episodes", "every", "hidden", "horizon", "image_size", "longest_hold", "members"), _COUNT),
-    **dict.fromkeys(("group", "over", "prior_layers", "size", "transitions", "variables", "workers"), _COUNT),
-    **dict.fromkeys(("initial_std", "limit", "max_std", "mean_scale", "ratio", "temperature"), _POSITIVE),
-    **dict.fromkeys(("alpha", "continue_discount", "decay", "discount", "dropout", "lambda_"), _SHARE),
-    **dict.fromkeys(("momentum", "randomness", "rate", "rho", "share", "smoothing", "unimix"), _SHARE),
-    **dict.fromkeys(("beta", "pessimism", "proposals"), _WHOLE),
-    **dict.fromkeys(("cloning_weight", "continue_weight", "dyn", "entropy_weight", "eps", "floor"), _WHOLE),
-    **dict.fromkeys(("free_bits", "free_nats", "layers", "lr", "min_std", "output_scale", "regularise"), _WHOLE),
-    **dict.fromkeys(
-        ("redundancy", "rep", "replay_critic_weight", "reward_weight", "total_iters", "warmup", "weight"), _WHOLE
-    ),
-    **dict.fromkeys(("pixels", "weight_decay"), _WHOLE),
+_ARGUMENTS: dict[tuple[BaseMetadata, ...], str] = {  # bounds -> the arguments that have them
+    (Ge(1),): """
+    action_repeat bins block blocks candidates classes depth distance elites episode_steps episodes every group
+    hidden horizon image_size iterations longest_hold members over prior_layers size transitions variables workers
+    """,
+    (Gt(0),): """
+    initial_std limit max_std mean_scale ratio temperature
+    """,
+    (Ge(0), Le(1)): """
+    alpha continue_discount decay discount dropout lambda_ momentum randomness rate rho share smoothing unimix
+    """,
+    (Ge(0),): """
+    beta cloning_weight continue_weight dyn entropy_weight eps floor free_bits free_nats further_weight layers lr
+    min_std output_scale pessimism pixels proposals redundancy regularise rep replay_critic_weight reward_weight
+    total_iters warmup weight weight_decay
+    """,
+}
+BOUNDS = {  # argument -> bounds of its number, unless its annotation has bounds
+    name: bounds for bounds, names in _ARGUMENTS.items() for name in names.split()
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamset.models.recurrent.divergences import BalancedKL, DynRepKL
+from dreamset.models.recurrent.divergences import BalancedKL, Compared, DynRepKL
 from dreamset.models.recurrent.latents import CategoricalLatent, GaussianLatent, Latent
 
 GAUSSIAN = GaussianLatent(1, min_std=0.0)
@@ -36,7 +36,7 @@ def test_balanced_kl_gives_alpha_of_the_gradient_to_the_prior(alpha: float, late
         torch.randn(2, 3, 12, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(2)
     )
     to_posterior, to_prior = full_gradients(latent, posterior, prior)
-    loss = BalancedKL(alpha=alpha, free_nats=0.0)(latent, posterior, prior)["kl"]
+    loss = BalancedKL(alpha=alpha, free_nats=0.0)(Compared(latent, posterior, prior))["kl"]
     torch.testing.assert_close(loss.value, latent.kl(posterior, prior))  # balancing changes gradients, not values
     loss.value.sum().backward()
     torch.testing.assert_close(prior.grad, alpha * to_prior)
@@ -47,16 +47,18 @@ def test_balanced_kl_gives_alpha_of_the_gradient_to_the_prior(alpha: float, late
 
 def test_free_nats_of_the_balanced_kl_apply_to_the_mean() -> None:
     posterior, prior = pair(1.5, 0.1)  # mean 0.8
-    below = BalancedKL(free_nats=1.0)(GAUSSIAN, posterior, prior)["kl"].value
+    below = BalancedKL(free_nats=1.0)(Compared(GAUSSIAN, posterior, prior))["kl"].value
     assert below.tolist() == [[1.0, 1.0]]
     below.sum().backward()
     assert torch.count_nonzero(posterior.grad) == torch.count_nonzero(prior.grad) == 0
-    above = BalancedKL(free_nats=1.0)(GAUSSIAN, *pair(2.5, 0.1))["kl"].value  # mean 1.3: the 0.1 is not raised
+    above = BalancedKL(free_nats=1.0)(Compared(GAUSSIAN, *pair(2.5, 0.1)))[
+        "kl"
+    ].value  # mean 1.3: the 0.1 is not raised
     torch.testing.assert_close(above, torch.tensor([[2.5, 0.1]], dtype=torch.float64))
 
 
 def test_balanced_kl_keeps_its_weight_separate_from_the_values() -> None:
-    loss = BalancedKL(weight=0.1, free_nats=0.0)(GAUSSIAN, *pair(2.0))["kl"]
+    loss = BalancedKL(weight=0.1, free_nats=0.0)(Compared(GAUSSIAN, *pair(2.0)))["kl"]
     assert loss.weight == 0.1
     assert loss.value.item() == pytest.approx(2.0)
 
@@ -64,7 +66,7 @@ def test_balanced_kl_keeps_its_weight_separate_from_the_values() -> None:
 def test_dynamics_loss_trains_only_the_prior_representation_loss_only_the_posterior() -> None:
     posterior, prior = pair(4.0, 2.0)
     to_posterior, to_prior = full_gradients(GAUSSIAN, posterior, prior)
-    losses = DynRepKL(dyn=1.0, rep=0.1)(GAUSSIAN, posterior, prior)
+    losses = DynRepKL(dyn=1.0, rep=0.1)(Compared(GAUSSIAN, posterior, prior))
     assert {name: loss.weight for name, loss in losses.items()} == {"dynamics": 1.0, "representation": 0.1}
     dynamics, representation = losses["dynamics"].value, losses["representation"].value
     torch.testing.assert_close(dynamics, torch.tensor([[4.0, 2.0]], dtype=torch.float64))
@@ -78,7 +80,7 @@ def test_dynamics_loss_trains_only_the_prior_representation_loss_only_the_poster
 
 def test_free_bits_apply_to_each_step_separately() -> None:
     posterior, prior = pair(5.0, 0.25, 1.5, 0.99)
-    losses = DynRepKL(free_bits=1.0)(GAUSSIAN, posterior, prior)
+    losses = DynRepKL(free_bits=1.0)(Compared(GAUSSIAN, posterior, prior))
     expected = np.array([[5.0, 1.0, 1.5, 1.0]])
     for loss in losses.values():
         np.testing.assert_allclose(loss.value.detach().numpy(), expected, rtol=1e-12)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dreamset.models.recurrent.divergences import FreeNatsKL
+from dreamset.models.recurrent.divergences import Compared, FreeNatsKL
 from dreamset.models.recurrent.latents import GaussianLatent
 
 LATENT = GaussianLatent(1, min_std=0.0)
@@ -21,7 +21,7 @@ def pair(*kls: float) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def values(posterior: torch.Tensor, prior: torch.Tensor, *, free_nats: float) -> torch.Tensor:
-    return FreeNatsKL(free_nats=free_nats)(LATENT, posterior, prior)["kl"].value
+    return FreeNatsKL(free_nats=free_nats)(Compared(LATENT, posterior, prior))["kl"].value
 
 
 def test_kl_below_free_nats_is_constant_without_gradient() -> None:
@@ -56,6 +56,6 @@ def test_zero_free_nats_leave_the_kl_unchanged() -> None:
 
 
 def test_kl_loss_keeps_its_weight_separate_from_the_values() -> None:
-    loss = FreeNatsKL(weight=0.25, free_nats=0.0)(LATENT, *pair(2.0))["kl"]
+    loss = FreeNatsKL(weight=0.25, free_nats=0.0)(Compared(LATENT, *pair(2.0)))["kl"]
     assert loss.weight == 0.25
     assert loss.value.item() == pytest.approx(2.0)

@@ -67,8 +67,8 @@ class EMATarget(Target):
         if updates % self.every == 0:
             for slow, fast in zip(self.copy.parameters(), model.parameters(), strict=True):
                 slow.lerp_(fast, 1 - self.decay)
-            for slow, fast in zip(self.copy.buffers(), model.buffers(), strict=True):
-                slow.copy_(fast)
+            for old, new in zip(self.copy.buffers(), model.buffers(), strict=True):
+                old.copy_(new)
 
 
 class Consistency(Objective):
@@ -142,7 +142,8 @@ class Consistency(Objective):
 
 def following(values: Tensor, horizon: int) -> Tensor:
     """The ``horizon`` rows after each start: [B, S, H, ...] from [B, T, ...], with S = T - H."""
-    return values[:, 1:].unfold(1, horizon, 1).movedim(-1, 2)
+    windows: Tensor = values[:, 1:].unfold(1, horizon, 1)  # [B, S, ..., H]
+    return windows.movedim(-1, 2)
 
 
 def predicted_features(
@@ -151,8 +152,8 @@ def predicted_features(
     """The features that the dynamics predict from every start: [B, S, H, F]."""
     actions = following(model.spec.action.normalize(batch.action), horizon)  # [B, S, H, A]
     start = map_state(lambda value: value[:, : actions.shape[1]].flatten(0, 1), rollout.states)  # [BS, ...]
-    trajectory = predict(model, start, actions.flatten(0, 1), generator)
-    return trajectory.features[1:].transpose(0, 1).unflatten(0, actions.shape[:2])
+    features = predict(model, start, actions.flatten(0, 1), generator).features[1:]  # [H, BS, F]
+    return features.transpose(0, 1).reshape(*actions.shape[:3], -1)
 
 
 def per_row(errors: Tensor, is_first: Tensor, rho: float) -> Tensor:

@@ -71,7 +71,7 @@ def made(make: Callable[[], Any], seed: int = 0) -> Any:
         return make()
 
 
-def linear(horizon: int = 3, **arguments: Any) -> tuple[LinearModel, Consistency]:
+def linear(horizon: int = 3, **arguments: Any) -> tuple[Any, Any]:
     model = made(LinearModel).double()
     objective = made(lambda: Consistency(model, weight=2.0, horizon=horizon, rho=RHO, **arguments))
     return model, objective.double()
@@ -87,8 +87,9 @@ def vectors(size: int = 3, length: int = 7, *beginnings: tuple[int, int]) -> Seq
     return replace(batch, observations=observations, action=batch.action.double(), is_first=is_first)
 
 
-def loss(model: Any, objective: Consistency, batch: SequenceBatch) -> Tensor:
-    return objective(model.observe(batch, seeded()), batch, model)["consistency"].value
+def loss(model: Any, objective: Any, batch: SequenceBatch) -> Tensor:
+    value: Tensor = objective(model.observe(batch, seeded()), batch, model)["consistency"].value
+    return value
 
 
 def reference(model: LinearModel, batch: SequenceBatch, horizon: int) -> Array:
@@ -112,7 +113,8 @@ def reference(model: LinearModel, batch: SequenceBatch, horizon: int) -> Array:
                 z = memory @ z + push @ action[window, row]
                 error = np.mean((z - encoded[window, row]) ** 2)
                 result[window, row] += RHO ** (step - 1) * error / horizon / (rows - horizon)
-    return result * rows
+    scaled: Array = result * rows
+    return scaled
 
 
 def array(values: Tensor) -> Array:
@@ -206,7 +208,7 @@ def test_data_behind_a_border_never_change_the_loss(target: Any) -> None:
 def test_average_target_follows_the_weights_in_closed_form() -> None:
     """With the weights w_k after update k: c_n = decay^n c_0 + (1 - decay) sum_k decay^(n - k) w_k."""
     model = made(LinearModel)
-    target = EMATarget(model, decay=0.8, every=1)
+    target: Any = EMATarget(model, decay=0.8, every=1)
     expected = 0.8**3 * model.memory.weight.detach()
     for update in (1, 2, 3):
         model.memory.weight.data = torch.full((4, 4), float(update))

@@ -13,6 +13,8 @@ from dreamset.pipeline.files import digest
 
 BENCHMARK = Path(__file__).parent / "acting.yaml"
 PREDICTED = "predicted"  # the reward without pessimism
+WHOLE = "whole"  # the way of a system, whose preset says how it acts
+EXACT = "exact dynamics"  # the "world model" of simulator.py
 
 Overrides = tuple[str, ...]
 
@@ -24,6 +26,7 @@ class Task:
     data: Overrides
     learning: Overrides
     planning: Overrides = ()  # only for ways that plan
+    simulated: tuple[str, ...] = ()  # ways that also plan in the exact dynamics, see simulator.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class Benchmark:
         )
 
     def methods(self, task: str) -> list[Method]:
-        """All rows of a task: first those of the objectives, then the systems that have settings for it."""
+        """All rows of a task: those of the objectives, the systems with settings for it, and the exact dynamics."""
         chosen = self.tasks[task]
         base = (*self.common, *chosen.data)
         rows = [
@@ -91,21 +94,26 @@ class Benchmark:
                 reward,
                 way,
                 learning=(*base, *chosen.learning, *objective, *terms),
-                acting=(*acting, *chosen.planning) if acting else (),
+                acting=self._planning(chosen, way),
             )
             for model, objective in self.objectives.items()
             for reward, terms in self.rewards.items()
-            for way, acting in self.ways.items()
+            for way in self.ways
         ]
         whole = [
             Method(name, PREDICTED, WHOLE, learning=(*base, *entries[task]))
             for name, entries in self.systems.items()
             if task in entries
         ]
-        return rows + whole
+        exact = [
+            Method(EXACT, PREDICTED, way, learning=(*base, *chosen.learning), acting=self._planning(chosen, way))
+            for way in chosen.simulated
+        ]
+        return rows + whole + exact
 
-
-WHOLE = "whole"  # the way of a system, whose preset says how it acts
+    def _planning(self, task: Task, way: str) -> Overrides:
+        """The overrides of a way of acting on a task."""
+        return (*self.ways[way], *task.planning) if self.ways[way] else ()
 
 
 def settings_digest(method: Method) -> str:

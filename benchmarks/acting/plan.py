@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.acting.benchmark import Benchmark, Method, settings_digest
+from benchmarks.acting.benchmark import EXACT, Benchmark, Method, settings_digest
 from benchmarks.acting.playing import POLICY_COST
 from benchmarks.offline_suite import plan as suite
 from benchmarks.offline_suite.jobs import Job
@@ -16,6 +16,7 @@ from benchmarks.offline_suite.results import Key
 from dreamset.datasets import Store
 from dreamset.pipeline.config.compose import Config
 from dreamset.pipeline.files import digest
+from dreamset.pipeline.progress import progress
 from dreamset.pipeline.stages import table as stages
 
 
@@ -35,31 +36,38 @@ class Plan:
     def remaining(self, finished: Mapping[Key, str]) -> list[Job]:
         """Jobs for all rows that are missing or have other settings, task by task and seed by seed."""
         jobs: dict[str, Job] = {}
-        for task in self.benchmark.tasks:
-            for seed in self.seeds:
-                for method in self.benchmark.methods(task):
-                    if finished.get((task, method.name, str(seed))) != settings_digest(method):
-                        jobs |= {job.name: job for job in self._jobs(task, method, seed)}
+        ordered = ((task, seed) for task in self.benchmark.tasks for seed in self.seeds)
+        rows = [(task, seed, method) for task, seed in ordered for method in self.benchmark.methods(task)]
+        for task, seed, method in progress(rows, description="plan (rows)"):
+            if finished.get((task, method.name, str(seed))) != settings_digest(method):
+                jobs |= {job.name: job for job in self._jobs(task, method, seed)}
         return list(jobs.values())
 
     def _jobs(self, task: str, method: Method, seed: int) -> list[Job]:
         """The row's own job, after those of its models that are not trained."""
         config = self._compose((*method.learning, *method.acting), seed)
-        store = self._stores[task]
+        store, row = self._stores[task], self._row(task, method, seed)
+        evaluate, name = stages.evaluate(config), f"{task}/{method.name}-{seed}"
+        if method.model == EXACT:
+            return [Job(name, {"kind": "simulator", "row": row, "evaluate": evaluate, "store": str(store.path)})]
         model = suite.world_model_folder(config, store, self.work)
-        learn = suite.of_stage("learn_behavior", config) | {"world_model": f"{model}/model"}
-        policy = self.work / "policies" / f"{model.name}-{_identity(learn)}"
-        learn |= {"output": str(policy), "checkpoints": f"{policy}.checkpoints"}
-        models = []
-        if not suite.is_trained(model):
-            models.append(suite.world_model_job(config, model))
+        policy, learn = self._policy(config, model)
+        jobs = [] if suite.is_trained(model) else [suite.world_model_job(config, model)]
         if not (policy / POLICY_COST).exists():
-            needs = frozenset(job.name for job in models)
-            models.append(Job(f"policies/{policy.name}", {"kind": "policy", "learn": learn}, needs=needs))
-        evaluate = stages.evaluate(config) | {"world_model": f"{model}/model", "policy": f"{policy}/model"}
-        row = self._row(task, method, seed) | {"world_model": model.name, "policy": policy.name}
-        work = {"kind": "acting", "row": row, "evaluate": evaluate}
-        return [*models, Job(f"{task}/{method.name}-{seed}", work, needs=frozenset(job.name for job in models))]
+            needs = frozenset(job.name for job in jobs)
+            jobs.append(Job(f"policies/{policy.name}", {"kind": "policy", "learn": learn}, needs=needs))
+        row |= {"world_model": model.name, "policy": policy.name}
+        evaluate |= {"world_model": f"{model}/model", "policy": f"{policy}/model"}
+        needs = frozenset(job.name for job in jobs)
+        return [*jobs, Job(name, {"kind": "acting", "row": row, "evaluate": evaluate}, needs=needs)]
+
+    def _policy(self, config: Config, model: Path) -> tuple[Path, dict[str, Any]]:
+        """A folder named by what the policy depends on, except code and paths, and the settings that write it."""
+        learn = suite.of_stage("learn_behavior", config) | {"world_model": f"{model}/model"}
+        ignored = {"code", "store", "world_model", "output", "checkpoints"}
+        content = {key: value for key, value in learn.items() if key not in ignored}
+        folder = self.work / "policies" / f"{model.name}-{digest(yaml.safe_dump(content, sort_keys=True))}"
+        return folder, learn | {"output": str(folder), "checkpoints": f"{folder}.checkpoints"}
 
     def _row(self, task: str, method: Method, seed: int) -> dict[str, Any]:
         source = self._stores[task].info["source"]
@@ -88,10 +96,3 @@ class Plan:
 
     def _compose(self, overrides: Sequence[str], seed: int) -> Config:
         return {**suite.compose_below(self.work, overrides), "seed": seed}
-
-
-def _identity(learn: Mapping[str, Any]) -> str:
-    """A digest of everything that a policy depends on, except its world model, code and paths."""
-    ignored = {"code", "store", "world_model", "output", "checkpoints"}
-    content = {key: value for key, value in learn.items() if key not in ignored}
-    return digest(yaml.safe_dump(content, sort_keys=True))

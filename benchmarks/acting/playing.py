@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from torch import Tensor
 from benchmarks.offline_suite.episodes import Returns, evaluation_seeds
 from benchmarks.offline_suite.ours import COST
 from dreamset.core.capabilities import Controller
+from dreamset.environments.rollouts import RecordedEpisode
+from dreamset.environments.wrappers import Environment
 from dreamset.pipeline.evaluation.playing import play
 from dreamset.pipeline.files import read_json, write_json
 from dreamset.pipeline.progress import counter
@@ -66,18 +68,30 @@ def run(work: dict[str, Any]) -> tuple[dict[str, Any], Returns]:
 
 def played(settings: Evaluate) -> tuple[dict[str, Any], Returns]:
     """The stage ``evaluate`` without its files and its video, which needs a renderer; with the time of decisions."""
-    environment = require_environment(settings.environment, stage="evaluate", remedy="choose another task")
-    make = environment_factory(environment, settings.episode_limits, output=settings.output)
-    evaluator = evaluate.load_evaluator(settings, make, torch.device("cpu"))
-    seeds = evaluation_seeds(settings.evaluation.model_dump())
-    timed = Timed(evaluator.behavior.controller(evaluator.model))
+    evaluator = evaluate.load_evaluator(settings, environment_of(settings), torch.device("cpu"))
+    episodes, figures = timed_episodes(evaluator.behavior.controller(evaluator.model), settings)
+    metrics = evaluator.score(evaluator.table(episodes))
+    figures |= {column: metrics[name] for column, name in EVALUATION.items() if name in metrics}
+    return figures, [(episode.total_reward, len(episode.rewards)) for episode in episodes]
+
+
+def timed_episodes(controller: Controller[Any], settings: Evaluate) -> tuple[list[RecordedEpisode], dict[str, Any]]:
+    """The episodes of the evaluation, side by side, and how many decisions the controller makes per CPU second."""
+    seeds, timed = evaluation_seeds(settings.evaluation.model_dump()), Timed(controller)
     generator = torch.Generator().manual_seed(settings.evaluation.seed)
     with counter(description="evaluate", unit="step") as step:
-        episodes = play(timed, make, seeds=seeds, generator=generator, on_step=step)
-    metrics = evaluator.score(evaluator.table(episodes))
-    figures = {column: metrics[name] for column, name in EVALUATION.items() if name in metrics}
-    figures |= {"parallel_episodes": len(seeds), "decisions_per_cpu_second": timed.rows / timed.seconds}
-    return figures, [(episode.total_reward, len(episode.rewards)) for episode in episodes]
+        episodes = play(timed, environment_of(settings), seeds=seeds, generator=generator, on_step=step)
+    return episodes, {"parallel_episodes": len(seeds), "decisions_per_cpu_second": timed.rows / timed.seconds}
+
+
+def environment_of(settings: Evaluate) -> Callable[[], Environment]:
+    """Makes the task's environment.
+
+    Raises:
+        UserError: if the task has none.
+    """
+    environment = require_environment(settings.environment, stage="evaluate", remedy="choose another task")
+    return environment_factory(environment, settings.episode_limits, output=settings.output)
 
 
 @dataclass

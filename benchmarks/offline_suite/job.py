@@ -32,6 +32,7 @@ METHODS = {
     "peer": ("peers", "run"),
     "baseline": ("baselines", "run"),
     "acting": (".acting.playing", "run"),
+    "simulator": (".acting.simulator", "run"),
 }
 CURVES = {"finetune": (".finetuning.learning", "run")}  # several results each, one per evaluation
 

@@ -49,6 +49,9 @@ SMALL = Benchmark(
 )
 
 
+WRITTEN = ["returns.png", "returns_dark.png", "tables.md"]
+
+
 class OneEpisode:
     """Three rows of zeros."""
 
@@ -130,6 +133,15 @@ def test_finished_rows_are_not_repeated_unless_their_settings_change(tmp_path: P
     assert {name.rpartition("-")[0] for name in of_kind(changed, "acting")} == {
         *(f"pendulum_state/{model}-cem{reward}" for model in SMALL.objectives for reward in ("", "-pessimistic")),
     }
+
+
+def test_every_entry_of_the_benchmark_composes(tmp_path: Path) -> None:
+    plan = Plan(Benchmark.read(), [0], tmp_path)
+    methods = [plan.benchmark.methods(task) for task in plan.benchmark.tasks]
+    chosen = {(method.model, method.reward): method for of_task in methods for method in of_task}  # the last task's
+    chosen |= {method.way: method for method in methods[0]} | {number: m[-1] for number, m in enumerate(methods)}
+    for method in {settings_digest(method): method for method in chosen.values()}.values():
+        assert plan._compose((*method.learning, *method.acting), seed=1)["seed"] == 1
 
 
 def test_unknown_names_and_keys_are_refused(tmp_path: Path) -> None:
@@ -215,14 +227,11 @@ def test_scores_are_interquartile_means_with_intervals_over_seeds(tmp_path: Path
 
 def test_verdict_says_whether_planning_earns_more_and_which_model_is_best(tmp_path: Path) -> None:
     _, _, *rows = report.verdict_table(hand_made(tmp_path)).splitlines()
-    ours = "15.0 (10.0 to 20.0) | above: cem 70.0 (60.0 to 80.0) | the best"
-    same = "5.0 (5.0 to 5.0) | overlaps: cem 5.0 (5.0 to 5.0) | below: actor 5.0 (5.0 to 5.0)"
-    whole = "|  | below: whole 30.0 (30.0 to 30.0)"
-    assert rows == [
-        f"| pendulum_state | reconstruction | {ours} |",
-        f"| pendulum_state | reward_only | {same} |",
-        f"| pendulum_state | planner |  {whole} |",
-    ]
+    ours = "15.0 (10.0 to 20.0) | above: cem 70.0 (60.0 to 80.0) | the best | actor"
+    same = "5.0 (5.0 to 5.0) | overlaps: cem 5.0 (5.0 to 5.0) | below: actor 5.0 (5.0 to 5.0) | model"
+    whole = " |  | below: whole 30.0 (30.0 to 30.0) | model"
+    models = {"reconstruction": ours, "reward_only": same, "planner": whole}  # exact dynamics take no part
+    assert rows == [f"| pendulum_state | {name} | {cells} |" for name, cells in models.items()]
 
 
 @pytest.mark.parametrize(
@@ -249,7 +258,7 @@ def test_tables_have_a_row_for_each_way_and_mark_the_best_of_each_model(tmp_path
     runs, _ = scores.read(tmp_path)
     text = report.markdown([table], runs, confidence=0.95)
     assert "| cem | 70.5 / 1.0 | 70.0 / 1.0 |  | 70.0 / 1.0 |" in text
-    assert "| cem | 100 | 100 |  | 100 |" in text
+    assert "| cem | 101 | 100 |  | 100 |" in text
     assert "| reconstruction | 0.5 |  |  |  |  |  |" in text
     assert "With one training seed" in text
 
@@ -273,10 +282,15 @@ def test_report_is_written_for_light_and_dark_paper(tmp_path: Path) -> None:
     benchmark = tmp_path / "acting.yaml"
     entries = {"common": [], "tasks": {"pendulum_state": {"data": [], "learning": []}}, "objectives": SMALL.objectives}
     benchmark.write_text(json.dumps({**entries, "rewards": SMALL.rewards, "ways": SMALL.ways}))
-    folders = ["--results", str(tmp_path), "--output", str(tmp_path / "docs"), "--benchmark", str(benchmark)]
-    report.main([*folders, "--resamples", "20"])
-    written = sorted(path.name for path in (tmp_path / "docs").iterdir())
-    assert written == ["returns.png", "returns_dark.png", "tables.md"]
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "README.md").write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    report.main(["--results", str(tmp_path), "--output", str(docs), "--benchmark", str(benchmark), "--resamples", "20"])
+    assert sorted(path.name for path in docs.iterdir()) == ["README.md", *WRITTEN]
+    text = (docs / "README.md").read_text()
+    assert "10 of 40 rows of `pendulum_state`" in text
+    assert "| pendulum_state | reconstruction | 15.0 (10.0 to 20.0) | above" in text
+    assert (text[:6], "old" in text, text[-6:]) == ("before", False, "after\n")
 
 
 @pytest.mark.slow

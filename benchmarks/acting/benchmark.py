@@ -96,8 +96,8 @@ class Benchmark:
                 learning=(*base, *chosen.learning, *objective, *terms),
                 acting=self._planning(chosen, way),
             )
-            for model, objective in self.objectives.items()
             for reward, terms in self.rewards.items()
+            for model, objective in self.objectives.items()
             for way in self.ways
         ]
         whole = [

@@ -39,6 +39,8 @@ class Plan:
         ordered = ((task, seed) for task in self.benchmark.tasks for seed in self.seeds)
         rows = [(task, seed, method) for task, seed in ordered for method in self.benchmark.methods(task)]
         for task, seed, method in progress(rows, description="plan (rows)"):
+            if method.model == EXACT and seed != self.seeds[0]:
+                continue  # nothing is trained, so all seeds would play the same episodes
             if finished.get((task, method.name, str(seed))) != settings_digest(method):
                 jobs |= {job.name: job for job in self._jobs(task, method, seed)}
         return list(jobs.values())

@@ -1,4 +1,4 @@
-"""Writes tables and figure of the benchmark of acting from its two CSV files.
+"""Writes tables and figure of the benchmark of acting from its two CSV files, and replaces the results in README.md.
 
     python -m benchmarks.acting.report
 
@@ -16,16 +16,18 @@ import pandas as pd
 from tqdm import tqdm
 
 from benchmarks.acting import figure
-from benchmarks.acting.benchmark import BENCHMARK, PREDICTED, Benchmark
-from benchmarks.acting.run import RESULTS
+from benchmarks.acting.benchmark import BENCHMARK, EXACT, PREDICTED, Benchmark
+from benchmarks.acting.run import RESULTS, SEEDS
 from benchmarks.acting.scores import ACTOR, Result, Table, read, tables
 from benchmarks.offline_suite.report import table as as_markdown
+from benchmarks.transfer.report import insert
 from dreamset.core.errors import UserError
 from dreamset.core.files import write_text
 from dreamset.pipeline.evaluation.statistics import Estimate, coverage_note
 
 FOLDER = Path(__file__).parent
-TABLES, FIGURE = "tables.md", "returns.png"
+TEXT, TABLES, FIGURE = "README.md", "tables.md", "returns.png"
+BEGIN, END = "<!-- written by benchmarks.acting.report -->", "<!-- end -->"
 MODEL_FIGURES = {  # column of runs.csv -> significant digits and heading
     "probe_r2": (3, "probe R²"),
     "reward_error_h1": (2, "reward error +1"),
@@ -37,13 +39,22 @@ MODEL_FIGURES = {  # column of runs.csv -> significant digits and heading
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes the tables and the figure, on light and on dark paper."""
+    """Writes the tables, the results in the README and the figure, on light and on dark paper."""
     options = _parser().parse_args(arguments)
     try:
-        benchmark = Benchmark.read(options.benchmark)
-        runs, episodes = read(options.results)
+        write(options)
     except UserError as error:
         sys.exit(f"error: {error}")
+
+
+def write(options: argparse.Namespace) -> None:
+    """Writes all outputs.
+
+    Raises:
+        UserError: if results are missing or damaged, or the README lacks the marks.
+    """
+    benchmark = Benchmark.read(options.benchmark)
+    runs, episodes = read(options.results)
     with tqdm(desc="bootstrap", total=runs.groupby(["task", "method"]).ngroups) as bar:
         of_tasks = tables(
             runs,
@@ -53,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             resamples=options.resamples,
             on_score=bar.update,
         )
+    insert(options.output / TEXT, summary(of_tasks, runs, benchmark), begin=BEGIN, end=END)
     write_text(options.output / TABLES, markdown(of_tasks, runs, confidence=options.confidence))
     figure.draw(of_tasks, options.output / FIGURE)
 
@@ -71,17 +83,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def summary(of_tasks: Sequence[Table], runs: pd.DataFrame, benchmark: Benchmark) -> str:
+    """What was measured, and the verdicts."""
+    few = min((result.seeds for table in of_tasks for result in table.results if result.model != EXACT), default=0)
+    parts = [coverage(runs, benchmark), verdict_table(of_tasks), coverage_note(few) if few else ""]
+    return "\n\n".join(filter(None, parts))
+
+
+def coverage(runs: pd.DataFrame, benchmark: Benchmark) -> str:
+    """How many rows of every task are measured."""
+    counts = []
+    for task in benchmark.tasks:
+        exact = len(benchmark.tasks[task].simulated)
+        planned = (len(benchmark.methods(task)) - exact) * len(SEEDS) + exact
+        counts.append(f"{(runs['task'] == task).sum()} of {planned} rows of `{task}`")
+    return f"Measured so far: {', '.join(counts)}."
+
+
 def markdown(of_tasks: Sequence[Table], runs: pd.DataFrame, *, confidence: float) -> str:
     """All tables in one text."""
-    few = min(result.seeds for table in of_tasks for result in table.results)
-    parts = [
-        "# Is the model weak, or its actor?",
-        "For each world model: its actor against the best way that plans in the same model, and the best of all its "
-        "ways against the best world model of the task. *above* and *below*: the intervals do not overlap. The best "
-        "way is selected by the same episodes, which favours planning.",
-        verdict_table(of_tasks),
-        coverage_note(few) or "",
-    ]
+    parts = []
     for table in of_tasks:
         own = runs[runs["task"] == table.task]
         low, high = table.references
@@ -93,11 +114,11 @@ def markdown(of_tasks: Sequence[Table], runs: pd.DataFrame, *, confidence: float
             score_table(table),
             "Imagined return / real return after the first 5 rows, mean over seeds. A planner imagines that it plans "
             "in every row. Where the imagined one is far higher, acting exploits errors of the model.",
-            mean_table(table, own, _imagined_and_real),
-            "Decisions per CPU second of one thread, mean over seeds. "
+            cell_table(table, own, _imagined_and_real),
+            "Decisions per CPU second of one thread, of the seed that other programs disturbed least. "
             f"{own['parallel_episodes'].max():.0f} episodes were played side by side, and each row of each episode "
             "counts.",
-            mean_table(table, own, lambda rows: f"{rows['decisions_per_cpu_second'].mean():.0f}"),
+            cell_table(table, own, lambda rows: f"{rows['decisions_per_cpu_second'].max():.0f}"),
             "The world models, mean over seeds: a linear probe from features to the true state, squared open-loop "
             "errors of the reward, and training on one thread.",
             model_table(table, own),
@@ -106,16 +127,21 @@ def markdown(of_tasks: Sequence[Table], runs: pd.DataFrame, *, confidence: float
 
 
 def verdict_table(of_tasks: Sequence[Table]) -> str:
-    """One row per task and world model."""
+    """One row per task and world model: its actor, planning in the same model, and the best model of the task."""
     rows = []
     for table in of_tasks:
-        leader = max((table.best(model) for model in table.learned), key=lambda result: result.estimate.value)
-        for model in table.learned:
-            best, actor, planned = table.best(model), table.of(model, reward=PREDICTED, way=ACTOR), table.planned(model)
-            against = "" if actor is None or planned is None else f"{compared(planned, actor)}: {named(planned)}"
-            of_best = "the best" if best == leader else f"{compared(best, leader)}: {named(best)}"
-            rows.append([table.task, model, "" if actor is None else interval(actor.estimate), against, of_best])
-    return as_markdown(["task", "world model", "actor", "planning against the actor", "against the best model"], rows)
+        bests = [table.best(model) for model in table.learned]
+        for best in bests:
+            leader = max(bests, key=lambda result: result.estimate.value)
+            actor, planned = table.of(best.model, reward=PREDICTED, way=ACTOR), table.planned(best.model)
+            against = compared(planned, actor) if planned and actor else ""
+            of_best = "" if best == leader else compared(best, leader)
+            weak = [part for part, is_weak in (("actor", against == "above"), ("model", of_best == "below")) if is_weak]
+            cells = [interval(actor.estimate) if actor else "", f"{against}: {named(planned)}" if against else ""]
+            cells += [f"{of_best}: {named(best)}" if of_best else "the best", " and ".join(weak)]
+            rows.append([table.task, best.model, *cells])
+    heads = ["planning against the actor", "best way against the best model", "weak part"]
+    return as_markdown(["task", "world model", "actor", *heads], rows)
 
 
 def compared(result: Result, other: Result) -> str:
@@ -150,8 +176,8 @@ def score_table(table: Table) -> str:
     return _table(table, cell)
 
 
-def mean_table(table: Table, runs: pd.DataFrame, write: Callable[[pd.DataFrame], str]) -> str:
-    """The same for a figure of the rows of one cell."""
+def cell_table(table: Table, runs: pd.DataFrame, write: Callable[[pd.DataFrame], str]) -> str:
+    """The same with a text from the rows of ``runs.csv`` that a cell stands for."""
 
     def cell(result: Result) -> str:
         chosen = (runs["model"] == result.model) & (runs["reward"] == result.reward) & (runs["way"] == result.way)

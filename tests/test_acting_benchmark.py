@@ -93,7 +93,7 @@ def test_all_ways_act_in_the_same_saved_models(tmp_path: Path) -> None:
     task = "pendulum_state/reconstruction"
     assert models[f"{task}-actor-0"] == models[f"{task}-cem-0"] == models[f"{task}-cem-pessimistic-0"]
     assert policies[f"{task}-actor-0"] == policies[f"{task}-cem-0"] != policies[f"{task}-cem-pessimistic-0"]
-    assert {name.rpartition("-")[0] for name in of_kind(jobs, "simulator")} == {"pendulum_state/exact dynamics-cem"}
+    assert {name.rpartition("-")[0] for name in of_kind(jobs, "simulator")} == {"pendulum_state/exact_dynamics-cem"}
     assert len(set(models.values())) == len(of_kind(jobs, "world_model")) == 2 * 3
     assert len(set(policies.values())) == len(of_kind(jobs, "policy")) == 2 * 5
 
@@ -135,6 +135,13 @@ def test_finished_rows_are_not_repeated_unless_their_settings_change(tmp_path: P
     }
 
 
+def test_chosen_models_are_the_only_ones(tmp_path: Path) -> None:
+    jobs = planned(tmp_path, {}, SMALL.choose(None, ["exact_dynamics"]))
+    assert list(jobs) == ["pendulum_state/exact_dynamics-cem-0"]  # without a seed of training, it is played once
+    others = SMALL.choose(None, ["reward_only"]).methods("pendulum_state")
+    assert {method.model for method in others} == {"reward_only"}
+
+
 def test_every_entry_of_the_benchmark_composes(tmp_path: Path) -> None:
     plan = Plan(Benchmark.read(), [0], tmp_path)
     methods = [plan.benchmark.methods(task) for task in plan.benchmark.tasks]
@@ -145,7 +152,9 @@ def test_every_entry_of_the_benchmark_composes(tmp_path: Path) -> None:
 
 
 def test_unknown_names_and_keys_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no models cem; available: reconstruction, reward_only, planner, elsewhere"):
+    with pytest.raises(
+        UserError, match="no models cem; available: reconstruction, reward_only, planner, elsewhere, exact_dynamics"
+    ):
         SMALL.choose(None, ["cem"])
     broken = tmp_path / "acting.yaml"
     broken.write_text("{tasks: {}, weighs: {}}")
@@ -202,13 +211,13 @@ def hand_made(folder: Path) -> list[scores.Table]:
         ("reward_only", "actor", "predicted"): [[5.0, 5.0]],
         ("reward_only", "cem", "predicted"): [[5.0, 5.0]],
         ("planner", "whole", "predicted"): [[30.0, 30.0]],
-        ("exact dynamics", "cem", "predicted"): [[95.0, 95.0]],
+        ("exact_dynamics", "cem", "predicted"): [[95.0, 95.0]],
     }
     results = Results(folder, COLUMNS)
     for (model, way, reward), seeds in returns.items():
         for seed, totals in enumerate(seeds):
             figures = {"imagined_return": 70.0 + seed, "real_return": 1.0, "decisions_per_cpu_second": 100.0 + seed}
-            figures |= {} if model in ("planner", "exact dynamics") else {"probe_r2": 0.25 + seed / 2}
+            figures |= {} if model in ("planner", "exact_dynamics") else {"probe_r2": 0.25 + seed / 2}
             results.add(row(model, way, seed, reward=reward, **figures), [(total, 10) for total in totals])
     return scores.tables(*scores.read(folder), SMALL, confidence=0.95, resamples=300)
 
@@ -216,7 +225,7 @@ def hand_made(folder: Path) -> list[scores.Table]:
 def test_scores_are_interquartile_means_with_intervals_over_seeds(tmp_path: Path) -> None:
     (table,) = hand_made(tmp_path)
     assert (table.models, table.ways) == (
-        ["reconstruction", "reward_only", "planner", "exact dynamics"],
+        ["reconstruction", "reward_only", "planner", "exact_dynamics"],
         ["actor", "cem", "whole"],
     )
     cem = table.of("reconstruction", reward="predicted", way="cem")
@@ -248,7 +257,7 @@ def test_verdict_needs_disjoint_intervals(other: tuple[float, float, float], ver
 def test_tables_have_a_row_for_each_way_and_mark_the_best_of_each_model(tmp_path: Path) -> None:
     (table,) = hand_made(tmp_path)
     head, _, *rows = report.score_table(table).splitlines()
-    assert head == "| acting | reconstruction | reward_only | planner | exact dynamics |"
+    assert head == "| acting | reconstruction | reward_only | planner | exact_dynamics |"
     assert rows == [
         "| actor | 15.0 (10.0 to 20.0) | **5.0** (5.0 to 5.0) |  |  |",
         "| cem | 70.0 (60.0 to 80.0) | 5.0 (5.0 to 5.0) |  | **95.0** (95.0 to 95.0) |",
@@ -314,7 +323,7 @@ def test_benchmark_runs_from_recording_to_results_and_resumes(
         assert finished.value.code == 0, said
     assert ["acting: " in text for text in said] == [True, False]  # at last, nothing was left to do
     runs, episodes = scores.read(tmp_path / "results")
-    exact = runs["model"] == "exact dynamics"
+    exact = runs["model"] == "exact_dynamics"
     assert runs.loc[exact, "way"].tolist() == ["cem"]
     assert runs.loc[exact, "return_mean"].notna().all()
     runs = runs[~exact]

@@ -14,7 +14,7 @@ from dreamset.pipeline.files import digest
 BENCHMARK = Path(__file__).parent / "acting.yaml"
 PREDICTED = "predicted"  # the reward without pessimism
 WHOLE = "whole"  # the way of a system, whose preset says how it acts
-EXACT = "exact dynamics"  # the "world model" of simulator.py
+EXACT = "exact_dynamics"  # the "world model" of simulator.py
 
 Overrides = tuple[str, ...]
 
@@ -71,15 +71,18 @@ class Benchmark:
             raise UserError(f"{path} has a missing or unknown key ({error}); fix it") from None
 
     def choose(self, tasks: Sequence[str] | None, models: Sequence[str] | None) -> "Benchmark":
-        """Selects tasks and world models (objectives and systems) by name; ``None`` selects all.
+        """Selects tasks and models (objectives, systems, the exact dynamics) by name; ``None`` selects all.
 
         Raises:
             UserError: if a name is unknown.
         """
-        kept = selected("models", {**self.objectives, **self.systems}, models)
+        kept = selected("models", {**self.objectives, **self.systems, EXACT: ()}, models)
+        chosen = selected("tasks", self.tasks, tasks)
+        if EXACT not in kept:
+            chosen = {name: replace(task, simulated=()) for name, task in chosen.items()}
         return replace(
             self,
-            tasks=selected("tasks", self.tasks, tasks),
+            tasks=chosen,
             objectives={name: entry for name, entry in self.objectives.items() if name in kept},
             systems={name: entry for name, entry in self.systems.items() if name in kept},
         )

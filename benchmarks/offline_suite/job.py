@@ -22,8 +22,18 @@ from dreamset.core.errors import UserError
 from dreamset.pipeline.files import read_json, write_json
 
 # kind -> module and function; imported on use, because peers need d3rlpy
-PREPARATIONS = {"prepare": ("ours", "prepare"), "world_model": ("ours", "train")}
-METHODS = {"ours": ("ours", "run"), "peer": ("peers", "run"), "baseline": ("baselines", "run")}
+PREPARATIONS = {
+    "prepare": ("ours", "prepare"),
+    "world_model": ("ours", "train"),
+    "policy": (".acting.playing", "learn"),
+}
+METHODS = {
+    "ours": ("ours", "run"),
+    "peer": ("peers", "run"),
+    "baseline": ("baselines", "run"),
+    "acting": (".acting.playing", "run"),
+    "simulator": (".acting.simulator", "run"),
+}
 CURVES = {"finetune": (".finetuning.learning", "run")}  # several results each, one per evaluation
 
 

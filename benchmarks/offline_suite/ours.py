@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.offline_suite.episodes import Returns
 from dreamset.pipeline.files import read_json, write_json
+from dreamset.pipeline.registry.registration import code_version
 from dreamset.pipeline.stages import collect, evaluate, ingest, learn_behavior, train_world_model
 from dreamset.pipeline.stages.environment import environment_factory, require_environment
 from dreamset.pipeline.stages.settings import Evaluate
@@ -42,7 +43,7 @@ def train(work: dict[str, Any]) -> None:
     shutil.rmtree(stage["checkpoints"], ignore_errors=True)  # the earlier cost of a resumed training is unknown
     began = time.process_time()
     train_world_model.run(stage)
-    write_json(Path(stage["output"]) / COST, {"cpu_seconds": time.process_time() - began})
+    write_json(Path(stage["output"]) / COST, {"cpu_seconds": time.process_time() - began, "code": code_version()})
 
 
 def run(work: dict[str, Any]) -> tuple[dict[str, Any], Returns]:

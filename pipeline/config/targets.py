@@ -147,8 +147,8 @@ def _adapter(annotation: Any, bounds: tuple[BaseMetadata, ...], finite: bool) ->
     """A check for plain values; None for types that exist only at run time, such as a network."""
     if annotation is inspect.Parameter.empty:
         annotation = Any
-    if is_dataclass(annotation):
-        annotation = InstanceOf[annotation]  # a part; pydantic would take a mapping for its fields
+    if is_dataclass(annotation):  # a part; pydantic would take a mapping for its fields
+        return TypeAdapter(InstanceOf[annotation])
     if bounds and not _has_bounds(annotation):
         annotation = Annotated[(annotation, *bounds)]
     try:

@@ -197,7 +197,7 @@ def test_rows_name_the_way_of_acting(stage: str, name: str) -> None:
         (["acting=cem", "acting.discount=1.1"], "acting.discount is 1.1; allowed: 1 or less"),
         (["acting=cem", "acting.proposals=-1"], "acting.proposals is -1; allowed: 0 or more"),
         (["acting=mppi_critic", "acting.terminal_value.pessimism=-1"], "acting.terminal_value.pessimism is -1"),
-        (["acting=cem", "+acting.optimizer.x=1"], "acting cannot be built: .*unexpected keyword argument 'x'"),
+        (["acting=cem", "+acting.optimizer.x=1"], "acting.optimizer.x is no argument of .*CEM"),
         (["acting/optimizer=mppi"], "acting/optimizer belongs to none of the selected parts; choose acting=cem too"),
         (["behavior=planning", "acting=actor"], "acting is null; allowed: a part.*; behavior.planning reads this"),
     ],
@@ -316,4 +316,4 @@ def test_examples_of_the_planning_page_run(project: Configure, root: Path) -> No
 
 def test_the_table_of_the_planning_page_has_every_way_of_acting(root: Path) -> None:
     rows = re.findall(r"^\| `(\w+)` \|", (root / "docs/planning.md").read_text(), re.MULTILINE)
-    assert sorted(rows) == sorted(path.stem for path in (root / "configs/acting").glob("*.yaml"))
+    assert sorted(rows[1:]) == sorted(path.stem for path in (root / "configs/acting").glob("*.yaml"))

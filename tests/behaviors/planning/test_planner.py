@@ -109,9 +109,7 @@ def test_a_planner_learns_nothing_and_needs_what_its_reward_needs() -> None:
     assert behavior.imagine(Line(), Point(torch.ones(2, 1)), horizon=3, generator=seeded()).action.shape == (3, 2, 1)
 
 
-def test_planning_refuses_no_way_of_planning_and_actions_that_do_not_suit_it() -> None:
-    with pytest.raises(UserError, match="acting is null"):
-        Planner(1, CONTINUOUS, planning=None)
+def test_planning_refuses_actions_that_its_optimizer_cannot_search() -> None:
     with pytest.raises(UserError, match="CEM searches continuous actions"):
         Planner(1, CHOICES, planning=planning())
     Planner(1, CHOICES, planning=Planning(CategoricalCEM(**SMALL), PredictedReward()))

@@ -25,25 +25,34 @@ from dreamset.core.spec import ActionSpec
 from dreamset.environments import pendulum
 from dreamset.environments.recorder import record_episodes
 from dreamset.pipeline import cli
-from dreamset.pipeline.artifacts.acting import load_policy, warn_of_horizon
+from dreamset.pipeline.artifacts.acting import load_policy, require_fit, warn_of_horizon
 from dreamset.pipeline.artifacts.description import PREDICTION
-from dreamset.pipeline.artifacts.saved_models import load_behavior, load_world_model, read_description
+from dreamset.pipeline.artifacts.saved_models import (
+    WORLD_MODEL,
+    SavedModel,
+    load_behavior,
+    load_world_model,
+    read_description,
+)
 from dreamset.pipeline.artifacts.saved_policy import saved_policy
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.evaluation.playing import Decisions
+from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.stages import compare, evaluate, finetune, learn_behavior
 from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.tracking import names
-from tests.builders import seeded
+from tests.builders import seeded, tiny_spec
 from tests.docs_blocks import blocks
+from tests.foreign.behaviors import PlannedActions
+from tests.foreign.models import TokenModel
 from tests.pipeline.conftest import TINY, Configure
 
 SEARCH = [f"acting.optimizer.{name}={value}" for name, value in {"candidates": 4, "elites": 2, "iterations": 1}.items()]
 SMALL = [*SEARCH, "acting.optimizer.horizon=2", "evaluation.episodes=2", "dataset.environment.episode_steps=12"]
 MODEL, POLICY = Path("runs/world_model/reconstruction-0/model"), Path("runs/behavior/reconstruction-0/model")
 SCORES = Path("runs/evaluation/reconstruction-0/metrics.json")
-CPU = torch.device("cpu")
+REWARD = PredictedReward()
 
 
 @pytest.fixture
@@ -95,6 +104,8 @@ def test_a_planner_learns_nothing_and_is_saved_compared_and_loaded(planner: Conf
     assert not list(load_behavior(POLICY).parameters())
     composed = compose([*TINY, "behavior=planning", *SMALL])
     compare.run(stages.compare(composed, ["reconstruction"], [0]))
+    of_policy = registration(POLICY, scores())
+    assert of_policy.figures["cost/decisions_per_second"] == scores()["cost/decisions_per_second"]
     page = Path("runs/comparison/report.html").read_text()
     assert "time per decision" in page
     assert f"{scores()['cost/decision_milliseconds']:.2f} ms" in page
@@ -247,6 +258,15 @@ def test_actions_that_cannot_be_searched_are_refused_before_they_are_played(acti
     node = compose([*TINY, "behavior=planning"])["behavior"]
     with pytest.raises(UserError, match=words):
         build_part(node, 4, action)
+
+
+def test_planning_for_rewards_in_a_model_without_them_is_refused() -> None:
+    model, planning = TokenModel(tiny_spec()), Planning(CEM(horizon=2, candidates=2, elites=1, iterations=1), REWARD)
+    behavior = PlannedActions(model.feature_size, model.spec.action)
+    described = SavedModel({}, model.spec, {}, WORLD_MODEL)
+    require_fit(behavior, model, described)  # acts itself
+    with pytest.raises(UserError, match=r"planning for the reward PredictedReward needs .* TokenModel lacks \(RewardM"):
+        require_fit(Planned(planning, behavior), model, described)
 
 
 def test_a_horizon_beyond_the_training_windows_is_a_warning_with_the_open_loop_error(

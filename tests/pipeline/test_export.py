@@ -25,7 +25,7 @@ from dreamset.pipeline.export import program as export
 from dreamset.pipeline.export.program import export_policy
 from dreamset.pipeline.export.standalone.policy import Policy
 from tests.builders import HIGH, LOW, seeded, tiny_batch, tiny_config, tiny_model, tiny_spec
-from tests.pipeline.policies import CPU, Pair, episodes, save_pair, state_spec
+from tests.pipeline.policies import CHOICE, CPU, Pair, episodes, save_pair, state_spec
 
 GENERATIONS = {
     "v1": (("world_model=dreamer_v1", "behavior=dreamer_v1"), False),
@@ -337,22 +337,33 @@ def test_export_errors_are_one_line(arguments: list[str], expected: str, capsys:
     assert expected in message
 
 
-PLANS = ("horizon=2", "candidates=4", "elites=2", "iterations=2")
-PLANNERS = {
-    "with critic and actor": (("acting=mppi_critic_actor", "acting.proposals=2"), False),
-    "of choices, with categorical states": (("acting=categorical_cem", "world_model=dreamer_v2"), True),
+PLANNERS = {  # few steps, because tracing takes long
+    "with critic and actor": (
+        ("acting=mppi_critic_actor", "acting.proposals=2", "acting.optimizer.iterations=2"),
+        "acting.optimizer.horizon=1",
+        ActionSpec(2, discrete=False, low=LOW, high=HIGH),
+    ),
+    "of choices, with categorical states": (
+        ("acting=categorical_cem", "world_model=dreamer_v2", "acting.optimizer.iterations=1"),
+        "acting.optimizer.horizon=2",
+        CHOICE,
+    ),
 }
 
 
 @pytest.mark.parametrize("name", PLANNERS)
 def test_exported_planner_equals_its_step_for_any_number_of_episodes(name: str, tmp_path: Path) -> None:
-    overrides, discrete = PLANNERS[name]
-    overrides = (*overrides, *(f"acting.optimizer.{text}" for text in PLANS))
-    pair, acting = save_pair(tmp_path / "runs", *overrides, discrete=discrete), tiny_config(*overrides)["acting"]
+    overrides, horizon, action = PLANNERS[name]
+    overrides = (*overrides, horizon, "acting.optimizer.candidates=3", "acting.optimizer.elites=2")
+    pair, acting = (
+        save_pair(tmp_path / "runs", *overrides, spec=state_spec(3, action)),
+        tiny_config(*overrides)["acting"],
+    )
     export_policy(pair.world_model, pair.policy, tmp_path / "policy", environment=None, acting=acting)
     model, _ = load_world_model(pair.world_model, CPU)
     controller = Planned(build_part(acting), load_behavior(pair.policy, CPU)).controller(model)
     observations, first = episodes(3, rows=5)
+    del observations["image"]
     for count in (1, 3):
         policy, memory, generator = (
             Policy(tmp_path / "policy", count=count, seed=5),

@@ -27,6 +27,9 @@ COMPOSED = (  # together they have every part that a message names
     ["world_model/ensemble=priors", "reward=mean_disagreement", "reward/weight=calibrated"],
     ["acting=mppi_critic_actor"],
     ["dataset=dreamer_v3_replay", "dataset.source.path=x", "objective=reconstruction_and_contrastive"],
+    ["acting=mppi_critic_actor"],
+    ["acting=colored_cem"],
+    ["acting=categorical_cem"],
     ["dataset=hdf5_folder", "dataset.source.path=x", "dataset.source.observations={image: rgb}"],
 )
 BATCH = "behavior_training."  # messages about windows name batch.size only, because several trainings have this setting

@@ -126,6 +126,7 @@ class WorldModelTraining(WorldModelOptimisation):
     updates: Whole  # 0 takes an existing model unchanged
     batch: Batch
     scheduler: Part | None
+    factors: Factors | None = None  # on the rates of parts; those of adaptation take precedence
 
 
 class LearnerOptimisation(Clipped):

@@ -123,6 +123,45 @@ def symexp_bins(count: int, *, limit: float = 20.0) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class SymlogTwoHot:
+    """A categorical distribution over K evenly spaced bins of symlog(x): rewards and values of TD-MPC2.
+
+    The bins of Dreamer v3's ``SymexpTwoHot`` are spaced by symexp, so its mean is the mean of x. This mean is the
+    symexp of the mean of symlog(x), which lies nearer to zero if x is spread.
+    """
+
+    logits: Tensor  # [..., K]; K is odd
+    limit: float  # the outermost bins, in symlog units
+
+    @property
+    def mean(self) -> Tensor:
+        """symexp(softmax(logits)^T bins), [...].
+
+        Opposite bins are subtracted first, so that equal probabilities give exactly zero.
+        """
+        probs = torch.softmax(self.logits, dim=-1)
+        middle = probs.shape[-1] // 2
+        sides = probs[..., middle + 1 :] - probs[..., :middle].flip(-1)  # [..., middle]
+        steps = torch.arange(1, middle + 1, device=probs.device, dtype=probs.dtype)
+        return symexp((sides * steps).sum(-1) * (self.limit / middle))
+
+    def log_prob(self, target: Tensor) -> Tensor:
+        """sum_k w_k ln p_k, [...]: minus the cross-entropy with the two-hot symlog(``target``).
+
+        The two bins around symlog(target) share the weight in proportion to their nearness. Targets outside the range
+        are clamped to the outermost bins. One target may serve several members: logits [K, ..., bins], target [...].
+        """
+        last = self.logits.shape[-1] - 1
+        position = (symlog(target) + self.limit) * (last / (2 * self.limit))  # in bins
+        position = position.clamp(0, last)
+        below = position.floor().clamp_max(last - 1)  # at the last bin the one above would not exist
+        share = position - below  # weight of the upper bin
+        index = below.long().expand(self.logits.shape[:-1])
+        pair = torch.log_softmax(self.logits, dim=-1).gather(-1, torch.stack([index, index + 1], dim=-1))  # [..., 2]
+        return (1 - share) * pair[..., 0] + share * pair[..., 1]
+
+
+@dataclass(frozen=True, slots=True)
 class Bernoulli:
     """A binary event given its logit, such as the continuation of an episode."""
 
@@ -169,6 +208,11 @@ class TanhNormal:
         u = torch.atanh(action.clamp(-limit, limit))
         normal = -0.5 * ((u - self.location) / self.scale).square() - self.scale.log() - 0.5 * math.log(2 * math.pi)
         return (normal - log_tanh_slope(u)).sum(-1)
+
+    def log_prob_of_sample(self, noise: Tensor) -> Tensor:
+        """ln p(``sample(noise)``), [...]; exact where the action rounds to a bound and its atanh would be infinite."""
+        normal = -0.5 * noise.square() - self.scale.log() - 0.5 * math.log(2 * math.pi)
+        return (normal - log_tanh_slope(self.location + self.scale * noise)).sum(-1)
 
     def entropy(self) -> Tensor:
         """Entropy in nats, summed over the action: ln(scale) + (1 + ln 2 pi) / 2 + E[ln(1 - tanh(u)^2)].

@@ -59,6 +59,11 @@ def truncated_normal_(kernel: Tensor, *, fan_in: int | None = None) -> Tensor:
     return nn.init.trunc_normal_(kernel, std=scale, a=-2 * scale, b=2 * scale)
 
 
+def narrow_normal_(kernel: Tensor) -> Tensor:
+    """A normal of standard deviation 0.02 for every size of kernel (TD-MPC2)."""
+    return nn.init.trunc_normal_(kernel, std=0.02)  # PyTorch truncates at -2 and 2, so in effect nowhere
+
+
 def _rms_norm(units: int) -> nn.RMSNorm:
     return nn.RMSNorm(units, eps=1e-4)
 
@@ -87,7 +92,22 @@ def silu_rms_norm() -> Style:
     return Style(nn.SiLU, norm=_rms_norm, initialize=truncated_normal_)
 
 
-RELU, ELU, SILU_RMS_NORM = relu(), elu(), silu_rms_norm()
+def elu_orthogonal() -> Style:
+    """Dense networks of TD-MPC."""
+    return Style(nn.ELU, initialize=nn.init.orthogonal_)
+
+
+def tanh_layer_norm() -> Style:
+    """The first layer of TD-MPC's value networks."""
+    return Style(nn.Tanh, norm=nn.LayerNorm, initialize=nn.init.orthogonal_)
+
+
+def mish_layer_norm() -> Style:
+    """Dense networks of TD-MPC2."""
+    return Style(nn.Mish, norm=nn.LayerNorm, initialize=narrow_normal_)
+
+
+RELU, ELU, SILU_RMS_NORM, MISH_LAYER_NORM = relu(), elu(), silu_rms_norm(), mish_layer_norm()
 
 
 def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
@@ -102,6 +122,15 @@ def mlp(inputs: int, outputs: int, *, hidden: int, layers: int, style: Style = E
     )
 
 
+@torch.no_grad()
+def zero_last(layers: nn.Sequential) -> None:
+    """Sets the last layer of ``mlp`` to zero, so that its first outputs are exactly zero."""
+    last = layers[-1]
+    assert isinstance(last, nn.Linear)
+    last.weight.zero_()
+    last.bias.zero_()
+
+
 def side_by_side(networks: Iterable[nn.Sequential], inputs: Tensor) -> Tensor:
     """The outputs of K networks of the same architecture for the same inputs: [K, ..., O] from [..., I].
 
@@ -113,10 +142,16 @@ def side_by_side(networks: Iterable[nn.Sequential], inputs: Tensor) -> Tensor:
         inputs: [..., I].
     """
     members = tuple(networks)
-    values = inputs.reshape(-1, inputs.shape[-1]).expand(len(members), -1, -1)  # [K, N, I]
-    for layers in zip(*members, strict=True):
+    outputs = each_on_its_own(members, inputs.reshape(-1, inputs.shape[-1]).expand(len(members), -1, -1))  # [K, N, O]
+    return outputs.reshape(len(members), *inputs.shape[:-1], outputs.shape[-1])
+
+
+def each_on_its_own(networks: Sequence[nn.Sequential], inputs: Tensor) -> Tensor:
+    """The output of network k for ``inputs[k]``, as in ``side_by_side``: [K, ..., O] from [K, ..., I]."""
+    values = inputs.reshape(len(networks), -1, inputs.shape[-1])  # [K, N, I]
+    for layers in zip(*networks, strict=True):
         values = _layers_side_by_side(layers, values)
-    return values.reshape(len(members), *inputs.shape[:-1], values.shape[-1])
+    return values.reshape(*inputs.shape[:-1], values.shape[-1])
 
 
 def _layers_side_by_side(layers: Sequence[nn.Module], inputs: Tensor) -> Tensor:

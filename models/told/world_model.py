@@ -8,13 +8,16 @@ from torch import Tensor, nn
 from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory, Loss, Rollout, SequenceBatch
 from dreamset.core.spec import ActionSpec, DataSpec
-from dreamset.models.distributions import Distribution, noise_of_kind
+from dreamset.models.distributions import Distribution, TanhNormal, noise_of_kind
 from dreamset.models.told.critics import QEnsemble, TargetCopy, drawn_members, mean_of_drawn, minimum_of_drawn
+from dreamset.models.told.networks import LatentEncoder
+from dreamset.models.told.policy import ClippedNormal, DeterministicPolicy, RunningScale, SquashedGaussianPolicy
 from dreamset.models.told.state import Draws, LatentState, Window
 from dreamset.models.told.targets import powers, same_episode, td_target, transition_weights
 
 COLLAPSED = 1e-3  # standard deviation of the latents; that of an untrained model is ten times as large
 
+Policy = SquashedGaussianPolicy | DeterministicPolicy
 Head = Callable[[Tensor], Distribution]
 Reduction = Callable[[Tensor, Tensor], Tensor]  # values of members [K, ...], drawn members [2] -> [...]
 
@@ -41,8 +44,8 @@ class TOLD(nn.Module):
         dynamics: constructs d from Z and A.
         reward_head: constructs R from Z + A.
         critics: constructs Q_1 ... Q_K from Z and A.
-        policy: constructs pi from Z and A.
-        scale: S, tracks the range of the values that the policy maximises.
+        policy: constructs pi from Z and the specification of actions.
+        scale: S, the range of the values that the policy maximises; None: one, as in TD-MPC.
         continue_head: constructs the probability that the episode goes on from Z; None if episodes end only by a time
             limit.
         target: constructs the slow copies from the critics.
@@ -67,13 +70,13 @@ class TOLD(nn.Module):
         self,
         spec: DataSpec,
         *,
-        encoder: Callable[[DataSpec], nn.Module],
+        encoder: Callable[[DataSpec], LatentEncoder],
         dynamics: Callable[[int, int], nn.Module],
         reward_head: Callable[[int], Head],
         critics: Callable[[int, int], QEnsemble],
-        policy: Callable[[int, int], nn.Module],
-        scale: nn.Module,
+        policy: Callable[[int, ActionSpec], Policy],
         discount: float,
+        scale: RunningScale | None = None,
         continue_head: Callable[[int], Head] | None = None,
         target: Callable[[nn.Module], TargetCopy] = TargetCopy,
         target_value: Reduction = minimum_of_drawn,
@@ -88,13 +91,13 @@ class TOLD(nn.Module):
         require_bounded(spec.action)
         self.spec = spec
         self.encoder = encoder(spec)
-        size, action = int(self.encoder.latent_size), spec.action.size
+        size, action = self.encoder.size, spec.action.size
         self.feature_size = size
         self.dynamics = dynamics(size, action)
         self.reward_head = reward_head(size + action)
         self.continue_head = None if continue_head is None else continue_head(size)
         self.critics = critics(size, action)
-        self.policy = policy(size, action)
+        self.policy = policy(size, spec.action)
         self.target_critics = target(self.critics)
         self.scale = scale
         self.target_value, self.policy_value = target_value, policy_value
@@ -131,7 +134,9 @@ class TOLD(nn.Module):
         latents = [codes[:, 0]]
         for t in range(1, codes.shape[1]):
             latents.append(self.dynamics(latents[-1], action[:, t]))
-        window = Window(torch.stack(latents, dim=1), action, same_episode(batch.is_first), self._draws(action, generator))
+        window = Window(
+            torch.stack(latents, dim=1), action, same_episode(batch.is_first), self._draws(action, generator)
+        )
         return Rollout(LatentState(codes), codes, codes[..., :0], window)
 
     def _draws(self, action: Tensor, generator: torch.Generator) -> Draws:
@@ -185,12 +190,7 @@ class TOLD(nn.Module):
 
     def propose(self, features: Tensor, noise: Tensor) -> Tensor:
         """A sample of the policy, [N, A]; its mode for zero noise."""
-        return self._sampled(self.policy(features), noise)
-
-    @staticmethod
-    def _sampled(distribution: Any, normal: Tensor) -> Tensor:
-        action: Tensor = distribution.sample(noise_of_kind(distribution.noise_kind, normal))
-        return action
+        return sampled(self.policy(features), noise)
 
     def parts(self) -> Mapping[str, nn.Module | None]:
         """The networks by name; there never is an ensemble of dynamics, which other models can have."""
@@ -238,7 +238,7 @@ class TOLD(nn.Module):
     def target(self, rollout: Rollout[LatentState], batch: SequenceBatch) -> Tensor:
         """y of every row, [B, T]."""
         draws = details(rollout).draws
-        action = self._sampled(self.policy(rollout.features), draws.target_action)
+        action = sampled(self.policy(rollout.features), draws.target_action)
         values: Tensor = self.target_critics(rollout.features, action).mean  # [K, B, T]
         value = self.target_value(values, draws.target_members)
         return td_target(batch.reward, batch.is_terminal, value, self.discount)
@@ -248,11 +248,12 @@ class TOLD(nn.Module):
         window = details(rollout)
         latents, draws = window.latents.detach(), window.draws
         distribution = self.policy(latents)
-        action = self._sampled(distribution, draws.policy_action)
+        action = sampled(distribution, draws.policy_action)
         values: Tensor = self.critics(latents, action, draws.policy_dropout).mean
         value = self.policy_value(values, draws.policy_members)
-        self.scale.update(value[:, 0])
-        gain = value / self.scale.scale
+        if self.scale is not None:
+            self.scale.update(value[:, 0])
+        gain = value if self.scale is None else value / self.scale.scale
         if self.entropy_weight:
             gain = gain + self.entropy_weight * distribution.entropy()
         return {"policy": Loss(-gain * window.known * powers(self.rho, window.known))}
@@ -297,6 +298,11 @@ def require_bounded(action: ActionSpec) -> None:
             f"the dataset's actions are {found}, but TD-MPC supports only continuous ones with bounds; choose another "
             "world_model, such as dreamer_v3"
         )
+
+
+def sampled(distribution: TanhNormal | ClippedNormal, normal: Tensor) -> Tensor:
+    """A sample of a policy from standard normal numbers, [..., A]."""
+    return distribution.sample(noise_of_kind(distribution.noise_kind, normal))
 
 
 def details(rollout: Rollout[LatentState]) -> Window:

@@ -47,6 +47,9 @@ class Network(Section):
     min_std: Amount
     variables: Count
     classes: Count
+    encoder_hidden: Count
+    encoder_layers: Whole
+    critics: Count
 
 
 class Weights(Section):

@@ -180,6 +180,35 @@ class Grayscale(ImageTransform):
 
 
 @dataclass(frozen=True)
+class StackFrames(ImageTransform):
+    """Every image with the ``count`` - 1 before it as further channels, for models without memory; oldest first.
+
+    The first image of an episode takes the place of those before it. ``dreamset.environments.stacked`` does the same to
+    an environment. Transforms that join or drop steps belong before this one.
+    """
+
+    count: int
+    only: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise UserError(f"StackFrames: count is {self.count}; allowed: 1 or more")
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """[H, W, count C]."""
+        return (*shape[:2], self.count * shape[2])
+
+    def frames(self, frames: Frames) -> Frames:
+        """[N + 1, H, W, count C]."""
+        rows, channels = len(frames), frames.shape[3]
+        stacked = np.empty((rows, *self.shape(frames.shape[1:])), np.uint8)
+        for place in range(self.count):
+            source = np.maximum(np.arange(rows) - (self.count - 1 - place), 0)
+            stacked[..., place * channels : (place + 1) * channels] = frames[source]
+        return stacked
+
+
+@dataclass(frozen=True)
 class AsImage(EpisodeTransform):
     """Makes images of a column that was read as a vector: floats, flags, depth, or flattened images.
 

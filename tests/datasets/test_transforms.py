@@ -29,6 +29,7 @@ from dreamset.datasets.transforms import (
     Resize,
     ScaleReward,
     SelectColumns,
+    StackFrames,
     Subsample,
     TopReturns,
     Transform,
@@ -179,6 +180,24 @@ def test_crop_takes_the_rectangle_or_the_centre(corner, rows, columns):
 def test_crop_beyond_the_image_is_refused(settings):
     with pytest.raises(UserError, match="does not fit into images of 7 x 8; choose another rectangle"):
         Crop(*settings)(recorded_images(7, 8, 3))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])  # 6 is more than the episode has images
+def test_stacked_images_are_the_last_ones_of_their_episode_with_the_oldest_first(count):
+    source = recorded_images(2, 5, 3)
+    frames = source.episodes[0].observations["image"]
+    stacked = StackFrames(count)(source)
+    assert stacked.describe().observations["image"] == ArraySpec((2, 5, 3 * count), "uint8")
+    expected = [
+        np.concatenate([frames[max(row - back, 0)] for back in reversed(range(count))], axis=-1) for row in range(4)
+    ]
+    np.testing.assert_array_equal(stacked.read(0).observations["image"], np.stack(expected))
+    assert notes_of(stacked)[-1] == {"transform": "StackFrames", "count": count, "only": None}
+
+
+def test_stack_of_no_images_is_refused():
+    with pytest.raises(UserError, match="StackFrames: count is 0; allowed: 1 or more"):
+        StackFrames(0)
 
 
 def test_grayscale_is_the_luma_of_bt601_rounded_half_up():

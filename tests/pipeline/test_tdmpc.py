@@ -121,7 +121,7 @@ SIZES = {  # of 24 observed numbers and six actions; the slow copies of the crit
 
 SETTINGS = (
     *("objective=consistency", "behavior=planning", "acting=mppi_critic_actor", "network.encoder_hidden=8"),
-    *("world_model_training.batch.length=4", "finetuning.batch.length=4", "finetuning.train_ratio=0.3"),
+    *("world_model_training.batch.length=4", "behavior_training.batch.length=4", "finetuning.train_ratio=0.3"),
     *("acting.optimizer.horizon=3", "acting.optimizer.candidates=8", "acting.optimizer.elites=4", "acting.proposals=2"),
     *("acting.optimizer.iterations=2", "evaluation.episodes=2", "evaluation.video_episodes=1"),
 )

@@ -1,7 +1,7 @@
 """The base classes of behaviour learners and reward functions, and the experience that they learn from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol
 
@@ -129,9 +129,18 @@ class Acting(Protocol):
         """A controller that acts in an environment."""
 
     def imagine(
-        self, model: Any, start: Any, *, horizon: int, generator: torch.Generator
+        self,
+        model: Any,
+        start: Any,
+        *,
+        horizon: int,
+        generator: torch.Generator,
+        on_step: Callable[[], None] = lambda: None,
     ) -> ImaginedTrajectory[Any] | None:
-        """Imagines ``horizon`` steps from ``start`` [N, ...]; None if it can act only in an environment."""
+        """Imagines ``horizon`` steps from ``start`` [N, ...]; None if it can act only in an environment.
+
+        A way of acting that takes long calls ``on_step`` after every step.
+        """
 
 
 class Learner(nn.Module, ABC):
@@ -184,7 +193,13 @@ class Learner(nn.Module, ABC):
         return None
 
     def imagine(
-        self, model: Any, start: Any, *, horizon: int, generator: torch.Generator
+        self,
+        model: Any,
+        start: Any,
+        *,
+        horizon: int,
+        generator: torch.Generator,
+        on_step: Callable[[], None] = lambda: None,  # noqa: ARG002 - a policy takes no time
     ) -> ImaginedTrajectory[Any] | None:
         """Imagines the policy without exploration; None if it needs more than features or the model has no dynamics."""
         policy = self.imagination_policy()

@@ -142,7 +142,9 @@ class PlanningController(nn.Module, Generic[S]):
         proposed = None if self.propose is None else self._proposed(state, draw)
         return self.optimizer(lambda candidates: self._rated(state, candidates, draw), guess, draw, proposed)
 
-    def imagine(self, start: S, *, horizon: int, generator: torch.Generator) -> ImaginedTrajectory[S]:
+    def imagine(
+        self, start: S, *, horizon: int, generator: torch.Generator, on_step: Callable[[], None] = lambda: None
+    ) -> ImaginedTrajectory[S]:
         """Imagines ``horizon`` steps from ``start`` [N, ...], with a new search in every one."""
         guess = self.initial(state_count(start)).plan
         draw = Generated(len(guess), guess, generator)
@@ -153,6 +155,7 @@ class PlanningController(nn.Module, Generic[S]):
             actions.append(mean[:, 0])
             states.append(self.model.step(states[-1], actions[-1], self._noise(draw)))
             features.append(self.model.features(states[-1]))
+            on_step()
         return ImaginedTrajectory(states, torch.stack(features), torch.stack(actions))
 
     def _acted(self, unit_action: Tensor, state: S, plan: Plan) -> tuple[Tensor, PlanningMemory[S]]:

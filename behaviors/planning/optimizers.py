@@ -77,7 +77,7 @@ class PlanOptimizer(ABC):
 
     def initial(self, like: Tensor, action_size: int) -> Tensor:
         """The first guess without an earlier plan, [N, H, A]; ``like`` is [N, ...]."""
-        return like.new_zeros(len(like), self.horizon, action_size)
+        return like.new_zeros(like.shape[0], self.horizon, action_size)
 
     def shifted(self, mean: Tensor) -> Tensor:
         """The rest of an earlier plan as the next guess: without its first action, and the last one repeated."""
@@ -256,7 +256,7 @@ class CategoricalCEM(PlanOptimizer):
 
     def initial(self, like: Tensor, action_size: int) -> Tensor:
         """Equal probabilities."""
-        return like.new_full((len(like), self.horizon, action_size), 1 / action_size)
+        return like.new_full((like.shape[0], self.horizon, action_size), 1 / action_size)
 
     def sample(self, plan: Plan, noise: Tensor) -> Tensor:
         """The choice of an elite, drawn by weight, [N, A]; see ``PlanOptimizer.sample``."""

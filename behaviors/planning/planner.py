@@ -1,6 +1,6 @@
 """Acting by planning: the behaviour ``planning``, which learns nothing, and planning with a learned behaviour."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -92,10 +92,16 @@ class Planned:
         return self.planning.controller(model, self.behavior, exploration=exploration)
 
     def imagine(
-        self, model: Dynamics[S], start: S, *, horizon: int, generator: torch.Generator
+        self,
+        model: Dynamics[S],
+        start: S,
+        *,
+        horizon: int,
+        generator: torch.Generator,
+        on_step: Callable[[], None] = lambda: None,
     ) -> ImaginedTrajectory[S]:
         """Imagines that it plans in every row."""
-        return self.controller(model).imagine(start, horizon=horizon, generator=generator)
+        return self.controller(model).imagine(start, horizon=horizon, generator=generator, on_step=on_step)
 
 
 class Planner(Learner):
@@ -151,7 +157,13 @@ class Planner(Learner):
         return self.planning.controller(model, self, exploration=exploration)
 
     def imagine(
-        self, model: Dynamics[S], start: S, *, horizon: int, generator: torch.Generator
+        self,
+        model: Dynamics[S],
+        start: S,
+        *,
+        horizon: int,
+        generator: torch.Generator,
+        on_step: Callable[[], None] = lambda: None,
     ) -> ImaginedTrajectory[S]:
         """Imagines that it plans in every row."""
-        return self.controller(model).imagine(start, horizon=horizon, generator=generator)
+        return self.controller(model).imagine(start, horizon=horizon, generator=generator, on_step=on_step)

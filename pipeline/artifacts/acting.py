@@ -1,5 +1,6 @@
 """Loads a learned behaviour together with its way of acting."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,31 +8,77 @@ from typing import Any
 import torch
 
 from dreamset.behaviors.base import Acting, Learner
-from dreamset.behaviors.planning.planner import Planned, Planning
+from dreamset.behaviors.controller import Agent
+from dreamset.behaviors.planning.planner import Planned, Planner, Planning
 from dreamset.core.capabilities import require
 from dreamset.core.errors import UserError
-from dreamset.pipeline.artifacts.saved_models import load_behavior, load_reward, read_description
+from dreamset.pipeline.artifacts.description import PREDICTION
+from dreamset.pipeline.artifacts.saved_models import (
+    SavedModel,
+    load_behavior,
+    load_reward,
+    load_world_model,
+    read_description,
+)
 from dreamset.pipeline.config.instantiate import build_part
 
 LEARN = "dreamset learn-behavior"
 
+log = logging.getLogger(__name__)
 
-def load_acting(
-    policy: Path, model: object, device: torch.device, *, acting: Mapping[str, Any] | None
-) -> tuple[Learner, Acting]:
-    """The behaviour in the folder ``policy``, and how it acts: itself, or by planning as ``acting`` says.
+
+def load_policy(
+    policy: str | Path,
+    world_model: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    acting: Planning | None = None,
+    seed: int = 0,
+) -> Agent:
+    """A learned policy with the world model that it was learned in, ready to act row by row.
+
+    Args:
+        policy: folder of the saved policy, such as ``runs/behavior/reconstruction-0/model``.
+        world_model: folder of the saved world model, such as ``runs/world_model/reconstruction-0/model``.
+        device: where both run.
+        acting: how to plan in the world model; None: the policy acts itself.
+        seed: of the random numbers of the model's states, and of the search.
 
     Raises:
-        UserError: if the folder has no behaviour, or ``model`` lacks what acting needs.
+        UserError: if a folder holds no such model, or they lack what acting needs.
     """
+    device = torch.device(device)
+    model, described = load_world_model(world_model, device)
     behavior = load_behavior(policy, device)
-    way = acting_of(behavior, policy, device, acting=acting)
-    require(model, *way.acting_needs, by=type(behavior if acting is None else way).__name__)
-    return behavior, way
+    way = behavior if acting is None else Planned(acting, behavior)
+    if acting is not None:
+        acting.reward.to(device)
+    require_fit(way, model, described)
+    return Agent(way.controller(model), generator=torch.Generator(device).manual_seed(seed))
+
+
+def load_acting(
+    policy: Path, model: Any, described: SavedModel, device: torch.device, *, acting: Mapping[str, Any] | None
+) -> Acting:
+    """How the behaviour in the folder ``policy`` acts: itself, or by planning as ``acting`` says.
+
+    Args:
+        policy: folder of the saved policy.
+        model: the world model that it acts in.
+        described: of this model.
+        device: of the model.
+        acting: a ``Planning`` as the configuration has it; None: the behaviour acts itself.
+
+    Raises:
+        UserError: if the folder has no behaviour, or model or behaviour lack what acting needs.
+    """
+    way = acting_of(load_behavior(policy, device), policy, device, acting=acting)
+    require_fit(way, model, described)
+    return way
 
 
 def acting_of(behavior: Learner, policy: Path, device: torch.device, *, acting: Mapping[str, Any] | None) -> Acting:
-    """How a loaded behaviour acts: itself, or by planning as ``acting`` says.
+    """How a loaded behaviour acts; arguments as for ``load_acting``.
 
     Raises:
         UserError: if the reward of the plans has constants that were not computed for this behaviour.
@@ -49,3 +96,45 @@ def acting_of(behavior: Learner, policy: Path, device: torch.device, *, acting: 
             )
         load_reward(reward, policy)
     return Planned(planning, behavior)
+
+
+def require_fit(way: Acting, model: Any, described: SavedModel) -> None:
+    """Checks that ``way`` can act in the model, before anything is played. A long horizon of plans is a warning.
+
+    Raises:
+        UserError: if the model lacks a capability, there is no critic or no policy that planning needs, or it cannot
+            search such actions.
+    """
+    planning = way.planning if isinstance(way, Planned | Planner) else None
+    by = type(way).__name__ if planning is None else f"planning for the reward {type(planning.reward).__name__}"
+    require(model, *way.acting_needs, by=by)
+    way.controller(model)
+    if planning is not None:
+        warn_of_horizon(planning.optimizer.horizon, described.lineage)
+
+
+def warn_of_horizon(horizon: int, lineage: Mapping[str, Any]) -> None:
+    """Warns if plans look further ahead than the windows that the world model was trained on.
+
+    Args:
+        horizon: steps of a plan.
+        lineage: of the world model. Models of earlier releases do not have these facts and give no warning.
+    """
+    known = lineage.get(PREDICTION)
+    if known is None or horizon < known["rows"]:  # row 0 is the start of a plan
+        return
+    errors = {int(step): error for step, error in known["reward_error"].items()}
+    nearest = min(errors, key=lambda step: (abs(step - horizon), step), default=None)
+    measured = (
+        ""
+        if nearest is None
+        else f"; the squared error of its predicted reward is {errors[nearest]:.4g} at +{nearest}"
+        + ("" if nearest == horizon else ", the nearest measured step")
+    )
+    log.warning(
+        "acting.optimizer.horizon is %d steps, but the world model was trained on windows of %d rows%s; lower the "
+        "horizon, or train with a larger world_model_training.batch.length",
+        horizon,
+        known["rows"],
+        measured,
+    )

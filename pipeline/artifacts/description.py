@@ -16,6 +16,7 @@ from dreamset.pipeline.files import read_json
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 WORLD_MODEL, POLICY = "world_model", "policy"  # kinds of models
+PREDICTION = "prediction"  # entry of a world model's lineage: the rows of its windows, and its open-loop errors
 CHECKSUM = "checksum"  # entry of both files: SHA-256 of all else in the file; earlier releases wrote none
 
 

@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dreamset.behaviors.base import Learner, RewardFunction
-from dreamset.behaviors.controller import Agent
 from dreamset.core.errors import UserError
 from dreamset.core.files import save_with, user_path
 from dreamset.pipeline.artifacts.compatibility import Difference, load_fitting
@@ -143,16 +142,16 @@ def _is_trusted(target: str, project: Project | None) -> bool:
 
 
 def _is_defined_there(target: str) -> bool:
-    """Whether the module defines the name itself.
+    """Whether the module, or a module below it, defines the name.
 
-    An imported name does not count: ``dreamset.models.recurrent.rssm.torch.hub.load`` would leave the package.
+    A name from elsewhere does not count: ``dreamset.models.recurrent.rssm.torch.hub.load`` would leave the package.
     """
     module, _, name = target.rpartition(".")
     try:
         value = getattr(import_module(module), name)
     except (ImportError, AttributeError):
         return False
-    return getattr(value, "__module__", None) == module
+    return f"{getattr(value, '__module__', None)}.".startswith(f"{module}.")
 
 
 def targets(node: object) -> list[str]:
@@ -197,25 +196,6 @@ def load_behavior(folder: str | Path, device: str | torch.device = "cpu") -> Lea
     )
     load_weights(folder / WEIGHTS, behavior, made_by=made_by)
     return behavior.to(device).eval().requires_grad_(False)
-
-
-def load_policy(
-    policy: str | Path, world_model: str | Path, device: str | torch.device = "cpu", *, seed: int = 0
-) -> Agent:
-    """A learned policy with the world model that it was learned in, ready to act row by row.
-
-    Args:
-        policy: folder of the saved policy, such as ``runs/behavior/reconstruction-0/model``.
-        world_model: folder of the saved world model, such as ``runs/world_model/reconstruction-0/model``.
-        device: where both run.
-        seed: of the random numbers of the model's states.
-
-    Raises:
-        UserError: if a folder holds no such model.
-    """
-    model, _ = load_world_model(world_model, device)
-    controller = load_behavior(policy, device).controller(model)
-    return Agent(controller, generator=torch.Generator(device).manual_seed(seed))
 
 
 def save_reward(folder: Path, reward: RewardFunction) -> None:

@@ -3,26 +3,31 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from dreamset.behaviors.controller import Agent
-from dreamset.core.capabilities import Controller, require
+from dreamset.behaviors.planning.planner import Planning
+from dreamset.core.capabilities import Controller
 from dreamset.core.errors import UserError
 from dreamset.core.spec import DataSpec
 from dreamset.environments.checked import require_fit
 from dreamset.environments.rollouts import Policy
 from dreamset.environments.wrappers import Action, Environment, Observation
-from dreamset.pipeline.artifacts.saved_models import load_behavior, load_world_model
+from dreamset.pipeline.artifacts.acting import load_policy
 
 CPU = torch.device("cpu")  # one episode at a time is too little work for a GPU
 
 
 def saved_policy(
-    environment: Environment, generator: np.random.Generator, *, world_model: str, behavior: str
+    environment: Environment,
+    generator: np.random.Generator,
+    *,
+    world_model: str,
+    behavior: str,
+    acting: Planning | None = None,
 ) -> Policy:
     """Acts as the stage ``evaluate`` does. It uses one thread, so that results do not depend on the number of workers.
 
@@ -33,17 +38,19 @@ def saved_policy(
           _partial_: true
           world_model: runs/world_model/reconstruction-0/model
           behavior: runs/behavior/reconstruction-0/model
+          acting: ${acting}
 
     Args:
         environment: must have the observations on which the world model was trained.
         generator: draws the seed for the samples of the latent states.
         world_model: folder of the saved world model.
         behavior: folder of the policy that was learned in this world model.
+        acting: how to plan in the world model; None: the policy acts itself.
 
     Raises:
         UserError: if a folder holds no such model, or the environment does not fit the model.
     """
-    controller = _load(world_model, behavior)
+    controller = _load(world_model, behavior, acting)
     _check_fits(controller.spec, environment, world_model)
     draws = torch.Generator(CPU).manual_seed(int(generator.integers(2**63)))
     agent, first = Agent(controller, generator=draws), True
@@ -60,12 +67,9 @@ def saved_policy(
 
 
 @lru_cache(maxsize=4)
-def _load(world_model: str, behavior: str) -> Controller[Any]:
+def _load(world_model: str, behavior: str, acting: Planning | None) -> Controller[Any]:
     """Loads the models once per process instead of once per episode."""
-    model, _ = load_world_model(Path(world_model), CPU)
-    learner = load_behavior(Path(behavior), CPU)
-    require(model, *learner.needs, by=type(learner).__name__)
-    return learner.controller(model)
+    return load_policy(behavior, world_model, acting=acting).controller
 
 
 def _check_fits(spec: DataSpec, environment: Environment, folder: str) -> None:

@@ -49,7 +49,7 @@ TOLD = ("dataset", "objective", "preset")  # choices that no label repeats
 NO_SEED = re.compile("seed=(?:null)?", re.IGNORECASE)
 NOT_SET = re.compile(r"Could not (?:override|append|delete)[^']*'([^'=]+)")
 NO_NAME = re.compile(
-    r"(?:In '(?P<file>[^']+)': )?Could not find '(?P<group>[^']+)/(?P<name>[^'/]+)' "
+    r"(?:In '(?P<file>[^']+)': )?Could not find '(?P<group>[^']+)/(?P<name>[^'/]*)' "
     r"Available options in '[^']+': (?P<names>.*?)(?= Config search path|$)"
 )
 
@@ -234,6 +234,8 @@ def _explained(message: str, overrides: Sequence[str]) -> str:
             "objectives or seeds in params.yaml, write a list in brackets: [1,2], or quote a comma that belongs to the "
             f"value: {quoted(override)}"
         )
+    if message.startswith("Config group override must be a string"):
+        return _no_name(overrides) or message
     if message.startswith("Interpolation key"):
         return f"{message}; ${{NAME}} refers to another setting, ${{oc.env:NAME}} to an environment variable"
     missing = NO_NAME.search(message)
@@ -245,6 +247,25 @@ def _explained(message: str, overrides: Sequence[str]) -> str:
     if unknown is not None:
         return _unknown_override(override_key(unknown[1]), overrides) or message
     return f"{message.partition(' Config search path')[0]} (overrides: {' '.join(overrides) or 'none'})"
+
+
+def _no_name(overrides: Sequence[str]) -> str | None:
+    """What to write instead of null, or another value that is no name, as the choice of a group."""
+    known = groups()
+    for text in overrides:
+        key, _, value = text.partition("=")
+        names = known.get(override_key(text))
+        if names is not None and value not in names:
+            return f"{key} is {value or 'null'}; allowed: {', '.join(names)}; or leave {key}=... out for the default"
+    return None
+
+
+def _having(group: str) -> str:
+    """The choices with which a group below another one, such as ``acting/optimizer``, can be chosen."""
+    parent, _, last = group.rpartition("/")
+    entry = re.compile(rf"^ *- {re.escape(last)}:", re.MULTILINE)
+    having = [name for name, path in groups().get(parent, {}).items() if entry.search(path.read_text())]
+    return f"choose {' or '.join(f'{parent}={name}' for name in having)} too" if having else "leave it out"
 
 
 def _unknown_override(key: str, overrides: Sequence[str]) -> str | None:
@@ -261,6 +282,8 @@ def _unknown_override(key: str, overrides: Sequence[str]) -> str | None:
     if key in schema_keys():
         read = checks.read_by_parts(raw)
         return f"{key} is set, but nothing reads it; {checks.read_instead(key, raw['choices'], read)}"
+    if key in groups():
+        return f"{key} belongs to none of the selected parts; {_having(key)}"
     names = set() if "." in key else groups().keys()
     return f"{key} is unknown{hint(key, composed_keys | schema_keys() | names)}"
 

@@ -298,7 +298,7 @@ class Settings(Section):
     world_model: ModelChoice
     behavior: Part
     reward: Part
-    acting: Part | None = None
+    acting: Part | None
     adaptation: Factors | None = None
     network: Network
     weights: Weights

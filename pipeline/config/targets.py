@@ -30,12 +30,14 @@ UNLIMITED = {"limit", "max_std"}  # arguments in BOUNDS that may be infinite
 
 _WHOLE, _COUNT, _POSITIVE, _SHARE = (Ge(0),), (Ge(1),), (Gt(0),), (Ge(0), Le(1))
 BOUNDS: dict[str, tuple[BaseMetadata, ...]] = {  # argument -> bounds of its number, unless its annotation has bounds
-    **dict.fromkeys(("action_repeat", "bins", "block", "blocks", "classes", "depth", "episode_steps"), _COUNT),
+    **dict.fromkeys(("action_repeat", "bins", "block", "blocks", "candidates", "classes", "depth"), _COUNT),
+    **dict.fromkeys(("elites", "episode_steps", "iterations"), _COUNT),
     **dict.fromkeys(("episodes", "every", "hidden", "horizon", "image_size", "longest_hold", "members"), _COUNT),
     **dict.fromkeys(("prior_layers", "size", "transitions", "variables", "workers"), _COUNT),
     **dict.fromkeys(("initial_std", "limit", "max_std", "mean_scale", "ratio", "temperature"), _POSITIVE),
-    **dict.fromkeys(("alpha", "continue_discount", "decay", "discount", "lambda_", "randomness", "rho"), _SHARE),
-    **dict.fromkeys(("share", "unimix"), _SHARE),
+    **dict.fromkeys(("alpha", "continue_discount", "decay", "discount", "lambda_", "momentum"), _SHARE),
+    **dict.fromkeys(("randomness", "rho", "share", "smoothing", "unimix"), _SHARE),
+    **dict.fromkeys(("beta", "pessimism", "proposals"), _WHOLE),
     **dict.fromkeys(("cloning_weight", "continue_weight", "dyn", "entropy_weight", "eps", "floor"), _WHOLE),
     **dict.fromkeys(("free_bits", "free_nats", "layers", "lr", "min_std", "output_scale", "regularise"), _WHOLE),
     **dict.fromkeys(
@@ -170,10 +172,23 @@ def _parameters(part: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | N
         hints = get_type_hints(part.__init__ if inspect.isclass(part) else part, include_extras=True)
     except (NameError, TypeError, AttributeError):  # annotations with names that only type checkers import
         hints = {}
-    return {
+    own = {
         name: parameter.replace(annotation=hints.get(name, inspect.Parameter.empty))
         for name, parameter in parameters.items()
     }
+    return _inherited(part, parameters) | own
+
+
+def _inherited(part: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, inspect.Parameter]:
+    """The optional arguments that a class with ``**settings`` may pass on to the constructor of its parent."""
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if not (open_ended and inspect.isclass(part)):
+        return {}
+    parent = next((base for base in part.__mro__[1:] if "__init__" in vars(base)), object)
+    if not parent.__module__.startswith(BOUNDED[0]):
+        return {}
+    passed_on = (_parameters(parent) or {}).items()
+    return {name: p.replace(default=None) for name, p in passed_on if p.kind is not p.VAR_KEYWORD}
 
 
 def located(target: str) -> Callable[..., Any] | None:

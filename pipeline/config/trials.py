@@ -1,18 +1,36 @@
-"""Builds the optimisers and schedules of a configuration once, for a parameter that nobody trains.
+"""Builds the optimisers, the schedules and the planner of a configuration once, without a network.
 
-Their libraries check values that no annotation describes, such as betas below 1. Without a trial, such a mistake would
-end a later stage, after hours of training in earlier ones.
+Their constructors check values that no annotation describes, such as betas below 1, or more elites than candidates.
+Without a trial, such a mistake would end a later stage, after hours of training in earlier ones.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from dreamset.core.errors import UserError
-from dreamset.pipeline.config.mistakes import Mistake
+from dreamset.pipeline.config.mistakes import Mistake, below
 
 
 def mistakes(config: Mapping[str, Any]) -> Iterator[Mistake]:
-    """The optimisers and schedules that cannot be built. All other checks must have passed."""
+    """The parts of ``_trials`` that cannot be built. All other checks must have passed."""
+    for key, build in _trials(config):
+        try:
+            build()
+        except (TypeError, ValueError, UserError) as error:
+            yield _mistake(key, " ".join(str(error).split()))
+
+
+def _mistake(key: str, reason: str) -> Mistake:
+    """A reason that begins with a key of the part is complete, as ``acting.optimizer.elites is 9; allowed: ...``."""
+    own, _, finding = reason.partition(" ")
+    if below(own, key):
+        return Mistake(own, finding)
+    return Mistake(key, f"cannot be built: {reason.removeprefix('configuration: ')}; change its arguments")
+
+
+def _trials(config: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Each part that is not null, by its key, as a function that builds it."""
     world_model, behavior = config["world_model_training"], config["behavior_training"]["optimizers"]
     optimizers = {"world_model_training.optimizer": world_model["optimizer"]} | {
         f"behavior_training.optimizers.{name}": node for name, node in behavior.items()
@@ -21,22 +39,22 @@ def mistakes(config: Mapping[str, Any]) -> Iterator[Mistake]:
         "world_model_training.scheduler": world_model["scheduler"],
         "finetuning.scheduler": config["finetuning"]["scheduler"],
     }
-    for key, node in optimizers.items():
-        yield from _trial(key, node, _parameters)
-    for key, node in schedulers.items():
-        yield from _trial(key, node, _optimizer)
+    for nodes, argument in ((optimizers, _parameters), (schedulers, _optimizer)):
+        for key, node in nodes.items():
+            if node is not None:
+                yield key, partial(_called, node, argument)
+    if config["acting"] is not None:
+        yield "acting", partial(_built, config["acting"])
 
 
-def _trial(key: str, node: Mapping[str, Any] | None, argument: Callable[[], object]) -> Iterator[Mistake]:
-    if node is None:
-        return
+def _built(node: Mapping[str, Any]) -> Any:
     from dreamset.pipeline.config.instantiate import build_part  # loads Hydra's instantiation
 
-    try:
-        build_part(node)(argument())
-    except (TypeError, ValueError, UserError) as error:
-        reason = " ".join(str(error).split()).removeprefix("configuration: ")
-        yield Mistake(key, f"cannot be built: {reason}; change its arguments")
+    return build_part(node)
+
+
+def _called(node: Mapping[str, Any], argument: Callable[[], object]) -> object:
+    return _built(node)(argument())
 
 
 def _parameters() -> list[Any]:

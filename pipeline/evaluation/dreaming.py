@@ -9,11 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dreamset.behaviors.base import Acting
 from dreamset.behaviors.controller import Agent
-from dreamset.core.capabilities import Controller, Dynamics, FeaturePolicy
+from dreamset.core.capabilities import Dynamics, FeaturePolicy
 from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory, SequenceBatch
 from dreamset.core.spec import DataSpec
+from dreamset.core.states import map_state
 from dreamset.environments.rollouts import EpisodeRecorder
 from dreamset.environments.wrappers import Environment
 from dreamset.models.imagination import imagine
@@ -67,15 +69,14 @@ def _tensor(values: NDArray[Any], device: torch.device) -> Tensor:
 
 
 def recorded_actions(model: Dynamics[Any], reality: Reality, *, context: int, device: torch.device) -> FeaturePolicy:
-    """A policy that takes the actions after the context, whatever the state: the same in every dream."""
-    action = model.spec.action.normalize(_tensor(reality.action[context:], device))
+    """A policy that takes the actions after the context; see ``given_actions``."""
+    return given_actions(model.spec.action.normalize(_tensor(reality.action[context:], device)))
+
+
+def given_actions(action: Tensor) -> FeaturePolicy:
+    """A policy that takes these actions [H, A] one after the other, whatever the state: the same in every dream."""
     rows = iter(action)
     return lambda features: next(rows).expand(len(features), -1)
-
-
-def of_first(policy: FeaturePolicy) -> FeaturePolicy:
-    """A policy that takes in all dreams the action that ``policy`` chooses in the first one."""
-    return lambda features: policy(features[:1]).expand(len(features), -1)
 
 
 @torch.no_grad()
@@ -92,9 +93,57 @@ def dream_on(
 
     Every sample draws its own states, those of the observed rows included.
     """
+    seen = _observed(model, observed, samples, generator)
+    return _continued(seen, imagine(model, seen.rows[-1], policy, horizon=horizon, generator=generator))
+
+
+@torch.no_grad()
+def dream_of_acting(
+    model: Dynamics[Any],
+    observed: SequenceBatch,
+    acting: Acting,
+    *,
+    horizon: int,
+    samples: int,
+    generator: torch.Generator,
+) -> ImaginedTrajectory[Any]:
+    """As ``dream_on``: the first sample acts as ``acting`` does, and the others take its actions.
+
+    Raises:
+        UserError: if it can act only in an environment.
+    """
+    seen = _observed(model, observed, samples, generator)
+    first, others = (map_state(lambda value, part=part: value[part], seen.rows[-1]) for part in (_FIRST, _OTHERS))
+    ahead = acting.imagine(model, first, horizon=horizon, generator=generator)
+    if ahead is None:
+        raise UserError(
+            f"{type(acting).__name__} needs more than the model's features, so it cannot act in a dream; leave out the "
+            "policy to dream of recorded episodes"
+        )
+    if samples == 1:
+        return _continued(seen, ahead)
+    follow = given_actions(ahead.action[:, 0])
+    rest = imagine(model, others, follow, horizon=horizon, generator=generator)
+    both = ImaginedTrajectory(
+        [map_state(lambda *parts: torch.cat(parts), *pair) for pair in zip(ahead.rows, rest.rows, strict=True)],
+        torch.cat([ahead.features, rest.features], dim=1),
+        torch.cat([ahead.action, rest.action], dim=1),
+    )
+    return _continued(seen, both)
+
+
+_FIRST, _OTHERS = slice(None, 1), slice(1, None)
+
+
+def _observed(
+    model: Dynamics[Any], observed: SequenceBatch, samples: int, generator: torch.Generator
+) -> ImaginedTrajectory[Any]:
     several = observed.map(lambda value: value.expand(samples, *value.shape[1:]))
-    seen = recorded_trajectory(model, model.observe(several, generator), several)
-    ahead = imagine(model, seen.rows[-1], policy, horizon=horizon, generator=generator)
+    return recorded_trajectory(model, model.observe(several, generator), several)
+
+
+def _continued(seen: ImaginedTrajectory[Any], ahead: ImaginedTrajectory[Any]) -> ImaginedTrajectory[Any]:
+    """Both, one after the other; ``ahead`` begins at the last row of ``seen``."""
     return ImaginedTrajectory(
         [*seen.rows, *ahead.rows[1:]],
         torch.cat([seen.features, ahead.features[1:]]),
@@ -104,8 +153,7 @@ def dream_on(
 
 def act_and_dream(
     model: Dynamics[Any],
-    controller: Controller[Any],
-    policy: FeaturePolicy,
+    acting: Acting,
     environment: Environment,
     *,
     seed: int,
@@ -114,15 +162,15 @@ def act_and_dream(
     samples: int,
     generator: torch.Generator,
 ) -> tuple[Reality, ImaginedTrajectory[Any]]:
-    """The controller acts during the context; then the model imagines the policy, and its actions are really taken.
+    """The policy acts during the context; then the model imagines it, and its actions are really taken.
 
     Reality ends with the episode, the dream does not.
 
     Raises:
-        UserError: if the episode ends within the context.
+        UserError: if the episode ends within the context, or the policy can act only in an environment.
     """
     device = generator.device
-    agent, play = Agent(controller, generator=generator), EpisodeRecorder(environment, seed)
+    agent, play = Agent(acting.controller(model), generator=generator), EpisodeRecorder(environment, seed)
     while (rows := len(play.observations)) < context:
         if play.done:
             raise UserError(
@@ -132,7 +180,7 @@ def act_and_dream(
         first = torch.tensor([rows == 1], device=device)
         play.step(agent.act(seen, first)[0].cpu().numpy())
     observed = Reality.of(play, model.spec).batch(model.spec, device)
-    dream = dream_on(model, observed, of_first(policy), horizon=horizon, samples=samples, generator=generator)
+    dream = dream_of_acting(model, observed, acting, horizon=horizon, samples=samples, generator=generator)
     for action in model.spec.action.denormalize(dream.action[context - 1 :, 0]).cpu().numpy():
         if play.done:
             break

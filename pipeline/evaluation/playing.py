@@ -1,6 +1,9 @@
 """Episodes of a policy in its environment, for evaluation or as training data."""
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,28 @@ from dreamset.environments.rollouts import RecordedEpisode, run_side_by_side
 from dreamset.environments.wrappers import Environment
 
 
+@dataclass(slots=True)
+class Decisions:
+    """The time that a controller takes to decide, without the environments."""
+
+    side_by_side: int = 0  # episodes for which it decides at once
+    seconds: list[float] = field(default_factory=list)  # of each step for all of them
+
+    def figures(self) -> dict[str, float]:
+        """The cost of one decision, from the median step; empty before the first one.
+
+        Several episodes are decided in one batch, so a decision for one episode alone takes longer.
+        """
+        if not self.seconds:
+            return {}
+        each = median(self.seconds) / self.side_by_side
+        return {
+            "cost/decision_milliseconds": round(1000 * each, 3),
+            "cost/decisions_per_second": round(1 / each, 1),
+            "cost/decision_episodes": self.side_by_side,
+        }
+
+
 def play(
     controller: Controller[Any],
     make: Callable[[], Environment],
@@ -21,6 +46,7 @@ def play(
     seeds: Sequence[int],
     generator: torch.Generator,
     on_step: Callable[[], None] = lambda: None,
+    decisions: Decisions | None = None,
 ) -> list[RecordedEpisode]:
     """One episode per seed, all in parallel.
 
@@ -30,12 +56,15 @@ def play(
         seeds: of the environments.
         generator: for the controller's random draws.
         on_step: called after each step of all environments.
+        decisions: gets the time of every decision.
 
     Raises:
         UserError: before the first episode if the environment does not fit the controller's data.
     """
     device = generator.device
     agent = Agent(controller, generator=generator)
+    timed = decisions or Decisions()
+    timed.side_by_side, timed.seconds = len(seeds), []
 
     def act(observations: dict[str, NDArray[Any]], first: NDArray[np.bool_]) -> NDArray[np.float32]:
         tensors = {
@@ -43,7 +72,10 @@ def play(
             for name, value in observations.items()
             if name in controller.spec.observations
         }
-        return agent.act(tensors, torch.as_tensor(first, device=device)).cpu().numpy()
+        began = time.perf_counter()
+        action: NDArray[np.float32] = agent.act(tensors, torch.as_tensor(first, device=device)).cpu().numpy()
+        timed.seconds.append(time.perf_counter() - began)
+        return action
 
     def make_fitting() -> Environment:
         environment = make()

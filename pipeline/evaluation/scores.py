@@ -1,6 +1,6 @@
 """Scores of a policy: its real returns, and the returns that its world model imagines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ def imagined_returns(
     *,
     context: int,
     device: torch.device,
+    on_step: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
     """The undiscounted return that the model predicts after the first ``context`` rows of each episode: [episodes].
 
@@ -43,7 +44,7 @@ def imagined_returns(
     generator = torch.Generator(device).manual_seed(0)
     rollout = model.observe(_first_rows(model, [episodes[n] for n in going_on], context, device), generator)
     start = map_state(lambda value: value[:, -1], rollout.states)
-    trajectory = behavior.imagine(model, start, horizon=int(steps.max()), generator=generator)
+    trajectory = behavior.imagine(model, start, horizon=int(steps.max()), generator=generator, on_step=on_step)
     if trajectory is None:
         return result
     result[going_on] = expected_return(model.reward(trajectory), model.continuation(trajectory), steps).cpu().numpy()

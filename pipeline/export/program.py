@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from dreamset.behaviors.base import Acting
-from dreamset.core.capabilities import Dynamics, Exportable, Prunable
+from dreamset.behaviors.planning.controller import PlanningController
+from dreamset.core.capabilities import Exportable, Prunable, Representation
 from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256, replaced_folder, write_text
 from dreamset.core.states import named_tensors, with_tensors
@@ -117,12 +118,14 @@ def export_policy(
     model, saved_model = load_world_model(world_model, CPU)
     saved_policy = read_description(policy, made_by=LEARN)
     require_pair(world_model, saved_model, policy, saved_policy)
-    controller = exportable(model, load_acting(policy, model, CPU, acting=acting)[1])
+    controller = exportable(model, load_acting(policy, model, saved_model, CPU, acting=acting))
     with replaced_folder(output) as folder:
         torch.export.save(trace(controller), folder / PROGRAM)
         description = {
             **describe(controller),
             "environment": environment,
+            "acting": acting,
+            "plans": isinstance(controller, PlanningController),
             "lineage": dict(saved_policy.lineage),
             "digests": {"world_model": model_digest(world_model), "policy": model_digest(policy)},
             "program_sha256": file_sha256(folder / PROGRAM),
@@ -168,10 +171,13 @@ def exportable(model: Any, acting: Acting) -> Exportable[Any]:
     Raises:
         UserError: if the controller's step cannot be traced.
     """
-    imagines = Dynamics in acting.acting_needs
-    controller = acting.controller(
-        model.for_acting() if isinstance(model, Prunable) and not imagines else copy.deepcopy(model)
-    )
+    prunable = isinstance(model, Prunable) and set(acting.acting_needs) <= {Representation}  # no plans, no rewards
+    controller = acting.controller(model.for_acting() if prunable else copy.deepcopy(model))
+    if isinstance(controller, PlanningController) and controller.optimizer.differentiates:
+        raise UserError(
+            f"{type(controller.optimizer).__name__} cannot be exported, because a program has no gradients of its "
+            "score; choose another optimiser, such as acting/optimizer=cem"
+        )
     if not isinstance(controller, Exportable) or not isinstance(controller, nn.Module):
         raise UserError(
             f"{type(acting).__name__} cannot be exported, because its controller {type(controller).__name__} cannot "

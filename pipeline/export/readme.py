@@ -1,5 +1,6 @@
 """The README of an exported folder."""
 
+import math
 from collections.abc import Mapping
 from string import Template
 from typing import Any
@@ -29,7 +30,7 @@ the axis of the episodes.
 
 - Pass arguments by name, and observations in the order of `policy.json`: PyTorch uses their order, not their names.
 - Pass these outputs back under the same names with the next row: $memory.
-- The noise samples the state, as in training and evaluation. Zeros select the most likely state.
+- $noise
 - It was exported with PyTorch $torch for the CPU. PyTorch does not guarantee that another version can read the file.
 - Load the file only if you trust its source. As exported, `policy.pt2` contains no pickle. PyTorch's loader would
   unpickle a modified file, however, and so execute its code; `policy.py` is code anyway. The checksum in `policy.json`
@@ -60,5 +61,17 @@ def readme(description: Mapping[str, Any], *, served: bool) -> str:
         size=space["size"],
         meaning="one-hot" if space["discrete"] else f"from {space['low']} to {space['high']}",
         memory=memory,
+        noise=_noise(description),
         serving=Template(SERVING).safe_substitute(memory=memory) if served else "",
+    )
+
+
+def _noise(description: Mapping[str, Any]) -> str:
+    """What the random numbers are for, and how many a row needs."""
+    if not description["plans"]:
+        return "The noise samples the state, as in training and evaluation. Zeros select the most likely state."
+    numbers = math.prod(description["inputs"]["noise"]["shape"])
+    return (
+        f"The program plans in every row. The noise has {numbers:,} numbers ({4 * numbers / 1e6:.2g} MB) per row, for\n"
+        "  the candidates and their imagined states. With zeros all candidates are equal."
     )

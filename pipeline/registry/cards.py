@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 KINDS = {"world_model": "World model", "policy": "Policy"}
 PLURALS = {"world_model": "World models", "policy": "Policies"}
-ERRORS = "validation/reward_error_h"
+SHOWN = ("validation/reward_error_h", "cost/decision")  # beginnings of the names of more figures on a card
 COMMENT, DIGITS = "\n\n<!-- {} -->", 16
 LONGEST = 5000  # characters of a description: the most that MLflow stores in every database
 LOADED = {  # kind -> how a program loads the version
@@ -127,9 +127,9 @@ def _title(tags: Mapping[str, str]) -> str:
 
 
 def _figures(version: "Version", figures: Mapping[str, float]) -> str:
-    """A table of the headline figures, the reward errors and the figure that ranks the version, with their meanings."""
+    """A table of the headline figures, those of ``SHOWN`` and the figure that ranks the version, with meanings."""
     ranks = version.score.partition(" = ")[0]
-    shown = [name for name in figures if metric(name).headline or name == ranks or name.startswith(ERRORS)]
+    shown = [name for name in figures if metric(name).headline or name == ranks or name.startswith(SHOWN)]
     shown.sort(key=lambda name: (_order(name), [int(number) for number in re.findall(r"\d+", name)]))
     if not shown:
         return "No figure is measured yet."

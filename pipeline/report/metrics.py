@@ -165,6 +165,23 @@ METRICS = (
     Metric(r"cost/behavior_seconds", "training of the policy", "Duration of the training.", "lower", "s", 0),
     Metric(r"cost/behavior_updates", "updates of the policy", "Gradient steps of the policy.", digits=0),
     Metric(r"cost/(\w+)_threads", r"threads (\1)", "Threads of the training.", digits=0),
+    Metric(
+        r"cost/decision_milliseconds",
+        "time per decision",
+        "Time of the policy or planner for one action of one episode, without the environment. Several episodes are "
+        "decided at once.",
+        "lower",
+        "ms",
+        2,
+    ),
+    Metric(
+        r"cost/decisions_per_second",
+        "decisions per second",
+        "Actions that the policy or planner chooses per second, over all episodes that are decided at once.",
+        "higher",
+        digits=0,
+    ),
+    Metric(r"cost/decision_episodes", "episodes at once", "Episodes that are decided in one batch.", digits=0),
     Metric(r"cost/finetune_seconds", "fine-tuning", "Duration of the updates.", "lower", "s", 0),
     Metric(r"cost/finetune_updates", "updates of fine-tuning", "Gradient steps of model and policy.", digits=0),
     Metric(r"imagination/reward", "imagined reward", "Reward per imagined step, as the model predicts it.", "higher"),

@@ -203,6 +203,8 @@ AVERAGED = {
     "cost/parameters": "parameters",
     "cost/train_seconds": "train_seconds",
     "cost/behavior_seconds": "behavior_seconds",
+    "cost/decision_milliseconds": "decision_milliseconds",
+    "cost/decision_episodes": "decision_episodes",
 }
 
 

@@ -52,8 +52,8 @@ def run(config: dict[str, Any]) -> list[str]:
     with reporting.stage_run(place.stage, at=place) as tracked:
         tracked.settings(place.stage, settings)
         episodes = play(evaluator)
-        table = evaluator.table(episodes)
-        metrics = evaluator.score(table)
+        table = imagine(evaluator, episodes)
+        metrics = evaluator.score(table) | evaluator.decisions.figures()
         write(settings, table, metrics)
         draw(settings, evaluator, episodes)
         report(settings, metrics, tracked, conditions=conditions_of(settings, lineage))
@@ -90,7 +90,7 @@ def load_models(settings: Evaluate, device: torch.device) -> tuple[Representatio
     folder = Path(settings.world_model)
     model, described = load_world_model(folder, device)
     require_dataset(described, settings.dataset, folder)
-    _, acting = load_acting(Path(settings.policy), model, device, acting=settings.acting)
+    acting = load_acting(Path(settings.policy), model, described, device, acting=settings.acting)
     return model, acting, described.lineage
 
 
@@ -98,6 +98,12 @@ def play(evaluator: PolicyEvaluator) -> list[RecordedEpisode]:
     """All episodes of the evaluation, in parallel, with a progress bar."""
     with counter(description="evaluate", unit="step") as step:
         return evaluator.play(evaluator.settings.episodes, on_step=step)
+
+
+def imagine(evaluator: PolicyEvaluator, episodes: list[RecordedEpisode]) -> pd.DataFrame:
+    """The table of the episodes; a planner's imagined returns take long and have a progress bar."""
+    with counter(description="imagine the same episodes", unit="step") as step:
+        return evaluator.table(episodes, on_step=step)
 
 
 def write(settings: Evaluate, table: pd.DataFrame, metrics: Mapping[str, float]) -> None:

@@ -15,7 +15,7 @@ from dreamset.core.files import replaced_folder, save_with
 from dreamset.datasets import Store
 from dreamset.environments.wrappers import Environment
 from dreamset.objectives.base import Objective
-from dreamset.pipeline.artifacts.acting import acting_of
+from dreamset.pipeline.artifacts.acting import acting_of, require_fit
 from dreamset.pipeline.artifacts.saved_models import (
     OBJECTIVE,
     POLICY,
@@ -98,7 +98,7 @@ class Models:
         if reward.networks() or of_policy.lineage.get("reward") == settings.reward:
             reward = load_reward(reward, policy)  # other settings need constants of their own
         acting = acting_of(behavior, policy, device, acting=settings.acting)
-        require(model, *acting.acting_needs, by=type(acting).__name__)
+        require_fit(acting, model, described)
         return cls(model, objective, behavior, acting, reward.to(device), described, of_policy, origins)
 
 
@@ -277,7 +277,7 @@ def report_world_model(folder: Path, metrics: Mapping[str, float], place: report
     It comes before the policy, which refers to it.
     """
     with reporting.stage_run("finetune_world_model", at=place) as tracked:
-        costs = {name: value for name, value in metrics.items() if name.startswith("cost/")}
+        costs = {name: value for name, value in metrics.items() if name.startswith("cost/finetune_")}
         tracked.model(registration(folder, costs), folder)
 
 
@@ -297,6 +297,7 @@ def summary(done: Progress) -> dict[str, float]:
         "cost/finetune_updates": done.training.update,
         "cost/finetune_seconds": round(done.training.seconds, 1),
         "cost/finetune_threads": torch.get_num_threads(),
+        **done.decisions,
     }
 
 

@@ -91,7 +91,9 @@ def learn(
 ) -> None:
     """Trains up to the configured number of updates. A behaviour without parameters gets no update."""
     trainer = training.trainer
-    updates, headline = settings.training.updates if trainer.parameters else 0, trainer.behavior.headline
+    if not trainer.parameters:
+        return
+    updates, headline = settings.training.updates, trainer.behavior.headline
     for bar, metrics in advance(
         training, updates, description="learn the policy", device=device, checkpoint=checkpoint
     ):

@@ -1,7 +1,9 @@
 """Stage ``train_world_model``: trains the world model of one objective and measures it on held-out episodes."""
 
 import logging
+import re
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from dreamset.core.files import replaced_folder
 from dreamset.datasets import Store
 from dreamset.objectives.base import Objective
 from dreamset.pipeline.artifacts import pretrained
+from dreamset.pipeline.artifacts.description import PREDICTION
 from dreamset.pipeline.artifacts.saved_models import OBJECTIVE, WORLD_MODEL, SavedModel, save_model, save_weights
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.evaluation.calibration import Record, calibration
@@ -35,6 +38,7 @@ log = logging.getLogger(__name__)
 
 CALIBRATION = "calibration.json"  # in the output: see ``pipeline/evaluation/calibration.py``
 LOG_EVERY = 20  # updates between the points of the training curves
+REWARD_ERROR = re.compile(r"validation/reward_error_h([1-9]\d*)")  # in open loop
 
 
 def run(config: dict[str, Any]) -> None:
@@ -164,7 +168,7 @@ def finish(
     metrics = final_metrics(training, prediction)
     networks: list[nn.Module] = [model, training.trainer.objective]
     metrics["cost/parameters"] = sum(parameter.numel() for part in networks for parameter in part.parameters())
-    write(settings, training, lineage, metrics, calibrated)
+    write(settings, training, lineage | {PREDICTION: prediction_facts(settings, metrics)}, metrics, calibrated)
     with shown("the list of the model's own warnings"):
         warn(model, metrics)
     if prediction is not None:
@@ -193,6 +197,15 @@ def final_metrics(training: Training[WorldModelTrainer], prediction: OpenLoopPre
     metrics["cost/train_seconds"] = round(training.seconds, 1)
     metrics["cost/train_threads"] = torch.get_num_threads()
     return metrics
+
+
+def prediction_facts(settings: TrainWorldModel, metrics: Mapping[str, float]) -> dict[str, Any]:
+    """How far ahead the model was trained and how well it predicts rewards, for the warning of a planner."""
+    errors = {match[1]: value for name, value in metrics.items() if (match := REWARD_ERROR.fullmatch(name))}
+    return {
+        "rows": settings.training.batch.length,
+        "reward_error": {step: value for step, value in errors.items() if isfinite(value)},
+    }
 
 
 def write(

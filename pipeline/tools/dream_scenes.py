@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from dreamset.behaviors.base import Learner
-from dreamset.core.capabilities import FeaturePolicy, require
+from dreamset.behaviors.base import Acting
+from dreamset.core.capabilities import FeaturePolicy
 from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory
 from dreamset.datasets import Store
 from dreamset.environments.checked import require_fit
-from dreamset.pipeline.artifacts.saved_models import POLICY, SavedModel, load_behavior, read_description
+from dreamset.pipeline.artifacts.acting import LEARN, load_acting
+from dreamset.pipeline.artifacts.saved_models import POLICY, SavedModel, read_description
 from dreamset.pipeline.config.settings import Part, Validation
 from dreamset.pipeline.evaluation import dreaming
 from dreamset.pipeline.evaluation.dreaming import Reality
@@ -127,9 +128,16 @@ def _policy_without_environment(setting: Setting, options: Options, samples: int
         setting.context,
     )
     number, _ = _episode(setting, options.episode or "median", setting.context)
-    _, policy = _load_policy(setting)
+    acting = _load_policy(setting)
     reality = _rows(setting, number, setting.context)
-    trajectory = _dream(setting, reality, dreaming.of_first(policy), _horizon(setting, options), samples)
+    trajectory = dreaming.dream_of_acting(
+        setting.model,
+        reality.batch(setting.model.spec, setting.device),
+        acting,
+        horizon=_horizon(setting, options),
+        samples=samples,
+        generator=setting.generator(),
+    )
     title = f"its policy imagined from the start of {_kind(setting.store, number)} episode {number}"
     return Scene(reality, trajectory, title, f"policy-from-{number}")
 
@@ -142,7 +150,7 @@ def _policy_in_environment(setting: Setting, options: Options, samples: int) -> 
             f"--episode is {text}; allowed with a policy: 0, 1, 2, ..., the number of an episode of the evaluation; "
             "leave out the policy to dream of recorded episodes"
         )
-    learner, policy = _load_policy(setting)
+    acting = _load_policy(setting)
     environment_settings = require_environment(evaluation.environment, stage="dream", remedy="leave out the policy")
     traceback_of = str(setting.runs / "dream" / setting.name)
     make = environment_factory(environment_settings, evaluation.episode_limits, output=traceback_of)
@@ -150,8 +158,7 @@ def _policy_in_environment(setting: Setting, options: Options, samples: int) -> 
         require_fit(environment, setting.model.spec)
         reality, trajectory = dreaming.act_and_dream(
             setting.model,
-            learner.controller(setting.model),
-            policy,
+            acting,
             environment,
             seed=evaluation.evaluation.seed + int(text),
             context=setting.context,
@@ -163,20 +170,12 @@ def _policy_in_environment(setting: Setting, options: Options, samples: int) -> 
     return Scene(reality, trajectory, title, f"policy-{text}")
 
 
-def _load_policy(setting: Setting) -> tuple[Learner, FeaturePolicy]:
+def _load_policy(setting: Setting) -> Acting:
     assert setting.policy is not None
     folder = setting.policy
-    saved = read_description(folder, made_by="dreamset learn-behavior", kind=POLICY)
+    saved = read_description(folder, made_by=LEARN, kind=POLICY)
     require_pair(setting.folder, setting.described, folder, saved)
-    learner = load_behavior(folder, setting.device)
-    require(setting.model, *learner.needs, by=type(learner).__name__)
-    policy = learner.imagination_policy()
-    if policy is None:
-        raise UserError(
-            f"{folder}: {type(learner).__name__} needs more than the model's features, so it cannot act in a dream; "
-            "leave out the policy to dream of recorded episodes"
-        )
-    return learner, policy
+    return load_acting(folder, setting.model, setting.described, setting.device, acting=setting.evaluation.acting)
 
 
 def _horizon(setting: Setting, options: Options) -> int:

@@ -14,14 +14,15 @@ HEADLINES = "comparison"  # section of the headline figures, the first one by th
 LONGEST_NAME = 200  # characters of a row's name; MLflow's table cuts it anyway
 FIRST = ("dataset", "objective", "preset", "generation", "seed")  # parameters that tell what a row is
 
-# Sections of the configuration that a later stage reads. Training reads the others.
-STAGE_OF_SECTION = {
-    "behavior": "learn_behavior",
-    "behavior_training": "learn_behavior",
-    "reward": "learn_behavior",
-    "imagination": "learn_behavior",
-    "evaluation": "evaluate",
-    "finetuning": "finetune",
+# Sections of the configuration that later stages read. Training reads the others.
+STAGES_OF_SECTION = {
+    "behavior": ("learn_behavior",),
+    "behavior_training": ("learn_behavior",),
+    "reward": ("learn_behavior",),
+    "imagination": ("learn_behavior",),
+    "acting": ("evaluate", "finetune"),
+    "evaluation": ("evaluate",),
+    "finetuning": ("finetune",),
 }
 SHORT_SECTION = {"behavior_training": "behavior.", "evaluation": "evaluation.", "finetuning": "finetune."}
 
@@ -42,8 +43,9 @@ PARAMETERS: Mapping[str, Mapping[str, str]] = {
         "behavior_batch": "training.batch.size",
         "behavior_seed": "seed",
     },
-    "evaluate": {"episodes": "evaluation.episodes", "evaluation_seed": "evaluation.seed"},
+    "evaluate": {"acting": "acting", "episodes": "evaluation.episodes", "evaluation_seed": "evaluation.seed"},
     "finetune": {
+        "online_acting": "acting",
         "online_steps": "finetuning.environment_steps",
         "online_share": "finetuning.online_share",
         "train_ratio": "finetuning.train_ratio",
@@ -69,8 +71,8 @@ def parameters(
     chosen: dict[str, Any] = {}
     for name, path in PARAMETERS.get(stage, {}).items():
         value = _at(settings, path)
-        if isinstance(value, Mapping):
-            value = choices.get(path) or _class(value)
+        if value is None or isinstance(value, Mapping):
+            value = choices.get(path) or _class(value or {})
         if value is not None:
             chosen[name] = ", ".join(map(str, value)) if isinstance(value, list) else value
     known = {path.rpartition(".")[2] for path in PARAMETERS.get(stage, {}).values()} | chosen.keys() | {*FIRST}
@@ -84,7 +86,8 @@ def parameters(
 def of_stage(stage: str, overrides: Sequence[str]) -> list[str]:
     """The overrides that concern this stage; those of no later stage concern the training."""
     sections = ((text, re.split(r"[./=]", text.lstrip("+~"))[0]) for text in overrides)
-    return [text for text, key in sections if STAGE_OF_SECTION.get(key, "train_world_model") == stage and key != "seed"]
+    training = ("train_world_model",)
+    return [text for text, key in sections if stage in STAGES_OF_SECTION.get(key, training) and key != "seed"]
 
 
 def short_override(text: str) -> str:

@@ -34,6 +34,7 @@ class Progress:
     rounds: int = 0
     evaluations: list[dict[str, float]] = field(default_factory=list)
     episodes: list[dict[str, float]] = field(default_factory=list)  # of all evaluations
+    decisions: dict[str, float] = field(default_factory=dict)  # cost of a decision in the last evaluation
 
     def state_dict(self) -> dict[str, Any]:
         """The state for the checkpoint; the collected episodes lie beside it."""
@@ -44,6 +45,7 @@ class Progress:
             "rounds": self.rounds,
             "evaluations": self.evaluations,
             "episodes": self.episodes,
+            "decisions": self.decisions,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -52,6 +54,7 @@ class Progress:
         self.online.episodes = state["collected"]
         self.steps, self.rounds = state["steps"], state["rounds"]
         self.evaluations, self.episodes = state["evaluations"], state["episodes"]
+        self.decisions = state["decisions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,7 @@ class OnlineLearner:
     def _evaluate(self, tracked: reporting.StageRun) -> None:
         now, evaluator = self.progress, self.evaluator
         table = evaluator.table(evaluator.play(evaluator.settings.episodes))
+        now.decisions = evaluator.decisions.figures()
         figures = evaluator.score(table)
         counts = {"environment_steps": now.steps, "updates": now.training.update, "rounds": now.rounds}
         now.evaluations.append(counts | {name.removeprefix("evaluation/"): value for name, value in figures.items()})

@@ -17,6 +17,11 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from dreamset.behaviors.base import RewardFunction as RewardFunction
     from dreamset.behaviors.controller import ActorController as ActorController
     from dreamset.behaviors.controller import Agent as Agent
+    from dreamset.behaviors.planning.optimizers import CEM as CEM
+    from dreamset.behaviors.planning.optimizers import MPPI as MPPI
+    from dreamset.behaviors.planning.optimizers import PlanOptimizer as PlanOptimizer
+    from dreamset.behaviors.planning.planner import Planning as Planning
+    from dreamset.behaviors.rewards.functions import PredictedReward as PredictedReward
     from dreamset.core.capabilities import Controller as Controller
     from dreamset.core.capabilities import Dynamics as Dynamics
     from dreamset.core.capabilities import Representation as Representation
@@ -42,8 +47,8 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from dreamset.models.imagination import predict as predict
     from dreamset.models.recurrent.world_model import WorldModel as WorldModel
     from dreamset.objectives.base import Objective as Objective
+    from dreamset.pipeline.artifacts.acting import load_policy as load_policy
     from dreamset.pipeline.artifacts.saved_models import load_behavior as load_behavior
-    from dreamset.pipeline.artifacts.saved_models import load_policy as load_policy
     from dreamset.pipeline.artifacts.saved_models import load_world_model as load_world_model
     from dreamset.pipeline.registry.retrieval import from_registry as from_registry
 
@@ -52,6 +57,7 @@ PUBLIC = {  # name -> module that defines it
     "ActorController": "dreamset.behaviors.controller",
     "Agent": "dreamset.behaviors.controller",
     "ArraySpec": "dreamset.core.spec",
+    "CEM": "dreamset.behaviors.planning.optimizers",
     "Controller": "dreamset.core.capabilities",
     "DataSpec": "dreamset.core.spec",
     "Dynamics": "dreamset.core.capabilities",
@@ -60,7 +66,11 @@ PUBLIC = {  # name -> module that defines it
     "Learner": "dreamset.behaviors.base",
     "LearnerLosses": "dreamset.behaviors.base",
     "Loss": "dreamset.core.records",
+    "MPPI": "dreamset.behaviors.planning.optimizers",
     "Objective": "dreamset.objectives.base",
+    "PlanOptimizer": "dreamset.behaviors.planning.optimizers",
+    "Planning": "dreamset.behaviors.planning.planner",
+    "PredictedReward": "dreamset.behaviors.rewards.functions",
     "RawEpisode": "dreamset.datasets.episode",
     "Representation": "dreamset.core.capabilities",
     "RewardFunction": "dreamset.behaviors.base",
@@ -78,7 +88,7 @@ PUBLIC = {  # name -> module that defines it
     "from_registry": "dreamset.pipeline.registry.retrieval",
     "imagine": "dreamset.models.imagination",
     "load_behavior": "dreamset.pipeline.artifacts.saved_models",
-    "load_policy": "dreamset.pipeline.artifacts.saved_models",
+    "load_policy": "dreamset.pipeline.artifacts.acting",
     "load_world_model": "dreamset.pipeline.artifacts.saved_models",
     "map_state": "dreamset.core.states",
     "predict": "dreamset.models.imagination",

@@ -266,7 +266,7 @@ def test_the_policy_acts_in_the_context_and_its_imagined_actions_are_then_really
     policy = learner.imagination_policy()
     assert policy is not None
     played, trajectory = dreaming.act_and_dream(
-        model, learner.controller(model), policy, make(), seed=7, context=5, horizon=6, samples=3, generator=seeded()
+        model, learner, make(), seed=7, context=5, horizon=6, samples=3, generator=seeded()
     )
     environment = make()
     observation, _ = environment.reset(seed=7)

@@ -1,6 +1,6 @@
 """The page of a comparison: its sections, from the headline to how it was made."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,13 @@ from dreamset.pipeline.stages.table import run_key
 
 PACKAGES = ("dreamset", "torch", "numpy", "h5py", "gymnasium")
 QUARTERS = ("q1", "q2", "q3", "q4")
+COSTS: Mapping[str, Callable[[float], str]] = {  # column of the summary -> its text
+    "parameters": "{:,.0f}".format,
+    "train_seconds": duration,
+    "behavior_seconds": duration,
+    "decision_milliseconds": "{:.2f} ms".format,
+    "decision_episodes": "{:.0f}".format,
+}
 
 
 def comparison_page(comparison: Comparison, page: Path) -> str:
@@ -145,7 +152,7 @@ def _media(comparison: Comparison, stage: str, objective: str) -> list[Path]:
 
 
 def _cost(comparison: Comparison) -> str:
-    names = [name for name in ("parameters", "train_seconds", "behavior_seconds") if name in comparison.summary]
+    names = [name for name in COSTS if name in comparison.summary]
     rows = [
         [Cell(str(row["objective"]), series=position), *(Cell(_amount(row, name)) for name in names)]
         for position, row in enumerate(comparison.rows())
@@ -157,7 +164,7 @@ def _amount(row: Mapping[str, Any], name: str) -> str:
     value = row.get(name)
     if value is None or not np.isfinite(value):
         return "-"
-    return f"{value:,.0f}" if name == "parameters" else duration(value)
+    return COSTS[name](value)
 
 
 def _settings(comparison: Comparison) -> str:

@@ -24,7 +24,7 @@ from dreamset.pipeline.training.optimizers import GlobalNorm
 from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 from tests.builders import seeded
 
-SPEED, STEPS, UPDATES = 0.4, 8, 150
+SPEED, STEPS, UPDATES = 0.4, 8, 250
 SPEC = DataSpec(
     {"position": ArraySpec((1,), "float32")},
     ActionSpec(1, discrete=False, low=(-1.0,), high=(1.0,)),

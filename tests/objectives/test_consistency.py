@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dreamset.core.errors import UserError
 from dreamset.core.records import Loss, Rollout, SequenceBatch, total_loss
-from dreamset.objectives.consistency import Consistency, EMATarget, OnlineTarget
+from dreamset.objectives.consistency import Consistency, EMATarget, EmbeddingError, OnlineTarget
 from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 from tests.builders import HIGH, LOW, seeded, tiny_batch, tiny_model, tiny_spec
 from tests.foreign.models import Code, Foreign
@@ -71,7 +71,7 @@ def made(make: Callable[[], Any], seed: int = 0) -> Any:
         return make()
 
 
-def linear(horizon: int = 3, **arguments: Any) -> tuple[LinearModel, Consistency]:
+def linear(horizon: int = 3, **arguments: Any) -> tuple[Any, Any]:
     model = made(LinearModel).double()
     objective = made(lambda: Consistency(model, weight=2.0, horizon=horizon, rho=RHO, **arguments))
     return model, objective.double()
@@ -87,8 +87,9 @@ def vectors(size: int = 3, length: int = 7, *beginnings: tuple[int, int]) -> Seq
     return replace(batch, observations=observations, action=batch.action.double(), is_first=is_first)
 
 
-def loss(model: Any, objective: Consistency, batch: SequenceBatch) -> Tensor:
-    return objective(model.observe(batch, seeded()), batch, model)["consistency"].value
+def loss(model: Any, objective: Any, batch: SequenceBatch) -> Tensor:
+    value: Tensor = objective(model.observe(batch, seeded()), batch, model)["consistency"].value
+    return value
 
 
 def reference(model: LinearModel, batch: SequenceBatch, horizon: int) -> Array:
@@ -112,7 +113,8 @@ def reference(model: LinearModel, batch: SequenceBatch, horizon: int) -> Array:
                 z = memory @ z + push @ action[window, row]
                 error = np.mean((z - encoded[window, row]) ** 2)
                 result[window, row] += RHO ** (step - 1) * error / horizon / (rows - horizon)
-    return result * rows
+    scaled: Array = result * rows
+    return scaled
 
 
 def array(values: Tensor) -> Array:
@@ -206,7 +208,7 @@ def test_data_behind_a_border_never_change_the_loss(target: Any) -> None:
 def test_average_target_follows_the_weights_in_closed_form() -> None:
     """With the weights w_k after update k: c_n = decay^n c_0 + (1 - decay) sum_k decay^(n - k) w_k."""
     model = made(LinearModel)
-    target = EMATarget(model, decay=0.8, every=1)
+    target: Any = EMATarget(model, decay=0.8, every=1)
     expected = 0.8**3 * model.memory.weight.detach()
     for update in (1, 2, 3):
         model.memory.weight.data = torch.full((4, 4), float(update))
@@ -324,3 +326,34 @@ def test_model_that_cannot_predict_is_refused_in_one_line() -> None:
 
     with pytest.raises(UserError, match=r"^the objective Consistency needs .* OnlyObserves lacks \(Dynamics: "):
         Consistency(OnlyObserves(), weight=1.0, horizon=3, rho=RHO)  # type: ignore[arg-type]
+
+
+def test_embeddings_are_compared_with_a_network_on_predicted_features() -> None:
+    """Embeddings are centred in each dimension and divided by one common scale."""
+    comparison = partial(EmbeddingError, hidden=8, layers=1)
+    model, objective = linear(horizon=1, comparison=comparison)
+    batch = vectors()
+    embedding = array(model.observe(batch, seeded()).embedding)
+    centred = embedding - embedding.mean((0, 1))
+    wanted = centred / np.sqrt(np.mean(centred**2))
+    start = Code(model.observe(batch, seeded()).features[:, :-1])
+    ahead = model.step(start, model.spec.action.normalize(batch.action)[:, 1:], torch.zeros(0)).z
+    given = array(objective.comparison.head(ahead))
+    expected = np.mean((given - wanted[:, 1:]) ** 2, axis=-1) * 7 / 6  # 7 rows, 6 starts
+    np.testing.assert_allclose(array(loss(model, objective, batch))[:, 1:], expected, rtol=1e-5)
+
+
+def test_scale_of_embeddings_does_not_change_what_is_wanted() -> None:
+    model = made(LinearModel)
+    comparison = EmbeddingError(model, hidden=8, layers=1)
+    rollout = model.observe(tiny_batch(), seeded())
+    scaled = replace(rollout, embedding=0.01 * rollout.embedding + 5.0)
+    torch.testing.assert_close(comparison.wanted(scaled), comparison.wanted(rollout), rtol=0.02, atol=0.02)
+
+
+def test_model_without_embedding_is_refused_in_one_line() -> None:
+    class Blank(LinearModel):
+        embedding_size = 0
+
+    with pytest.raises(UserError, match=r"^objective\.comparison is EmbeddingError, but Blank has no embeddings"):
+        EmbeddingError(Blank(), hidden=8, layers=1)

@@ -33,17 +33,17 @@ BOUNDS: dict[str, tuple[BaseMetadata, ...]] = {  # argument -> bounds of its num
     **dict.fromkeys(("action_repeat", "bins", "block", "blocks", "candidates", "classes", "depth"), _COUNT),
     **dict.fromkeys(("elites", "episode_steps", "iterations"), _COUNT),
     **dict.fromkeys(("episodes", "every", "hidden", "horizon", "image_size", "longest_hold", "members"), _COUNT),
-    **dict.fromkeys(("prior_layers", "size", "transitions", "variables", "workers"), _COUNT),
+    **dict.fromkeys(("group", "over", "prior_layers", "size", "transitions", "variables", "workers"), _COUNT),
     **dict.fromkeys(("initial_std", "limit", "max_std", "mean_scale", "ratio", "temperature"), _POSITIVE),
     **dict.fromkeys(("alpha", "continue_discount", "decay", "discount", "lambda_", "momentum"), _SHARE),
-    **dict.fromkeys(("randomness", "rho", "share", "smoothing", "unimix"), _SHARE),
-    **dict.fromkeys(("beta", "pessimism", "proposals"), _WHOLE),
+    **dict.fromkeys(("dropout", "randomness", "rate", "rho", "share", "smoothing", "unimix"), _SHARE),
+    **dict.fromkeys(("beta", "pessimism", "proposals", "value_weight"), _WHOLE),
     **dict.fromkeys(("cloning_weight", "continue_weight", "dyn", "entropy_weight", "eps", "floor"), _WHOLE),
     **dict.fromkeys(("free_bits", "free_nats", "layers", "lr", "min_std", "output_scale", "regularise"), _WHOLE),
     **dict.fromkeys(
         ("redundancy", "rep", "replay_critic_weight", "reward_weight", "total_iters", "warmup", "weight"), _WHOLE
     ),
-    "weight_decay": _WHOLE,
+    **dict.fromkeys(("pixels", "weight_decay"), _WHOLE),
 }
 
 

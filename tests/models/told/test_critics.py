@@ -92,6 +92,22 @@ def test_ensemble_without_dropout_draws_no_noise() -> None:
     assert torch.equal(q(features, action, noise).logits, q(features, action).logits)
 
 
+def test_exported_ensemble_values_any_number_of_rows() -> None:
+    class Mean(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q = ensemble()
+
+        def forward(self, features: Tensor, action: Tensor) -> Tensor:
+            return self.q(features, action).mean
+
+    network, rows = Mean(), torch.export.Dim("rows", min=1)
+    with torch.no_grad():
+        program = torch.export.export(network, inputs(2), dynamic_shapes=({0: rows}, {0: rows}), strict=False).module()
+    for count in (1, 5):
+        torch.testing.assert_close(program(*inputs(count)), network(*inputs(count)))
+
+
 def test_members_start_differently_and_get_their_own_gradients() -> None:
     q = ensemble()
     features, action = inputs(4)

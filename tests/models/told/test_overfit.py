@@ -24,7 +24,7 @@ from dreamset.pipeline.training.optimizers import GlobalNorm
 from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 from tests.builders import seeded
 
-SPEED, STEPS, UPDATES = 0.4, 8, 250
+SPEED, STEPS, UPDATES = 0.4, 8, 400
 SPEC = DataSpec(
     {"position": ArraySpec((1,), "float32")},
     ActionSpec(1, discrete=False, low=(-1.0,), high=(1.0,)),
@@ -99,7 +99,7 @@ def test_planning_in_the_learned_model_is_nearly_optimal() -> None:
         best, reward = moved(best, (-best / SPEED).clamp(-1, 1))
         best_return += reward
     assert still.mean() < 0.3 * best_return.mean()
-    assert total.mean() > 0.9 * best_return.mean()
+    assert total.mean() > 0.93 * best_return.mean()
 
 
 def test_pessimism_lowers_the_value_where_the_critics_disagree() -> None:

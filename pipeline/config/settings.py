@@ -47,6 +47,9 @@ class Network(Section):
     min_std: Amount
     variables: Count
     classes: Count
+    encoder_hidden: Count
+    encoder_layers: Whole
+    critics: Count
 
 
 class Weights(Section):
@@ -126,6 +129,7 @@ class WorldModelTraining(WorldModelOptimisation):
     updates: Whole  # 0 takes an existing model unchanged
     batch: Batch
     scheduler: Part | None
+    factors: Factors | None = None  # on the rates of parts; those of adaptation take precedence
 
 
 class LearnerOptimisation(Clipped):

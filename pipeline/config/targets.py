@@ -43,7 +43,7 @@ _ARGUMENTS: dict[tuple[BaseMetadata, ...], str] = {  # bounds -> the arguments t
     (Ge(0),): """
     beta cloning_weight continue_weight dyn entropy_weight eps floor free_bits free_nats further_weight layers lr
     min_std output_scale pessimism pixels proposals redundancy regularise rep replay_critic_weight reward_weight
-    total_iters warmup weight weight_decay
+    total_iters value_weight warmup weight weight_decay
     """,
 }
 BOUNDS = {  # argument -> bounds of its number, unless its annotation has bounds

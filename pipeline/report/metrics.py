@@ -159,6 +159,18 @@ METRICS = (
         unit="nats",
         digits=2,
     ),
+    Metric(
+        r"validation/consistency",
+        "one-step error of the latent",
+        "Squared error of the next row's latent state that TD-MPC predicts, as a share of the variance over all rows.",
+        "lower",
+        digits=4,
+    ),
+    Metric(
+        r"validation/latent_std",
+        "spread of the latents",
+        "Standard deviation of TD-MPC's latent state over all rows. Near zero, the latents have collapsed.",
+    ),
     Metric(r"cost/parameters", "parameters", "Trained parameters of the world model and its objective.", digits=0),
     Metric(r"cost/updates", "updates of the model", "Gradient steps of the world model.", digits=0),
     Metric(r"cost/train_seconds", "training of the model", "Duration of the training.", "lower", "s", 0),

@@ -175,8 +175,9 @@ def _finetune(config: Config) -> StageSettings:
 
 
 def _optimisation(training: Config) -> Config:
-    """Only how gradients are applied; fine-tuning has its own batches, schedule and number of updates."""
-    return {key: value for key, value in training.items() if key not in ("updates", "batch", "scheduler")}
+    """Only how gradients are applied; fine-tuning has its own batches, schedule, factors and number of updates."""
+    own = ("updates", "batch", "scheduler", "factors")
+    return {key: value for key, value in training.items() if key not in own}
 
 
 def compare(

@@ -31,6 +31,7 @@ from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.checkpoint import Checkpoint
 from dreamset.pipeline.training.devices import choose_device
 from dreamset.pipeline.training.loop import Training, advance, build_sampler
+from dreamset.pipeline.training.parameter_groups import Factors
 from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 
 log = logging.getLogger(__name__)
@@ -86,9 +87,15 @@ def start(settings: TrainWorldModel, store: Store, device: torch.device) -> Trai
         objective,
         scheduler=settings.training.scheduler,
         generator=torch.Generator(device).manual_seed(settings.seed),
-        factors=None if settings.start is None else settings.start.adaptation,
+        factors=learning_rate_factors(settings),
     )
     return Training(trainer, build_sampler(settings.training.batch, store, seed=settings.seed))
+
+
+def learning_rate_factors(settings: TrainWorldModel) -> Factors:
+    """Those of the training, replaced part by part by those of the adaptation."""
+    adaptation = {} if settings.start is None else settings.start.adaptation
+    return {**(settings.training.factors or {}), **adaptation}
 
 
 def build_networks(settings: TrainWorldModel, store: Store, device: torch.device) -> tuple[Any, Objective]:

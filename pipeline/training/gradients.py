@@ -35,6 +35,7 @@ def apply_gradients(
     clipping: Clipping,
     figures: Mapping[str, Tensor],
     remedy: Callable[[], str],
+    inputs: Sequence[Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """One step of ``optimizer`` on ``loss``. The gradients of each network are clipped separately.
 
@@ -45,16 +46,21 @@ def apply_gradients(
         clipping: of gradients.
         figures: the terms of the loss, for the message.
         remedy: returns the settings to change if a gradient is not finite, for the message.
+        inputs: the parameters that get gradients; None: all that the loss depends on.
 
     Returns:
-        ``gradient_norm/NETWORK`` before clipping, for each network that has parameters.
+        ``gradient_norm/NETWORK`` before clipping, for each network that has a gradient.
 
     Raises:
         NotFiniteError: if the loss or a gradient is not finite. All parameters are then as before.
     """
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    norms = {f"gradient_norm/{name}": clipping(parameters) for name, parameters in networks.items() if parameters}
+    loss.backward(inputs=inputs)
+    norms = {
+        f"gradient_norm/{name}": clipping(parameters)
+        for name, parameters in networks.items()
+        if any(parameter.grad is not None for parameter in parameters)
+    }
     require_finite([loss.detach(), *norms.values()], {**figures, **norms}, remedy)
     optimizer.step()
     return norms

@@ -18,6 +18,7 @@ SchedulerFactory = Callable[[Optimizer], LRScheduler]
 Factors = Mapping[str, float]  # part, or module below one, such as dynamics.from_embedding -> factor on the rate
 
 OBJECTIVE = "objective"
+KEYS = "the factors on learning rates (adaptation, world_model_training.factors or finetuning.factors)"  # in messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def learning_groups(model: Trainable[Any], objective: Objective, factors: Factor
             parameter.requires_grad_(False)
     if not groups:
         raise UserError(
-            f"adaptation freezes every part of the world model ({dict(factors)}); set the factor of a part above 0, or "
+            f"the factors freeze every part of the world model ({dict(factors)}); set the factor of a part above 0, or "
             "use the model without training: world_model_training.updates=0 and no adaptation"
         )
     return [Group(factor, parameters) for factor, parameters in groups.items()]
@@ -89,7 +90,7 @@ def build_scheduler(make: SchedulerFactory, optimizer: Optimizer, groups: Sequen
     initial = [group.get("initial_lr", rate) for group, rate in zip(optimizer.param_groups, rates, strict=True)]
     if initial != rates and any(group.factor != 1 for group in groups):
         raise UserError(
-            f"{type(scheduler).__name__} sets learning rates of its own, which would undo the factors of adaptation; "
+            f"{type(scheduler).__name__} sets learning rates of its own, which would undo the factors on them; "
             "use a scheduler that multiplies them, such as torch.optim.lr_scheduler.LinearLR"
         )
     return scheduler
@@ -99,12 +100,12 @@ def _check(factors: Factors, parts: Sequence[str], named: Mapping[str, Tensor]) 
     unknown = [key for key in factors if key not in parts and not any(name.startswith(f"{key}.") for name in named)]
     if unknown:
         raise UserError(
-            f"adaptation names {', '.join(unknown)}, which the world model does not have; allowed: {', '.join(parts)}, "
+            f"{KEYS} name {', '.join(unknown)}, which the world model does not have; allowed: {', '.join(parts)}, "
             "and modules in them, such as dynamics.from_embedding; change the name"
         )
     wrong = {key: value for key, value in factors.items() if not _is_factor(value)}
     if wrong:
-        raise UserError(f"adaptation has the factors {wrong}; allowed: numbers of 0 or more; change them")
+        raise UserError(f"{KEYS} have the values {wrong}; allowed: numbers of 0 or more; change them")
 
 
 def _is_factor(value: object) -> bool:

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dreamset.core.capabilities import Trainable
-from dreamset.core.records import Loss, SequenceBatch, total_loss
+from dreamset.core.capabilities import Staged, Trainable
+from dreamset.core.records import Loss, Rollout, SequenceBatch, total_loss
 from dreamset.objectives.base import Objective
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.config.settings import Part, WorldModelOptimisation
@@ -25,8 +25,8 @@ class TrainingLosses(nn.Module):
         self.model = model
         self.objective = objective
 
-    def forward(self, batch: SequenceBatch, generator: torch.Generator) -> dict[str, Loss]:
-        """The losses of world model and objective by name, [B, T] each.
+    def forward(self, batch: SequenceBatch, generator: torch.Generator) -> tuple[dict[str, Loss], Rollout[Any]]:
+        """The losses of world model and objective by name, [B, T] each, and the rollout that they were computed from.
 
         Raises:
             ValueError: if both have a loss of the same name.
@@ -40,13 +40,15 @@ class TrainingLosses(nn.Module):
             raise ValueError(
                 f"{type(self.objective).__name__} and the world model both have losses named {sorted(clash)}"
             )
-        return losses | added
+        return losses | added, rollout
 
 
 class WorldModelTrainer:
     """Minimises the losses of the world model and of the objective with one optimiser.
 
-    ``factors`` multiply the learning rates of parts; a part with the factor 0 is frozen.
+    A ``Staged`` model has a second step in every update, with the same optimiser. Its later losses see the weights
+    after the first step, and train its watchers alone. ``factors`` multiply the learning rates of parts; a part with
+    the factor 0 is frozen.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class WorldModelTrainer:
     ) -> None:
         self.model = model
         self.objective = objective
+        self.staged: Staged[Any] | None = model if isinstance(model, Staged) else None
         self.module = TrainingLosses(model, objective)
         groups = parameter_groups.learning_groups(model, objective, factors or {})
         self.objective_learns = parameter_groups.learns(parameter_groups.OBJECTIVE, factors or {})
@@ -101,23 +104,45 @@ class WorldModelTrainer:
     def step(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """One update; returns the unweighted mean of every loss, the total and the gradients' norms before clipping.
 
-        The total leaves out losses of frozen parts, because they are constants.
+        The total leaves out losses of frozen parts, because they are constants, and those of a second step.
 
         Raises:
-            NotFiniteError: if the total or a gradient is not finite.
+            NotFiniteError: if a total or a gradient is not finite. The networks are then as before this step; a second
+                step that fails leaves what the first one changed.
         """
-        losses = self.module(batch, self.generator)
+        losses, rollout = self.module(batch, self.generator)
         total = total_loss({name: loss for name, loss in losses.items() if loss.value.requires_grad})
-        metrics = {f"loss/{name}": loss.value.detach().mean() for name, loss in losses.items()}
+        metrics = _means(losses)
         metrics["loss/total"] = total.detach()
-        norms = apply_gradients(
+        metrics |= apply_gradients(
             self.optimizer, self.networks, total, clipping=self.clipping, figures=metrics, remedy=self._remedy
         )
+        if self.staged is not None:
+            metrics |= self._second_step(self.staged, rollout)
         if self.scheduler is not None:
             self.scheduler.step()
         if self.objective_learns:
             self.objective.after_update(self.model)
-        return metrics | norms
+        if self.staged is not None:
+            self.staged.after_update()
+        return metrics
+
+    def _second_step(self, model: Staged[Any], rollout: Rollout[Any]) -> dict[str, Tensor]:
+        """The step on the later losses; none if every watcher is frozen."""
+        networks = {name: parameters for name in self.model.watchers() if (parameters := self.networks.get(name))}
+        if not networks:
+            return {}
+        losses = model.later_losses(rollout)
+        metrics = _means(losses)
+        return metrics | apply_gradients(
+            self.optimizer,
+            networks,
+            total_loss(losses),
+            clipping=self.clipping,
+            figures=metrics,
+            remedy=self._remedy,
+            inputs=[parameter for parameters in networks.values() for parameter in parameters],
+        )
 
     def _remedy(self) -> str:
         return (
@@ -143,6 +168,10 @@ class WorldModelTrainer:
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.generator.set_state(state["generator"])
+
+
+def _means(losses: Mapping[str, Loss]) -> dict[str, Tensor]:
+    return {f"loss/{name}": loss.value.detach().mean() for name, loss in losses.items()}
 
 
 def clipping_groups(model: Trainable[Any], learning: Sequence[Tensor]) -> dict[str, list[Tensor]]:

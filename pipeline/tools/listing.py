@@ -25,6 +25,8 @@ GROUPS = {  # what the groups of settings are for
     "reward": "what a policy maximises, e.g. with pessimism",
     "size": "published sizes of a generation's networks",
     "world_model": "the model of the environment",
+    "objective/comparison": "what a consistency loss compares",
+    "objective/target": "which weights the target of a consistency loss has",
     "reward/weight": "how strongly a penalty counts",
     "world_model/continue_head": "whether the model predicts the end of an episode",
     "world_model/divergence": "how the KL between posterior and prior is balanced",

@@ -40,6 +40,7 @@ def learning_groups(model: Trainable[Any], objective: Objective, factors: Factor
         for part, module in parts.items()
         if module is not None
         for key, parameter in module.named_parameters()
+        if parameter.requires_grad  # no weights of target networks
     }
     _check(factors, list(parts), named)
     groups: dict[float, list[Tensor]] = {}

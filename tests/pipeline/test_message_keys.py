@@ -20,7 +20,7 @@ CHOICE = re.compile(r"(?<![\w./-])([a-z][a-z_/]*[a-z])=(\w*)")
 SUFFIXES = {"csv", "json", "yaml", "npz", "png", "safetensors", "db", "md", "arrow", "jsonl", "parquet", "hdf", "mp"}
 COMPOSED = (  # together they have every part that a message names
     [],
-    ["world_model=from_registry", "adaptation=heads_only"],
+    ["world_model=from_registry", "adaptation=heads_only", "objective=consistency"],
     ["world_model=dreamer_v3", "behavior=dreamer_v3", "dataset=d4rl", "objective=contrastive"],
     ["world_model=dreamer_v2", "world_model/ensemble=priors", "reward=mean_disagreement", "dataset=pendulum_state"],
     ["world_model/ensemble=priors", "reward=mean_disagreement", "reward/weight=tuned", "dataset=puck_pixels"],

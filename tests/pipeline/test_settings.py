@@ -96,8 +96,9 @@ UNKNOWN = [
     ("+behavior_training.critic_optimizer.lr=1", "is now behavior_training.optimizers.critic.lr; change the override"),
     (
         "objective=nope",
-        "objective is 'nope'; allowed: barlow_twins, contrastive, cosine_contrastive, predictive_contrastive, "
-        "reconstruction, reconstruction_and_contrastive, reward_only; see `dreamset list objective`",
+        "objective is 'nope'; allowed: barlow_twins, consistency, contrastive, cosine_contrastive, "
+        "embedding_consistency, predictive_contrastive, reconstruction, reconstruction_and_contrastive, reward_only; "
+        "see `dreamset list objective`",
     ),
     ("seed=1,2", "seed=1,2 has several values, but a stage takes one"),
     ("world_model_training.batch=[1", "world_model_training.batch=[1"),

@@ -34,7 +34,7 @@ def plot(tables: Sequence[Table]) -> Figure:
         _panel(axes, table, places)
     for unused in panels[len(tables) :]:
         unused.remove()
-    _legend(figure, models, tables)
+    _legend(figure, models, tables, columns=2 * columns + 1)
     return figure
 
 
@@ -52,8 +52,8 @@ def _panel(axes: Axes, table: Table, places: Mapping[str, float]) -> None:
 def _mark(axes: Axes, result: Result, place: float, models: Sequence[str]) -> None:
     style, estimate = series_style(models.index(result.model)), result.estimate
     predicted = result.reward == PREDICTED
-    shifted = place + (-0.1 if predicted else 0.1) * SPREAD / len(models) * 2
-    axes.plot([shifted] * 2, [estimate.low, estimate.high], color=style.color, linewidth=2.5, alpha=0.45)
+    shifted = place + (-0.25 if predicted else 0.25) * SPREAD / len(models)
+    axes.plot([shifted] * 2, [estimate.low, estimate.high], color=style.color, linewidth=2, alpha=0.45)
     paper = mpl.rcParams["axes.facecolor"]
     axes.plot(
         shifted,
@@ -65,7 +65,7 @@ def _mark(axes: Axes, result: Result, place: float, models: Sequence[str]) -> No
     )
 
 
-def _legend(figure: Figure, models: Sequence[str], tables: Sequence[Table]) -> None:
+def _legend(figure: Figure, models: Sequence[str], tables: Sequence[Table], *, columns: int) -> None:
     ink, paper = mpl.rcParams["text.color"], mpl.rcParams["axes.facecolor"]
     line = mpl.lines.Line2D
     handles = []
@@ -78,4 +78,4 @@ def _legend(figure: Figure, models: Sequence[str], tables: Sequence[Table]) -> N
         )
     handles.append(line([], [], color=ink, linestyle=":", linewidth=0.8, label="random policy"))
     handles.append(line([], [], color=ink, linestyle="--", linewidth=0.8, label="scripted expert"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)), frameon=False)

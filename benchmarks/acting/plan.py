@@ -38,7 +38,7 @@ class Plan:
         jobs: dict[str, Job] = {}
         ordered = ((task, seed) for task in self.benchmark.tasks for seed in self.seeds)
         rows = [(task, seed, method) for task, seed in ordered for method in self.benchmark.methods(task)]
-        for task, seed, method in progress(rows, description="plan (rows)"):
+        for task, seed, method in progress(rows, description="plan", unit="row"):
             if method.model == EXACT and seed != self.seeds[0]:
                 continue  # nothing is trained, so all seeds would play the same episodes
             if finished.get((task, method.name, str(seed))) != settings_digest(method):

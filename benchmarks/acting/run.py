@@ -40,9 +40,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     described.add_argument("--tasks", nargs="+", help="names in acting.yaml (default: all)")
-    described.add_argument(
-        "--models", nargs="+", help="objectives and systems in acting.yaml, or exact_dynamics (default: all)"
-    )
+    described.add_argument("--models", nargs="+", help="objectives and systems in acting.yaml, exact_dynamics")
     described.add_argument("--benchmark", type=absolute, default=BENCHMARK, help="yaml file of tasks and methods")
     add_common_options(described, work=ROOT / "runs/acting", results=RESULTS)
     described.set_defaults(seeds=SEEDS, workers=1)  # two jobs at a time would disturb the CPU seconds of decisions

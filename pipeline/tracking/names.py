@@ -14,17 +14,22 @@ HEADLINES = "comparison"  # section of the headline figures, the first one by th
 LONGEST_NAME = 200  # characters of a row's name; MLflow's table cuts it anyway
 FIRST = ("dataset", "objective", "preset", "generation", "seed")  # parameters that tell what a row is
 
-# Sections of the configuration that later stages read. Training reads the others.
-STAGES_OF_SECTION = {
-    "behavior": ("learn_behavior",),
-    "behavior_training": ("learn_behavior",),
-    "reward": ("learn_behavior",),
-    "imagination": ("learn_behavior",),
-    "acting": ("evaluate", "finetune"),
-    "evaluation": ("evaluate",),
-    "finetuning": ("finetune",),
+# Sections of the configuration that a later stage reads. Training reads the others.
+STAGE_OF_SECTION = {
+    "behavior": "learn_behavior",
+    "behavior_training": "learn_behavior",
+    "reward": "learn_behavior",
+    "imagination": "learn_behavior",
+    "acting": "evaluate",  # fine-tuning has the parameter `online_acting`
+    "evaluation": "evaluate",
+    "finetuning": "finetune",
 }
-SHORT_SECTION = {"behavior_training": "behavior.", "evaluation": "evaluation.", "finetuning": "finetune."}
+SHORT_SECTION = {
+    "acting": "acting.",
+    "behavior_training": "behavior.",
+    "evaluation": "evaluation.",
+    "finetuning": "finetune.",
+}
 
 # stage -> short name of a parameter -> its key in the settings of the stage
 PARAMETERS: Mapping[str, Mapping[str, str]] = {
@@ -86,8 +91,7 @@ def parameters(
 def of_stage(stage: str, overrides: Sequence[str]) -> list[str]:
     """The overrides that concern this stage; those of no later stage concern the training."""
     sections = ((text, re.split(r"[./=]", text.lstrip("+~"))[0]) for text in overrides)
-    training = ("train_world_model",)
-    return [text for text, key in sections if stage in STAGES_OF_SECTION.get(key, training) and key != "seed"]
+    return [text for text, key in sections if STAGE_OF_SECTION.get(key, "train_world_model") == stage and key != "seed"]
 
 
 def short_override(text: str) -> str:

@@ -191,10 +191,8 @@ def test_rows_name_the_way_of_acting(stage: str, name: str) -> None:
 
     assert parameters("mppi")[name] == "mppi"
     assert parameters("actor")[name] == "actor"
-    assert names.of_stage(stage, ["acting=mppi", "acting.optimizer.horizon=3"]) == [
-        "acting=mppi",
-        "acting.optimizer.horizon=3",
-    ]
+    assert names.of_stage("evaluate", ["acting=mppi", "reward=x"]) == ["acting=mppi"]
+    assert names.short_override("acting.optimizer.horizon=3") == "acting.horizon=3"  # the behaviour has one, too
     assert names.of_stage("train_world_model", ["acting=mppi"]) == []
 
 

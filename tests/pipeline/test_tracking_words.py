@@ -93,7 +93,7 @@ def test_every_parameter_is_in_the_settings_of_its_stage_and_belongs_to_one_stag
     config = compose(["preset=tiny", "dataset=pendulum_state"])
     of_row = [*names.FIRST]
     for stage in place_stages():
-        found = names.parameters(stage, stages.STAGES[stage](config), {}, [])
+        found = names.parameters(stage, stages.STAGES[stage](config), {"acting": "actor"}, [])
         assert found.keys() == names.PARAMETERS[stage].keys()
         of_row += found
     assert len(set(of_row)) == len(of_row)

@@ -18,7 +18,7 @@ class SquashedGaussianPolicy(nn.Module):
 
     The published code scales its entropy bonus by a quotient of log-probabilities in which the correction for tanh
     cancels: its bonus is A times the entropy of u, which grows with the std without limit. Here the bonus is the
-    entropy of the action, -ln p(a) by ``TanhNormal.log_prob_of_sample``. At the published weight, 1e-4, both are small.
+    entropy of the action, ``TanhNormal.entropy``. At the published weight, 1e-4, both are small.
 
     Args:
         features: size of the latent state.

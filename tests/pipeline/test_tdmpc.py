@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,9 +14,12 @@ from safetensors.torch import load_file
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec, VectorStatistics
 from dreamset.models.told.world_model import TOLD
-from dreamset.pipeline.artifacts.saved_models import load_world_model
+from dreamset.pipeline.artifacts.saved_models import load_world_model, model_digest
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.export.program import export_policy
+from dreamset.pipeline.export.standalone.policy import Policy
+from dreamset.pipeline.registry.registration import registration
 from dreamset.pipeline.stages import evaluate, finetune, learn_behavior, train_world_model
 from dreamset.pipeline.training import checkpoint
 from tests.pipeline.killing import Killed, kill_after
@@ -181,6 +185,21 @@ def test_every_form_is_trained_validated_saved_and_acts(kind: str, configure: Co
     evaluate.run(configure("evaluate", *TINY[kind]))
     scores = json.loads(Path("runs/evaluation/consistency-0/metrics.json").read_text())
     assert {"evaluation/return_iqm", "evaluation/imagined_return"} <= scores.keys()
+
+
+def test_a_planner_with_critics_and_policy_is_exported_and_registered(configure: Configure) -> None:
+    figures = trained(configure, "tdmpc2_continue", "validation.probe_decoder.updates=1")
+    learn_behavior.run(configure("learn_behavior", *TINY["tdmpc2_continue"]))
+    export_policy(WORLD_MODEL, POLICY, Path("exported"), environment=None)
+    policy = Policy("exported", count=2)
+    observations = {"state": np.array([[1.0, 0.0, 0.5], [0.0, 1.0, -2.0]], np.float32)}
+    for row in range(3):
+        action = policy.act(observations, np.array([row == 0] * 2))
+        assert action.shape == (2, 1)
+        assert (np.abs(action) <= 2).all()
+    known = registration(WORLD_MODEL, figures)
+    assert known.figures["validation/consistency"] == figures["validation/consistency"]
+    assert registration(POLICY, {}).origins["world_model"] == model_digest(WORLD_MODEL)
 
 
 @pytest.mark.parametrize("kind", ["tdmpc2", "tdmpc"])

@@ -160,6 +160,13 @@ def test_unknown_names_and_keys_are_refused(tmp_path: Path) -> None:
     broken.write_text("{tasks: {}, weighs: {}}")
     with pytest.raises(UserError, match="missing or unknown key"):
         Benchmark.read(broken)
+    others = "common: [], objectives: {}, rewards: {}, ways: {actor: []}"
+    broken.write_text(f"{{tasks: {{a: {{data: [], learning: [], simulated: [cem]}}}}, {others}}}")
+    with pytest.raises(UserError, match="'simulated' of a names the way cem; available: actor; fix it"):
+        Benchmark.read(broken)
+    broken.write_text(f"{{tasks: {{a: {{data: [], learning: []}}}}, {others}, systems: {{planet: {{b: []}}}}}}")
+    with pytest.raises(UserError, match="system planet names the task b; available: a; fix it"):
+        Benchmark.read(broken)
 
 
 def test_decisions_are_counted_for_every_episode_and_row() -> None:

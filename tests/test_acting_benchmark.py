@@ -160,6 +160,13 @@ def test_unknown_names_and_keys_are_refused(tmp_path: Path) -> None:
     broken.write_text("{tasks: {}, weighs: {}}")
     with pytest.raises(UserError, match="missing or unknown key"):
         Benchmark.read(broken)
+    others = "common: [], objectives: {}, rewards: {}, ways: {actor: []}"
+    broken.write_text(f"{{tasks: {{a: {{data: [], learning: [], simulated: [cem]}}}}, {others}}}")
+    with pytest.raises(UserError, match="'simulated' of a names the way cem; available: actor; fix it"):
+        Benchmark.read(broken)
+    broken.write_text(f"{{tasks: {{a: {{data: [], learning: []}}}}, {others}, systems: {{planet: {{b: []}}}}}}")
+    with pytest.raises(UserError, match="system planet names the task b; available: a; fix it"):
+        Benchmark.read(broken)
 
 
 def test_decisions_are_counted_for_every_episode_and_row() -> None:
@@ -303,15 +310,16 @@ def test_report_is_written_for_light_and_dark_paper(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_benchmark_runs_from_recording_to_results_and_resumes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    small = {"overrides": ["evaluation.episodes=2", "evaluation.resamples=10", "collection.episodes=6"]}
-    tiny = {"data": ["dataset=pendulum_state"], "learning": ["preset=tiny"], "planning": []}
-    tiny["planning"] = [f"acting.optimizer.{key}" for key in ("candidates=4", "elites=2", "iterations=1", "horizon=2")]
-    entries = {"tasks": {"tiny": tiny}, "common": ["device=cpu", *small["overrides"]], "ways": SMALL.ways}
-    entries["objectives"] = {"reconstruction": SMALL.objectives["reconstruction"]}
-    entries["rewards"] = {**SMALL.rewards, "pessimistic": ["reward=mean_disagreement", "reward/weight=calibrated"]}
+def test_runs_from_recording_to_results_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search = [f"acting.optimizer.{key}" for key in ("candidates=4", "elites=2", "iterations=1", "horizon=2")]
+    task = {"data": ["dataset=pendulum_state"], "learning": ["preset=tiny"], "planning": search, "simulated": ["cem"]}
+    entries = {
+        "common": ["device=cpu", "evaluation.episodes=2", "evaluation.resamples=10"],
+        "tasks": {"pendulum_state": task},
+        "objectives": {"reconstruction": SMALL.objectives["reconstruction"]},
+        "rewards": {"pessimistic": ["reward=mean_disagreement", "reward/weight=calibrated"]},  # has constants to load
+        "ways": SMALL.ways,
+    }
     benchmark = tmp_path / "acting.yaml"
     benchmark.write_text(json.dumps(entries))
     folders = ["--benchmark", str(benchmark), "--work", str(tmp_path / "w"), "--results", str(tmp_path / "results")]
@@ -323,15 +331,14 @@ def test_benchmark_runs_from_recording_to_results_and_resumes(
         assert finished.value.code == 0, said
     assert ["acting: " in text for text in said] == [True, False]  # at last, nothing was left to do
     runs, episodes = scores.read(tmp_path / "results")
-    exact = runs["model"] == "exact_dynamics"
-    assert runs.loc[exact, "way"].tolist() == ["cem"]
-    assert runs.loc[exact, "return_mean"].notna().all()
-    runs = runs[~exact]
-    assert sorted(runs["way"]) == ["actor", "cem"]
-    assert runs["world_model"].nunique() == runs["policy"].nunique() == 1
+    planned = [f"reconstruction-{way}-pessimistic" for way in ("actor", "cem")]
+    assert sorted(runs["method"]) == ["exact_dynamics-cem", *planned]
     assert (episodes.groupby("method").size() == 2).all()
-    needed = ["decisions_per_cpu_second", "imagined_return", "real_return", "normalized_mean", "probe_r2", "code"]
-    assert runs[[*needed, "world_model_cpu_seconds", "behavior_cpu_seconds"]].notna().all(axis=None)
+    assert runs["decisions_per_cpu_second"].gt(0).all()
+    learned = runs[runs["model"] == "reconstruction"]
+    assert learned["world_model"].nunique() == learned["policy"].nunique() == 1
+    needed = ["imagined_return", "real_return", "normalized_mean", "probe_r2", "code"]
+    assert learned[[*needed, "world_model_cpu_seconds", "behavior_cpu_seconds"]].notna().all(axis=None)
 
 
 def test_tables_show_the_committed_numbers() -> None:

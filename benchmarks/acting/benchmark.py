@@ -1,6 +1,6 @@
 """Tasks, world models and ways of acting of the benchmark, as listed in ``acting.yaml``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -61,14 +61,19 @@ class Benchmark:
         """The benchmark in a yaml file.
 
         Raises:
-            UserError: if a key is missing or unknown.
+            UserError: if a key is missing or unknown, or settings name an unknown task or way.
         """
         content = _tuples(yaml.safe_load(path.read_text()))
         try:
             tasks = {name: Task(**entry) for name, entry in content.pop("tasks").items()}
-            return cls(tasks=tasks, **content)
+            benchmark = cls(tasks=tasks, **content)
         except (KeyError, TypeError) as error:
             raise UserError(f"{path} has a missing or unknown key ({error}); fix it") from None
+        for system, entries in benchmark.systems.items():
+            _require_known(f"{path}: system {system} names the task", entries, tasks)
+        for name, task in tasks.items():
+            _require_known(f"{path}: 'simulated' of {name} names the way", task.simulated, benchmark.ways)
+        return benchmark
 
     def choose(self, tasks: Sequence[str] | None, models: Sequence[str] | None) -> "Benchmark":
         """Selects tasks and models (objectives, systems, the exact dynamics) by name; ``None`` selects all.
@@ -122,6 +127,12 @@ class Benchmark:
 def settings_digest(method: Method) -> str:
     """Identifies results with other settings."""
     return digest(*method.learning, "acting", *method.acting)
+
+
+def _require_known(place: str, names: Iterable[str], known: Iterable[str]) -> None:
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise UserError(f"{place} {unknown[0]}; available: {', '.join(known)}; fix it")
 
 
 def _tuples(value: Any) -> Any:

@@ -331,8 +331,8 @@ def test_runs_from_recording_to_results_and_resumes(tmp_path: Path, capsys: pyte
         assert finished.value.code == 0, said
     assert ["acting: " in text for text in said] == [True, False]  # at last, nothing was left to do
     runs, episodes = scores.read(tmp_path / "results")
-    planned = [f"reconstruction-{way}-pessimistic" for way in ("actor", "cem")]
-    assert sorted(runs["method"]) == ["exact_dynamics-cem", *planned]
+    names = [f"reconstruction-{way}-pessimistic" for way in ("actor", "cem")]
+    assert sorted(runs["method"]) == ["exact_dynamics-cem", *names]
     assert (episodes.groupby("method").size() == 2).all()
     assert runs["decisions_per_cpu_second"].gt(0).all()
     learned = runs[runs["model"] == "reconstruction"]

@@ -50,6 +50,7 @@ class Network(Section):
     encoder_hidden: Count
     encoder_layers: Whole
     critics: Count
+    critic_dropout: Share
 
 
 class Weights(Section):

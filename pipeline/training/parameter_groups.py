@@ -41,11 +41,12 @@ def learning_groups(model: Trainable[Any], objective: Objective, factors: Factor
         for part, module in parts.items()
         if module is not None
         for key, parameter in module.named_parameters()
-        if parameter.requires_grad  # no weights of target networks
     }
     _check(factors, list(parts), named)
     groups: dict[float, list[Tensor]] = {}
     for name, parameter in named.items():
+        if not parameter.requires_grad:  # a weight of a target network
+            continue
         factor = factor_of(name, factors)
         if factor > 0:
             groups.setdefault(factor, []).append(parameter)

@@ -17,7 +17,7 @@ from tests.builders import seeded, tiny_batch, tiny_config, tiny_model
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 GENERATIONS = sorted(path.stem for path in (CONFIGS / "world_model").glob("dreamer*.yaml"))  # not from_registry
-SIZES = sorted(path.stem for path in (CONFIGS / "size").glob("*.yaml"))
+SIZES = sorted(path.stem for path in (CONFIGS / "size").glob("dreamer*.yaml"))
 FRAMES = DataSpec({"image": ArraySpec((64, 64, 3), "uint8")}, ActionSpec(6, False, (-1.0,) * 6, (1.0,) * 6), {}, {})
 
 every_generation = pytest.mark.parametrize("name", GENERATIONS)

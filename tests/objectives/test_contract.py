@@ -149,7 +149,9 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (FOLDER.parent / group).glob("*.yaml"))
 
 
-GENERATIONS = [name for name in choices("world_model") if name != "from_registry"]  # from_registry has no architecture
+GENERATIONS = [  # from_registry has no architecture; TD-MPC has no embeddings and tests of its own
+    name for name in choices("world_model") if name != "from_registry" and not name.startswith("tdmpc")
+]
 LATENT, CELL = "world_model/dynamics/latent", "world_model/dynamics/cell"
 DIVERGENCE, REWARD_HEAD = "world_model/divergence", "world_model/reward_head"
 WIDE = "network.depth=8"  # enough channels that no layer starts with only dead units

@@ -244,16 +244,16 @@ def test_the_factor_of_the_innermost_module_counts() -> None:
     [
         (
             {"decoder": 0.0},
-            r"names decoder, which .*; allowed: encoder, dynamics, .*, objective, and modules",
+            r"name decoder, which .*; allowed: encoder, dynamics, .*, objective, and modules",
         ),
-        ({"dynamics.cel": 0.0}, r"names dynamics\.cel, which"),
-        ({"dynamics": -0.1}, r"factors \{'dynamics': -0.1\}; allowed: numbers of 0 or more"),
+        ({"dynamics.cel": 0.0}, r"name dynamics\.cel, which"),
+        ({"dynamics": -0.1}, r"have the values \{'dynamics': -0.1\}; allowed: numbers of 0 or more"),
         ({"dynamics": float("nan")}, "allowed: numbers of 0 or more"),
         ({"dynamics": float("inf")}, "allowed: numbers of 0 or more"),
         ({"dynamics": {"cell": 0.0}}, "allowed: numbers of 0 or more"),
         ({"dynamics": None}, "allowed: numbers of 0 or more"),
         ({"objective": None}, "allowed: numbers of 0 or more"),
-        (dict.fromkeys(PARTS, 0.0), "freezes every part"),
+        (dict.fromkeys(PARTS, 0.0), "freeze every part"),
     ],
 )
 def test_a_wrong_part_or_factor_is_refused_in_one_line(factors: Any, expected: str) -> None:

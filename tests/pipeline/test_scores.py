@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dreamset.core.records import ImaginedTrajectory, Rollout, SequenceBatch
 from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec
 from dreamset.environments.rollouts import RecordedEpisode
+from dreamset.models.imagination import imagine
 from dreamset.pipeline.config.settings import Evaluation
 from dreamset.pipeline.evaluation.scores import episode_table, imagined_returns, summarize, time_limits
 from tests.behaviors.worlds import Row
@@ -62,8 +63,12 @@ class Clock:
 class Half:
     """The policy whose action is 0.5."""
 
-    def imagination_policy(self) -> Any:
-        return lambda features: torch.full((len(features), 1), 0.5)
+    def imagine(
+        self, model: Any, start: Any, *, horizon: int, generator: torch.Generator, **_: Any
+    ) -> ImaginedTrajectory[Any]:
+        return imagine(
+            model, start, lambda features: torch.full((len(features), 1), 0.5), horizon=horizon, generator=generator
+        )
 
 
 def episode(length: int, *, terminated: bool, limit: int | None = None) -> RecordedEpisode:

@@ -209,11 +209,6 @@ class TanhNormal:
         normal = -0.5 * ((u - self.location) / self.scale).square() - self.scale.log() - 0.5 * math.log(2 * math.pi)
         return (normal - log_tanh_slope(u)).sum(-1)
 
-    def log_prob_of_sample(self, noise: Tensor) -> Tensor:
-        """ln p(``sample(noise)``), [...]; exact where the action rounds to a bound and its atanh would be infinite."""
-        normal = -0.5 * noise.square() - self.scale.log() - 0.5 * math.log(2 * math.pi)
-        return (normal - log_tanh_slope(self.location + self.scale * noise)).sum(-1)
-
     def entropy(self) -> Tensor:
         """Entropy in nats, summed over the action: ln(scale) + (1 + ln 2 pi) / 2 + E[ln(1 - tanh(u)^2)].
 

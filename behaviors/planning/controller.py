@@ -101,7 +101,7 @@ class PlanningController(nn.Module, Generic[S]):
         """Random numbers for one row of ``count`` episodes, [N, ...]."""
         memory = self.initial(1)
         needed = Counted(memory.plan)
-        self._inferred_noise(needed)
+        self._noise(needed)
         self.search(memory.state, memory.plan, needed)
         return torch.randn(count, needed.total, generator=generator, device=generator.device)
 
@@ -135,7 +135,7 @@ class PlanningController(nn.Module, Generic[S]):
         self, observations: Mapping[str, Tensor], is_first: Tensor, memory: PlanningMemory[S], draw: Draw
     ) -> tuple[S, Plan]:
         """The state of this row and the plan from it; arguments as for ``step``."""
-        state = self.model.filter(memory.state, memory.action, observations, is_first, self._inferred_noise(draw))
+        state = self.model.filter(memory.state, memory.action, observations, is_first, self._noise(draw))
         without = self.optimizer.initial(memory.plan, self.spec.action.size)
         return state, self.search(state, torch.where(is_first[:, None, None], without, memory.plan), draw)
 
@@ -200,7 +200,3 @@ class PlanningController(nn.Module, Generic[S]):
     def _noise(self, draw: Draw, *sizes: int) -> Tensor:
         """Random numbers for steps of the model, [N, *sizes, ...]."""
         return noise_of_kind(self.model.noise_distribution, draw(*sizes, self.state_noise))
-
-    def _inferred_noise(self, draw: Draw) -> Tensor:
-        """Random numbers for the model's filter, [N, ...]."""
-        return self._noise(draw)

@@ -1,5 +1,6 @@
 """Acting by planning: the behaviour ``planning``, which learns nothing, and planning with a learned behaviour."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -83,12 +84,15 @@ def _one_of(capability: Any, key: str, off: str, *candidates: object) -> Any:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """Acts by planning, with the critic and the actor of a learned behaviour."""
+class ActsByPlanning(ABC):
+    """Acts by searching a plan in every row; see ``behaviors.base.Acting``."""
 
     planning: Planning
-    behavior: Learner
+
+    @property
+    @abstractmethod
+    def learned(self) -> object:
+        """Whose critic and policy take part, if it has them."""
 
     @property
     def acting_needs(self) -> tuple[type, ...]:
@@ -97,7 +101,7 @@ class Planned:
 
     def controller(self, model: Dynamics[S], *, exploration: Exploration = mode) -> PlanningController[S]:
         """See ``Planning.controller``."""
-        return self.planning.controller(model, self.behavior, exploration=exploration)
+        return self.planning.controller(model, self.learned, exploration=exploration)
 
     def imagine(
         self,
@@ -112,7 +116,20 @@ class Planned:
         return self.controller(model).imagine(start, horizon=horizon, generator=generator, on_step=on_step)
 
 
-class Planner(Learner):
+class Planned(ActsByPlanning):
+    """Acts by planning, with the critic and the actor of a learned behaviour."""
+
+    def __init__(self, planning: Planning, behavior: Learner) -> None:
+        self.planning = planning
+        self.behavior = behavior
+
+    @property
+    def learned(self) -> Learner:
+        """The behaviour."""
+        return self.behavior
+
+
+class Planner(ActsByPlanning, Learner):
     """Plans in every row and learns nothing (PlaNet; TD-MPC, if the model has critic and policy).
 
     Args:
@@ -136,9 +153,9 @@ class Planner(Learner):
         return self.planning.reward
 
     @property
-    def acting_needs(self) -> tuple[type, ...]:
-        """Those of planning."""
-        return self.planning.needs
+    def learned(self) -> "Planner":
+        """Itself, which has neither: they are the model's, if at all."""
+        return self
 
     def networks(self) -> Mapping[str, nn.Module]:
         """None."""
@@ -157,19 +174,3 @@ class Planner(Learner):
     ) -> LearnerLosses:
         """None."""
         return LearnerLosses({}, {})
-
-    def controller(self, model: Dynamics[S], *, exploration: Exploration = mode) -> PlanningController[S]:
-        """See ``Planning.controller``."""
-        return self.planning.controller(model, self, exploration=exploration)
-
-    def imagine(
-        self,
-        model: Dynamics[S],
-        start: S,
-        *,
-        horizon: int,
-        generator: torch.Generator,
-        on_step: Callable[[], None] = lambda: None,
-    ) -> ImaginedTrajectory[S]:
-        """Imagines that it plans in every row."""
-        return self.controller(model).imagine(start, horizon=horizon, generator=generator, on_step=on_step)

@@ -9,7 +9,7 @@ import torch
 
 from dreamset.behaviors.base import Acting, Learner
 from dreamset.behaviors.controller import Agent
-from dreamset.behaviors.planning.planner import Planned, Planner, Planning
+from dreamset.behaviors.planning.planner import ActsByPlanning, Planned, Planning
 from dreamset.core.capabilities import require
 from dreamset.core.errors import UserError
 from dreamset.pipeline.artifacts.description import PREDICTION
@@ -105,7 +105,7 @@ def require_fit(way: Acting, model: Any, described: SavedModel) -> None:
         UserError: if the model lacks a capability, there is no critic or no policy that planning needs, or it cannot
             search such actions.
     """
-    planning = way.planning if isinstance(way, Planned | Planner) else None
+    planning = way.planning if isinstance(way, ActsByPlanning) else None
     by = type(way).__name__ if planning is None else f"planning for the reward {type(planning.reward).__name__}"
     require(model, *way.acting_needs, by=by)
     way.controller(model)

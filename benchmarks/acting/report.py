@@ -20,6 +20,7 @@ from benchmarks.acting.benchmark import BENCHMARK, EXACT, PREDICTED, Benchmark
 from benchmarks.acting.run import RESULTS, SEEDS
 from benchmarks.acting.scores import ACTOR, Result, Table, read, tables
 from benchmarks.offline_suite.report import table as as_markdown
+from benchmarks.report_options import report_parser
 from benchmarks.transfer.report import insert
 from dreamset.core.errors import UserError
 from dreamset.core.files import write_text
@@ -70,16 +71,8 @@ def write(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of runs.csv and episodes.csv")
-    parser.add_argument("--output", type=Path, default=FOLDER, help="folder (default: beside this script)")
+    parser = report_parser(__doc__, results=RESULTS, output=FOLDER, content="the tables and the figure")
     parser.add_argument("--benchmark", type=Path, default=BENCHMARK, help="yaml file with the order of rows")
-    parser.add_argument(
-        "--confidence", type=float, default=0.95, help="confidence of the intervals (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--resamples", type=int, default=10_000, help="resamples of the bootstrap (default: %(default)s)"
-    )
     return parser
 
 

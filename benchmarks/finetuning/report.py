@@ -22,6 +22,7 @@ from benchmarks.finetuning.plan import BENCHMARK, Benchmark
 from benchmarks.finetuning.run import RESULTS
 from benchmarks.offline_suite.report import table
 from benchmarks.offline_suite.scores import Board, Score, board, read
+from benchmarks.report_options import report_parser
 from benchmarks.transfer.report import insert
 from dreamset.core.errors import UserError
 from dreamset.core.files import save_with
@@ -44,16 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of runs.csv and episodes.csv")
-    parser.add_argument("--output", type=Path, default=FOLDER, help="folder of details.md (default: this one)")
-    parser.add_argument(
-        "--confidence", type=float, default=0.95, help="confidence of the intervals (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--resamples", type=int, default=10_000, help="resamples of the bootstrap (default: %(default)s)"
-    )
-    return parser
+    return report_parser(__doc__, results=RESULTS, output=FOLDER, content="details.md")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from benchmarks.offline_suite import figure
 from benchmarks.offline_suite.run import RESULTS
 from benchmarks.offline_suite.scores import Board, Score, best, board, compared, read
 from benchmarks.offline_suite.suite import SUITE, Suite
+from benchmarks.report_options import report_parser
 from dreamset.core.errors import UserError
 from dreamset.core.files import write_text
 from dreamset.pipeline.evaluation.statistics import coverage_note
@@ -65,16 +66,8 @@ def results_of(results: Path, suite: Path) -> tuple[pd.DataFrame, pd.DataFrame, 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of runs.csv and episodes.csv")
-    parser.add_argument("--output", type=Path, default=FOLDER, help="folder (default: beside this script)")
+    parser = report_parser(__doc__, results=RESULTS, output=FOLDER, content="the tables and the figure")
     parser.add_argument("--suite", type=Path, default=SUITE, help="yaml file with the order of tasks and methods")
-    parser.add_argument(
-        "--confidence", type=float, default=0.95, help="confidence of the intervals (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--resamples", type=int, default=10_000, help="resamples of the bootstrap (default: %(default)s)"
-    )
     return parser
 
 

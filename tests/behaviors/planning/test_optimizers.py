@@ -251,3 +251,11 @@ def test_samples_stay_in_the_box_and_choices_stay_one_hot() -> None:
     assert CEM(**SEARCH).sample(found, noise).abs().max() == 1
     choices = CategoricalCEM(**SEARCH).sample(found, noise)
     assert torch.equal(choices.sort(dim=-1).values, torch.tensor([0.0, 0.0, 1.0]).expand(50, 3))
+
+
+def test_the_spread_of_mppi_never_exceeds_its_maximum() -> None:
+    ends = torch.tensor([-1.0, 1.0]).repeat(12)[None, :, None, None].expand(3, -1, 4, 2)  # equal scores, far apart
+    found = plan(
+        MPPI(max_std=0.1, min_std=0.05, **SEARCH), lambda plans: -(1 - plans.abs()).sum((-1, -2)), proposals=ends
+    )
+    torch.testing.assert_close(found.spread, torch.full_like(found.spread, 0.1))

@@ -21,11 +21,12 @@ from dreamset.behaviors.planning.optimizers import CEM
 from dreamset.behaviors.planning.planner import Planned, Planner, Planning
 from dreamset.behaviors.rewards import PredictedReward
 from dreamset.core.errors import UserError
+from dreamset.core.files import replaced_folder
 from dreamset.core.spec import ActionSpec
 from dreamset.environments import pendulum
 from dreamset.environments.recorder import record_episodes
 from dreamset.pipeline import cli
-from dreamset.pipeline.artifacts.acting import load_policy, require_fit, warn_of_horizon
+from dreamset.pipeline.artifacts.acting import acting_of, load_policy, require_fit, warn_of_horizon
 from dreamset.pipeline.artifacts.description import PREDICTION
 from dreamset.pipeline.artifacts.saved_models import (
     WORLD_MODEL,
@@ -33,6 +34,8 @@ from dreamset.pipeline.artifacts.saved_models import (
     load_behavior,
     load_world_model,
     read_description,
+    save_model,
+    save_reward,
 )
 from dreamset.pipeline.artifacts.saved_policy import saved_policy
 from dreamset.pipeline.config.compose import compose
@@ -243,6 +246,23 @@ def test_a_reward_whose_constants_were_not_computed_is_refused(
     error = said(["evaluate", *TINY, "acting=cem", *SEARCH, *pessimism], capsys)
     assert "whose constants are computed while a behaviour learns" in error
     assert "reward/weight=fixed" in error
+
+
+def test_plans_have_the_constants_that_were_computed_while_their_behaviour_learned(
+    project: Configure, tmp_path: Path
+) -> None:
+    pessimism = ["reward=mean_disagreement", "reward/weight=calibrated"]
+    acting = project("evaluate", "acting=cem", *SEARCH, *pessimism)["acting"]
+    behavior, saved = load_behavior(POLICY), read_description(POLICY, made_by="dreamset learn-behavior")
+    reward = build_part(acting["reward"])
+    reward.weight.value.fill_(0.25)
+    lineage = {**saved.lineage, "reward": acting["reward"]}
+    with replaced_folder(tmp_path / "policy") as folder:
+        save_model(folder, behavior, SavedModel(saved.architecture, saved.spec, lineage, saved.kind))
+        save_reward(folder, reward)
+    way = acting_of(behavior, tmp_path / "policy", torch.device("cpu"), acting=acting)
+    assert isinstance(way, Planned)
+    assert way.planning.reward.state_dict()["weight.value"].item() == 0.25
 
 
 @pytest.mark.parametrize(

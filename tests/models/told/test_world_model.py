@@ -29,6 +29,7 @@ from tests.models.told.updates import Array, Data, Numbers, Weights, updated
 
 BOX = ActionSpec(2, discrete=False, low=(-2.0, 1.0), high=(2.0, 5.0))
 SPEC = DataSpec({"state": ArraySpec((3,), "float32")}, BOX, {}, {"state": VectorStatistics((0.0,) * 3, (1.0,) * 3)})
+DRAWN = 1  # seed of an update whose two steps draw different pairs of critics
 NUMBERS = Numbers(
     discount=0.9,
     rho=0.7,
@@ -136,7 +137,7 @@ def crossing(batch: SequenceBatch, window: int, row: int, *, ends: bool) -> Sequ
 def trainer(model: TOLD) -> WorldModelTrainer:
     objective = WindowConsistency(weight=NUMBERS.consistency, rho=NUMBERS.rho)
     sgd = partial(torch.optim.SGD, lr=NUMBERS.rate)
-    return WorldModelTrainer(model, objective, optimizer=sgd, generator=seeded(7), clipping=GlobalNorm(1e9))
+    return WorldModelTrainer(model, objective, optimizer=sgd, generator=seeded(DRAWN), clipping=GlobalNorm(1e9))
 
 
 def weights_of(model: TOLD) -> Weights:
@@ -145,8 +146,8 @@ def weights_of(model: TOLD) -> Weights:
 
 
 def data_of(model: TOLD, batch: SequenceBatch) -> Data:
-    """The batch with the random numbers that an update with generator 7 draws."""
-    draws = details(model.observe(batch, seeded(7))).draws
+    """The batch with the random numbers that an update of ``trainer`` draws."""
+    draws = details(model.observe(batch, seeded(DRAWN))).draws
     return Data(
         batch.observations["state"].numpy(),
         model.spec.action.normalize(batch.action).numpy(),
@@ -162,14 +163,17 @@ def data_of(model: TOLD, batch: SequenceBatch) -> Data:
 
 def test_an_update_equals_the_reference_in_the_published_order() -> None:
     model, batch = told(), crossing(crossing(windows(), 1, 2, ends=True), 3, 3, ends=False)
-    expected, scale = updated(weights_of(model), NUMBERS, data_of(model, batch), scale=1.0)
+    assert model.scale is not None
+    model.scale.scale.fill_(3.0)
+    data = data_of(model, batch)
+    assert set(data.target_members) != set(data.policy_members)
+    expected, scale = updated(weights_of(model), NUMBERS, data, scale=3.0)
     before = weights_of(model)
     trainer(model).step(batch)
     after = weights_of(model)
     for name, value in expected.items():
         np.testing.assert_allclose(after[name], value, rtol=0, atol=2e-8, err_msg=name)
         assert np.abs(after[name] - before[name]).max() > 1e-5, name
-    assert model.scale is not None
     assert model.scale.scale.item() == pytest.approx(scale)
 
 

@@ -47,6 +47,12 @@ class Distributions:
     noise: Sequence[Tensor]  # [B, T, Z] for the priors of 2, 3, ... steps; empty without overshooting
 
 
+def distributions(rollout: Rollout[RecurrentState]) -> Distributions:
+    """The details of a rollout of an RSSM."""
+    assert isinstance(rollout.details, Distributions)
+    return rollout.details
+
+
 class Cell(Protocol):
     """A recurrent cell of ``size`` units."""
 

@@ -3,9 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from dreamset.core.capabilities import MemberPredictions
@@ -87,7 +88,9 @@ class PriorEnsemble(Ensemble):
         block: see ``Ensemble``.
     """
 
-    def __init__(self, dynamics: RSSM, *, members: int = 7, share: float = 0.632, block: int = 50) -> None:
+    def __init__(
+        self, dynamics: RSSM, *, members: Annotated[int, Ge(2)] = 7, share: float = 0.632, block: int = 50
+    ) -> None:
         super().__init__(dynamics.new_prior, members=members, share=share, block=block)
         self.latent = dynamics.latent
 

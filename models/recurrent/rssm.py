@@ -146,6 +146,8 @@ class RSSM(nn.Module):
         style: Style = ELU,
     ) -> None:
         super().__init__()
+        self.embedding_size = embedding_size
+        self.action_size = action_size
         self.latent = latent
         self.inputs = inputs(hidden, style)
         self.cell = cell(self.inputs.size)

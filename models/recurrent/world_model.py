@@ -36,6 +36,8 @@ class WorldModel(nn.Module):
         continue_head: constructs p(c | s) from F; None if episodes end only by a time limit.
         divergence: the KL loss between posterior and prior.
         reward_weight: weight of the reward loss.
+        reward_gradient: whether the reward loss shapes the states; without, it trains only its head, as in exploration
+            without a task.
         continue_weight: weight of the continuation loss.
         ensemble: constructs an ensemble that measures the model's uncertainty from the RSSM; by default there is none.
         continue_discount: gamma; the head's soft target is gamma (1 - terminal), as in Dreamer v2 and v3, and
@@ -54,6 +56,7 @@ class WorldModel(nn.Module):
         continue_head: Callable[[int], Head] | None,
         divergence: Divergence,
         reward_weight: float = 1.0,
+        reward_gradient: bool = True,
         continue_weight: float = 1.0,
         continue_discount: float = 1.0,
         ensemble: Callable[[RSSM], Ensemble] | None = None,
@@ -66,6 +69,7 @@ class WorldModel(nn.Module):
         self.continue_head = None if continue_head is None else continue_head(self.feature_size)
         self.divergence = divergence
         self.reward_weight = reward_weight
+        self.reward_gradient = reward_gradient
         self.continue_weight = continue_weight
         self.continue_discount = continue_discount
         self.ensemble = None if ensemble is None else ensemble(self.dynamics)
@@ -150,7 +154,8 @@ class WorldModel(nn.Module):
         if self.ensemble is None:
             raise UserError(
                 "the world model was trained without an ensemble, so its uncertainty is unknown; add "
-                "world_model/ensemble=priors and train it again, or use reward=predicted"
+                "world_model/ensemble=priors or world_model/ensemble=one_step and train it again, or use "
+                "reward=predicted"
             )
         return self.ensemble.predictions(self.dynamics.state_of(trajectory.features), trajectory.action)
 
@@ -176,7 +181,8 @@ class WorldModel(nn.Module):
         An ensemble adds its own loss, which trains only its members.
         """
         result = self.divergence(self._compared(rollout, batch))
-        result["reward"] = Loss(-self.reward_head(rollout.features).log_prob(batch.reward), self.reward_weight)
+        read = rollout.features if self.reward_gradient else rollout.features.detach()  # stop: not by the task
+        result["reward"] = Loss(-self.reward_head(read).log_prob(batch.reward), self.reward_weight)
         if self.continue_head is not None:
             target = self.continue_discount * (~batch.is_terminal)
             result["continue"] = Loss(-self.continue_head(rollout.features).log_prob(target), self.continue_weight)

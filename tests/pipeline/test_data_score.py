@@ -13,6 +13,7 @@ from dreamset.behaviors.rewards.spreads import Variance
 from dreamset.core.records import ImaginedTrajectory
 from dreamset.core.spec import ActionSpec, ArraySpec
 from dreamset.datasets import RawEpisode, Store, write_store
+from dreamset.datasets.extension import extend
 from dreamset.datasets.sources import SourceDescription
 from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.pipeline import cli
@@ -179,6 +180,13 @@ def test_a_world_model_of_other_columns_is_one_line_that_names_the_column(
     line = refused("score", other.path, "--world-model", scored[1])
     assert "its observation state is float32 [4], but the world model in" in line
     assert "reads float32 [3]" in line
+
+
+def test_a_store_without_episodes_is_one_line(
+    scored: tuple[WorldModel, Path], tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    empty = extend(tmp_path / "empty", Walks(()), after=0)
+    assert "has no episodes to score" in refused("score", empty.path, "--world-model", scored[1])
 
 
 def test_a_missing_store_or_model_and_an_empty_table_are_one_line(

@@ -48,8 +48,8 @@ class CalibratedWeight(PenaltyWeight):
         super().__init__()
         if target < 0 or transitions < 1:
             raise UserError(
-                f"a calibrated penalty or bonus has target {target} and {transitions} transitions; allowed: a target of "
-                "0 or more and 1 transition or more; set reward.weight.target and reward.weight.transitions"
+                f"a calibrated penalty or bonus has target {target} and {transitions} transitions; allowed: a target "
+                "of 0 or more and 1 transition or more; set reward.weight.target and reward.weight.transitions"
             )
         self.target = target
         self.transitions = transitions
@@ -75,8 +75,8 @@ class CalibratedWeight(PenaltyWeight):
                 break
         if not total > 0:
             raise UserError(
-                "the members of the ensemble agree on all recorded transitions, so penalty or bonus has no scale; train "
-                "the world model with more world_model.ensemble.members or updates, or use reward/weight=fixed"
+                "the members of the ensemble agree on all recorded transitions, so penalty or bonus has no scale; "
+                "train the world model with more world_model.ensemble.members or updates, or use reward/weight=fixed"
             )
         self.value.fill_(self.target * count / total)
 

@@ -124,8 +124,10 @@ def test_documented_commands_lead_from_random_episodes_to_policies_for_two_tasks
     assert list(pd.read_csv(EXPLORE / "finetune/reconstruction-0/curve.csv")["environment_steps"]) == [0, 200]
     for task in ("explored", "explored_spin"):
         assert Store.open(f"data/stores/pendulum_{task}").lengths.tolist() == [101, 101]
-    evaluated = json.loads(Path("runs/evaluation/reconstruction-0/metrics.json").read_text())
-    assert "evaluation/return_iqm" in evaluated  # of the last task
+    for runs in ("runs", "runs/spin"):
+        evaluated = json.loads(Path(runs, "evaluation/reconstruction-0/metrics.json").read_text())
+        assert "evaluation/return_iqm" in evaluated
+    assert Store.open("runs/finetune/reconstruction-0/online").lengths.tolist() == [101, 101]
     assert list(pd.read_csv("scores.csv")["episode"]) == [0, 1]
     assert Path("card/disagreement.png").exists()
     assert "mean disagreement about 200 transitions" in capsys.readouterr().out

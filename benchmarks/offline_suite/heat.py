@@ -22,11 +22,12 @@ from benchmarks.offline_suite.report import results_of
 from benchmarks.offline_suite.run import RESULTS
 from benchmarks.offline_suite.scores import Board, Score, board
 from benchmarks.offline_suite.suite import SUITE
+from benchmarks.papers import draw_on_papers
 from dreamset.pipeline.evaluation.statistics import interquartile_mean
-from dreamset.pipeline.report.style import SCHEMES, STYLE, new_figure, save_figure
+from dreamset.pipeline.report.style import new_figure
 
 OUTPUT = Path(__file__).parents[2] / "docs" / "assets"
-FILES = {"light": "offline_suite_heat.png", "dark": "offline_suite_heat_dark.png"}  # scheme -> file
+FIGURE = "offline_suite_heat.png"
 COLORS = mpl.colormaps["cividis"]  # looks alike to readers with and without colour blindness
 EQUAL_CONTRAST = 0.179  # the luminance to which black and white have the same contrast
 WORST, EXPERT = 0.0, 100.0  # normalised scores at the ends of the colours
@@ -56,9 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             resamples=options.resamples,
             on_score=bar.update,
         )
-    for scheme, name in FILES.items():
-        with mpl.rc_context({**STYLE, **SCHEMES[scheme]}):
-            save_figure(plot(scores, shown, references(runs)), options.output / name)
+    draw_on_papers(lambda: plot(scores, shown, references(runs)), options.output / FIGURE)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,12 +20,13 @@ import torch
 from benchmarks.offline_suite.episodes import Returns
 from dreamset.core.errors import UserError
 from dreamset.pipeline.files import read_json, write_json
+from dreamset.pipeline.registry.registration import code_version
 
 # kind -> module and function; imported on use, because peers need d3rlpy
 PREPARATIONS = {
     "prepare": ("ours", "prepare"),
     "world_model": ("ours", "train"),
-    "policy": (".acting.playing", "learn"),
+    "policy": ("ours", "learn"),
 }
 METHODS = {
     "ours": ("ours", "run"),
@@ -61,10 +62,10 @@ def described(row: Mapping[str, Any], figures: Mapping[str, Any], returns: Retur
 
 
 def versions() -> dict[str, str]:
-    """Versions of packages, and the processor's instruction set, which affects last bits and CPU seconds."""
+    """Commit, versions of packages, and the processor's instruction set, which affects last bits and CPU seconds."""
     packages = {name: metadata.version(name) for name in ("dreamset", "torch", "numpy")}
     capability = torch.backends.cpu.get_cpu_capability()
-    return {**packages, "python": platform.python_version(), "cpu_capability": capability}
+    return {"code": code_version(), **packages, "python": platform.python_version(), "cpu_capability": capability}
 
 
 def _function(module: str, name: str) -> Callable[[dict[str, Any]], Any]:

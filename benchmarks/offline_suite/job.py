@@ -34,6 +34,9 @@ METHODS = {
     "baseline": ("baselines", "run"),
     "acting": (".acting.playing", "run"),
     "simulator": (".acting.simulator", "run"),
+    "collection": (".exploration.collecting", "collect"),
+    "recorded": (".exploration.collecting", "recorded"),
+    "few_shot": (".exploration.collecting", "few_shot"),
 }
 CURVES = {"finetune": (".finetuning.learning", "run")}  # several results each, one per evaluation
 

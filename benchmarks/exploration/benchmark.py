@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from benchmarks.exploration.cells import Axis
-from benchmarks.offline_suite.suite import selected
+from benchmarks.offline_suite.suite import as_tuples, selected
 from dreamset.core.errors import UserError
 from dreamset.pipeline.files import digest
 
@@ -83,7 +83,7 @@ class Benchmark:
         Raises:
             UserError: if a key is missing or unknown, or a number of episodes is impossible.
         """
-        content = _tuples(yaml.safe_load(path.read_text()))
+        content = as_tuples(yaml.safe_load(path.read_text()))
         try:
             return cls(**content | {"tasks": {name: _task(entry) for name, entry in content["tasks"].items()}})
         except (KeyError, TypeError) as error:
@@ -147,12 +147,5 @@ LEARNED = (ZERO_SHOT, FEW_SHOT)
 
 
 def _task(entry: Mapping[str, Any]) -> Task:
-    made = {"episodes": Episodes(**entry["episodes"]), "cells": tuple(Axis(**axis) for axis in entry["cells"])}
-    return Task(**entry | made)
-
-
-def _tuples(value: Any) -> Any:
-    """Lists become tuples."""
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+    cells = tuple(Axis(**axis | {"elements": tuple(axis["elements"])}) for axis in entry["cells"])
+    return Task(**entry | {"episodes": Episodes(**entry["episodes"]), "cells": cells})

@@ -46,16 +46,21 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     work = read_json(Path(sys.argv[1]), made_by="benchmarks.offline_suite.run")
     try:
-        function = _function(*{**PREPARATIONS, **METHODS, **CURVES}[work["kind"]])
-        result = function(work)
+        result = perform(work)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    if work["kind"] in METHODS:
-        write_json(Path(work["folder"]) / "result.json", described(work["row"], *result))
-    if work["kind"] in CURVES:
-        points = [described(work["row"], *point) for point in result]
-        write_json(Path(work["folder"]) / "result.json", {"points": points})
+    if result is not None:
+        write_json(Path(work["folder"]) / "result.json", result)
+
+
+def perform(work: dict[str, Any]) -> dict[str, Any] | None:
+    """Runs the job; the content of ``result.json``, or None from a preparation."""
+    kind = work["kind"]
+    result = _function(*{**PREPARATIONS, **METHODS, **CURVES}[kind])(work)
+    if kind in METHODS:
+        return described(work["row"], *result)
+    return {"points": [described(work["row"], *point) for point in result]} if kind in CURVES else None
 
 
 def described(row: Mapping[str, Any], figures: Mapping[str, Any], returns: Returns) -> dict[str, Any]:

@@ -59,7 +59,8 @@ class SpreadReward(RewardFunction):
             UserError: if the world model has no ensemble.
         """
         spread = self.spread(model.members(trajectory))
-        return self.weight(spread) * spread
+        weight: Tensor = self.weight(spread)
+        return weight * spread
 
 
 class PenalizedReward(SpreadReward):

@@ -198,6 +198,11 @@ METRICS = (
     Metric(r"cost/finetune_updates", "updates of fine-tuning", "Gradient steps of model and policy.", digits=0),
     Metric(r"imagination/reward", "imagined reward", "Reward per imagined step, as the model predicts it.", "higher"),
     Metric(r"imagination/penalty", "penalty", "Pessimism: what an imagined step costs where the model is uncertain."),
+    Metric(
+        r"imagination/disagreement",
+        "curiosity",
+        "Bonus of an imagined step where the members of the ensemble disagree.",
+    ),
     Metric(r"imagination/lambda_return", "lambda-return", "Mean target of the critic in imagination.", digits=2),
     Metric(
         r"imagination/action_entropy",

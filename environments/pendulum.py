@@ -32,6 +32,7 @@ def make(
     episode_steps: int = 100,
     mass: float = 1.0,
     length: float = 1.0,
+    hanging: bool = False,
 ) -> Environment:
     """``Pendulum-v1`` with rewards of about 0 (hanging) to 1 (upright) per agent step.
 
@@ -41,6 +42,8 @@ def make(
         episode_steps: agent steps per episode; episodes always end by truncation.
         mass: mass of the pole.
         length: length of the pole; frames always show the default length.
+        hanging: whether episodes begin with the pole almost at rest below, where random torques leave it, instead of at
+            any angle.
     """
     # pygame renders into memory; the dummy driver makes it work without a display.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
@@ -49,9 +52,23 @@ def make(
     base.unwrapped.m, base.unwrapped.l = mass, length  # type: ignore[attr-defined]
     # The pole reaches 125 of 500 pixels from the centre, so the central half of the frame shows it entirely.
     base.unwrapped.screen_dim = 8 * (image_size or 32)  # type: ignore[attr-defined]
-    scaled = RescaleReward(ActionRepeat(base, action_repeat), low=ZERO_REWARD, high=0.0)
+    started = Hanging(base) if hanging else base
+    scaled = RescaleReward(ActionRepeat(started, action_repeat), low=ZERO_REWARD, high=0.0)
     named = NamedState(scaled) if image_size is None else CentralFrame(scaled, size=image_size)
     return TimeLimit(named, max_episode_steps=episode_steps)
+
+
+class Hanging(gymnasium.Wrapper[NDArray[np.float32], Action, NDArray[np.float32], Action]):
+    """Begins every episode within 0.1 rad and 0.1 rad/s of the pole's rest."""
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """The first observation."""
+        _, info = self.env.reset(seed=seed, options={"x_init": 0.1, "y_init": 0.1, **(options or {})})
+        state = self.unwrapped.state  # type: ignore[attr-defined]
+        self.unwrapped.state = state + np.array([np.pi, 0.0])  # type: ignore[attr-defined]
+        return self.unwrapped._get_obs(), info  # type: ignore[attr-defined]
 
 
 def spinning(*, privileged: Mapping[str, NDArray[Any]], **_: object) -> NDArray[np.float64]:

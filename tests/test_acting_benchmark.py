@@ -16,12 +16,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are not install
 from benchmarks.acting import figure, report, run, scores
 from benchmarks.acting.benchmark import Benchmark, Method, Task, settings_digest
 from benchmarks.acting.plan import Plan
-from benchmarks.acting.playing import POLICY_COST, Timed
+from benchmarks.acting.playing import Timed
 from benchmarks.acting.run import COLUMNS, RESULTS
 from benchmarks.acting.simulator import ExactPendulum
 from benchmarks.offline_suite.jobs import Job
 from benchmarks.offline_suite.ours import COST
 from benchmarks.offline_suite.results import Results
+from benchmarks.offline_suite.scores import position
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec
 from dreamset.datasets import RawEpisode, write_store
@@ -106,7 +107,7 @@ def test_only_planners_get_the_settings_of_planning_and_the_reward_of_their_poli
         acting = settings[f"reconstruction-{name}-0"]["acting"]
         policy = Path(settings[f"reconstruction-{name}-0"]["policy"]).parent.name
         assert acting["optimizer"]["candidates"] == 16
-        assert acting["reward"] == jobs[f"policies/{policy}"].work["learn"]["reward"], learned
+        assert acting["reward"] == jobs[f"policies/{policy}"].work["stage"]["reward"], learned
     assert settings["planner-whole-0"]["acting"]["optimizer"]["candidates"] == 128  # as its own settings say
 
 
@@ -116,9 +117,9 @@ def test_jobs_wait_for_the_models_that_are_not_trained_yet(tmp_path: Path) -> No
     model, policy = (Path(job.work["evaluate"][name]).parent for name in ("world_model", "policy"))
     assert job.needs == {f"world_models/{model.name}", f"policies/{policy.name}"}
     assert jobs[f"policies/{policy.name}"].needs == {f"world_models/{model.name}"}
-    for folder, cost in ((model, COST), (policy, POLICY_COST)):
+    for folder in (model, policy):
         folder.mkdir(parents=True)
-        (folder / cost).write_text("{}")
+        (folder / COST).write_text("{}")
     later = planned(tmp_path, {})
     assert later["pendulum_state/reconstruction-actor-0"].needs == set()
     assert jobs.keys() - later.keys() == {f"world_models/{model.name}", f"policies/{policy.name}"}
@@ -266,10 +267,8 @@ def test_verdict_says_whether_planning_earns_more_and_which_model_is_best(tmp_pa
     [((0, 1, 2.9), "above"), ((0, 1, 3), "overlaps"), ((5, 6, 7), "overlaps"), ((6, 7, 8), "below")],
 )
 def test_verdict_needs_disjoint_intervals(other: tuple[float, float, float], verdict: str) -> None:
-    def result(low: float, value: float, high: float) -> scores.Result:
-        return scores.Result("model", "predicted", "actor", 2, Estimate(value, low, high))
-
-    assert report.compared(result(3, 4, 5), result(*other)) == verdict
+    low, value, high = other
+    assert position(Estimate(4, 3, 5), Estimate(value, low, high)) == verdict
 
 
 def test_tables_have_a_row_for_each_way_and_mark_the_best_of_each_model(tmp_path: Path) -> None:

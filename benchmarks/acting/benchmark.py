@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from benchmarks.offline_suite.suite import selected
+from benchmarks.offline_suite.suite import as_tuples, selected
 from dreamset.core.errors import UserError
 from dreamset.pipeline.files import digest
 
@@ -64,7 +63,7 @@ class Benchmark:
         Raises:
             UserError: if a key is missing or unknown, or settings name an unknown task or way.
         """
-        content = _tuples(yaml.safe_load(path.read_text()))
+        content = as_tuples(yaml.safe_load(path.read_text()))
         try:
             tasks = {name: Task(**entry) for name, entry in content.pop("tasks").items()}
             benchmark = cls(tasks=tasks, **content)
@@ -137,10 +136,3 @@ def _require_known(place: str, names: Iterable[str], known: Iterable[str]) -> No
     unknown = sorted(set(names) - set(known))
     if unknown:
         raise UserError(f"{place} {unknown[0]}; available: {', '.join(known)}; fix it")
-
-
-def _tuples(value: Any) -> Any:
-    """Lists become tuples."""
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(value) if isinstance(value, list) else value

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.acting.benchmark import PREDICTED
 from benchmarks.acting.scores import Result, Table
-from dreamset.pipeline.report.style import SCHEMES, STYLE, new_figure, save_figure, series_style
+from benchmarks.papers import draw_on_papers
+from dreamset.pipeline.report.style import new_figure, series_style
 
 COLUMNS = 2  # panels beside each other
 SPREAD = 0.7  # width that the models of one way share; neighbouring ways are 1 apart
@@ -17,9 +18,7 @@ SPREAD = 0.7  # width that the models of one way share; neighbouring ways are 1 
 
 def draw(tables: Sequence[Table], path: Path) -> None:
     """Writes the figure on light paper and, beside it, on dark paper."""
-    for scheme, name in (("light", path.stem), ("dark", f"{path.stem}_dark")):
-        with mpl.rc_context({**STYLE, **SCHEMES[scheme]}):
-            save_figure(plot(tables), path.with_stem(name))
+    draw_on_papers(lambda: plot(tables), path)
 
 
 def plot(tables: Sequence[Table]) -> Figure:

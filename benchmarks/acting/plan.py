@@ -6,16 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmarks.acting.benchmark import EXACT, Benchmark, Method, settings_digest
-from benchmarks.acting.playing import POLICY_COST
 from benchmarks.offline_suite import plan as suite
 from benchmarks.offline_suite.jobs import Job
 from benchmarks.offline_suite.results import Key
 from dreamset.datasets import Store
 from dreamset.pipeline.config.compose import Config
-from dreamset.pipeline.files import digest
 from dreamset.pipeline.progress import progress
 from dreamset.pipeline.stages import table as stages
 
@@ -53,23 +49,11 @@ class Plan:
         if method.model == EXACT:
             return [Job(name, {"kind": "simulator", "row": row, "evaluate": evaluate, "store": str(store.path)})]
         model = suite.world_model_folder(config, store, self.work)
-        policy, learn = self._policy(config, model)
-        jobs = [] if suite.is_trained(model) else [suite.world_model_job(config, model)]
-        if not (policy / POLICY_COST).exists():
-            needs = frozenset(job.name for job in jobs)
-            jobs.append(Job(f"policies/{policy.name}", {"kind": "policy", "learn": learn}, needs=needs))
+        policy, jobs = suite.policy_jobs(config, model, self.work)
         row |= {"world_model": model.name, "policy": policy.name}
         evaluate |= {"world_model": f"{model}/model", "policy": f"{policy}/model"}
         needs = frozenset(job.name for job in jobs)
         return [*jobs, Job(name, {"kind": "acting", "row": row, "evaluate": evaluate}, needs=needs)]
-
-    def _policy(self, config: Config, model: Path) -> tuple[Path, dict[str, Any]]:
-        """A folder named by what the policy depends on, except code and paths, and the settings that write it."""
-        learn = suite.of_stage("learn_behavior", config) | {"world_model": f"{model}/model"}
-        ignored = {"code", "store", "world_model", "output", "checkpoints"}
-        content = {key: value for key, value in learn.items() if key not in ignored}
-        folder = self.work / "policies" / f"{model.name}-{digest(yaml.safe_dump(content, sort_keys=True))}"
-        return folder, learn | {"output": str(folder), "checkpoints": f"{folder}.checkpoints"}
 
     def _row(self, task: str, method: Method, seed: int) -> dict[str, Any]:
         source = self._stores[task].info["source"]

@@ -1,6 +1,5 @@
-"""Learns the policies and plays one way of acting, with its CPU seconds per decision."""
+"""Plays one way of acting, with its CPU seconds per decision."""
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,14 +15,13 @@ from dreamset.core.capabilities import Controller
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.environments.wrappers import Environment
 from dreamset.pipeline.evaluation.playing import play
-from dreamset.pipeline.files import read_json, write_json
+from dreamset.pipeline.files import read_json
 from dreamset.pipeline.progress import counter
 from dreamset.pipeline.registry.registration import code_version
-from dreamset.pipeline.stages import evaluate, learn_behavior
+from dreamset.pipeline.stages import evaluate
 from dreamset.pipeline.stages.environment import environment_factory, require_environment
 from dreamset.pipeline.stages.settings import Evaluate
 
-POLICY_COST = "cost.json"  # beside a policy; marks it as complete
 EVALUATION = {  # column -> name in the stage's metrics
     "normalized_mean": "evaluation/normalized_mean",
     "imagined_return": "evaluation/imagined_return",
@@ -40,16 +38,6 @@ TRAINING = {
 }
 
 
-def learn(work: dict[str, Any]) -> None:
-    """Learns a policy that several ways of acting may share."""
-    settings = work["learn"]
-    shutil.rmtree(settings["checkpoints"], ignore_errors=True)  # the earlier cost of a resumed training is unknown
-    began = time.process_time()
-    learn_behavior.run(settings)
-    cost = {"cpu_seconds": time.process_time() - began, "code": code_version()}
-    write_json(Path(settings["output"]) / POLICY_COST, cost)
-
-
 def run(work: dict[str, Any]) -> tuple[dict[str, Any], Returns]:
     """Metrics and (return, length) of every episode."""
     settings = Evaluate.of(**work["evaluate"])
@@ -57,7 +45,7 @@ def run(work: dict[str, Any]) -> tuple[dict[str, Any], Returns]:
     figures, returns = played(settings)
     trained = [read_json(folder / "metrics.json", made_by="the stage") for folder in (model, policy)]
     metrics = trained[0] | trained[1]
-    costs = [read_json(folder / name, made_by="its job") for folder, name in ((model, COST), (policy, POLICY_COST))]
+    costs = [read_json(folder / COST, made_by="its job") for folder in (model, policy)]
     seconds = [round(cost["cpu_seconds"], 1) for cost in costs]
     figures |= {column: metrics[name] for column, name in TRAINING.items() if name in metrics}
     figures |= dict(zip(("world_model_cpu_seconds", "behavior_cpu_seconds"), seconds, strict=True))

@@ -19,12 +19,14 @@ from benchmarks.acting import figure
 from benchmarks.acting.benchmark import BENCHMARK, EXACT, PREDICTED, Benchmark
 from benchmarks.acting.run import RESULTS, SEEDS
 from benchmarks.acting.scores import ACTOR, Result, Table, read, tables
+from benchmarks.offline_suite.report import interval
 from benchmarks.offline_suite.report import table as as_markdown
+from benchmarks.offline_suite.scores import position
 from benchmarks.report_options import report_parser
 from benchmarks.transfer.report import insert
 from dreamset.core.errors import UserError
 from dreamset.core.files import write_text
-from dreamset.pipeline.evaluation.statistics import Estimate, coverage_note
+from dreamset.pipeline.evaluation.statistics import coverage_note
 
 FOLDER = Path(__file__).parent
 TEXT, TABLES, FIGURE = "README.md", "tables.md", "returns.png"
@@ -127,21 +129,14 @@ def verdict_table(of_tasks: Sequence[Table]) -> str:
         for best in bests:
             leader = max(bests, key=lambda result: result.estimate.value)
             actor, planned = table.of(best.model, reward=PREDICTED, way=ACTOR), table.planned(best.model)
-            against = compared(planned, actor) if planned and actor else ""
-            of_best = "" if best == leader else compared(best, leader)
+            against = position(planned.estimate, actor.estimate) if planned and actor else ""
+            of_best = "" if best == leader else position(best.estimate, leader.estimate)
             weak = [part for part, is_weak in (("actor", against == "above"), ("model", of_best == "below")) if is_weak]
             cells = [interval(actor.estimate) if actor else "", f"{against}: {named(planned)}" if against else ""]
             cells += [f"{of_best}: {named(best)}" if of_best else "the best", " and ".join(weak)]
             rows.append([table.task, best.model, *cells])
     heads = ["planning against the actor", "best way against the best model", "weak part"]
     return as_markdown(["task", "world model", "actor", *heads], rows)
-
-
-def compared(result: Result, other: Result) -> str:
-    """Whether the interval of ``result`` lies ``above`` or ``below`` that of ``other``, or ``overlaps`` it."""
-    if result.estimate.low > other.estimate.high:
-        return "above"
-    return "below" if result.estimate.high < other.estimate.low else "overlaps"
 
 
 def named(result: Result) -> str:
@@ -152,11 +147,6 @@ def named(result: Result) -> str:
 def label(way: str, reward: str) -> str:
     """A way of acting in words."""
     return way.replace("_", " + ") + ("" if reward == PREDICTED else f", {reward}")
-
-
-def interval(estimate: Estimate, *, mark: str = "") -> str:
-    """The estimate and its interval."""
-    return f"{mark}{estimate.value:.1f}{mark} ({estimate.low:.1f} to {estimate.high:.1f})"
 
 
 def score_table(table: Table) -> str:

@@ -91,11 +91,10 @@ class Plan:
 
     def _finetuning(self, task: str, variant: str, seed: int) -> Job:
         overrides = self.benchmark.variants[variant]
-        config, own = self._seeded(task, overrides, seed), self.work / "jobs" / task / f"{variant}-{seed}"
+        name, config = f"{task}/{variant}-{seed}", self._seeded(task, overrides, seed)
         model = suite.world_model_folder(self._seeded(task, (), seed), self._stores[task], self.work)
-        folders = {"world_model": str(model), "policy": str(self._policy(task, seed)), "checkpoints": f"{own}/state"}
-        work = {"kind": "finetune", "row": self._row(task, variant, overrides, seed)}
-        return Job(f"{task}/{variant}-{seed}", {**work, "stage": suite.of_stage("finetune", config) | folders})
+        stage = finetuning(config, model=model, policy=self._policy(task, seed), checkpoints=self.work / "jobs" / name)
+        return Job(name, {"kind": "finetune", "row": self._row(task, variant, overrides, seed), "stage": stage})
 
     def _policy(self, task: str, seed: int) -> Path:
         return self.work / "jobs" / task / f"{OFFLINE}-{seed}" / "behavior" / "model"
@@ -126,3 +125,16 @@ class Plan:
 
     def _compose(self, task: str, overrides: Overrides) -> Config:
         return suite.compose_below(self.work, self._overrides(task, overrides))
+
+
+def finetuning(config: Config, *, model: Path, policy: Path, checkpoints: Path) -> dict[str, Any]:
+    """What the stage ``finetune`` reads, for trained models.
+
+    Args:
+        config: the composed configuration.
+        model: folder of the world model with its objective.
+        policy: folder of the saved policy.
+        checkpoints: folder for the state of the fine-tuning.
+    """
+    folders = {"world_model": str(model), "policy": str(policy), "checkpoints": f"{checkpoints}/state"}
+    return suite.of_stage("finetune", config) | folders

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from benchmarks.finetuning.plan import BENCHMARK, Benchmark
 from benchmarks.finetuning.run import RESULTS
-from benchmarks.offline_suite.report import table
+from benchmarks.offline_suite.report import interval, table
 from benchmarks.offline_suite.scores import Board, Score, board, read
 from benchmarks.report_options import report_parser
 from benchmarks.transfer.report import insert
@@ -105,7 +105,9 @@ class Curves:
             curve = self.of(task, self.variants[0])
             first, (steps, last) = curve[0], list(curve.items())[-1]
             intervals = "apart" if last.estimate.low > first.estimate.high else "overlap"
-            rows.append([task, str(last.seeds), _cell(first), str(steps), _cell(last), intervals])
+            rows.append(
+                [task, str(last.seeds), interval(first.estimate), str(steps), interval(last.estimate), intervals]
+            )
         return table(["task", "seeds", "offline policy", "steps", "after fine-tuning", "intervals"], rows)
 
     def dip_table(self) -> str:
@@ -142,11 +144,6 @@ def _spread(values: Sequence[float]) -> str:
         return ""
     each = ", ".join(f"{value:.1f}" for value in values)
     return f"{sum(values) / len(values):.1f} ({each})"
-
-
-def _cell(score: Score) -> str:
-    estimate = score.estimate
-    return f"{estimate.value:.1f} ({estimate.low:.1f} to {estimate.high:.1f})"
 
 
 def draw(curves: Curves, path: Path) -> None:

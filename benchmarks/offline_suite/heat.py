@@ -22,11 +22,13 @@ from benchmarks.offline_suite.report import results_of
 from benchmarks.offline_suite.run import RESULTS
 from benchmarks.offline_suite.scores import Board, Score, board
 from benchmarks.offline_suite.suite import SUITE
+from benchmarks.papers import draw_on_papers
+from benchmarks.report_options import report_parser
 from dreamset.pipeline.evaluation.statistics import interquartile_mean
-from dreamset.pipeline.report.style import SCHEMES, STYLE, new_figure, save_figure
+from dreamset.pipeline.report.style import new_figure
 
 OUTPUT = Path(__file__).parents[2] / "docs" / "assets"
-FILES = {"light": "offline_suite_heat.png", "dark": "offline_suite_heat_dark.png"}  # scheme -> file
+FIGURE = "offline_suite_heat.png"
 COLORS = mpl.colormaps["cividis"]  # looks alike to readers with and without colour blindness
 EQUAL_CONTRAST = 0.179  # the luminance to which black and white have the same contrast
 WORST, EXPERT = 0.0, 100.0  # normalised scores at the ends of the colours
@@ -52,23 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             episodes,
             tasks=list(suite.tasks),
             methods=list(suite.methods),
-            confidence=0.95,
+            confidence=options.confidence,
             resamples=options.resamples,
             on_score=bar.update,
         )
-    for scheme, name in FILES.items():
-        with mpl.rc_context({**STYLE, **SCHEMES[scheme]}):
-            save_figure(plot(scores, shown, references(runs)), options.output / name)
+    ends, confidence = references(runs), options.confidence
+    draw_on_papers(lambda: plot(scores, shown, ends, confidence=confidence), options.output / FIGURE)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of runs.csv and episodes.csv")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="folder of the images (default: docs/assets)")
+    parser = report_parser(__doc__, results=RESULTS, output=OUTPUT, content="the images")
     parser.add_argument("--suite", type=Path, default=SUITE, help="yaml file with the order of tasks and methods")
-    parser.add_argument(
-        "--resamples", type=int, default=10_000, help="resamples of the bootstrap (default: %(default)s)"
-    )
     return parser
 
 
@@ -111,13 +107,20 @@ def normalized(value: float, ends: tuple[float, float]) -> float:
     return 100 * (value - low) / (high - low)
 
 
-def plot(scores: Board, shown: Mapping[str, Sequence[str | None]], ends: Mapping[str, tuple[float, float]]) -> Figure:
+def plot(
+    scores: Board,
+    shown: Mapping[str, Sequence[str | None]],
+    ends: Mapping[str, tuple[float, float]],
+    *,
+    confidence: float = 0.95,
+) -> Figure:
     """Tasks in rows and contenders in columns.
 
     Args:
         scores: of all methods that are shown.
         shown: see ``contenders``.
         ends: the two reference returns of each task.
+        confidence: of the intervals.
     """
     figure = new_figure(9.5, 1.2 + 0.56 * len(scores.tasks))
     axes = figure.subplots()
@@ -136,7 +139,8 @@ def plot(scores: Board, shown: Mapping[str, Sequence[str | None]], ends: Mapping
     bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=30, extend="both")
     bar.set_label("normalised score: 0 random policy, 100 scripted expert")
     bar.outline.set_visible(False)  # type: ignore[operator]
-    figure.suptitle("Interquartile mean of the returns, 95 % interval", fontsize=11, fontweight="bold")
+    title = f"Interquartile mean of the returns, {100 * confidence:.0f} % interval"
+    figure.suptitle(title, fontsize=11, fontweight="bold")
     return figure
 
 

@@ -20,12 +20,13 @@ import torch
 from benchmarks.offline_suite.episodes import Returns
 from dreamset.core.errors import UserError
 from dreamset.pipeline.files import read_json, write_json
+from dreamset.pipeline.registry.registration import code_version
 
 # kind -> module and function; imported on use, because peers need d3rlpy
 PREPARATIONS = {
     "prepare": ("ours", "prepare"),
     "world_model": ("ours", "train"),
-    "policy": (".acting.playing", "learn"),
+    "policy": ("ours", "learn"),
 }
 METHODS = {
     "ours": ("ours", "run"),
@@ -33,6 +34,9 @@ METHODS = {
     "baseline": ("baselines", "run"),
     "acting": (".acting.playing", "run"),
     "simulator": (".acting.simulator", "run"),
+    "collection": (".exploration.collecting", "collect"),
+    "recorded": (".exploration.collecting", "recorded"),
+    "few_shot": (".exploration.collecting", "few_shot"),
 }
 CURVES = {"finetune": (".finetuning.learning", "run")}  # several results each, one per evaluation
 
@@ -42,16 +46,21 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     work = read_json(Path(sys.argv[1]), made_by="benchmarks.offline_suite.run")
     try:
-        function = _function(*{**PREPARATIONS, **METHODS, **CURVES}[work["kind"]])
-        result = function(work)
+        result = perform(work)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    if work["kind"] in METHODS:
-        write_json(Path(work["folder"]) / "result.json", described(work["row"], *result))
-    if work["kind"] in CURVES:
-        points = [described(work["row"], *point) for point in result]
-        write_json(Path(work["folder"]) / "result.json", {"points": points})
+    if result is not None:
+        write_json(Path(work["folder"]) / "result.json", result)
+
+
+def perform(work: dict[str, Any]) -> dict[str, Any] | None:
+    """Runs the job; the content of ``result.json``, or None from a preparation."""
+    kind = work["kind"]
+    result = _function(*{**PREPARATIONS, **METHODS, **CURVES}[kind])(work)
+    if kind in METHODS:
+        return described(work["row"], *result)
+    return {"points": [described(work["row"], *point) for point in result]} if kind in CURVES else None
 
 
 def described(row: Mapping[str, Any], figures: Mapping[str, Any], returns: Returns) -> dict[str, Any]:
@@ -61,10 +70,10 @@ def described(row: Mapping[str, Any], figures: Mapping[str, Any], returns: Retur
 
 
 def versions() -> dict[str, str]:
-    """Versions of packages, and the processor's instruction set, which affects last bits and CPU seconds."""
+    """Commit, versions of packages, and the processor's instruction set, which affects last bits and CPU seconds."""
     packages = {name: metadata.version(name) for name in ("dreamset", "torch", "numpy")}
     capability = torch.backends.cpu.get_cpu_capability()
-    return {**packages, "python": platform.python_version(), "cpu_capability": capability}
+    return {"code": code_version(), **packages, "python": platform.python_version(), "cpu_capability": capability}
 
 
 def _function(module: str, name: str) -> Callable[[dict[str, Any]], Any]:

@@ -14,7 +14,7 @@ from dreamset.pipeline.stages import collect, evaluate, ingest, learn_behavior, 
 from dreamset.pipeline.stages.environment import environment_factory, require_environment
 from dreamset.pipeline.stages.settings import Evaluate
 
-COST = "cost.json"  # beside a world model; marks it as complete
+COST = "cost.json"  # beside a world model or a policy; marks it as complete
 FIGURES = {  # column -> name in the stages' metrics
     "reward_error_h1": "validation/reward_error_h1",
     "reward_error_h5": "validation/reward_error_h5",
@@ -43,6 +43,19 @@ def train(work: dict[str, Any]) -> None:
     shutil.rmtree(stage["checkpoints"], ignore_errors=True)  # the earlier cost of a resumed training is unknown
     began = time.process_time()
     train_world_model.run(stage)
+    _write_cost(stage, began)
+
+
+def learn(work: dict[str, Any]) -> None:
+    """Learns a policy that several rows may share."""
+    stage = work["stage"]
+    shutil.rmtree(stage["checkpoints"], ignore_errors=True)
+    began = time.process_time()
+    learn_behavior.run(stage)
+    _write_cost(stage, began)
+
+
+def _write_cost(stage: dict[str, Any], began: float) -> None:
     write_json(Path(stage["output"]) / COST, {"cpu_seconds": time.process_time() - began, "code": code_version()})
 
 

@@ -75,10 +75,10 @@ def is_prepared(config: Config) -> bool:
     return (Path(stages.ingest(config)["output"]) / MANIFEST).exists()
 
 
-def preparation(config: Config) -> Job:
-    """A job that records and ingests a dataset."""
+def preparation(config: Config, name: str | None = None) -> Job:
+    """A job that records and ingests a dataset; by default it has the dataset's name."""
     work = {"kind": "prepare", "collect": stages.collect(config), "ingest": stages.ingest(config)}
-    return Job(f"datasets/{config['dataset']['name']}", work)
+    return Job(f"datasets/{name or config['dataset']['name']}", work)
 
 
 def world_model_folder(config: Config, store: Store, work: Path) -> Path:
@@ -103,7 +103,7 @@ def _modules() -> ImportPath:
 
 
 def is_trained(model: Path) -> bool:
-    """Whether the world model in this folder is complete."""
+    """Whether the world model or the policy in this folder is complete."""
     return (model / COST).exists()
 
 
@@ -112,6 +112,23 @@ def world_model_job(config: Config, model: Path) -> Job:
     stage = of_stage("train_world_model", config)
     stage |= {"output": str(model), "checkpoints": f"{model}.checkpoints"}
     return Job(f"world_models/{model.name}", {"kind": "world_model", "stage": stage})
+
+
+def policy_jobs(config: Config, model: Path, work: Path) -> tuple[Path, list[Job]]:
+    """The folder of a policy that several rows may share, and jobs for it and its world model unless they are trained.
+
+    The folder is named by what the policy depends on, except code and paths.
+    """
+    stage = of_stage("learn_behavior", config) | {"world_model": f"{model}/model"}
+    ignored = {"code", "store", "world_model", "output", "checkpoints"}
+    content = {key: value for key, value in stage.items() if key not in ignored}
+    folder = work / "policies" / f"{model.name}-{digest(yaml.safe_dump(content, sort_keys=True))}"
+    jobs = [] if is_trained(model) else [world_model_job(config, model)]
+    if not is_trained(folder):
+        stage |= {"output": str(folder), "checkpoints": f"{folder}.checkpoints"}
+        needs = frozenset(job.name for job in jobs)
+        jobs.append(Job(f"policies/{folder.name}", {"kind": "policy", "stage": stage}, needs=needs))
+    return folder, jobs
 
 
 def own_jobs(name: str, config: Config, row: Mapping[str, Any], *, store: Store, work: Path) -> list[Job]:

@@ -22,7 +22,7 @@ from benchmarks.offline_suite.suite import SUITE, Suite
 from benchmarks.report_options import report_parser
 from dreamset.core.errors import UserError
 from dreamset.core.files import write_text
-from dreamset.pipeline.evaluation.statistics import coverage_note
+from dreamset.pipeline.evaluation.statistics import Estimate, coverage_note
 
 OURS, BASELINE = "dreamset", "baseline"  # groups
 RIVALS = ("d3rlpy", "cloning")  # groups to compare the best Dreamset method with
@@ -107,11 +107,11 @@ def score_table(results: Board) -> str:
 
 def _cell(score: Score, tops: Mapping[str, float]) -> str:
     is_top = score.group != BASELINE and score.estimate.value == tops[score.task]
-    return _interval(score, mark="**" if is_top else "")
+    return interval(score.estimate, mark="**" if is_top else "")
 
 
-def _interval(score: Score, *, mark: str = "") -> str:
-    estimate = score.estimate
+def interval(estimate: Estimate, *, mark: str = "") -> str:
+    """The estimate and its interval."""
     return f"{mark}{estimate.value:.1f}{mark} ({estimate.low:.1f} to {estimate.high:.1f})"
 
 
@@ -123,7 +123,7 @@ def verdict_table(results: Board) -> str:
         if ours:
             winner = best(ours)
             verdicts = (_verdict(winner, results.of_task(task), group) for group in RIVALS)
-            rows.append([task, f"{winner.method} {_interval(winner)}", *verdicts])
+            rows.append([task, f"{winner.method} {interval(winner.estimate)}", *verdicts])
     return table(["task", f"best of {OURS}", *(f"against {group}" for group in RIVALS)], rows)
 
 
@@ -132,7 +132,7 @@ def _verdict(ours: Score, of_task: Sequence[Score], group: str) -> str:
     if not rivals:
         return ""
     first = best(rivals)
-    return f"{compared(ours, rivals)}: {first.method} {_interval(first)}"
+    return f"{compared(ours, rivals)}: {first.method} {interval(first.estimate)}"
 
 
 def model_table(results: Board, runs: pd.DataFrame) -> str:

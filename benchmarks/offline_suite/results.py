@@ -8,7 +8,7 @@ from typing import Any
 
 from dreamset.core.files import write_text
 
-VERSIONS = ("dreamset", "torch", "numpy", "python", "cpu_capability")  # filled by job.versions()
+VERSIONS = ("code", "dreamset", "torch", "numpy", "python", "cpu_capability")  # filled by job.versions()
 RUN_COLUMNS = (
     *("task", "method", "group", "seed", "return_mean"),
     *("world_model_updates", "behavior_updates", "world_model_cpu_seconds", "behavior_cpu_seconds", "cpu_seconds"),

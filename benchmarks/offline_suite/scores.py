@@ -42,15 +42,26 @@ def read(folder: Path, *, made_by: str = "benchmarks.offline_suite.run") -> tupl
     Raises:
         UserError: if a file is missing, or the rows of a task come from different datasets.
     """
+    runs, episodes = read_files(folder, made_by=made_by)
+    digests = runs.groupby("task")["dataset_digest"].nunique()
+    mixed = sorted(digests.index[digests > 1])
+    if mixed:
+        where = folder / "runs.csv"
+        raise UserError(f"{where}: the rows of {', '.join(mixed)} come from different datasets; run them again")
+    return runs, episodes
+
+
+def read_files(folder: Path, *, made_by: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The same for results whose rows come from different datasets.
+
+    Raises:
+        UserError: if a file is missing.
+    """
     paths = folder / "runs.csv", folder / "episodes.csv"
     missing = [str(path) for path in paths if not path.exists()]
     if missing:
         raise UserError(f"{', '.join(missing)} does not exist; run `python -m {made_by}` first")
     runs, episodes = map(pd.read_csv, paths)
-    digests = runs.groupby("task")["dataset_digest"].nunique()
-    mixed = sorted(digests.index[digests > 1])
-    if mixed:
-        raise UserError(f"{paths[0]}: the rows of {', '.join(mixed)} come from different datasets; run them again")
     return runs, episodes
 
 
@@ -99,6 +110,13 @@ def _in_order(present: Iterable[str], order: Sequence[str]) -> list[str]:
 def best(scores: Sequence[Score]) -> Score:
     """The score with the highest estimate."""
     return max(scores, key=lambda score: score.estimate.value)
+
+
+def position(estimate: Estimate, other: Estimate) -> str:
+    """Whether the interval of ``estimate`` lies ``above`` or ``below`` that of ``other``, or ``overlaps`` it."""
+    if estimate.low > other.high:
+        return "above"
+    return "below" if estimate.high < other.low else "overlaps"
 
 
 def compared(ours: Score, rivals: Sequence[Score]) -> str:

@@ -176,7 +176,7 @@ def _built(path: Path, kind: str, entries: Mapping[str, Any], build: Callable[..
     built = {}
     for name, entry in entries.items():
         try:
-            built[name] = build(name, **{key: _hashable(value) for key, value in entry.items()})
+            built[name] = build(name, **{key: as_tuples(value) for key, value in entry.items()})
         except TypeError as error:
             raise UserError(f"{path}: {kind} {name} has a missing or unknown key ({error}); fix it") from None
     return built
@@ -191,9 +191,10 @@ def _method(name: str, *, group: str, **given: Any) -> Method:
     return Method(name, group, Ours(**parts, **given))
 
 
-def _hashable(value: Any) -> Any:
+def as_tuples(value: Any) -> Any:
+    """Lists become tuples, nested lists flat ones."""
     if isinstance(value, dict):
-        return {key: _hashable(item) for key, item in value.items()}
+        return {key: as_tuples(item) for key, item in value.items()}
     return tuple(_flat(value)) if isinstance(value, list) else value
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from benchmarks.offline_suite.report import table
+from benchmarks.offline_suite.report import interval, table
 from benchmarks.offline_suite.scores import Board, Score, board, read
 from benchmarks.report_options import report_parser
 from benchmarks.transfer import figure
@@ -202,10 +202,7 @@ def _grouped(experiments: Iterable[Experiment], key: Callable[[Experiment], str]
 
 
 def _cell(score: Score | None) -> str:
-    if score is None:
-        return ""
-    estimate = score.estimate
-    return f"{estimate.value:.1f} ({estimate.low:.1f} to {estimate.high:.1f})"
+    return "" if score is None else interval(score.estimate)
 
 
 if __name__ == "__main__":

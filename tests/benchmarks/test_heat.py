@@ -87,7 +87,7 @@ def test_heat_map_shows_the_methods_of_the_recorded_verdicts() -> None:
 
 def test_both_images_are_written_and_differ_in_paper(tmp_path: Path) -> None:
     heat.main(["--output", str(tmp_path), "--resamples", "2"])
-    for scheme, name in heat.FILES.items():
+    for scheme, name in (("light", heat.FIGURE), ("dark", heat.FIGURE.replace(".png", "_dark.png"))):
         paper = mpl.colors.to_rgb(SCHEMES[scheme].get("figure.facecolor", "white"))
         image = iio.imread(tmp_path / name)
         np.testing.assert_allclose(image[0, 0, :3], np.array(paper) * 255, atol=1)

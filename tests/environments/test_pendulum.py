@@ -149,3 +149,17 @@ def test_torques_stay_within_the_bounds_of_the_environment() -> None:
         torque = pendulum.swing_up(np.array([np.cos(angle), np.sin(angle), speed]))
         assert torque.dtype == np.float32
         assert abs(torque[0]) <= 2
+
+
+def test_hanging_pole_begins_at_rest_below_and_random_torques_leave_it_there() -> None:
+    episodes = [play(pendulum.random, seed, hanging=True) for seed in range(3)]
+    for episode in episodes:
+        cosine, sine, speed = episode.observations["state"][0]
+        assert cosine < np.cos(np.pi - 0.101)
+        assert abs(sine) < 0.1
+        assert abs(speed) < 0.101
+        np.testing.assert_array_equal(episode.observations["state"][0], episode.infos["state"][0])
+        assert episode.observations["state"][:, 0].max() < 0.5  # the cosine is 1 at the top
+    assert len({episode.observations["state"][0].tobytes() for episode in episodes}) == 3
+    expert = play(pendulum.scripted, 0, hanging=True)
+    assert expert.observations["state"][-1, 0] > 0.99

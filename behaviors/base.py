@@ -169,8 +169,8 @@ class WayOfActing(Protocol):
         """So that models which are loaded to act in this way can be kept."""
 
     @property
-    def reward(self) -> RewardFunction:
-        """The reward function whose terms or networks it uses."""
+    def reward(self) -> RewardFunction | None:
+        """The reward function whose terms or networks it uses; None: the one with which the behaviour was learned."""
 
     def with_reward(self, reward: RewardFunction) -> "WayOfActing":
         """The same way with another reward function."""

@@ -14,7 +14,7 @@ from dreamset.core.capabilities import require
 from dreamset.core.errors import UserError
 from dreamset.core.files import user_path
 from dreamset.pipeline.artifacts.description import PREDICTION
-from dreamset.pipeline.artifacts.rewards import set_up, sharing_networks
+from dreamset.pipeline.artifacts.rewards import reward_of, set_up, sharing_networks
 from dreamset.pipeline.artifacts.saved_models import (
     SavedModel,
     load_behavior,
@@ -54,20 +54,22 @@ def load_policy(
     model, described = load_world_model(world_model, device)
     behavior = load_behavior(policy, device)
     if acting is not None:
-        acting.reward.to(device)
-        if not acting.reward.networks():  # those that a caller has trained stay
-            _restore_networks(acting.reward, user_path(policy), device)
+        acting = acting.with_reward(_learned(acting.reward, user_path(policy), device))
     way = behavior if acting is None else acting.of(behavior)
     require_fit(way, model, described)
     return Agent(way.controller(model), generator=torch.Generator(device).manual_seed(seed))
 
 
-def _restore_networks(reward: RewardFunction, policy: Path, device: torch.device) -> None:
-    """Gives ``reward`` the networks that were saved with the policy, if it has any."""
-    saved = read_description(policy, made_by=LEARN)
-    set_up(reward, saved.lineage["feature_size"], saved.spec.action, device=device)
-    if reward.networks():
-        load_reward(reward, policy)
+def _learned(reward: RewardFunction | None, policy: Path, device: torch.device) -> RewardFunction:
+    """``reward`` with the networks that were saved with the policy, or the policy's own reward."""
+    if reward is None:
+        return reward_of(policy, device)
+    if not reward.networks():  # those that a caller has trained stay
+        saved = read_description(policy, made_by=LEARN)
+        set_up(reward, saved.lineage["feature_size"], saved.spec.action, device=device)
+        if reward.networks():
+            load_reward(reward, policy)
+    return reward.to(device)
 
 
 def load_acting(
@@ -105,8 +107,8 @@ def acting_of(
         policy: folder of the saved policy.
         device: of the behaviour.
         acting: see ``load_acting``.
-        learning: the reward function with which the behaviour learns on. Acting uses its networks, if it has the same
-            settings, so that they follow their training.
+        learning: the reward function with which the behaviour learns on, if its settings are those with which the
+            behaviour was learned. Acting then uses its networks, which follow their training.
 
     Raises:
         UserError: if the reward of ``acting`` has networks or constants that were not saved with this behaviour.
@@ -114,19 +116,23 @@ def acting_of(
     if acting is None:
         return behavior
     way: WayOfActing = build_part(acting)
+    reward = reward_of(policy, device) if way.reward is None else _restored(way.reward, acting, policy, device)
+    if learning is not None and reward.networks():
+        reward = sharing_networks(learning)
+    return way.with_reward(reward).of(behavior)
+
+
+def _restored(reward: RewardFunction, acting: Mapping[str, Any], policy: Path, device: torch.device) -> RewardFunction:
+    """The reward of ``acting`` with its networks and constants, which must have been saved with the policy."""
     saved = read_description(policy, made_by=LEARN)
-    reward = set_up(way.reward, saved.lineage["feature_size"], saved.spec.action, device=device)
-    if reward.state_dict():
-        learned_with = saved.lineage.get("reward")
-        if learned_with != acting["reward"]:
-            raise UserError(
-                f"acting.reward is {acting['reward']}, whose networks or constants are learned with a behaviour, but "
-                f"{policy} was learned with {learned_with}; use reward/weight=fixed, or learn the behaviour with it"
-            )
-        load_reward(reward, policy)
-        if learning is not None:
-            way = way.with_reward(sharing_networks(learning))
-    return way.of(behavior)
+    set_up(reward, saved.lineage["feature_size"], saved.spec.action, device=device)
+    learned_with = saved.lineage.get("reward")
+    if reward.state_dict() and learned_with != acting["reward"]:
+        raise UserError(
+            f"acting.reward is {acting['reward']}, whose networks or constants are learned with a behaviour, but "
+            f"{policy} was learned with {learned_with}; use reward/weight=fixed, or learn the behaviour with it"
+        )
+    return load_reward(reward, policy) if reward.state_dict() else reward
 
 
 def require_fit(way: Acting, model: Any, described: SavedModel) -> None:

@@ -2,12 +2,15 @@
 
 import copy
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from dreamset.behaviors.base import RewardFunction
+from dreamset.core.errors import UserError
 from dreamset.core.spec import ActionSpec
+from dreamset.pipeline.artifacts.saved_models import POLICY, POLICY_PARTS, build, load_reward, read_description
 from dreamset.pipeline.config.instantiate import build_part
 
 
@@ -34,6 +37,19 @@ def set_up(
         torch.manual_seed(seed)
         reward.set_up(features, action)
     return reward.to(device)
+
+
+def reward_of(policy: Path, device: torch.device) -> RewardFunction:
+    """The reward function with which a saved policy was learned, with its networks and constants.
+
+    Raises:
+        UserError: if the folder has no policy, or its reward function is not of an allowed class.
+    """
+    saved = read_description(policy, made_by="dreamset learn-behavior", kind=POLICY)
+    if "reward" not in saved.lineage:
+        raise UserError(f"{policy} has no reward function, because an earlier release learned it; learn it again")
+    reward: RewardFunction = build(saved.lineage["reward"], allowed=POLICY_PARTS)
+    return load_reward(set_up(reward, saved.lineage["feature_size"], saved.spec.action, device=device), policy)
 
 
 def sharing_networks(reward: RewardFunction) -> RewardFunction:

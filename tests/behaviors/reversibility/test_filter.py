@@ -80,7 +80,7 @@ def bounded(features: Tensor) -> Any:
 
 
 def test_three_episodes_at_once_get_the_first_allowed_sample_and_the_mode_comes_first() -> None:
-    """The actor's mode is 0. It is allowed at 0.5; at -0.2 a sample is; below -5 none is, and the lowest one is taken."""
+    """The mode 0 is allowed at 0.5; a sample is at -0.2; none is at -5, and the lowest one is taken."""
     features = torch.tensor([[0.5], [-0.2], [-5.0]])
     torch.manual_seed(0)
     actor = FilteredSamples(bounded, Above(), 1, threshold=0.7, candidates=32)

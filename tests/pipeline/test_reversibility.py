@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import dreamset
 from dreamset.behaviors.reversibility.filter import ActsReversibly, Reversible
 from dreamset.core.errors import UserError
 from dreamset.pipeline.artifacts.acting import load_acting, load_policy
@@ -164,7 +163,7 @@ def test_fine_tuning_collects_with_the_filter_whose_network_learns_on(careful: C
         load_file(folder / "reward.safetensors") for folder in (POLICY, Path("runs/finetune/reconstruction-0/policy"))
     )
     assert any(not torch.equal(before[name], after[name]) for name in before if "action_irreversibility" in name)
-    assert dreamset.Store.open("runs/finetune/reconstruction-0/online").episode_count == 2
+    assert figures("finetune")["finetune/episodes"] == 2
 
 
 def test_a_planner_with_networks_is_fine_tuned(project: Configure) -> None:

@@ -1,4 +1,4 @@
-"""Reward functions of imagined trajectories: the predicted reward, with or without a penalty."""
+"""Reward functions of imagined trajectories: the predicted reward, pessimism and curiosity."""
 
 from collections.abc import Iterable, Mapping
 from typing import Protocol
@@ -27,7 +27,43 @@ class Pessimizable(RewardModel[S], Uncertain[S], Protocol[S]):
     """A world model that predicts rewards and has an ensemble."""
 
 
-class PenalizedReward(RewardFunction):
+class SpreadReward(RewardFunction):
+    """A reward function with a term in proportion to u(s), the spread of an ensemble's members.
+
+    Args:
+        spread: u, a measure of the members' disagreement.
+        weight: lambda, the factor of the term.
+    """
+
+    needs: tuple[type, ...] = (Uncertain,)
+
+    def __init__(self, *, spread: Spread, weight: PenaltyWeight) -> None:
+        super().__init__()
+        self.spread = spread
+        self.weight = weight
+
+    def calibrate(self, recorded: Iterable[Experience[S]], model: Uncertain[S]) -> None:
+        """Gives the weight the spread of recorded transitions, if it depends on it."""
+        self.weight.calibrate(self._of_transitions(experience, model) for experience in recorded)
+
+    @torch.no_grad()
+    def _of_transitions(self, experience: Experience[S], model: Uncertain[S]) -> Tensor:
+        """The spread of all transitions between rows of the same episode, [M]."""
+        spread = self.spread(model.members(experience.trajectory)).t()  # [B, T]
+        return spread[:, 1:][~experience.is_first[:, 1:]]
+
+    def weighted_spread(self, trajectory: ImaginedTrajectory[S], model: Uncertain[S]) -> Tensor:
+        """lambda u in every row, [H + 1, N]; at least zero.
+
+        Raises:
+            UserError: if the world model has no ensemble.
+        """
+        spread = self.spread(model.members(trajectory))
+        weight: Tensor = self.weight(spread)
+        return weight * spread
+
+
+class PenalizedReward(SpreadReward):
     """E[r | s] - lambda u(s): pessimism in states where the ensemble is uncertain.
 
     Without a penalty, an offline policy exploits the model's errors, because no new data correct them (MOPO, Yu et
@@ -36,29 +72,17 @@ class PenalizedReward(RewardFunction):
 
     needs = (RewardModel, Uncertain)
 
-    def __init__(self, *, spread: Spread, weight: PenaltyWeight) -> None:
-        super().__init__()
-        self.spread = spread
-        self.weight = weight
-
     def forward(self, trajectory: ImaginedTrajectory[S], model: Pessimizable[S]) -> Mapping[str, Tensor]:
-        """The terms ``reward`` and ``penalty``; the penalty is at most zero.
+        """The terms ``reward`` and ``penalty``; the penalty is at most zero."""
+        return {"reward": model.reward(trajectory), "penalty": -self.weighted_spread(trajectory, model)}
 
-        Raises:
-            UserError: if the world model has no ensemble.
-        """
-        uncertainty = self._uncertainty(trajectory, model)
-        return {"reward": model.reward(trajectory), "penalty": -self.weight(uncertainty) * uncertainty}
 
-    def calibrate(self, recorded: Iterable[Experience[S]], model: Pessimizable[S]) -> None:
-        """Gives the weight the uncertainty of recorded transitions, if it depends on it."""
-        self.weight.calibrate(self._of_transitions(experience, model) for experience in recorded)
+class Disagreement(SpreadReward):
+    """lambda u(s): curiosity, a bonus where the ensemble is uncertain (Plan2Explore, Sekar et al. 2020, equation 5).
 
-    @torch.no_grad()
-    def _of_transitions(self, experience: Experience[S], model: Pessimizable[S]) -> Tensor:
-        """The uncertainty of all transitions between rows of the same episode, [M]."""
-        uncertainty = self._uncertainty(experience.trajectory, model).t()  # [B, T]
-        return uncertainty[:, 1:][~experience.is_first[:, 1:]]
+    It needs no reward of the task. With a sum it is added to one.
+    """
 
-    def _uncertainty(self, trajectory: ImaginedTrajectory[S], model: Pessimizable[S]) -> Tensor:
-        return self.spread(model.members(trajectory))  # [H + 1, N]
+    def forward(self, trajectory: ImaginedTrajectory[S], model: Uncertain[S]) -> Mapping[str, Tensor]:
+        """The term ``disagreement``, at least zero, on arrival at the row whose prediction is uncertain."""
+        return {"disagreement": self.weighted_spread(trajectory, model)}

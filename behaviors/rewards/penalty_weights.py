@@ -10,7 +10,7 @@ from dreamset.core.errors import UserError
 
 
 class PenaltyWeight(nn.Module, ABC):
-    """lambda, the weight of the penalty. All of its memory is in its ``state_dict``."""
+    """lambda, the weight of a penalty, or of a bonus. All of its memory is in its ``state_dict``."""
 
     def calibrate(self, uncertainties: Iterable[Tensor]) -> None:
         """Computes constants from the uncertainties [M] of recorded transitions; see ``RewardFunction.calibrate``."""
@@ -26,7 +26,7 @@ class FixedWeight(PenaltyWeight):
     def __init__(self, value: float) -> None:
         super().__init__()
         if value < 0:
-            raise UserError(f"the weight of the penalty is {value}; allowed: 0 or more; set reward.weight.value")
+            raise UserError(f"the weight of penalty or bonus is {value}; allowed: 0 or more; set reward.weight.value")
         self.value = value
 
     def forward(self, uncertainty: Tensor) -> Tensor:
@@ -48,8 +48,8 @@ class CalibratedWeight(PenaltyWeight):
         super().__init__()
         if target < 0 or transitions < 1:
             raise UserError(
-                f"a calibrated penalty has target {target} and {transitions} transitions; allowed: a target of 0 or "
-                "more and 1 transition or more; set reward.weight.target and reward.weight.transitions"
+                f"a calibrated penalty or bonus has target {target} and {transitions} transitions; allowed: a target "
+                "of 0 or more and 1 transition or more; set reward.weight.target and reward.weight.transitions"
             )
         self.target = target
         self.transitions = transitions
@@ -67,7 +67,7 @@ class CalibratedWeight(PenaltyWeight):
         for uncertainty in uncertainties:
             if not uncertainty.numel():
                 raise UserError(
-                    "the weight of the penalty is calibrated on recorded transitions, but a window of "
+                    "the weight of penalty or bonus is calibrated on recorded transitions, but a window of "
                     "behavior_training.batch.length has one row and therefore none; set 2 or more"
                 )
             total, count = total + float(uncertainty.double().sum()), count + uncertainty.numel()
@@ -75,8 +75,8 @@ class CalibratedWeight(PenaltyWeight):
                 break
         if not total > 0:
             raise UserError(
-                "the members of the ensemble agree on all recorded transitions, so the penalty has no scale; train the "
-                "world model with more world_model.ensemble.members or updates, or use reward/weight=fixed"
+                "the members of the ensemble agree on all recorded transitions, so penalty or bonus has no scale; "
+                "train the world model with more world_model.ensemble.members or updates, or use reward/weight=fixed"
             )
         self.value.fill_(self.target * count / total)
 
@@ -105,8 +105,8 @@ class TunedWeight(PenaltyWeight):
         super().__init__()
         if target < 0 or not 0 <= decay < 1:
             raise UserError(
-                f"a tuned penalty has target {target} and decay {decay}; allowed: a target of 0 or more and a decay "
-                f"from 0 to below 1; set reward.weight.target and reward.weight.decay"
+                f"a tuned penalty or bonus has target {target} and decay {decay}; allowed: a target of 0 or more and a "
+                f"decay from 0 to below 1; set reward.weight.target and reward.weight.decay"
             )
         self.target = target
         self.decay = decay

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dreamset.core.capabilities import MemberPredictions
+from dreamset.core.errors import UserError
 
 
 class Spread(Protocol):
@@ -24,6 +25,27 @@ class MeanDisagreement:
         means = members.mean()  # [K, ..., Z]
         distance: Tensor = torch.linalg.vector_norm(means - means.mean(0), dim=-1)  # [K, ...]
         return distance.mean(0)
+
+
+class Variance:
+    """(1 / D) sum_d 1 / (K - 1) sum_k (m_kd - m_d)^2: the bonus of Plan2Explore (Sekar et al. 2020, equations 3 to 5).
+
+    It is the unbiased variance of the members' means, averaged over their elements.
+    """
+
+    def __call__(self, members: MemberPredictions) -> Tensor:
+        """[...].
+
+        Raises:
+            UserError: if the ensemble has one member.
+        """
+        means = members.mean()  # [K, ..., D]
+        if len(means) < 2:
+            raise UserError(
+                "world_model.ensemble.members is 1; a disagreement needs two members or more; train the world model "
+                "again with 2 or more"
+            )
+        return means.var(0).mean(-1)
 
 
 class LogProbabilitySpread:

@@ -47,6 +47,12 @@ class Distributions:
     noise: Sequence[Tensor]  # [B, T, Z] for the priors of 2, 3, ... steps; empty without overshooting
 
 
+def distributions(rollout: Rollout[RecurrentState]) -> Distributions:
+    """The details of a rollout of an RSSM."""
+    assert isinstance(rollout.details, Distributions)
+    return rollout.details
+
+
 class Cell(Protocol):
     """A recurrent cell of ``size`` units."""
 
@@ -140,6 +146,8 @@ class RSSM(nn.Module):
         style: Style = ELU,
     ) -> None:
         super().__init__()
+        self.embedding_size = embedding_size
+        self.action_size = action_size
         self.latent = latent
         self.inputs = inputs(hidden, style)
         self.cell = cell(self.inputs.size)

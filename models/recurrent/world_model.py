@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from dreamset.core.capabilities import MemberPredictions
 from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory, Loss, Rollout, SequenceBatch
 from dreamset.core.spec import DataSpec
@@ -14,8 +15,8 @@ from dreamset.core.states import map_state
 from dreamset.models.distributions import Distribution
 from dreamset.models.encoders import Encoder
 from dreamset.models.recurrent.divergences import Compared, Divergence
-from dreamset.models.recurrent.ensemble import PriorEnsemble, PriorPredictions
-from dreamset.models.recurrent.rssm import RSSM, Distributions, RecurrentState
+from dreamset.models.recurrent.ensemble import Ensemble
+from dreamset.models.recurrent.rssm import RSSM, RecurrentState, distributions
 
 COLLAPSED = 0.01  # nats per step, KL(posterior || prior); ten times more remain in a model that learned almost nothing
 
@@ -35,8 +36,10 @@ class WorldModel(nn.Module):
         continue_head: constructs p(c | s) from F; None if episodes end only by a time limit.
         divergence: the KL loss between posterior and prior.
         reward_weight: weight of the reward loss.
+        reward_gradient: whether the reward loss shapes the states; without, it trains only its head, as in exploration
+            without a task.
         continue_weight: weight of the continuation loss.
-        ensemble: constructs an ensemble of priors that measures the model's uncertainty; by default there is none.
+        ensemble: constructs an ensemble that measures the model's uncertainty from the RSSM; by default there is none.
         continue_discount: gamma; the head's soft target is gamma (1 - terminal), as in Dreamer v2 and v3, and
             ``continuation`` divides by gamma again. With 1 the target is 1 - terminal.
     """
@@ -53,9 +56,10 @@ class WorldModel(nn.Module):
         continue_head: Callable[[int], Head] | None,
         divergence: Divergence,
         reward_weight: float = 1.0,
+        reward_gradient: bool = True,
         continue_weight: float = 1.0,
         continue_discount: float = 1.0,
-        ensemble: Callable[[RSSM], PriorEnsemble] | None = None,
+        ensemble: Callable[[RSSM], Ensemble] | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -65,6 +69,7 @@ class WorldModel(nn.Module):
         self.continue_head = None if continue_head is None else continue_head(self.feature_size)
         self.divergence = divergence
         self.reward_weight = reward_weight
+        self.reward_gradient = reward_gradient
         self.continue_weight = continue_weight
         self.continue_discount = continue_discount
         self.ensemble = None if ensemble is None else ensemble(self.dynamics)
@@ -140,8 +145,8 @@ class WorldModel(nn.Module):
             return torch.ones_like(trajectory.features[..., 0])
         return self.continue_head(trajectory.features).mean / self.continue_discount
 
-    def members(self, trajectory: ImaginedTrajectory[RecurrentState]) -> PriorPredictions:
-        """The predictions of z in each row by the ensemble's priors.
+    def members(self, trajectory: ImaginedTrajectory[RecurrentState]) -> MemberPredictions:
+        """The predictions of each row by the ensemble's members.
 
         Raises:
             UserError: if the model has no ensemble.
@@ -149,10 +154,10 @@ class WorldModel(nn.Module):
         if self.ensemble is None:
             raise UserError(
                 "the world model was trained without an ensemble, so its uncertainty is unknown; add "
-                "world_model/ensemble=priors and train it again, or use reward=predicted"
+                "world_model/ensemble=priors or world_model/ensemble=one_step and train it again, or use "
+                "reward=predicted"
             )
-        state = self.dynamics.state_of(trajectory.features)
-        return PriorPredictions(self.dynamics.latent, self.ensemble(state.deterministic), state.stochastic)
+        return self.ensemble.predictions(self.dynamics.state_of(trajectory.features), trajectory.action)
 
     def parts(self) -> Mapping[str, nn.Module | None]:
         """The networks by name; each can have its own learning rate."""
@@ -175,15 +180,14 @@ class WorldModel(nn.Module):
 
         An ensemble adds its own loss, which trains only its members.
         """
-        details = distributions(rollout)
         result = self.divergence(self._compared(rollout, batch))
-        result["reward"] = Loss(-self.reward_head(rollout.features).log_prob(batch.reward), self.reward_weight)
+        read = rollout.features if self.reward_gradient else rollout.features.detach()  # stop: not by the task
+        result["reward"] = Loss(-self.reward_head(read).log_prob(batch.reward), self.reward_weight)
         if self.continue_head is not None:
             target = self.continue_discount * (~batch.is_terminal)
             result["continue"] = Loss(-self.continue_head(rollout.features).log_prob(target), self.continue_weight)
         if self.ensemble is not None:
-            latent = self.dynamics.latent
-            result["ensemble"] = self.ensemble.loss(latent, rollout.states, details.posterior, batch.row)
+            result["ensemble"] = self.ensemble.loss(rollout, self.spec.action.normalize(batch.action), batch)
         return result
 
     def _compared(self, rollout: Rollout[RecurrentState], batch: SequenceBatch) -> Compared:
@@ -219,9 +223,3 @@ class WorldModel(nn.Module):
         pruned.reward_head = nn.Sequential()  # acting needs no reward
         pruned.continue_head = pruned.ensemble = None
         return pruned
-
-
-def distributions(rollout: Rollout[RecurrentState]) -> Distributions:
-    """The details of a rollout of this model."""
-    assert isinstance(rollout.details, Distributions)
-    return rollout.details

@@ -8,7 +8,9 @@ from dreamset.pipeline.commands.base import Commands
 
 def add(commands: Commands) -> None:
     """Adds the groups to the list of commands. Their parsers are loaded when they are used."""
-    commands.add_parser("data", help="inspect, verify, export, merge and split datasets; see `dreamset data --help`")
+    commands.add_parser(
+        "data", help="inspect, verify, score, export, merge and split datasets; see `dreamset data --help`"
+    )
     commands.add_parser(
         "models", help="list, show, compare, export and import trained models; see `dreamset models --help`"
     )

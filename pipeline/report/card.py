@@ -22,6 +22,8 @@ MEANING = {  # figure -> what it shows
     "lengths": "Numbers of transitions.",
     "rewards": "Rewards of single transitions. The axis of counts is logarithmic, so that rare rewards are seen.",
     "actions": "Actions of the recordings, for each element, beside what the action allows.",
+    "disagreement": "Mean disagreement of a world model's ensemble about the transitions of an episode. Episodes on "
+    "the right would teach it most.",
 }
 
 
@@ -39,11 +41,16 @@ class Drawing(Protocol):
         """Writes a PNG file in the colours of a scheme."""
 
 
-def write_card(store: Store, folder: Path) -> None:
+def write_card(store: Store, folder: Path, disagreement: Sequence[float] | None = None) -> None:
     """Writes ``card.md``, ``card.html`` and the figures of both. Equal data give equal bytes.
 
     Figures: returns, lengths, rewards, actions, and for each image observation a contact sheet. What cannot be drawn is
     left out with a warning.
+
+    Args:
+        store: the dataset.
+        folder: of the card; an earlier card is replaced.
+        disagreement: of a world model's ensemble about each episode, for a further figure.
 
     Raises:
         UserError: if ``folder`` holds anything but a card.
@@ -52,7 +59,7 @@ def write_card(store: Store, folder: Path) -> None:
         raise UserError(f"{folder} exists and is not a dataset card, so it is not replaced; choose another folder")
     with replaced_folder(folder) as card, _folders() as folders:
         folders |= {"light": card}
-        names = _draw(store, folders, folder)
+        names = _draw(_drawings(store, disagreement), folders, folder)
         write_text(card / MARKDOWN, _markdown(store, names))
         write_text(card / PAGE, _page(store, names, folders))
 
@@ -67,23 +74,25 @@ def _folders() -> Iterator[dict[str, Path]]:
         yield places
 
 
-def _drawings(store: Store) -> list[tuple[str, Drawing]]:
+def _drawings(store: Store, disagreement: Sequence[float] | None) -> list[tuple[str, Drawing]]:
     """Name and drawing of each figure, in the order of the card."""
     transitions = dataset_figures.Transitions.of(store)
     images = [name for name, spec in store.spec.observations.items() if spec.is_image]
+    scored = [] if disagreement is None else [partial(dataset_figures.disagreement_histogram, store, disagreement)]
     return [
         *((name, partial(dataset_figures.contact_sheet, store, name)) for name in images),
         ("returns", partial(dataset_figures.return_histogram, store)),
         ("lengths", partial(dataset_figures.length_histogram, store)),
         ("rewards", partial(dataset_figures.reward_histogram, store, transitions)),
         ("actions", partial(dataset_figures.action_figure, store, transitions)),
+        *(("disagreement", draw) for draw in scored),
     ]
 
 
-def _draw(store: Store, folders: Mapping[str, Path], final: Path) -> list[str]:
+def _draw(drawings: Sequence[tuple[str, Drawing]], folders: Mapping[str, Path], final: Path) -> list[str]:
     """Draws every figure in every scheme, and returns the names of those that could be drawn."""
     names = []
-    for name, draw in _drawings(store):
+    for name, draw in drawings:
         with shown(final / f"{name}.png"):
             for scheme, place in folders.items():
                 draw(place / f"{name}.png", scheme=scheme)

@@ -51,6 +51,14 @@ def return_histogram(store: Store, path: Path, *, scheme: str = "light") -> None
     _split_histogram(store, store.returns, bins, path, scheme, **labels)
 
 
+def disagreement_histogram(store: Store, disagreement: Sequence[float], path: Path, *, scheme: str = "light") -> None:
+    """The mean disagreement of an ensemble about each episode, with the splits in different colours."""
+    values = np.asarray(disagreement, np.float64)
+    bins = np.histogram_bin_edges(values, bins=min(30, max(5, len(store) // 5)))
+    labels = {"xlabel": "mean disagreement about an episode", "title": f"{_name(store)}: disagreement"}
+    _split_histogram(store, values, bins, path, scheme, **labels)
+
+
 def length_histogram(store: Store, path: Path, *, scheme: str = "light") -> None:
     """The lengths of all episodes, with the splits in different colours."""
     lengths = store.lengths - 1

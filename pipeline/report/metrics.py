@@ -213,6 +213,11 @@ METRICS = (
         "recorded irreversibility",
         "Mean irreversibility psi of recorded steps. Near 1 every step looks one-way, as in demonstrations.",
     ),
+    Metric(
+        r"imagination/disagreement",
+        "curiosity",
+        "Bonus of an imagined step where the members of the ensemble disagree.",
+    ),
     Metric(r"imagination/lambda_return", "lambda-return", "Mean target of the critic in imagination.", digits=2),
     Metric(
         r"imagination/action_entropy",

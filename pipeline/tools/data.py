@@ -1,11 +1,11 @@
-"""``dreamset data``: inspecting, verifying, exporting, merging and splitting datasets."""
+"""``dreamset data``: inspecting, verifying, scoring, exporting, merging and splitting datasets."""
 
 import argparse
 import json
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from dreamset.core.errors import UserError
 from dreamset.datasets.card import summary_markdown
@@ -17,19 +17,26 @@ from dreamset.datasets.recognition import Recognized, recognize
 from dreamset.datasets.store import Store
 from dreamset.pipeline.arguments import ArgumentParser
 from dreamset.pipeline.config.mistakes import override_text
+from dreamset.pipeline.files import write_csv
 from dreamset.pipeline.progress import counter
 from dreamset.pipeline.tools import own_dataset
+
+if TYPE_CHECKING:
+    from dreamset.pipeline.evaluation.disagreement import EpisodeScore
 
 Tools: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"
 
 STORE = "folder of a store, which contains dataset.json"
+WORLD_MODEL = "folder of a saved world model with an ensemble, such as runs/world_model/reconstruction-0/model"
 
 
 def parser() -> ArgumentParser:
     """The parser of the tools and their options."""
-    parser = ArgumentParser(prog="dreamset data", description="Inspect, verify, export, merge and split datasets.")
+    parser = ArgumentParser(
+        prog="dreamset data", description="Inspect, verify, score, export, merge and split datasets."
+    )
     tools = parser.add_subparsers(title="tools", metavar="TOOL", required=True)
-    for add in (_add_inspect, _add_verify, _add_card, _add_export, _add_merge, _add_split):
+    for add in (_add_inspect, _add_verify, _add_card, _add_score, _add_export, _add_merge, _add_split):
         add(tools)
     return parser
 
@@ -53,6 +60,25 @@ def _add_card(tools: Tools) -> None:
     card = _tool(tools, "card", "write the dataset card: a page with counts, returns and example images", _card)
     card.add_argument("store", type=Path, help=STORE)
     card.add_argument("--output", type=Path, required=True, help="folder of the card; an earlier card is replaced")
+    card.add_argument(
+        "--world-model", type=Path, metavar="FOLDER", help=f"{WORLD_MODEL}; adds a histogram of its disagreement"
+    )
+
+
+def _add_score(tools: Tools) -> None:
+    score = _tool(
+        tools, "score", "show which episodes would teach a world model most, by its ensemble's disagreement", _score
+    )
+    score.add_argument("store", type=Path, help=STORE)
+    score.add_argument("--world-model", type=Path, metavar="FOLDER", required=True, help=WORLD_MODEL)
+    score.add_argument("--csv", type=Path, metavar="FILE", help="write the scores of all episodes")
+    score.add_argument(
+        "--show",
+        type=int,
+        default=5,
+        metavar="N",
+        help="episodes of the highest and of the lowest score in the table; default: %(default)s",
+    )
 
 
 def _add_export(tools: Tools) -> None:
@@ -139,8 +165,30 @@ def _verify(options: argparse.Namespace) -> None:
 def _card(options: argparse.Namespace) -> None:
     from dreamset.pipeline.report.card import PAGE, write_card  # loads matplotlib
 
-    write_card(Store.open(options.store), options.output)
+    store = Store.open(options.store)
+    disagreement = None if options.world_model is None else [score.mean for score in _scores(store, options)]
+    write_card(store, options.output, disagreement)
     _print(f"{options.output / PAGE}")
+
+
+def _score(options: argparse.Namespace) -> None:
+    from dreamset.pipeline.report import disagreement_table
+
+    if options.show < 1:
+        raise UserError(f"--show is {options.show}; allowed: 1 or more")
+    store = Store.open(options.store)
+    scores = _scores(store, options)
+    _print(disagreement_table.text(store, scores, most=options.show))
+    if options.csv is not None:
+        write_csv(options.csv, disagreement_table.rows(store, scores))
+        _print(f"{options.csv}: {len(scores)} episodes")
+
+
+def _scores(store: Store, options: argparse.Namespace) -> "Sequence[EpisodeScore]":
+    from dreamset.pipeline.evaluation.disagreement import episode_scores  # loads the world models
+
+    with counter(description=f"score {store.path}", total=len(store.lengths)) as count:
+        return episode_scores(store, options.world_model, on_episode=count)
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -34,7 +34,9 @@ GROUPS = {  # what the groups of settings are for
     "world_model/divergence": "how the KL between posterior and prior is balanced",
     "world_model/dynamics/cell": "the recurrent cell",
     "world_model/dynamics/latent": "the distribution of the stochastic state",
-    "world_model/ensemble": "several priors, for the model's uncertainty",
+    "world_model/ensemble": "several predictors, for the model's uncertainty",
+    "world_model/ensemble/input": "what the one-step ensemble reads beside the action",
+    "world_model/ensemble/target": "what the one-step ensemble predicts of the next row",
     "world_model/reward_head": "the distribution of the predicted reward",
     "world_model_training": "published training of a world model",
 }

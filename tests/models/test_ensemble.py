@@ -170,7 +170,7 @@ def test_trained_members_disagree_less_on_the_data_than_off_it() -> None:
     optimizer = torch.optim.Adam(ensemble.parameters(), lr=1e-2)
     for _ in range(200):
         optimizer.zero_grad()
-        ensemble.loss(latent, rollout.states, rollout.details.posterior, batch.row).value.mean().backward()
+        ensemble.loss(rollout, batch.action, batch).value.mean().backward()
         optimizer.step()
     state = rollout.states
     far = 3 * torch.randn(state.deterministic.shape, generator=seeded())

@@ -78,7 +78,7 @@ def test_list_in_a_terminal_fits_its_width(width: int) -> None:
     [
         (["tr"], ["train-world-model"]),
         (["ingest", "dataset=pendulum_s"], ["dataset=pendulum_spin", "dataset=pendulum_state"]),
-        (["ingest", "world_model/ens"], ["world_model/ensemble="]),
+        (["ingest", "world_model/ensemble/i"], ["world_model/ensemble/input="]),
         (["ingest", "nothing=x"], []),
         (["list", "sta"], ["stages"]),
         (["ui", "dataset="], []),

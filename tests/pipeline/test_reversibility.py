@@ -19,7 +19,7 @@ from dreamset.pipeline.artifacts.saved_models import load_world_model
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.export.program import export_policy
 from dreamset.pipeline.export.standalone.policy import Policy
-from dreamset.pipeline.stages import evaluate, finetune, learn_behavior
+from dreamset.pipeline.stages import compare, evaluate, finetune, learn_behavior, train_world_model
 from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.stages.settings import Finetune
 from dreamset.pipeline.training import checkpoint
@@ -179,6 +179,31 @@ def test_an_explorer_has_a_cost_of_irreversible_steps_that_the_policy_has_not(pr
     settings["finetuning"]["explorer"]["reward"] = compose([*TINY, CAREFUL])["reward"]
     finetune.run(settings)
     assert not Path("runs/finetune/reconstruction-0/policy/reward.safetensors").exists()
+
+
+def test_three_terms_are_learned_with_a_weight_and_a_curve_each(configure: Configure) -> None:
+    chosen = ["world_model/ensemble=one_step", "reward=careful_exploration"]
+    chosen += ["reward.weights.safety=0.5", f"{SAFETY}.threshold=0.4", "reward.rewards.curiosity.weight.target=0.3"]
+    train_world_model.run(configure("train_world_model", *chosen))
+    learn_behavior.run(configure("learn_behavior", *chosen))
+    evaluate.run(configure("evaluate", *chosen, "acting=reversible", *SMALL))
+    learned = figures("behavior")
+    assert learned["imagination/disagreement"] == pytest.approx(0.3, rel=0.3)
+    assert learned["imagination/irreversibility"] < 0
+    compare.run(stages.compare(compose([*TINY, *chosen]), ["reconstruction"], [0]))
+    page = Path("runs/comparison/report.html").read_text()
+    for term in ("imagined reward", "curiosity", "irreversibility"):
+        assert f"Policy: {term} per step" in page
+
+
+def test_precedence_and_filter_work_on_raw_observations(configure: Configure) -> None:
+    chosen = ["world_model=observations", "objective=reward_only", "behavior=cloning", "reward=irreversibility"]
+    train_world_model.run(configure("train_world_model", *chosen))
+    learn_behavior.run(configure("learn_behavior", *chosen))
+    evaluate.run(configure("evaluate", *chosen, "acting=reversible", *SMALL))
+    model = Path("runs/world_model/reward_only-0/model")
+    precedence = reward_of(Path("runs/behavior/reward_only-0/model"), CPU).networks()["precedence"]
+    assert precedence.encoder[0].in_features == load_world_model(model)[0].feature_size == 3  # cosine, sine, velocity
 
 
 def test_a_policy_without_the_network_cannot_act_with_the_filter(project: Configure) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dreamset.core.errors import UserError
 from dreamset.environments.actions import adapt_actions, one_hot
-from dreamset.environments.grid import MOVES, PAPER, WALL, Grid, GridWorld, Mark, checked_layout, drawn
+from dreamset.environments.grid import PAPER, WALL, Grid, GridWorld, Mark, checked_layout, drawn
 from dreamset.environments.reversibility import Numbers, StateGraph
 from dreamset.environments.rollouts import Policy
 from dreamset.environments.wrappers import Action, Environment, Observation
@@ -23,7 +23,8 @@ from dreamset.environments.wrappers import Action, Environment, Observation
 # The characters of Sokoban's collections of puzzles.
 FLOOR, TARGET, BOX, BOX_ON_TARGET, PUSHER, PUSHER_ON_TARGET = " ", ".", "$", "*", "@", "+"
 ALLOWED = FLOOR + WALL + TARGET + BOX + BOX_ON_TARGET + PUSHER + PUSHER_ON_TARGET
-ACTIONS = len(MOVES)  # up, right, down, left
+UP, RIGHT, DOWN, LEFT = range(4)  # actions
+ACTIONS = 4
 MOST_BOXES = 2  # all states are in one table
 
 LAYOUTS = {

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from dreamset.core.errors import UserError
 from dreamset.environments.actions import adapt_actions, one_hot
-from dreamset.environments.grid import MOVES, PAPER, WALL, Grid, GridWorld, Mark, checked_layout, drawn
+from dreamset.environments.grid import PAPER, WALL, Grid, GridWorld, Mark, checked_layout, drawn
 from dreamset.environments.reversibility import Numbers, StateGraph
 from dreamset.environments.rollouts import Policy
 from dreamset.environments.wrappers import Action, Environment, Observation
 
 PATH, GRASS, START, GOAL = ".", '"', "A", "G"
-ACTIONS = 1 + len(MOVES)  # stay, up, right, down, left
+STAY, UP, RIGHT, DOWN, LEFT = range(5)  # actions
+ACTIONS = 5
 MOST_GRASS = 48  # cells, so that a state is one integer
 RUIN = 1000.0  # steps that the scripted policy walks to spare a cell of grass; more than any layout asks for
 

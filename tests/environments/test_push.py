@@ -9,9 +9,9 @@ from gymnasium.utils.env_checker import check_env
 from dreamset.core.errors import UserError
 from dreamset.environments import policies, push
 from dreamset.environments.actions import one_hot
+from dreamset.environments.push import DOWN, LEFT, RIGHT
 from dreamset.environments.rollouts import PolicyFactory, RecordedEpisode, record_episode
 
-UP, RIGHT, DOWN, LEFT = range(4)
 OFFSETS = ((-1, 0), (0, 1), (1, 0), (0, -1))
 TWO = ("#####", "#@ .#", "# $ #", "#$ .#", "#####")
 

@@ -10,8 +10,8 @@ from dreamset.core.errors import UserError
 from dreamset.environments import policies, turf
 from dreamset.environments.actions import one_hot
 from dreamset.environments.rollouts import PolicyFactory, RecordedEpisode, record_episode
+from dreamset.environments.turf import DOWN, LEFT, RIGHT, STAY, UP
 
-STAY, UP, RIGHT, DOWN, LEFT = range(5)
 SMALL = ('A"..', '."#G', '.."A')  # four cells of grass, a wall and two starts
 CROSS = ('A"G',)
 

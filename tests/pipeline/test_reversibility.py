@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 
 from dreamset.behaviors.reversibility.filter import ActsReversibly, Reversible
 from dreamset.core.errors import UserError
+from dreamset.pipeline import cli
 from dreamset.pipeline.artifacts.acting import load_acting, load_policy
 from dreamset.pipeline.artifacts.rewards import reward_of
 from dreamset.pipeline.artifacts.saved_models import load_world_model
@@ -24,14 +26,18 @@ from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.stages.settings import Finetune
 from dreamset.pipeline.training import checkpoint
 from tests.builders import seeded
+from tests.docs_blocks import blocks
 from tests.pipeline.conftest import TINY, Configure
 from tests.pipeline.killing import Killed, kill_after
+from tests.pipeline.test_plan2explore import SIZES
+from tests.pipeline.test_plan2explore import SMALL as QUICK
 
 CPU = torch.device("cpu")
 CAREFUL, SAFETY = "reward=careful", "reward.rewards.safety"
 MODEL, POLICY = Path("runs/world_model/reconstruction-0/model"), Path("runs/behavior/reconstruction-0/model")
 SEARCH = [f"acting.optimizer.{name}={value}" for name, value in {"candidates": 4, "elites": 2, "iterations": 1}.items()]
 SMALL = ["evaluation.episodes=2", "dataset.environment.episode_steps=12"]
+EPISODES = ["collection.episodes=12", "collection.reference_episodes=2"]
 ONLINE = ["finetuning.environment_steps=24", "finetuning.evaluate_every=24", "finetuning.train_ratio=4"]
 
 
@@ -245,3 +251,20 @@ def test_wrong_settings_are_refused_before_any_stage(overrides: list[str], words
 def test_a_reward_of_another_class_is_refused_before_any_stage() -> None:
     with pytest.raises(UserError, match=r"a Identity is no RewardFunction"):
         compose([*TINY, "reward._target_=torch.nn.Identity"])
+
+
+@pytest.mark.slow
+def test_documented_commands_lead_to_a_careful_policy(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(root / "docs/reversibility.md"):
+        if block.language == "python":
+            exec(compile("\n" * block.line + block.code, "docs/reversibility.md", "exec"), {})  # lines of the page
+            continue
+        for line in block.code.splitlines():
+            program, *arguments = shlex.split(line)
+            assert program == "dreamset"
+            cli.main([*arguments, *SIZES, *QUICK, *EPISODES])
+    assert {"imagination/disagreement", "imagination/irreversibility"} <= figures("behavior").keys()
+    assert figures("finetune")["finetune/episodes"] > 0

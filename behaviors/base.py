@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from dreamset.behaviors.controller import ActorController
 from dreamset.behaviors.exploration import Exploration, mode
 from dreamset.core.capabilities import Controller, Dynamics, FeaturePolicy, Representation, S
+from dreamset.core.parameters import OptimizerFactory
 from dreamset.core.records import ImaginedTrajectory, SequenceBatch
+from dreamset.core.spec import ActionSpec
 from dreamset.core.states import map_state
 from dreamset.models.distributions import noise_of_kind
 from dreamset.models.imagination import imagine
@@ -92,6 +94,15 @@ class RewardFunction(nn.Module, ABC):
     """
 
     needs: tuple[type, ...] = ()  # capabilities of the world model
+    rows: int = 1  # the fewest rows of a recorded window from which its networks can learn
+
+    def set_up(self, features: int, action: ActionSpec) -> None:
+        """Creates the networks whose sizes depend on the world model; called once, before all other methods.
+
+        Args:
+            features: the number of features.
+            action: of the dataset.
+        """
 
     @abstractmethod
     def forward(self, trajectory: ImaginedTrajectory[Any], model: Any) -> Mapping[str, Tensor]:
@@ -108,6 +119,10 @@ class RewardFunction(nn.Module, ABC):
         """The networks to train, each by the optimiser of its name; by default none."""
         return {}
 
+    def optimizers(self) -> Mapping[str, OptimizerFactory]:
+        """The optimisers of its networks, unless ``behavior_training.optimizers`` has others of the same names."""
+        return {}
+
     def losses_on(
         self,
         experience: Experience[Any],  # noqa: ARG002
@@ -116,6 +131,10 @@ class RewardFunction(nn.Module, ABC):
     ) -> LearnerLosses:
         """The losses of its networks on a recorded batch, one for each network."""
         return LearnerLosses({}, {})
+
+    def warnings(self, figures: Mapping[str, float]) -> list[str]:  # noqa: ARG002
+        """Problems that the last figures of a training reveal and that a user should know of: one line each."""
+        return []
 
 
 class Acting(Protocol):
@@ -140,6 +159,27 @@ class Acting(Protocol):
         """Imagines ``horizon`` steps from ``start`` [N, ...]; None if it can act only in an environment.
 
         A way of acting that takes long calls ``on_step`` after every step.
+        """
+
+
+class WayOfActing(Protocol):
+    """A way in which learned behaviours can act, instead of their own: by planning, or with a filter of actions."""
+
+    def __hash__(self) -> int:
+        """So that models which are loaded to act in this way can be kept."""
+
+    @property
+    def reward(self) -> RewardFunction | None:
+        """The reward function whose terms or networks it uses; None: the one with which the behaviour was learned."""
+
+    def with_reward(self, reward: RewardFunction) -> "WayOfActing":
+        """The same way with another reward function."""
+
+    def of(self, behavior: "Learner") -> Acting:
+        """How ``behavior`` acts in this way.
+
+        Raises:
+            UserError: if the behaviour or the reward function lack what it needs.
         """
 
 

@@ -1,14 +1,13 @@
 """Controllers that act with a learned actor, and the agent that runs any controller row by row."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
 
-from dreamset.behaviors.action_distributions import Actor
-from dreamset.behaviors.exploration import Exploration, mode
+from dreamset.behaviors.exploration import Explorable, Exploration, mode
 from dreamset.core.capabilities import Controller, Representation, S
 
 
@@ -29,7 +28,9 @@ class ActorController(nn.Module, Generic[S]):
         exploration: chooses an action from that distribution; by default its mode.
     """
 
-    def __init__(self, model: Representation[S], actor: Actor, *, exploration: Exploration = mode) -> None:
+    def __init__(
+        self, model: Representation[S], actor: Callable[[Tensor], Explorable], *, exploration: Exploration = mode
+    ) -> None:
         super().__init__()
         self.spec = model.spec
         self.model = model

@@ -1,9 +1,13 @@
-"""Parameters that get no gradient for a while."""
+"""Parameters: who trains them, and a while without gradients."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
+
+OptimizerFactory = Callable[[ParamsT], Optimizer]
 
 
 @contextmanager

@@ -19,6 +19,7 @@ ELSEWHERE = {
     "exploration": "pipeline/test_plan2explore.py",
     "models": "test_documented_commands.py",
     "planning": "pipeline/test_acting.py",
+    "reversibility": "pipeline/test_reversibility.py",
     "python": "pipeline/test_python_page.py",
 }
 

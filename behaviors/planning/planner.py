@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -43,6 +43,14 @@ class Planning:
     def needs(self) -> tuple[type, ...]:
         """Capabilities that the world model must have."""
         return (Dynamics, *self.reward.needs)
+
+    def with_reward(self, reward: RewardFunction) -> "Planning":
+        """The same planning for another reward."""
+        return replace(self, reward=reward)
+
+    def of(self, behavior: Learner) -> "Planned":
+        """How ``behavior`` acts by planning."""
+        return Planned(self, behavior)
 
     def controller(self, model: Any, behavior: Any, *, exploration: Exploration = mode) -> PlanningController[Any]:
         """Plans in ``model``, with the critic and the policy of ``behavior``, or of the model if it has none.
@@ -133,7 +141,7 @@ class Planner(ActsByPlanning, Learner):
     """Plans in every row and learns nothing (PlaNet; TD-MPC, if the model has critic and policy).
 
     Args:
-        features: F, unused.
+        features: F.
         action: must suit the optimiser.
         planning: how to plan.
     """
@@ -141,9 +149,10 @@ class Planner(ActsByPlanning, Learner):
     needs: ClassVar[tuple[type, ...]] = (Dynamics,)
     headline: ClassVar[str] = "imagination/reward"
 
-    def __init__(self, features: int, action: ActionSpec, *, planning: Planning) -> None:  # noqa: ARG002
+    def __init__(self, features: int, action: ActionSpec, *, planning: Planning) -> None:
         super().__init__()
         planning.optimizer.require(action)
+        planning.reward.set_up(features, action)
         self.planning = planning
         self.reward = planning.reward  # registered: it moves to a device and is saved with the planner
 

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from dreamset.behaviors.base import Experience, LearnerLosses, RewardFunction
 from dreamset.core.errors import UserError
+from dreamset.core.parameters import OptimizerFactory
 from dreamset.core.records import ImaginedTrajectory
+from dreamset.core.spec import ActionSpec
 
 
 class Sum(RewardFunction):
@@ -35,6 +37,12 @@ class Sum(RewardFunction):
                 "the name"
             )
         self.needs = tuple(dict.fromkeys(need for part in rewards.values() for need in part.needs))
+        self.rows = max(part.rows for part in rewards.values())
+
+    def set_up(self, features: int, action: ActionSpec) -> None:
+        """Creates the networks of all reward functions."""
+        for part in self._parts().values():
+            part.set_up(features, action)
 
     def forward(self, trajectory: ImaginedTrajectory[Any], model: Any) -> Mapping[str, Tensor]:
         """The terms of all reward functions, weighted.
@@ -61,6 +69,10 @@ class Sum(RewardFunction):
         """The networks of all reward functions."""
         return _union("a network", {name: part.networks() for name, part in self._parts().items()})
 
+    def optimizers(self) -> Mapping[str, OptimizerFactory]:
+        """The optimisers of all reward functions."""
+        return _union("an optimiser", {name: part.optimizers() for name, part in self._parts().items()})
+
     def losses_on(self, experience: Experience[Any], model: Any, generator: torch.Generator) -> LearnerLosses:
         """The losses of all networks; weights do not change them."""
         learned = {name: part.losses_on(experience, model, generator) for name, part in self._parts().items()}
@@ -68,6 +80,10 @@ class Sum(RewardFunction):
             _union("a loss", {name: one.losses for name, one in learned.items()}),
             _union("a figure", {name: one.figures for name, one in learned.items()}),
         )
+
+    def warnings(self, figures: Mapping[str, float]) -> list[str]:
+        """Those of all reward functions."""
+        return [line for part in self._parts().values() for line in part.warnings(figures)]
 
     def _parts(self) -> dict[str, RewardFunction]:
         return dict(self.rewards.items())  # type: ignore[arg-type]  # a ModuleDict's items have the type nn.Module

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from dreamset.behaviors.base import WayOfActing
 from dreamset.behaviors.controller import Agent
-from dreamset.behaviors.planning.planner import Planning
 from dreamset.core.capabilities import Controller
 from dreamset.core.errors import UserError
 from dreamset.core.spec import DataSpec
@@ -27,7 +27,7 @@ def saved_policy(
     *,
     world_model: str,
     behavior: str,
-    acting: Planning | None = None,
+    acting: WayOfActing | None = None,
 ) -> Policy:
     """Acts as the stage ``evaluate`` does. It uses one thread, so that results do not depend on the number of workers.
 
@@ -45,7 +45,7 @@ def saved_policy(
         generator: draws the seed for the samples of the latent states.
         world_model: folder of the saved world model.
         behavior: folder of the policy that was learned in this world model.
-        acting: how to plan in the world model; None: the policy acts itself.
+        acting: how it acts, such as a ``Planning``; None: the policy acts itself.
 
     Raises:
         UserError: if a folder holds no such model, or the environment does not fit the model.
@@ -67,7 +67,7 @@ def saved_policy(
 
 
 @lru_cache(maxsize=4)
-def _load(world_model: str, behavior: str, acting: Planning | None) -> Controller[Any]:
+def _load(world_model: str, behavior: str, acting: WayOfActing | None) -> Controller[Any]:
     """Loads the models once per process instead of once per episode."""
     return load_policy(behavior, world_model, acting=acting).controller
 

@@ -10,7 +10,7 @@ from dataclasses import is_dataclass
 from functools import cache
 from typing import Annotated, Any, get_type_hints
 
-from annotated_types import BaseMetadata, Ge, Gt, Le
+from annotated_types import BaseMetadata, Ge, Gt, Le, Lt
 from pydantic import ConfigDict, InstanceOf, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
@@ -32,10 +32,14 @@ UNLIMITED = {"limit", "max_std"}  # arguments in BOUNDS that may be infinite
 _ARGUMENTS: dict[tuple[BaseMetadata, ...], str] = {  # bounds -> the arguments that have them
     (Ge(1),): """
     action_repeat bins block blocks candidates classes depth distance elites episode_steps episodes every group
-    hidden horizon image_size iterations longest_hold members over prior_layers size transitions variables workers
+    hidden horizon image_size iterations longest_hold members over prior_layers size steps transitions variables window
+    workers
     """,
     (Gt(0),): """
     initial_std limit max_std mean_scale ratio temperature
+    """,
+    (Ge(0), Lt(1)): """
+    threshold
     """,
     (Ge(0), Le(1)): """
     alpha continue_discount decay discount dropout lambda_ momentum randomness rate rho share smoothing unimix
@@ -43,7 +47,7 @@ _ARGUMENTS: dict[tuple[BaseMetadata, ...], str] = {  # bounds -> the arguments t
     (Ge(0),): """
     beta cloning_weight continue_weight dyn entropy_weight eps floor free_bits free_nats further_weight layers lr
     min_std output_scale pessimism pixels proposals redundancy regularise rep replay_critic_weight reward_weight
-    total_iters value_weight warmup weight weight_decay
+    burn_in total_iters value_weight warmup weight weight_decay
     """,
 }
 BOUNDS = {  # argument -> bounds of its number, unless its annotation has bounds

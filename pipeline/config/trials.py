@@ -1,4 +1,4 @@
-"""Builds the optimisers, the schedules and the planner of a configuration once, without a network.
+"""Builds the optimisers, the schedules, the planner and the rewards of a configuration once, without a network.
 
 Their constructors check values that no annotation describes, such as betas below 1, or more elites than candidates.
 Without a trial, such a mistake would end a later stage, after hours of training in earlier ones.
@@ -26,7 +26,8 @@ def _mistake(key: str, reason: str) -> Mistake:
     own, _, finding = reason.partition(" ")
     if below(own, key):
         return Mistake(own, finding)
-    return Mistake(key, f"cannot be built: {reason.removeprefix('configuration: ')}; change its arguments")
+    remedy = "" if ";" in reason else "; change its arguments"  # our own reasons name a remedy after a semicolon
+    return Mistake(key, f"cannot be built: {reason.removeprefix('configuration: ')}{remedy}")
 
 
 def _trials(config: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -45,6 +46,22 @@ def _trials(config: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], objec
                 yield key, partial(_called, node, argument)
     if config["acting"] is not None:
         yield "acting", partial(_built, config["acting"])
+    yield "reward", partial(_reward, config["reward"], config, "behavior_training")
+    explorer = config["finetuning"]["explorer"]
+    if explorer is not None:
+        yield "finetuning.explorer.reward", partial(_reward, explorer["reward"], config, "finetuning")
+
+
+def _reward(node: Mapping[str, Any], config: Mapping[str, Any], training: str) -> None:
+    """Builds a reward function, and checks that its networks can learn from the windows of ``training``."""
+    reward, length = _built(node), config[training]["batch"]["length"]
+    if not hasattr(reward, "rows"):
+        raise UserError(f"a {type(reward).__name__} is no RewardFunction; inherit from dreamset.RewardFunction")
+    if reward.rows > length:
+        raise UserError(
+            f"it learns from windows of {reward.rows} rows or more, but {training}.batch.length is {length}; raise the "
+            "length, or lower the reward's window"
+        )
 
 
 def _built(node: Mapping[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dreamset.pipeline.config.settings import Evaluation
 from dreamset.pipeline.report.calibration import Calibration
 from dreamset.pipeline.report.headline import records
+from dreamset.pipeline.report.metrics import is_reward_term
 
 LOOK_AHEAD = 15  # steps that policies look ahead in imagination, as published
 
@@ -75,6 +76,12 @@ def error_horizons(summary: pd.DataFrame) -> list[int]:
     """The horizons at which a summary has a reward error, in order."""
     found = [match for match in map(_ERROR.fullmatch, map(str, summary.columns)) if match]
     return sorted(int(match[1]) for match in found if summary[match[0]].notna().any())
+
+
+def reward_terms(figures: pd.DataFrame) -> list[str]:
+    """The columns of the terms of the reward functions, in order; none if there is only one."""
+    names = [str(name) for name in figures.columns if is_reward_term(str(name)) and figures[name].notna().any()]
+    return names if len(names) > 1 else []
 
 
 def reward_error_of(summary: pd.DataFrame) -> str:

@@ -199,6 +199,21 @@ METRICS = (
     Metric(r"imagination/reward", "imagined reward", "Reward per imagined step, as the model predicts it.", "higher"),
     Metric(r"imagination/penalty", "penalty", "Pessimism: what an imagined step costs where the model is uncertain."),
     Metric(
+        r"imagination/irreversibility",
+        "irreversibility",
+        "What an imagined step costs on average, because recorded episodes do not come back from such steps.",
+    ),
+    Metric(
+        r"reversibility/order_accuracy",
+        "order of rows",
+        "Share of pairs of recorded rows whose order the precedence estimator tells; one half is a guess.",
+    ),
+    Metric(
+        r"reversibility/recorded_irreversibility",
+        "recorded irreversibility",
+        "Mean irreversibility psi of recorded steps. Near 1 every step looks one-way, as in demonstrations.",
+    ),
+    Metric(
         r"imagination/disagreement",
         "curiosity",
         "Bonus of an imagined step where the members of the ensemble disagree.",
@@ -227,6 +242,15 @@ METRICS = (
     Metric(r"finetune/environment_steps", "steps online", "Steps in the environment.", digits=0),
     Metric(r"finetune/episodes", "episodes online", "Episodes in the environment.", digits=0),
 )
+
+
+_OF_LEARNER = ("lambda_return", "action_entropy", "return_scale")  # figures in imagination that are no terms
+
+
+def is_reward_term(name: str) -> bool:
+    """Whether the metric is the mean of one term of the reward function in imagination."""
+    section, _, term = name.partition("/")
+    return section == "imagination" and term not in _OF_LEARNER
 
 
 def metric(name: str) -> Metric:

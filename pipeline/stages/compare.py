@@ -17,8 +17,9 @@ from dreamset.pipeline.evaluation.statistics import Estimate, bootstrap, coverag
 from dreamset.pipeline.files import read_json, write_json
 from dreamset.pipeline.report import advice, comparison_figure, origin
 from dreamset.pipeline.report.calibration import Calibration
-from dreamset.pipeline.report.comparison import Comparison, error_horizons
-from dreamset.pipeline.report.headline import interval_of, known
+from dreamset.pipeline.report.comparison import Comparison, error_horizons, reward_terms
+from dreamset.pipeline.report.headline import interval_of, known, records
+from dreamset.pipeline.report.metrics import label
 from dreamset.pipeline.report.page.report import comparison_page
 from dreamset.pipeline.report.result import RESULT, short_lines
 from dreamset.pipeline.report.showing import shown, write_blank
@@ -188,7 +189,7 @@ def _averaged(runs: pd.DataFrame) -> dict[str, str]:
     """The figures of each training that are averaged over seeds: name -> column of the summary."""
     horizons = sorted({int(match[1]) for match in map(HORIZON.match, map(str, runs.columns)) if match} - {0})
     errors = {f"validation/reward_error_h{horizon}": f"reward_error_h{horizon}" for horizon in horizons}
-    return AVERAGED | errors
+    return AVERAGED | errors | {name: name for name in reward_terms(runs)}
 
 
 AVERAGED = {
@@ -261,6 +262,7 @@ def markdown(settings: Compare, summary: pd.DataFrame, references: Mapping[str, 
         "100 the high one's. By reward: the correlation of the probe with the truth in each quarter of the held-out "
         "rows, q4 with the highest rewards.",
         "",
+        *_terms(summary),
         *([note, ""] if (note := coverage_note(len(settings.seeds))) else []),
         "[The report](report.html) has curves, videos and reading help.",
         "",
@@ -268,6 +270,18 @@ def markdown(settings: Compare, summary: pd.DataFrame, references: Mapping[str, 
         "",
     ]
     return "\n".join(lines)
+
+
+def _terms(summary: pd.DataFrame) -> list[str]:
+    """A line for each term of the reward; none if the reward has one term only."""
+    names = reward_terms(summary)
+    if not names:
+        return []
+    lines = [
+        f"- {label(name)}: " + ", ".join(f"{row['objective']} {number(row[name], 4)}" for row in records(summary))
+        for name in names
+    ]
+    return ["Terms of the reward per imagined step:", "", *lines, ""]
 
 
 def _cells(row: dict[Any, Any], horizons: Sequence[int]) -> list[str]:

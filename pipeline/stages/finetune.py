@@ -16,6 +16,7 @@ from dreamset.datasets import Store
 from dreamset.environments.wrappers import Environment
 from dreamset.objectives.base import Objective
 from dreamset.pipeline.artifacts.acting import acting_of, require_fit
+from dreamset.pipeline.artifacts.rewards import build_reward
 from dreamset.pipeline.artifacts.saved_models import (
     OBJECTIVE,
     POLICY,
@@ -94,10 +95,15 @@ class Models:
             network.requires_grad_(True)
         origins = {WORLD_MODEL: model_digest(folder / "model"), POLICY: model_digest(policy)}
         of_policy = read_description(policy, made_by="dreamset learn-behavior")
-        reward: RewardFunction = behavior.acting_reward or build_part(settings.reward)
+        reward = behavior.acting_reward or build_reward(
+            settings.reward, model.feature_size, model.spec.action, seed=settings.seed, device=device
+        )
         if reward.networks() or of_policy.lineage.get("reward") == settings.reward:
             reward = load_reward(reward, policy)  # other settings need constants of their own
-        acting = acting_of(behavior, policy, device, acting=settings.acting)
+        for network in reward.networks().values():
+            network.requires_grad_(True)  # those of a planner were saved and frozen with it
+        learning = reward if of_policy.lineage.get("reward") == settings.reward else None
+        acting = acting_of(behavior, policy, device, acting=settings.acting, learning=learning)
         require_fit(acting, model, described)
         return cls(model, objective, behavior, acting, reward.to(device), described, of_policy, origins)
 
@@ -182,7 +188,9 @@ def build_explorer(settings: Finetune, models: Models, device: torch.device) -> 
     if parts is None:
         return None
     behavior = build_behavior(parts.behavior, models.world_model, seed=settings.seed, device=device)
-    return Explorer(behavior, build_part(parts.reward).to(device))
+    model = models.world_model
+    reward = build_reward(parts.reward, model.feature_size, model.spec.action, seed=settings.seed, device=device)
+    return Explorer(behavior, reward)
 
 
 def build_trainer(
@@ -220,10 +228,11 @@ def share_optimizers(
     networks = {name: named_networks(*pair) for name, pair in parts.items()}
     every = set().union(*networks.values())
     nodes = {name: node for name, node in optimisation.optimizers.items() if node is not None}
+    provided = set().union(*(reward.optimizers() for _, reward in parts.values()))
     learners = " and ".join(type(learner).__name__ for learner, _ in parts.values())
-    require_same_names(sorted(every), nodes, learner=learners)
+    require_same_names(sorted(every), nodes.keys() | provided, learner=learners)
     return {
-        name: optimisation.model_copy(update={"optimizers": {key: nodes[key] for key in own}})
+        name: optimisation.model_copy(update={"optimizers": {key: nodes[key] for key in own if key in nodes}})
         for name, own in networks.items()
     }
 

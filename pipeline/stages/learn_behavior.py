@@ -1,15 +1,17 @@
 """Stage ``learn_behavior``: learns a policy in a frozen world model, without an environment."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dreamset.behaviors.base import Learner, RewardFunction
+from dreamset.behaviors.base import Learner
 from dreamset.core.capabilities import Representation
 from dreamset.core.files import file_sha256, replaced_folder
 from dreamset.datasets import Store
+from dreamset.pipeline.artifacts.rewards import build_reward
 from dreamset.pipeline.artifacts.saved_models import (
     POLICY,
     SavedModel,
@@ -32,6 +34,8 @@ from dreamset.pipeline.training.devices import choose_device
 from dreamset.pipeline.training.loop import Training, advance, build_sampler, recorded_batches
 
 LOG_EVERY = 10  # updates between the points of the curves
+
+log = logging.getLogger(__name__)
 
 
 def run(config: dict[str, Any]) -> None:
@@ -68,7 +72,9 @@ def start(
         UserError: if the world model lacks what the learner or the reward function needs.
     """
     behavior = build_behavior(settings.behavior, model, seed=settings.seed, device=device)
-    reward: RewardFunction = behavior.acting_reward or build_part(settings.reward)
+    reward = behavior.acting_reward or build_reward(
+        settings.reward, model.feature_size, model.spec.action, seed=settings.seed, device=device
+    )
     generator = torch.Generator(device).manual_seed(settings.seed)
     trainer = BehaviorTrainer.configured(settings.training, model, behavior, reward.to(device), generator=generator)
     return Training(trainer, build_sampler(settings.training.batch, store, seed=settings.seed))
@@ -119,6 +125,8 @@ def finish(
     metrics["cost/behavior_seconds"] = round(training.seconds, 1)
     metrics["cost/behavior_threads"] = torch.get_num_threads()
     write(settings, training, described, metrics)
+    for line in training.trainer.reward.warnings(metrics):
+        log.warning("%s", line)
     output = Path(settings.output)
     tracked.headline({name: value for name, value in metrics.items() if name.startswith("cost/")})
     tracked.artifacts(output / "imagination.csv")

@@ -15,7 +15,7 @@ FACTORY = "make"  # the name of the function that makes an environment, in each 
 Entries = Mapping[str, str]  # name -> description
 
 GROUPS = {  # what the groups of settings are for
-    "acting": "how a behaviour acts: by its actor, or by planning in the world model",
+    "acting": "how a behaviour acts: by its actor, with a filter, or by planning in the world model",
     "acting/optimizer": "how plans are searched",
     "adaptation": "which parts of an existing world model are trained further",
     "behavior": "how a policy is learned in imagination",

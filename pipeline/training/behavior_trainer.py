@@ -10,17 +10,19 @@ from torch import Tensor, nn
 from dreamset.behaviors.base import Experience, Learner, RewardFunction
 from dreamset.core.capabilities import Representation, require
 from dreamset.core.errors import UserError
-from dreamset.core.parameters import frozen_parameters
+from dreamset.core.parameters import OptimizerFactory, frozen_parameters
 from dreamset.core.records import SequenceBatch
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.config.settings import LearnerOptimisation
 from dreamset.pipeline.training.gradients import rate_of, require_finite
 from dreamset.pipeline.training.optimizers import Clipping, choose_clipping
-from dreamset.pipeline.training.parameter_groups import OptimizerFactory
 
 
 class BehaviorTrainer:
     """Trains a policy in a world model that stays as it is.
+
+    ``optimizers`` has one for each network, by name. The networks of a reward function that brings optimisers of its
+    own need none.
 
     Raises:
         UserError: if the world model lacks what learner or reward function need, or if the names of networks and
@@ -43,6 +45,7 @@ class BehaviorTrainer:
         self.reward = reward
         require(model, *behavior.needed(reward), by=f"{type(behavior).__name__} with {type(reward).__name__}")
         networks = named_networks(behavior, reward)
+        optimizers = {**reward.optimizers(), **optimizers}
         require_same_names(networks, optimizers, learner=type(behavior).__name__)
         self.parameters: dict[str, list[Tensor]] = {name: list(net.parameters()) for name, net in networks.items()}
         self.optimizers = {name: optimizers[name](parameters) for name, parameters in self.parameters.items()}

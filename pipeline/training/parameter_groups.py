@@ -7,13 +7,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.optimizer import ParamsT
 
 from dreamset.core.capabilities import Trainable
 from dreamset.core.errors import UserError
+from dreamset.core.parameters import OptimizerFactory
 from dreamset.objectives.base import Objective
 
-OptimizerFactory = Callable[[ParamsT], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
 Factors = Mapping[str, float]  # part, or module below one, such as dynamics.from_embedding -> factor on the rate
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dreamset.core.capabilities import Staged, Trainable
+from dreamset.core.parameters import OptimizerFactory
 from dreamset.core.records import Loss, Rollout, SequenceBatch, total_loss
 from dreamset.objectives.base import Objective
 from dreamset.pipeline.config.instantiate import build_part
@@ -14,7 +15,7 @@ from dreamset.pipeline.config.settings import Part, WorldModelOptimisation
 from dreamset.pipeline.training import parameter_groups
 from dreamset.pipeline.training.gradients import apply_gradients, rate_of
 from dreamset.pipeline.training.optimizers import Clipping, choose_clipping
-from dreamset.pipeline.training.parameter_groups import Factors, OptimizerFactory, SchedulerFactory
+from dreamset.pipeline.training.parameter_groups import Factors, SchedulerFactory
 
 
 class TrainingLosses(nn.Module):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from dreamset.pipeline.evaluation.calibration import LEVELS, NO_ENDS, NO_SPREAD
 from dreamset.pipeline.stages import compare
@@ -26,6 +27,7 @@ class Case:
     privileged: bool = True
     calibration: bool = True
     ends: bool = False
+    terms: Mapping[str, float] = field(default_factory=dict)  # of the reward, per imagined step
     references: Mapping[str, float | None] = field(default_factory=lambda: {"low": 0.0, "high": 100.0})
 
     def write(self, folder: Path) -> dict[str, Any]:
@@ -90,7 +92,11 @@ class Case:
         generator = np.random.default_rng(100 * number + seed)
         returns = 95 - 70 * number / len(self.objectives) + generator.normal(size=EVALUATION["episodes"]) * 6
         imagined = returns + (60 if number == 1 else 2)
-        _write(runs / "behavior" / key / "metrics.json", {"cost/behavior_seconds": 30.0 + seed})
+        terms = {f"imagination/{name}": value * (1 + number) for name, value in self.terms.items()}
+        _write(runs / "behavior" / key / "metrics.json", {"cost/behavior_seconds": 30.0 + seed, **terms})
+        if terms:
+            curve = [{"update": 10 * t, **{name: value / t for name, value in terms.items()}} for t in (1, 2)]
+            pd.DataFrame(curve).to_csv(runs / "behavior" / key / "imagination.csv", index=False)
         figures = {
             "evaluation/return_mean": float(returns.mean()),
             "evaluation/normalized_mean": float(returns.mean()),

@@ -244,7 +244,7 @@ def test_a_reward_whose_constants_were_not_computed_is_refused(
     del project
     pessimism = ["world_model/ensemble=priors", "reward=mean_disagreement", "reward/weight=calibrated"]
     error = said(["evaluate", *TINY, "acting=cem", *SEARCH, *pessimism], capsys)
-    assert "whose constants are computed while a behaviour learns" in error
+    assert "whose networks or constants are learned with a behaviour" in error
     assert "reward/weight=fixed" in error
 
 

@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import CyclicLR, LinearLR, OneCycleLR
 
 from dreamset.core.errors import UserError
+from dreamset.core.parameters import OptimizerFactory
 from dreamset.core.records import Loss, Rollout, SequenceBatch
 from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.objectives.base import Objective
@@ -20,7 +21,7 @@ from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.config.settings import WorldModelTraining
 from dreamset.pipeline.training.gradients import apply_gradients
 from dreamset.pipeline.training.optimizers import AdaptiveClipping, Clipping, GlobalNorm, LaProp
-from dreamset.pipeline.training.parameter_groups import OptimizerFactory, factor_of, learns
+from dreamset.pipeline.training.parameter_groups import factor_of, learns
 from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 from tests.builders import seeded, tiny_batch, tiny_config, tiny_model, tiny_spec
 

@@ -418,3 +418,23 @@ def test_case_of_two_commits_differs_only_in_the_commit(tmp_path: Path, monkeypa
         pages.append(page_of(replace(Case(), seeds=[0]), tmp_path))
     assert pages[0] != pages[1]
     assert pages[0].replace("1111111", "2222222") == pages[1]
+
+
+def test_every_term_of_the_reward_has_a_line_a_column_and_a_curve(tmp_path: Path) -> None:
+    case = Case(seeds=(0, 1), terms={"reward": 0.5, "irreversibility": -0.0125, "of_the_user": 0.25})
+    page = page_of(case, tmp_path)
+    text = PageText(page).pieces
+    for words in ("imagined reward", "irreversibility", "imagined of_the_user"):
+        assert words in text
+    assert "Policy: irreversibility per step" in page
+    assert "Policy: imagined of_the_user per step" in page
+    markdown = (tmp_path / "runs/comparison/comparison.md").read_text()
+    assert "- irreversibility: good -0.0125, bad -0.0250" in markdown
+    summary = pd.read_csv(tmp_path / "runs/comparison/summary.csv")
+    assert summary["imagination/of_the_user"].tolist() == [0.25, 0.5]
+
+
+def test_a_reward_of_one_term_has_no_section_of_terms(tmp_path: Path) -> None:
+    page = page_of(Case(terms={"reward": 0.5}), tmp_path)
+    assert "Terms of the reward" not in page
+    assert "Terms of the reward" not in (tmp_path / "runs/comparison/comparison.md").read_text()

@@ -7,7 +7,7 @@ import pandas as pd
 
 from dreamset.pipeline.report.advice import INTERVAL
 from dreamset.pipeline.report.calibration import Calibration, Coverage, Ends
-from dreamset.pipeline.report.comparison import Comparison
+from dreamset.pipeline.report.comparison import Comparison, reward_terms
 from dreamset.pipeline.report.metrics import label
 from dreamset.pipeline.report.page import charts
 from dreamset.pipeline.report.page.drawing import Point, Scale, value_text
@@ -238,7 +238,16 @@ CURVES: tuple[tuple[str, str, str, str, Scale], ...] = (
 
 def learning(comparison: Comparison) -> str:
     """Curves over the training of world models and policies."""
-    return grid(drawing for curve in CURVES if (drawing := _learning_curve(comparison, *curve)))
+    drawings = (_learning_curve(comparison, *curve) for curve in (*CURVES, *_curves_of_terms(comparison)))
+    return grid(drawing for drawing in drawings if drawing)
+
+
+def _curves_of_terms(comparison: Comparison) -> Iterator[tuple[str, str, str, str, Scale]]:
+    """A curve for each term of the reward that ``CURVES`` leaves out."""
+    listed = {column for _, _, column, _, _ in CURVES}
+    for name in reward_terms(comparison.summary):
+        if name not in listed:
+            yield "behavior", "imagination.csv", name, f"Policy: {label(name)} per step", "linear"
 
 
 def _learning_curve(comparison: Comparison, stage: str, name: str, column: str, title: str, scale: Scale) -> str:

@@ -31,6 +31,13 @@ PROBES = Help(
     "A low R² with a high return is fine: the objective left out what the task does not need. With a low return, "
     "choose an objective that keeps more, such as `reconstruction`.",
 )
+TERMS = Help(
+    "The mean of each term of the reward over the imagined steps of the last update. The policy maximises their sum. "
+    "Weights are included.",
+    "Penalties that are small beside the reward: the policy avoids what they punish.",
+    "A penalty as large as the reward: the policy cannot avoid it, or does nothing else. Lower its weight "
+    "(`reward.weights`), and see in its curve whether it still falls.",
+)
 LEARNING = Help(
     "Figures during training. Lines are means over the seeds, bands reach from the lowest to the highest seed.",
     "Curves that have become flat.",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dreamset.pipeline.report import advice
-from dreamset.pipeline.report.comparison import Comparison
+from dreamset.pipeline.report.comparison import Comparison, reward_terms
 from dreamset.pipeline.report.headline import headline
 from dreamset.pipeline.report.metrics import label
 from dreamset.pipeline.report.page import figures, reading
@@ -52,6 +52,7 @@ def comparison_page(comparison: Comparison, page: Path) -> str:
         Section("Can the models be trusted?", trusted + figures.calibration_table(comparison), reading.CALIBRATION),
         Section("How far ahead the models predict", figures.against_horizon(comparison), reading.HORIZON),
         Section("What the states know", _probes(comparison), reading.PROBES),
+        Section("Terms of the reward", _terms(comparison), reading.TERMS),
         Section("Learning curves", figures.learning(comparison), reading.LEARNING),
         Section("Dreams beside the truth", _dreams(comparison, media), reading.DREAMS),
         Section("The policies at work", _policies(comparison, media), reading.POLICIES),
@@ -118,6 +119,15 @@ def _probes(comparison: Comparison) -> str:
         for position, row in enumerate(comparison.rows())
     ]
     return table(head, rows)
+
+
+def _terms(comparison: Comparison) -> str:
+    names = reward_terms(comparison.summary)
+    rows = [
+        [Cell(str(row["objective"]), series=position), *(Cell(number(row.get(name), 4)) for name in names)]
+        for position, row in enumerate(comparison.rows())
+    ]
+    return table(["objective", *map(label, names)], rows) if names else ""
 
 
 def _dreams(comparison: Comparison, media: Media) -> str:

@@ -1,0 +1,57 @@
+"""Pairs of rows of one episode, from which the precedence estimator learns."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Pairs of rows of the same episode: for every row t of a recorded batch, a later one."""
+
+    earlier: Tensor  # [B, T, F] features of row t
+    later: Tensor  # [B, T, F] of a row after it; arbitrary where ``known`` is false
+    known: Tensor  # [B, T] bool: the episode has a row after row t, and the state of row t has settled
+
+
+def draw_pairs(
+    features: Tensor, is_first: Tensor, generator: torch.Generator, *, window: int | None = None, burn_in: int = 0
+) -> Pairs:
+    """A later row for every row: 1 to ``window`` rows ahead with equal probability, never beyond the episode.
+
+    Args:
+        features: [B, T, F].
+        is_first: [B, T] bool.
+        generator: draws the distances.
+        window: the largest distance; None: as far as the recorded rows go.
+        burn_in: rows at the start of a window that are left out, unless they belong to an episode that begins in the
+            window. The memory of a recurrent model starts empty there, which would tell such rows from later ones.
+            At least two rows stay.
+    """
+    length = features.shape[1]
+    row = torch.arange(length, device=features.device)
+    reach = rows_left(is_first)
+    if window is not None:
+        reach = reach.clamp_max(window)
+    uniform = torch.rand(reach.shape, generator=generator, device=generator.device)
+    other = (row + 1 + (uniform * reach).long()).clamp_max(length - 1)  # [B, T]
+    later = features.gather(1, other[..., None].expand_as(features))
+    settled = (row >= min(burn_in, length - 2)) | (is_first.cumsum(1) > 0)
+    return Pairs(features, later, (reach > 0) & settled)
+
+
+def rows_left(is_first: Tensor) -> Tensor:
+    """The number of rows of the same episode after each row, [B, T] of whole numbers."""
+    length = is_first.shape[1]
+    row = torch.arange(length, device=is_first.device)
+    starts = torch.where(is_first, row, length)
+    from_here = starts.flip(1).cummin(1).values.flip(1)  # the first episode that begins in this row or later
+    following = torch.cat([from_here[:, 1:], torch.full_like(from_here[:, :1], length)], dim=1)
+    return following - 1 - row
+
+
+def mean_of_known(values: Tensor, known: Tensor) -> Tensor:
+    """The mean of the values [...] where ``known`` [...] is true; zero if it is true nowhere."""
+    weights = known.to(values.dtype)
+    return (weights * values).sum() / weights.sum().clamp_min(1)

@@ -53,7 +53,7 @@ class Plan:
         if method.model == EXACT:
             return [Job(name, {"kind": "simulator", "row": row, "evaluate": evaluate, "store": str(store.path)})]
         model = suite.world_model_folder(config, store, self.work)
-        policy, learn = self._policy(config, model)
+        policy, learn = policy_folder(config, model, self.work)
         jobs = [] if suite.is_trained(model) else [suite.world_model_job(config, model)]
         if not (policy / POLICY_COST).exists():
             needs = frozenset(job.name for job in jobs)
@@ -62,14 +62,6 @@ class Plan:
         evaluate |= {"world_model": f"{model}/model", "policy": f"{policy}/model"}
         needs = frozenset(job.name for job in jobs)
         return [*jobs, Job(name, {"kind": "acting", "row": row, "evaluate": evaluate}, needs=needs)]
-
-    def _policy(self, config: Config, model: Path) -> tuple[Path, dict[str, Any]]:
-        """A folder named by what the policy depends on, except code and paths, and the settings that write it."""
-        learn = suite.of_stage("learn_behavior", config) | {"world_model": f"{model}/model"}
-        ignored = {"code", "store", "world_model", "output", "checkpoints"}
-        content = {key: value for key, value in learn.items() if key not in ignored}
-        folder = self.work / "policies" / f"{model.name}-{digest(yaml.safe_dump(content, sort_keys=True))}"
-        return folder, learn | {"output": str(folder), "checkpoints": f"{folder}.checkpoints"}
 
     def _row(self, task: str, method: Method, seed: int) -> dict[str, Any]:
         source = self._stores[task].info["source"]
@@ -98,3 +90,12 @@ class Plan:
 
     def _compose(self, overrides: Sequence[str], seed: int) -> Config:
         return {**suite.compose_below(self.work, overrides), "seed": seed}
+
+
+def policy_folder(config: Config, model: Path, work: Path) -> tuple[Path, dict[str, Any]]:
+    """A folder named by what the policy depends on, except code and paths, and the settings that write it."""
+    learn = suite.of_stage("learn_behavior", config) | {"world_model": f"{model}/model"}
+    ignored = {"code", "store", "world_model", "output", "checkpoints"}
+    content = {key: value for key, value in learn.items() if key not in ignored}
+    folder = work / "policies" / f"{model.name}-{digest(yaml.safe_dump(content, sort_keys=True))}"
+    return folder, learn | {"output": str(folder), "checkpoints": f"{folder}.checkpoints"}

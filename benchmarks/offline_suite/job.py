@@ -33,6 +33,7 @@ METHODS = {
     "baseline": ("baselines", "run"),
     "acting": (".acting.playing", "run"),
     "simulator": (".acting.simulator", "run"),
+    "reversibility": (".reversibility.measuring", "run"),
 }
 CURVES = {"finetune": (".finetuning.learning", "run")}  # several results each, one per evaluation
 

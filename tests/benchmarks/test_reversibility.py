@@ -1,6 +1,7 @@
 """The benchmark of reversibility: AUC, plan, measurements and report."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,23 +42,28 @@ def test_auc_of_one_class_is_unknown() -> None:
     assert np.isnan(auc(np.array([0.1, 0.2]), np.array([False, False])))
 
 
+@dataclass(frozen=True)
+class Seen:
+    vector: torch.Tensor
+
+
 class Whole:
     """A world model whose features are the state vector of the last row."""
 
     spec = SimpleNamespace(action=ActionSpec(turf.ACTIONS, discrete=True, low=(0.0,) * 5, high=(1.0,) * 5))
 
     def initial(self, count: int) -> Any:
-        return torch.zeros(count, 1)
+        return Seen(torch.zeros(count, 1))
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Any:  # noqa: ARG002
         return torch.zeros(*shape, 0)
 
     def filter(self, state: Any, action: Any, observations: Any, is_first: Any, noise: Any) -> Any:  # noqa: ARG002
-        assert len(state) == len(action) == len(is_first) == len(observations["state"])
-        return observations["state"]
+        assert len(state.vector) == len(action) == len(is_first) == len(observations["state"])
+        return Seen(observations["state"])
 
     def features(self, state: Any) -> Any:
-        return state
+        return state.vector
 
 
 class Knowing(nn.Module):
@@ -78,7 +84,7 @@ class Knowing(nn.Module):
 def test_estimators_that_know_the_truth_score_one(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = turf.rules_of(turf.LAYOUTS["strip"])
     monkeypatch.setattr(turf, "rules_of", None)  # the judge asks the rules that it got
-    state, rows, actions = rules.starts[0], [], [turf.DOWN, turf.STAY, turf.RIGHT, turf.RIGHT]
+    state, rows, actions = rules.starts[0], [], [turf.DOWN, turf.DOWN, turf.RIGHT, turf.RIGHT]
     for action in [None, *actions]:
         state = state if action is None else rules.step(state, action)
         rows.append(state)
@@ -145,9 +151,7 @@ def test_figure_shows_every_estimate_with_its_interval(tmp_path: Path) -> None:
     assert drawn == {"plain": [3.5, 3.5], "filter": [], "term": [0.125, 0.125], "term and filter": []}
     assert [label.get_text() for label in harm.get_xticklabels()] == ["mixed", "expert"]
     assert harm.get_ylabel() == "ruined cells per episode"
-    assert [3.0, 4.0] in [
-        line.get_ydata() for line in harm.lines if len(line.get_ydata()) == 2 and line.get_marker() == "None"
-    ]
+    assert [3.0, 4.0] in [list(line.get_ydata()) for line in harm.lines]
     assert success.get_ylabel() == "success"
     assert auc_panel.lines[-1].get_ydata()[0] == 0.5
 

@@ -41,17 +41,21 @@ TRAINING = {
 def run(work: dict[str, Any]) -> tuple[dict[str, Any], Returns]:
     """Metrics and (return, length) of every episode."""
     settings = Evaluate.of(**work["evaluate"])
-    model, policy = Path(settings.world_model).parent, Path(settings.policy).parent
     figures, returns = played(settings)
-    trained = [read_json(folder / "metrics.json", made_by="the stage") for folder in (model, policy)]
-    metrics = trained[0] | trained[1]
+    costs, codes = trained(settings)
+    return figures | costs | {"code": ", ".join(dict.fromkeys([*codes, code_version()]))}, returns
+
+
+def trained(settings: Evaluate) -> tuple[dict[str, Any], list[str]]:
+    """Figures and CPU seconds of the training of world model and policy, and the versions of its code."""
+    model, policy = Path(settings.world_model).parent, Path(settings.policy).parent
+    written = [read_json(folder / "metrics.json", made_by="the stage") for folder in (model, policy)]
+    metrics = written[0] | written[1]
     costs = [read_json(folder / COST, made_by="its job") for folder in (model, policy)]
     seconds = [round(cost["cpu_seconds"], 1) for cost in costs]
-    figures |= {column: metrics[name] for column, name in TRAINING.items() if name in metrics}
+    figures: dict[str, Any] = {column: metrics[name] for column, name in TRAINING.items() if name in metrics}
     figures |= dict(zip(("world_model_cpu_seconds", "behavior_cpu_seconds"), seconds, strict=True))
-    figures["cpu_seconds"] = sum(seconds)
-    versions = dict.fromkeys([*(cost["code"] for cost in costs), code_version()])
-    return figures | {"code": ", ".join(versions)}, returns
+    return figures | {"cpu_seconds": sum(seconds)}, [cost["code"] for cost in costs]
 
 
 def played(settings: Evaluate) -> tuple[dict[str, Any], Returns]:

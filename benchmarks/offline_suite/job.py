@@ -37,6 +37,7 @@ METHODS = {
     "collection": (".exploration.collecting", "collect"),
     "recorded": (".exploration.collecting", "recorded"),
     "few_shot": (".exploration.collecting", "few_shot"),
+    "reversibility": (".reversibility.measuring", "run"),
 }
 CURVES = {"finetune": (".finetuning.learning", "run")}  # several results each, one per evaluation
 

@@ -2,17 +2,20 @@
 
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from dreamset.pipeline.config import compose
+from dreamset.pipeline.config.groups import config_folders
 from tests.warm import warm_programs
 
 torch.set_num_threads(1)
@@ -37,6 +40,31 @@ def warm() -> Iterator[Path]:
     """A folder with ``python``, ``dreamset`` and ``dvc``, whose processes start with their libraries loaded."""
     with warm_programs() as folder:
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _composed_once() -> Iterator[None]:
+    """Hydra composes equal overrides of unchanged files once, as this takes a quarter of a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compose, "_compose", composing_once(compose._compose))
+        yield
+
+
+def composing_once(
+    composing: Callable[[Sequence[str]], tuple[Any, dict[str, str | None]]],
+) -> Callable[[Sequence[str]], tuple[Any, dict[str, str | None]]]:
+    """The same function, which remembers its results. Its callers do not change what it returns."""
+    results: dict[Any, tuple[Any, dict[str, str | None]]] = {}
+
+    def remembered(overrides: Sequence[str]) -> tuple[Any, dict[str, str | None]]:
+        files = [path for folder in config_folders() for path in sorted(folder.rglob("*.yaml"))]
+        stats = [path.stat() for path in files]
+        key = (*overrides, *files, *((stat.st_mtime_ns, stat.st_size) for stat in stats))
+        if key not in results:
+            results[key] = composing(overrides)
+        return results[key]
+
+    return remembered
 
 
 @pytest.fixture(autouse=True)

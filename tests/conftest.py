@@ -42,6 +42,14 @@ def warm() -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture
+def _warm_jobs(warm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The jobs of benchmarks start with their libraries loaded."""
+    from benchmarks.offline_suite import jobs
+
+    monkeypatch.setattr(jobs, "START", [str(warm / "python"), *jobs.START[1:]])
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _composed_once() -> Iterator[None]:
     """Hydra composes equal overrides of unchanged files once, as this takes a quarter of a second."""

@@ -1,7 +1,9 @@
 """Tests use one thread. With more threads, small networks are a hundred times slower on a busy machine."""
 
+import functools
 import os
 import resource
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
@@ -16,6 +18,7 @@ import torch
 
 from dreamset.pipeline.config import compose
 from dreamset.pipeline.config.groups import config_folders
+from dreamset.pipeline.tracking import embedded
 from tests.warm import warm_programs
 
 torch.set_num_threads(1)
@@ -73,6 +76,24 @@ def composing_once(
         return results[key]
 
     return remembered
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _stores_copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow creates the first embedded store of this process; the next ones are copies, as each takes seconds."""
+    first, create = tmp_path_factory.mktemp("store") / "mlflow.db", embedded._create
+
+    @functools.wraps(create)
+    def copied(store: Path) -> None:
+        if not first.exists():
+            create(first)
+        beside = store.with_name(f".{store.name}")
+        shutil.copy(first, beside)
+        beside.replace(store)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedded, "_create", copied)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -38,6 +38,12 @@ def test_module_is_run_as_by_a_new_interpreter(warm: Path, tmp_path: Path) -> No
     assert "__main__ package.module" in forked.stdout
 
 
+def test_process_imports_the_code_of_its_moment(warm: Path, tmp_path: Path) -> None:
+    for value in ("1", "'another'"):
+        (tmp_path / "edited.py").write_text(f"value = {value}")
+        assert start(warm / "python", "-c", "import edited; print(repr(edited.value))").stdout == f"{value}\n"
+
+
 def test_process_has_loaded_libraries_but_nothing_of_this_package(warm: Path) -> None:
     loaded = start(warm / "python", "-c", "import sys; print(sorted(sys.modules))").stdout
     assert "'torch'" in loaded

@@ -67,6 +67,8 @@ def serve(address: str) -> tuple[str, list[str]]:
     """Forks for each request. It returns in the new processes only: the program and its arguments."""
     for library in LIBRARIES:
         importlib.import_module(library)
+    if sys.dont_write_bytecode:  # then every process would compile this package; the folder ends with the server
+        sys.dont_write_bytecode, sys.pycache_prefix = False, str(Path(address).with_name("bytecode"))
     gc.freeze()  # a collection in a new process would copy the memory of all that was imported
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that report an exit status
     with socket.socket(socket.AF_UNIX) as listening:

@@ -1,6 +1,7 @@
 """Tests use one thread. With more threads, small networks are a hundred times slower on a busy machine."""
 
 import functools
+import gc
 import os
 import resource
 import shutil
@@ -22,6 +23,7 @@ from dreamset.pipeline.tracking import embedded
 from tests.warm import warm_programs
 
 torch.set_num_threads(1)
+gc.set_threshold(20_000)  # importing libraries makes many objects, among which the default searches for garbage often
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -320,6 +320,7 @@ def test_report_is_written_for_light_and_dark_paper(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_warm_jobs")
 def test_runs_from_recording_to_results_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     search = [f"acting.optimizer.{key}" for key in ("candidates=4", "elites=2", "iterations=1", "horizon=2")]
     task = {"data": ["dataset=pendulum_state"], "learning": ["preset=tiny"], "planning": search, "simulated": ["cem"]}

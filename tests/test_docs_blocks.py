@@ -2,13 +2,13 @@
 
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from dreamset.pipeline import cli
+from dreamset.pipeline.commands import sweep
 from tests.docs_blocks import Block, Reader, blocks
 
 MENTIONED = re.compile(r"(?:^|`)dreamset ([a-z][a-z-]+)", re.MULTILINE)
@@ -25,31 +25,46 @@ ELSEWHERE = {
 
 
 @pytest.fixture
-def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: Path) -> Reader:
     """A reader in an empty folder; metrics are sent within each stage."""
     monkeypatch.setenv("DREAMSET_TRACKING", "foreground")
+    monkeypatch.setattr(sweep, "START", [str(warm / "python"), *sweep.START[1:]])
     return Reader(tmp_path, monkeypatch)
 
 
-@pytest.fixture(scope="module")
-def first_dream(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    """The project after the first tutorial."""
+def followed(page: Path, folder: Path) -> Reader:
+    """A reader who has followed a page, from an empty folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DREAMSET_TRACKING", "foreground")
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        reader = Reader(tmp_path_factory.mktemp("first_dream"), patch)
-        reader.follow(root / "docs/tutorials/first_dream.md")
-        yield reader
+        reader = Reader(folder, patch)
+        reader.follow(page)
+    return reader
+
+
+@pytest.fixture(scope="module")
+def first_dream(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    """The project after the first tutorial."""
+    return followed(root / "docs/tutorials/first_dream.md", tmp_path_factory.mktemp("first_dream"))
+
+
+@pytest.fixture(scope="module")
+def quick_start(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    """The project after the quick start of the first page."""
+    return followed(root / "docs/index.md", tmp_path_factory.mktemp("quick_start"))
+
+
+def continue_project(earlier: Reader, reader: Reader) -> Reader:
+    """Gives the reader a copy of an earlier one's project."""
+    shutil.copytree(earlier.folder, reader.folder, dirs_exist_ok=True)
+    reader.made = {reader.folder / file.relative_to(earlier.folder): content for file, content in earlier.made.items()}
+    return reader
 
 
 @pytest.fixture
 def continued(first_dream: Reader, reader: Reader) -> Reader:
-    """A reader in a copy of that project."""
-    shutil.copytree(first_dream.folder, reader.folder, dirs_exist_ok=True)
-    reader.made = {
-        reader.folder / file.relative_to(first_dream.folder): content for file, content in first_dream.made.items()
-    }
-    return reader
+    """A reader in a copy of the project after the first tutorial."""
+    return continue_project(first_dream, reader)
 
 
 @pytest.mark.slow
@@ -60,9 +75,20 @@ def test_first_tutorial_ends_with_a_comparison_and_a_dream(first_dream: Reader) 
 
 
 @pytest.mark.slow
-def test_quick_start_of_the_first_page_compares_three_objectives(root: Path, reader: Reader) -> None:
-    reader.follow(root / "docs/index.md")
-    assert len(pd.read_csv(reader.folder / "runs/comparison/summary.csv")) == 3
+def test_quick_start_of_the_first_page_compares_three_objectives(quick_start: Reader) -> None:
+    assert len(pd.read_csv(quick_start.folder / "runs/comparison/summary.csv")) == 3
+
+
+@pytest.mark.slow
+def test_blocks_of_the_readme_run_in_their_order(root: Path, quick_start: Reader, reader: Reader) -> None:
+    continue_project(quick_start, reader)  # whose results are those of `make repro`
+    made = dict(reader.made)
+    shutil.copy(root / "params.yaml", reader.folder)
+    names = reader.follow(root / "README.md")
+    assert reader.made == made
+    assert names["dream"].features.shape[:2] == (16, 4)  # the start and fifteen steps of four windows
+    assert len(pd.read_csv("runs/comparison/summary.csv")) == 3
+    assert Path("my_policy/policy.json").exists()
 
 
 @pytest.mark.slow

@@ -615,6 +615,7 @@ def test_last_line_of_a_log_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_warm_jobs")
 def test_suite_runs_from_recording_to_results_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suite = tmp_path / "suite.yaml"
     entry = {"overrides": ["preset=tiny", "dataset=pendulum_state"], "budget": 1, "max_updates": 100}

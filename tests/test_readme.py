@@ -1,4 +1,4 @@
-"""Runs the examples of the README and checks its commands, links and tables."""
+"""The examples of the README and its commands, links and tables; test_docs_blocks.py runs its blocks."""
 
 import re
 import shlex
@@ -25,7 +25,7 @@ from dreamset.pipeline.stages.settings import Collect
 from dreamset.pipeline.tools import data as data_tools
 from dreamset.pipeline.tools import models as model_tools
 from tests.builders import tiny_batch, tiny_model
-from tests.docs_blocks import MAKE, Reader, blocks
+from tests.docs_blocks import MAKE, blocks
 
 Block = Callable[[str, str], str]
 COMMANDS = (*STAGES, "show", "adapt", "data", "models", "export", "results", "init", "list")
@@ -204,16 +204,6 @@ def test_every_image_of_the_readme_says_in_words_what_it_shows(root: Path) -> No
     words = re.findall(r"!\[([^\]]*)\]", text) + re.findall(r"<img\s[^>]*?\balt=\"([^\"]*)\"", text)
     assert len(words) == len(re.findall(r"!\[|<img\b", text))
     assert all(len(each) > 20 for each in words)
-
-
-@pytest.mark.slow
-def test_blocks_of_the_readme_run_in_their_order(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DREAMSET_TRACKING", "foreground")
-    shutil.copy(root / "params.yaml", tmp_path)
-    names = Reader(tmp_path, monkeypatch).follow(root / "README.md")
-    assert names["dream"].features.shape[:2] == (16, 4)  # the start and fifteen steps of four windows
-    assert len(pd.read_csv("runs/comparison/summary.csv")) == 3
-    assert Path("my_policy/policy.json").exists()
 
 
 def test_blocks_of_the_readme_that_do_not_run_have_a_reason(root: Path) -> None:

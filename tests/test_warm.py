@@ -28,6 +28,22 @@ def test_process_has_the_arguments_path_folder_environment_and_input_of_a_new_on
     assert "typed" in forked.stdout
 
 
+def test_module_is_run_as_by_a_new_interpreter(warm: Path, tmp_path: Path) -> None:
+    Path("package").mkdir()
+    Path("package/module.py").write_text(f"{SHOWS}\nprint(__name__, __spec__.name, __file__)")
+    arguments = ["-m", "package.module", "one", "-c", "two"]
+    real, forked = (start(python, *arguments, PYTHONPATH=str(tmp_path)) for python in (sys.executable, warm / "python"))
+    assert (forked.returncode, forked.stderr) == (0, "")
+    assert forked.stdout == real.stdout
+    assert "__main__ package.module" in forked.stdout
+
+
+def test_process_imports_the_code_of_its_moment(warm: Path, tmp_path: Path) -> None:
+    for value in ("1", "'another'"):
+        (tmp_path / "edited.py").write_text(f"value = {value}")
+        assert start(warm / "python", "-c", "import edited; print(repr(edited.value))").stdout == f"{value}\n"
+
+
 def test_process_has_loaded_libraries_but_nothing_of_this_package(warm: Path) -> None:
     loaded = start(warm / "python", "-c", "import sys; print(sorted(sys.modules))").stdout
     assert "'torch'" in loaded

@@ -45,7 +45,7 @@ sys.exit(int.from_bytes(server.recv(1) or b"\\x01", "big"))
 
 @contextlib.contextmanager
 def warm_programs() -> Iterator[Path]:
-    """A folder with ``dreamset``, ``dvc`` and ``python`` (for ``-c`` only).
+    """A folder with ``dreamset``, ``dvc`` and ``python`` (for ``-c`` and ``-m`` only).
 
     The server ends with the context, or with this process if that is killed: its input is then closed.
     """
@@ -67,6 +67,8 @@ def serve(address: str) -> tuple[str, list[str]]:
     """Forks for each request. It returns in the new processes only: the program and its arguments."""
     for library in LIBRARIES:
         importlib.import_module(library)
+    if sys.dont_write_bytecode:  # then every process would compile this package; the folder ends with the server
+        sys.dont_write_bytecode, sys.pycache_prefix = False, str(Path(address).with_name("bytecode"))
     gc.freeze()  # a collection in a new process would copy the memory of all that was imported
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that report an exit status
     with socket.socket(socket.AF_UNIX) as listening:
@@ -108,11 +110,15 @@ def run(program: str, arguments: list[str]) -> None:
     if arguments[:1] != ["-I"]:
         sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     if program == "python":
-        place = arguments.index("-c")
+        place = next(number for number, argument in enumerate(arguments) if argument in ("-c", "-m"))
+        option, named, *rest = arguments[place:]
         if place == 0:  # neither -I nor -P
-            sys.path.insert(0, "")
-        sys.argv = ["-c", *arguments[place + 2 :]]
-        exec(compile(arguments[place + 1], "<string>", "exec"), {"__name__": "__main__"})
+            sys.path.insert(0, "" if option == "-c" else str(Path.cwd()))
+        sys.argv = [option, *rest]
+        if option == "-m":
+            runpy.run_module(named, run_name="__main__", alter_sys=True)
+        else:
+            exec(compile(named, "<string>", "exec"), {"__name__": "__main__"})
     else:
         path = str(Path(sys.executable).with_name(program))
         sys.argv = [path, *arguments]

@@ -24,6 +24,7 @@ ENVIRONMENT = {
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
     "OPENBLAS_CORETYPE": "Haswell",
 }
+START = [sys.executable, "-m", "benchmarks.offline_suite.job"]
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0  # between terminating and killing a process
 
@@ -78,7 +79,7 @@ class Scheduler:
         folder = self.folder / job.name
         (folder / "result.json").unlink(missing_ok=True)
         write_json(folder / "work.json", {**job.work, "folder": str(folder)})
-        command = [sys.executable, "-m", "benchmarks.offline_suite.job", str(folder / "work.json")]
+        command = [*START, str(folder / "work.json")]
         with (folder / "log.txt").open("wb") as log:
             environment = os.environ | ENVIRONMENT
             return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from dreamset.core.errors import UserError
+
+BLOCKS = (ast.stmt, ast.ExceptHandler, ast.match_case)  # what a list of statements, or of their branches, consists of
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,32 +45,74 @@ def read_module(path: Path, package: str) -> ModuleCode:
 @lru_cache(maxsize=4096)
 def parse_module(content: bytes, package: str) -> ModuleCode:
     """As ``read_module``, but for source text. Results are cached, because parsing is slow."""
-    stripped = _Code()
-    code = stripped.visit(ast.parse(content))
-    nodes = list(ast.walk(code))
+    code = ast.parse(content)
+    for_type_checkers = _strip(code)
+    nodes, text = _written(code)
     bound = dict(_bindings(nodes, package))
     return ModuleCode(
-        digest=hashlib.sha256(ast.unparse(code).encode()).hexdigest(),
+        digest=hashlib.sha256(text.encode()).hexdigest(),
         references=frozenset({*bound.values(), *_imported(nodes), *_attributes(nodes, bound)}),
-        offered=dict(_bindings(stripped.for_type_checkers, package)),
+        offered=dict(_bindings(for_type_checkers, package)),
         names=frozenset(bound) | {node.name for node in code.body if isinstance(node, ast.ClassDef)},
     )
 
 
-class _Code(ast.NodeTransformer):
-    """Removes docstrings, other string statements and blocks for type checkers from a tree."""
+def _strip(node: ast.AST) -> list[ast.stmt]:
+    """Removes docstrings, other string statements and blocks for type checkers from the statements below a node.
 
-    def __init__(self) -> None:
-        self.for_type_checkers: list[ast.AST] = []  # the statements in these blocks
+    Returns:
+        the statements in the blocks for type checkers.
+    """
+    removed: list[ast.stmt] = []
+    for part in vars(node).values():
+        if isinstance(part, list) and part and isinstance(part[0], BLOCKS):
+            removed += _strip_block(part)
+    return removed
 
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        return None if _is_text(node.value) else self.generic_visit(node)
 
-    def visit_If(self, node: ast.If) -> ast.AST | list[ast.AST]:
-        if ast.unparse(node.test).rpartition(".")[2] == "TYPE_CHECKING":
-            self.for_type_checkers += node.body
-            return [other for statement in node.orelse if (other := self.visit(statement)) is not None]
-        return self.generic_visit(node)
+def _strip_block(block: list[Any]) -> list[ast.stmt]:
+    removed: list[ast.stmt] = []
+    kept = []
+    for statement in block:
+        if isinstance(statement, ast.If) and _name(statement.test) == "TYPE_CHECKING":
+            removed += [*statement.body, *_strip_block(statement.orelse)]
+            kept += statement.orelse
+        elif not (isinstance(statement, ast.Expr) and _is_text(statement.value)):
+            removed += _strip(statement)
+            kept.append(statement)
+    block[:] = kept
+    return removed
+
+
+def _name(node: ast.expr) -> str:
+    """The last name of ``a.b.name``; empty if the expression is no name."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def _written(tree: ast.AST) -> tuple[list[ast.AST], str]:
+    """All nodes of a tree, and a text that no other tree has. This loop sees every node, so it takes most of the time.
+
+    A field without content is left out, so that the text is the same in a version of Python that has other such fields.
+    """
+    nodes, words = [tree], []
+    for node in nodes:  # which grows
+        words.append(type(node).__name__)
+        for field in node._fields:
+            value = getattr(node, field, None)
+            if isinstance(value, ast.AST):
+                if not isinstance(value, ast.expr_context):  # follows from the place of the expression
+                    words.append(field)
+                    nodes.append(value)
+            elif isinstance(value, list):
+                inner = [item for item in value if isinstance(item, ast.AST)]
+                if len(inner) == len(value):
+                    words += [f"{field}:{len(value)}"] if value else []
+                else:  # names, or a dictionary without the keys of what it unpacks
+                    words.append(f"{field}:{[None if isinstance(item, ast.AST) else [item] for item in value]}")
+                nodes += inner
+            elif value is not None and field != "kind":  # of a string: with or without a u before it
+                words.append(f"{field}={value!r}")
+    return nodes, "\n".join(words)
 
 
 def _is_text(node: ast.expr) -> bool:
@@ -98,7 +143,7 @@ def _imported(nodes: Iterable[ast.AST]) -> Iterator[str]:
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+        elif isinstance(node, ast.Call) and _name(node.func).endswith(("import_module", "__import__")):
             yield from (str(ast.literal_eval(argument)) for argument in node.args[:1] if _is_text(argument))
 
 

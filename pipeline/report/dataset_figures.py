@@ -104,7 +104,9 @@ def reward_histogram(store: Store, transitions: Transitions, path: Path, *, sche
         figure = new_figure(WIDTH, HEIGHT)
         axes = figure.subplots()
         axes.set_axisbelow(True)  # bars cover the grid
-        axes.hist(transitions.rewards, bins=50, color=series_style(0).color, log=True)
+        counts, bins = np.histogram(transitions.rewards, bins=50)
+        axes.stairs(counts, bins, fill=True, color=series_style(0).color)
+        axes.set_yscale("log", nonpositive="clip")
         axes.set_ylim(bottom=0.7)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())

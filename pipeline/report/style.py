@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -82,8 +83,12 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a figure. Equal figures give equal files, because no metadata are written."""
-    save_with(path, lambda beside: figure.savefig(beside, dpi=120, metadata={"Software": None}))
+    """Writes a figure. Equal figures give equal files, because no metadata are written.
+
+    ``Figure.savefig`` would write the same bytes, but draw everything twice, the first time for the layout only.
+    """
+    figure.set_dpi(120)
+    save_with(path, lambda beside: FigureCanvasAgg(figure).print_png(beside, metadata={"Software": None}))
 
 
 def image_panel(axes: Axes, image: NDArray[Any], title: str) -> None:

@@ -216,6 +216,7 @@ def test_finished_jobs_are_skipped_until_their_settings_change(work: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_warm_jobs")
 def test_benchmark_runs_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     value = asdict(replace(TINY, shares={100: []}))
     value["experiments"] = [asdict(SCRATCH), asdict(REUSED)]

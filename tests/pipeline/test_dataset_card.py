@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
 
 from dreamset.core.spec import ActionSpec, ArraySpec
 from dreamset.datasets import RawEpisode, Store, write_store
@@ -120,7 +121,9 @@ def test_rewards_are_those_of_all_transitions(tmp_path: Path, drawn: list[Figure
     np.testing.assert_array_equal(transitions.rewards, expected)
     assert transitions.extent == "33 transitions"
     dataset_figures.reward_histogram(store, transitions, tmp_path / "any.png")
-    assert sum(patch.get_height() for patch in drawn[0].axes[0].patches) == 33  # type: ignore[attr-defined]
+    (bars,) = drawn[0].axes[0].patches
+    assert isinstance(bars, StepPatch)
+    assert bars.get_data().values.sum() == 33
 
 
 def test_only_some_episodes_of_a_large_store_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

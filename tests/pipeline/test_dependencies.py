@@ -157,6 +157,42 @@ def test_comments_docstrings_and_formatting_change_nothing(copy: Copy, change: C
     assert changed(lambda: copy.edit("dreamset.models.layers", add_code)) >= {"train_world_model", "evaluate"}
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("x = 1", "x = 1.0"),
+        ("x = '1'", "x = 1"),
+        ("x = 1", "x += 1"),
+        ("x < y", "x > y"),
+        ("x.y", "x.z"),
+        ("(x, y), z", "x, (y, z)"),
+        ("{**x, x: x}", "{x: x, **x}"),
+        ("f(x, y)", "f(x, *y)"),
+        ("def f(*, x, y=1): ...", "def f(*, x=1, y): ..."),
+        ("def f():\n    global x\n    x = y", "def f():\n    global y\n    x = y"),
+        ("if x:\n    y\nz", "if x:\n    y\n    z"),
+        ("try:\n    x\nfinally:\n    y", "try:\n    x\nexcept z:\n    y"),
+        ("if x.TYPE_CHECKING:\n    import y\nelse:\n    z", "if x.TYPE_CHECKING:\n    z\nelse:\n    import y"),
+    ],
+)
+def test_code_with_another_syntax_tree_has_another_digest(one: str, other: str) -> None:
+    assert parse_module(one.encode(), "").digest != parse_module(other.encode(), "").digest
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("f( x,y )", "f(x, y)"),
+        ("x = u'a' 'b'", 'x = "ab"'),
+        ("try:\n    'text'\n    x\nexcept y:\n    'text'\n    z", "try:\n    x\nexcept y:\n    z"),
+        ("match x:\n    case y:\n        'text'\n        z", "match x:\n    case y:\n        z"),
+        ("if TYPE_CHECKING:\n    x\nelif y.TYPE_CHECKING:\n    z\nelse:\n    'text'\n    w", "w"),
+    ],
+)
+def test_code_with_an_equal_syntax_tree_has_an_equal_digest(one: str, other: str) -> None:
+    assert parse_module(one.encode(), "").digest == parse_module(other.encode(), "").digest
+
+
 def test_users_objective_counts_with_its_imports(own: Path) -> None:
     code = "def build():\n    from my_helper import weight\n\nclass Mine:\n    def __init__(self, *_, **__): ...\n"
     (own / "my_objective.py").write_text(code)

@@ -203,7 +203,7 @@ def test_failed_or_interrupted_run_is_marked(client: MlflowClient, error: type[B
     assert stages[0].data.metrics == {"seen": 1.0}
 
 
-def test_processes_may_create_the_store_at_the_same_time() -> None:
+def test_processes_may_create_the_store_at_the_same_time(warm: Path) -> None:
     code = (
         "from dreamset.pipeline.tracking import reporting\n"
         "lineage = dict.fromkeys(('dataset', 'objective', 'generation', 'dataset_digest'), 'same') | {'seed': 0}\n"
@@ -214,7 +214,7 @@ def test_processes_may_create_the_store_at_the_same_time() -> None:
     )
     environment = os.environ | {"DREAMSET_TRACKING": "foreground"}
     processes = [
-        subprocess.Popen([sys.executable, "-P", "-c", code], env=environment, stderr=subprocess.PIPE) for _ in range(3)
+        subprocess.Popen([warm / "python", "-P", "-c", code], env=environment, stderr=subprocess.PIPE) for _ in range(3)
     ]
     errors = [process.communicate()[1].decode() for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], json.dumps(errors)

@@ -34,7 +34,10 @@ METHODS = {
     "acting": (".acting.playing", "run"),
     "simulator": (".acting.simulator", "run"),
 }
-CURVES = {"finetune": (".finetuning.learning", "run")}  # several results each, one per evaluation
+CURVES = {  # several results each, one per evaluation
+    "finetune": (".finetuning.learning", "run"),
+    "replay": (".replay.learning", "run"),
+}
 
 
 def main() -> None:

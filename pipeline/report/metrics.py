@@ -235,7 +235,7 @@ METRICS = (
         "Mean factor by which Retrace follows a recorded action; near zero, targets look only one step ahead.",
         digits=2,
     ),
-    Metric(r"cloning/log_prob", "log-likelihood of actions", "Log-density of the recorded actions.", "higher", digits=2),
+    Metric(r"cloning/log_prob", "log-likelihood", "Log-density of the recorded actions.", "higher", digits=2),
     Metric(r"replay/critic_loss", "critic loss, recorded", "Loss of the critic on recorded rows.", "lower"),
     Metric(r"replay/(.+)", r"recorded \1", "Mean of one term of the reward function on arrival in recorded rows."),
     Metric(r"loss/(.+)", r"loss: \1", "One term of the loss that training minimises.", "lower"),

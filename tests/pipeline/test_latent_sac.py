@@ -1,0 +1,67 @@
+"""Latent SAC through the stages: learning, acting alone and by planning, export, fine-tuning."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dreamset.pipeline.artifacts.acting import load_policy
+from dreamset.pipeline.artifacts.saved_models import load_behavior
+from dreamset.pipeline.export.program import export_policy
+from dreamset.pipeline.export.standalone.policy import Policy
+from dreamset.pipeline.report.metrics import metric
+from dreamset.pipeline.stages import evaluate, finetune, learn_behavior
+from tests.pipeline.conftest import Configure
+
+MODEL, POLICY = Path("runs/world_model/reconstruction-0/model"), Path("runs/behavior/reconstruction-0/model")
+SAC = ("behavior=latent_sac_retrace", "behavior.conservative_samples=2")
+SEARCH = [f"acting.optimizer.{name}={value}" for name, value in {"candidates": 4, "elites": 2, "iterations": 1}.items()]
+PLANNED = ["acting=mppi_critic_actor", *SEARCH, "acting.optimizer.horizon=2", "acting.proposals=2"]
+SHORT = ["evaluation.episodes=2", "dataset.environment.episode_steps=12"]
+
+
+@pytest.fixture
+def learned(offline_runs: Path, configure: Configure, workspace: Path) -> Configure:
+    """A folder with data, a world model and a policy of latent SAC in it."""
+    shutil.copytree(offline_runs, workspace / "runs")
+    learn_behavior.run(configure("learn_behavior", *SAC))
+    return configure
+
+
+def test_every_figure_of_learning_has_words(learned: Configure) -> None:  # noqa: ARG001
+    figures = json.loads((POLICY.parent / "metrics.json").read_text())
+    names = {"q_data", "q_policy", "td_error", "entropy", "temperature", "conservative_gap", "trace", "reward"}
+    assert {f"replay/{name}" for name in names} <= figures.keys()
+    assert [name for name in figures if not metric(name).meaning] == []
+
+
+def test_it_acts_alone_and_its_critic_and_actor_serve_a_planner(learned: Configure) -> None:
+    actions = {}
+    for acting in ([], PLANNED):
+        evaluate.run(learned("evaluate", *SAC, *SHORT, *acting))
+        figures = json.loads(Path("runs/evaluation/reconstruction-0/metrics.json").read_text())
+        assert np.isfinite(figures["evaluation/return_mean"])
+        actions[len(acting)] = figures["cost/decision_milliseconds"]
+    assert len(set(actions.values())) == 2
+
+
+def test_exported_policy_acts_as_the_saved_one(learned: Configure, tmp_path: Path) -> None:  # noqa: ARG001
+    export_policy(MODEL, POLICY, tmp_path / "exported", environment=None)
+    ours, theirs = load_policy(POLICY, MODEL, seed=3), Policy(tmp_path / "exported", count=2, seed=3)
+    for row in range(3):
+        state, first = torch.randn(2, 3, generator=torch.Generator().manual_seed(row)), torch.tensor([row == 0] * 2)
+        np.testing.assert_array_equal(theirs.act({"state": state}, first), ours.act({"state": state}, first).numpy())
+
+
+def test_fine_tuning_trains_every_network_further(learned: Configure) -> None:
+    finetune.run(learned("finetune", *SAC, *SHORT, "finetuning.actor_from=0"))
+    before, after = (load_behavior(folder) for folder in (POLICY, Path("runs/finetune/reconstruction-0/policy")))
+    for name, network in before.networks().items():
+        changed = [
+            not torch.equal(weight, after.networks()[name].get_parameter(key))
+            for key, weight in network.named_parameters()
+        ]
+        assert all(changed), name

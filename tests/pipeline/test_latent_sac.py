@@ -59,9 +59,6 @@ def test_exported_policy_acts_as_the_saved_one(learned: Configure, tmp_path: Pat
 def test_fine_tuning_trains_every_network_further(learned: Configure) -> None:
     finetune.run(learned("finetune", *SAC, *SHORT, "finetuning.actor_from=0"))
     before, after = (load_behavior(folder) for folder in (POLICY, Path("runs/finetune/reconstruction-0/policy")))
-    trained = after.networks()
     for name, network in before.networks().items():
-        same = [
-            key for key, value in network.named_parameters() if torch.equal(value, trained[name].get_parameter(key))
-        ]
-        assert same == [], name
+        trained = dict(after.networks()[name].named_parameters())
+        assert [key for key, value in network.named_parameters() if torch.equal(value, trained[key])] == [], name

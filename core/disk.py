@@ -49,9 +49,9 @@ def disk_error(number: int, place: Path, needed: int | None = None, *, released:
     ``released`` bytes become free before the message is read.
     """
     finding, remedy = FAULTS[number]
-    rooms = [] if needed is None else [f"at least {_in_words(needed)} needed"]
+    rooms = [] if needed is None else [f"at least {size_in_words(needed)} needed"]
     if number == errno.ENOSPC:
-        rooms.append(f"{_in_words(shutil.disk_usage(_existing(place)).free + released)} free")
+        rooms.append(f"{size_in_words(shutil.disk_usage(_existing(place)).free + released)} free")
     room = f" ({', '.join(rooms)})" if rooms else ""
     error = DiskError(f"{place}: {finding}{room}; {remedy}")
     error.errno, error.place, error.needed = number, place, needed
@@ -152,7 +152,8 @@ def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _in_words(count: int) -> str:
+def size_in_words(count: int) -> str:
+    """A number of bytes with a unit: ``6.4 KiB``, ``1.0 GiB``."""
     size, unit = next(
         (size, unit) for size, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")) if count >> size or size == 10
     )

@@ -167,6 +167,17 @@ def test_unknown_names_and_keys_are_refused(tmp_path: Path) -> None:
     broken.write_text(f"{{tasks: {{a: {{data: [], learning: []}}}}, {others}, systems: {{planet: {{b: []}}}}}}")
     with pytest.raises(UserError, match="system planet names the task b; available: a; fix it"):
         Benchmark.read(broken)
+    broken.write_text(f"{{tasks: {{}}, {others.replace('{}', '{a: []}')}, only_ways: {{a: [cem]}}}}")
+    with pytest.raises(UserError, match="'only_ways' of a names the way cem; available: actor; fix it"):
+        Benchmark.read(broken)
+
+
+def test_a_reward_can_have_fewer_ways_than_another() -> None:
+    fewer = replace(SMALL, only_ways={"pessimistic": ("actor",)})
+    left_out = {row.name for row in SMALL.methods("pendulum_state")} - {
+        row.name for row in fewer.methods("pendulum_state")
+    }
+    assert left_out == {"reconstruction-cem-pessimistic", "reward_only-cem-pessimistic"}
 
 
 def test_decisions_are_counted_for_every_episode_and_row() -> None:

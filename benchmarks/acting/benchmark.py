@@ -54,6 +54,7 @@ class Benchmark:
     objectives: Mapping[str, Overrides]
     rewards: Mapping[str, Overrides]
     ways: Mapping[str, Overrides]
+    only_ways: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by reward; all ways if it is not named
     systems: Mapping[str, Mapping[str, Overrides]] = field(default_factory=dict)  # name -> task -> overrides
 
     @classmethod
@@ -71,6 +72,9 @@ class Benchmark:
             raise UserError(f"{path} has a missing or unknown key ({error}); fix it") from None
         for system, entries in benchmark.systems.items():
             _require_known(f"{path}: system {system} names the task", entries, tasks)
+        _require_known(f"{path}: 'only_ways' names the reward", benchmark.only_ways, benchmark.rewards)
+        for reward, ways in benchmark.only_ways.items():
+            _require_known(f"{path}: 'only_ways' of {reward} names the way", ways, benchmark.ways)
         for name, task in tasks.items():
             _require_known(f"{path}: 'simulated' of {name} names the way", task.simulated, benchmark.ways)
         return benchmark
@@ -106,7 +110,7 @@ class Benchmark:
             )
             for reward, terms in self.rewards.items()
             for model, objective in self.objectives.items()
-            for way in self.ways
+            for way in self.only_ways.get(reward, tuple(self.ways))
         ]
         whole = [
             Method(name, PREDICTED, WHOLE, learning=(*base, *entries[task]))

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from string import Template
 from typing import Any
 
+from dreamset.core.disk import size_in_words
+
 TEXT = Template("""\
 # A policy for `$dataset`
 
@@ -71,7 +73,8 @@ def _noise(description: Mapping[str, Any]) -> str:
     if not description["plans"]:
         return "The noise samples the state, as in training and evaluation. Zeros select the most likely state."
     numbers = math.prod(description["inputs"]["noise"]["shape"])
+    size = size_in_words(4 * numbers)
     return (
-        f"The program plans in every row. The noise has {numbers:,} numbers ({4 * numbers / 1e6:.2g} MB) per row, for\n"
-        "  the candidates and their imagined states. With zeros all candidates are equal."
+        f"The program plans in every row. The noise has {numbers:,} numbers ({size}) per row, for the candidates and\n"
+        "  their imagined states. With zeros all candidates are equal."
     )

@@ -123,3 +123,11 @@ def test_limit_of_a_files_size_counts_what_it_holds(tmp_path: Path) -> None:
     assert run.stdout.startswith(
         f"{tmp_path}: a file would exceed the size limit of this process (at least 58.6 KiB needed)"
     )
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0.0 KiB"), (6553, "6.4 KiB"), (1 << 20, "1.0 MiB"), (5 << 29, "2.5 GiB")],
+)
+def test_sizes_have_the_largest_unit_that_leaves_at_least_one(count: int, text: str) -> None:
+    assert disk.size_in_words(count) == text

@@ -25,7 +25,7 @@ COMPOSED = (  # together they have every part that a message names
     ["world_model=dreamer_v2", "world_model/ensemble=priors", "reward=mean_disagreement", "dataset=pendulum_state"],
     ["world_model/ensemble=priors", "reward=mean_disagreement", "reward/weight=tuned", "dataset=puck_pixels"],
     ["world_model/ensemble=priors", "reward=mean_disagreement", "reward/weight=calibrated"],
-    ["acting=mppi_critic_actor"],
+    ["world_model=observations", "objective=reward_only"],
     ["dataset=dreamer_v3_replay", "dataset.source.path=x", "objective=reconstruction_and_contrastive"],
     ["acting=mppi_critic_actor"],
     ["acting=colored_cem"],

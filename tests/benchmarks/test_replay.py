@@ -50,7 +50,7 @@ def test_every_method_of_the_benchmark_composes() -> None:
 def test_mistakes_in_the_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a claim names td3; available: imagination_2, sac; fix it"):
         Benchmark.read(written(tmp_path, claims=[{"text": "", "more": "td3", "less": "sac"}]))
-    with pytest.raises(UserError, match="budgets are updates; allowed: updates, seconds, both; fix it"):
+    with pytest.raises(UserError, match="budgets are updates; allowed: updates, seconds; fix it"):
         Benchmark.read(written(tmp_path, budgets={"updates": [1]}))
     with pytest.raises(UserError, match="missing or unknown key"):
         Benchmark.read(written(tmp_path, task={}))

@@ -13,7 +13,7 @@ from dreamset.pipeline.artifacts.saved_models import load_behavior
 from dreamset.pipeline.export.program import export_policy
 from dreamset.pipeline.export.standalone.policy import Policy
 from dreamset.pipeline.report.metrics import metric
-from dreamset.pipeline.stages import evaluate, finetune, learn_behavior
+from dreamset.pipeline.stages import evaluate, finetune, learn_behavior, train_world_model
 from tests.pipeline.conftest import Configure
 
 MODEL, POLICY = Path("runs/world_model/reconstruction-0/model"), Path("runs/behavior/reconstruction-0/model")
@@ -62,3 +62,14 @@ def test_fine_tuning_trains_every_network_further(learned: Configure) -> None:
     for name, network in before.networks().items():
         trained = dict(after.networks()[name].named_parameters())
         assert [key for key, value in network.named_parameters() if torch.equal(value, trained[key])] == [], name
+
+
+def test_on_the_observations_themselves_it_is_soft_actor_critic_without_a_model(configure: Configure) -> None:
+    raw = ("world_model=observations", "objective=reward_only", "behavior=latent_sac", *SHORT)
+    train_world_model.run(configure("train_world_model", *raw[:2]))
+    learn_behavior.run(configure("learn_behavior", *raw))
+    evaluate.run(configure("evaluate", *raw))
+    assert "evaluation/return_mean" in json.loads(Path("runs/evaluation/reward_only-0/metrics.json").read_text())
+    learned = load_behavior(Path("runs/behavior/reward_only-0/model"))
+    first = next(iter(learned.critic.parameters()))
+    assert first.shape[1] == 3 + 1  # the pendulum's observation and its action

@@ -73,6 +73,17 @@ class Experience(Generic[S]):
         return ImaginedTrajectory.recorded(self.states, self.features, self.action)
 
     @property
+    def recorded_outcomes(self) -> Outcomes:
+        """The outcomes, for those who need them.
+
+        Raises:
+            ValueError: if they are missing.
+        """
+        if self.outcomes is None:
+            raise ValueError("learning from recorded rewards and ends needs experience with outcomes")
+        return self.outcomes
+
+    @property
     def demonstrations(self) -> Demonstrations:
         """The recorded actions with their states: action[t] was taken in row t - 1, unless row t begins an episode."""
         return Demonstrations(self.features[:, :-1], self.action[:, 1:], ~self.is_first[:, 1:])
@@ -84,6 +95,11 @@ class LearnerLosses:
 
     losses: Mapping[str, Tensor]
     figures: Mapping[str, Tensor]
+
+
+def with_recorded_reward(terms: Mapping[str, Tensor], outcomes: Outcomes) -> dict[str, Tensor]:
+    """The terms of recorded rows, [B, T] each, with the recorded reward instead of the predicted term ``reward``."""
+    return {name: outcomes.reward if name == "reward" else term for name, term in terms.items()}
 
 
 class RewardFunction(nn.Module, ABC):
@@ -107,6 +123,20 @@ class RewardFunction(nn.Module, ABC):
     @abstractmethod
     def forward(self, trajectory: ImaginedTrajectory[Any], model: Any) -> Mapping[str, Tensor]:
         """The reward's terms by name, on arrival at every row, [H + 1, N] each; the learner maximises their sum."""
+
+    def recorded(self, experience: Experience[Any], model: Any) -> dict[str, Tensor]:
+        """The reward's terms on arrival in every recorded row, [B, T] each; ``reward`` is the recorded one.
+
+        Raises:
+            ValueError: if the experience has no outcomes.
+        """
+        terms = {name: term.t() for name, term in self(experience.trajectory, model).items()}
+        return with_recorded_reward(terms, experience.recorded_outcomes)
+
+    @property
+    def recorded_needs(self) -> tuple[type, ...]:
+        """Capabilities of the world model that ``recorded`` needs."""
+        return self.needs
 
     def calibrate(self, recorded: Iterable[Experience[Any]], model: Any) -> None:
         """Computes constants, such as the weight of a penalty, from recorded batches; by default there are none.

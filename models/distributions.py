@@ -199,6 +199,12 @@ class TanhNormal:
         """The reparameterised action tanh(location + scale * noise), noise ~ N(0, I)."""
         return torch.tanh(self.location + self.scale * noise)
 
+    def sample_with_log_prob(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """``sample`` and its log-probability, [..., A] and [...]; precise also where tanh rounds to its bounds."""
+        u = self.location + self.scale * noise
+        normal = -0.5 * noise.square() - self.scale.log() - 0.5 * math.log(2 * math.pi)
+        return torch.tanh(u), (normal - log_tanh_slope(u)).sum(-1)
+
     def log_prob(self, action: Tensor) -> Tensor:
         """ln p(action), summed over the action's elements: the normal density corrected by the slope of tanh.
 

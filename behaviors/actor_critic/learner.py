@@ -26,7 +26,13 @@ from dreamset.behaviors.actor_critic.actor_loss import ActorLoss
 from dreamset.behaviors.actor_critic.critics import Critic, NoSlowCritic, SlowCritic
 from dreamset.behaviors.actor_critic.gradients import Decisions
 from dreamset.behaviors.actor_critic.returns import lambda_return, replayed_return
-from dreamset.behaviors.base import ActorLearner, Experience, LearnerLosses, RewardFunction
+from dreamset.behaviors.base import (
+    ActorLearner,
+    Experience,
+    LearnerLosses,
+    RewardFunction,
+    with_recorded_reward,
+)
 from dreamset.behaviors.cloning import cloning_loss, require_cloneable
 from dreamset.core.capabilities import Dynamics, S
 from dreamset.core.parameters import frozen_parameters
@@ -159,14 +165,10 @@ class ImaginationActorCritic(ActorLearner):
 
     def _replay_critic_loss(self, experience: Experience[Any], imagined: Imagined) -> Tensor:
         """The mean of -ln p(sg R_t | s_t) over the recorded rows whose outcome is known."""
-        outcomes = experience.outcomes
-        if outcomes is None:
-            raise ValueError("the critic learns on recorded rows (replay_critic_weight), but outcomes are missing")
+        outcomes = experience.recorded_outcomes
         shape = outcomes.reward.shape  # [B, T]
         terms = {name: term[0].reshape(shape) for name, term in imagined.terms.items()}
-        if "reward" in terms:
-            terms["reward"] = outcomes.reward
-        rewards = torch.stack(list(terms.values())).sum(0)
+        rewards = torch.stack(list(with_recorded_reward(terms, outcomes).values())).sum(0)
         returns = replayed_return(
             rewards.t(),
             imagined.returns[0].reshape(shape).t(),

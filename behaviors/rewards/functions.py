@@ -1,7 +1,7 @@
 """Reward functions of imagined trajectories: the predicted reward, pessimism and curiosity."""
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -21,6 +21,15 @@ class PredictedReward(RewardFunction):
     def forward(self, trajectory: ImaginedTrajectory[S], model: RewardModel[S]) -> Mapping[str, Tensor]:
         """The term ``reward``."""
         return {"reward": model.reward(trajectory)}
+
+    def recorded(self, experience: Experience[Any], model: object) -> dict[str, Tensor]:  # noqa: ARG002
+        """The recorded reward, for which no model is needed."""
+        return {"reward": experience.recorded_outcomes.reward}
+
+    @property
+    def recorded_needs(self) -> tuple[type, ...]:
+        """None."""
+        return ()
 
 
 class Pessimizable(RewardModel[S], Uncertain[S], Protocol[S]):

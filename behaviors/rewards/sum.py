@@ -50,13 +50,16 @@ class Sum(RewardFunction):
         Raises:
             UserError: if two of them have a term of the same name.
         """
-        return _union(
-            "a term",
-            {
-                name: {term: self.weights[name] * value for term, value in part(trajectory, model).items()}
-                for name, part in self._parts().items()
-            },
-        )
+        return self._weighted({name: part(trajectory, model) for name, part in self._parts().items()})
+
+    def recorded(self, experience: Experience[Any], model: Any) -> dict[str, Tensor]:
+        """The terms of all reward functions in recorded rows, weighted, the recorded reward included."""
+        return self._weighted({name: part.recorded(experience, model) for name, part in self._parts().items()})
+
+    @property
+    def recorded_needs(self) -> tuple[type, ...]:
+        """The capabilities that all reward functions need."""
+        return tuple(dict.fromkeys(need for part in self._parts().values() for need in part.recorded_needs))
 
     @torch.no_grad()
     def calibrate(self, recorded: Iterable[Experience[Any]], model: Any) -> None:
@@ -84,6 +87,14 @@ class Sum(RewardFunction):
     def warnings(self, figures: Mapping[str, float]) -> list[str]:
         """Those of all reward functions."""
         return [line for part in self._parts().values() for line in part.warnings(figures)]
+
+    def _weighted(self, terms: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The union of the terms of all reward functions."""
+        scaled = {
+            name: {term: self.weights[name] * value for term, value in of_part.items()}
+            for name, of_part in terms.items()
+        }
+        return _union("a term", scaled)
 
     def _parts(self) -> dict[str, RewardFunction]:
         return dict(self.rewards.items())  # type: ignore[arg-type]  # a ModuleDict's items have the type nn.Module

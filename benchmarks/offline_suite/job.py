@@ -39,7 +39,10 @@ METHODS = {
     "few_shot": (".exploration.collecting", "few_shot"),
     "reversibility": (".reversibility.measuring", "run"),
 }
-CURVES = {"finetune": (".finetuning.learning", "run")}  # several results each, one per evaluation
+CURVES = {  # several results each, one per evaluation
+    "finetune": (".finetuning.learning", "run"),
+    "replay": (".replay.learning", "run"),
+}
 
 
 def main() -> None:

@@ -284,7 +284,7 @@ def test_replay_critic_refuses_experience_without_outcomes() -> None:
     model = frozen_model()
     experience = replace(Experience.of(model, tiny_batch(), seeded()), outcomes=None)
     configured_behavior(model).losses_on(experience, model, PredictedReward(), seeded())
-    with pytest.raises(ValueError, match="replay_critic_weight"):
+    with pytest.raises(ValueError, match="needs experience with outcomes"):
         configured_behavior(model, replay=0.3).losses_on(experience, model, PredictedReward(), seeded())
 
 

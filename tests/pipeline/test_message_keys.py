@@ -26,6 +26,7 @@ COMPOSED = (  # together they have every part that a message names
     ["world_model/ensemble=priors", "reward=mean_disagreement", "reward/weight=tuned", "dataset=puck_pixels"],
     ["world_model/ensemble=priors", "reward=mean_disagreement", "reward/weight=calibrated"],
     ["world_model=observations", "objective=reward_only"],
+    ["behavior=latent_sac_retrace"],
     ["dataset=dreamer_v3_replay", "dataset.source.path=x", "objective=reconstruction_and_contrastive"],
     ["acting=mppi_critic_actor"],
     ["acting=colored_cem"],

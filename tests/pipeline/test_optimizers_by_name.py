@@ -92,6 +92,8 @@ def test_a_missing_and_an_unknown_optimizer_are_refused_by_name(names: tuple[str
         ("behavior=cloning", "preset=offline_dreamer_v2"),
         ("behavior=cloning", "behavior_training.optimizers.critic=null"),
         ("behavior=dreamer_v2",),
+        ("behavior=latent_sac", "behavior_training=latent_sac"),
+        ("behavior=latent_sac_retrace", "behavior_training=latent_sac_small"),
     ],
 )
 def test_every_behavior_training_has_one_optimizer_per_network(overrides: tuple[str, ...]) -> None:

@@ -1,0 +1,67 @@
+"""The benchmark of learning by imagination and from recorded rows, on the same world models.
+
+    python -m benchmarks.replay.run --seeds 0 1 2 3 4
+    python -m benchmarks.replay.run --tasks pendulum_state --methods sac imagination_15 --seeds 0
+
+Run it in the repository's root. Run it again after an interruption; finished methods and world models are kept while
+their settings stay the same. After an edit of code, remove their rows from runs.csv and use another --work. Tables and
+figure: `python -m benchmarks.replay.report`.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.offline_suite.jobs import ROOT, Scheduler
+from benchmarks.offline_suite.results import VERSIONS, Results
+from benchmarks.offline_suite.run import absolute, add_common_options, command, run_jobs
+from benchmarks.replay.plan import BENCHMARK, Benchmark, Plan
+
+SEEDS = [0, 1, 2, 3, 4]
+RESULTS = Path(__file__).parent / "results"
+COLUMNS = (
+    *("task", "method", "group", "seed", "budget", "amount", "updates", "cpu_seconds", "return_mean"),
+    *("reference_low", "reference_high", "dataset", "dataset_digest", "world_model", "settings", "overrides", "code"),
+    *VERSIONS,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs all missing jobs."""
+    command(parser().parse_args(arguments), run)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    described.add_argument("--tasks", nargs="+", help="names in replay.yaml (default: all)")
+    described.add_argument("--methods", nargs="+", help="names in replay.yaml (default: all)")
+    described.add_argument("--benchmark", type=absolute, default=BENCHMARK, help="yaml file of tasks and methods")
+    add_common_options(described, work=ROOT / "runs/replay", results=RESULTS)
+    described.set_defaults(seeds=SEEDS, workers=1)  # two jobs at a time would disturb each other's CPU seconds
+    return described
+
+
+def run(options: Any) -> dict[str, str]:
+    """Prepares the datasets, then trains what is missing; returns reasons of failed jobs by name."""
+    benchmark = Benchmark.read(options.benchmark).choose(options.tasks, options.methods)
+    results = Results(options.results, COLUMNS)
+    plan = Plan(benchmark, options.seeds, options.work)
+    scheduler = Scheduler(options.work / "jobs", options.workers, on_result=lambda result: add(results, result))
+    run_jobs(scheduler, plan.preparations(), "datasets")
+    if not scheduler.failures:
+        run_jobs(scheduler, plan.remaining(results.finished()), "replay")
+    return scheduler.failures
+
+
+def add(results: Results, result: dict[str, Any]) -> None:
+    """Adds a row for every budget, then the method's own row, a copy of the last, which marks the job as complete."""
+    for point in result["points"]:
+        run = point["run"]
+        results.add(run | {"method": f"{run['group']}@{run['amount']:g} {run['budget']}"}, point["episodes"])
+    results.add(result["points"][-1]["run"], result["points"][-1]["episodes"])
+
+
+if __name__ == "__main__":
+    main()

@@ -20,6 +20,7 @@ from dreamset.pipeline.artifacts.rewards import build_reward
 from dreamset.pipeline.artifacts.saved_models import (
     OBJECTIVE,
     POLICY,
+    REWARD,
     WORLD_MODEL,
     SavedModel,
     load_behavior,
@@ -98,11 +99,12 @@ class Models:
         reward = behavior.acting_reward or build_reward(
             settings.reward, model.feature_size, model.spec.action, seed=settings.seed, device=device
         )
-        if reward.networks() or of_policy.lineage.get("reward") == settings.reward:
-            reward = load_reward(reward, policy)  # other settings need constants of their own
+        learned_with_it = of_policy.lineage.get("reward") == settings.reward
+        if learned_with_it or (reward.networks() and (policy / REWARD).exists()):
+            reward = load_reward(reward, policy)  # other settings need constants, and perhaps networks, of their own
         for network in reward.networks().values():
             network.requires_grad_(True)  # those of a planner were saved and frozen with it
-        learning = reward if of_policy.lineage.get("reward") == settings.reward else None
+        learning = reward if learned_with_it else None
         acting = acting_of(behavior, policy, device, acting=settings.acting, learning=learning)
         require_fit(acting, model, described)
         return cls(model, objective, behavior, acting, reward.to(device), described, of_policy, origins)

@@ -212,6 +212,12 @@ def test_precedence_and_filter_work_on_raw_observations(configure: Configure) ->
     assert precedence.encoder[0].in_features == load_world_model(model)[0].feature_size == 3  # cosine, sine, velocity
 
 
+def test_fine_tuning_may_add_a_cost_whose_networks_begin_untrained(project: Configure) -> None:
+    finetune.run(project("finetune", CAREFUL, *SMALL, *ONLINE))
+    networks = reward_of(Path("runs/finetune/reconstruction-0/policy"), CPU).networks()
+    assert networks.keys() == {"precedence", "action_irreversibility"}
+
+
 def test_a_policy_without_the_network_cannot_act_with_the_filter(project: Configure) -> None:
     with pytest.raises(UserError, match=r"PredictedReward has none; learn the behaviour with reward=careful"):
         evaluate.run(project("evaluate", "acting=reversible", *SMALL))

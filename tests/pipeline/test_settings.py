@@ -54,7 +54,7 @@ NOT_FINITE = [
     ("behavior_training.optimizers.actor.lr=inf", "optimizers.actor.lr is inf; allowed: a finite number"),
     ("world_model_training.scheduler.start_factor=nan", "start_factor is nan; allowed: a finite number"),
     ("+world_model_training.optimizer.betas=[0.9,inf]", "betas is [0.9, inf]; allowed: a finite number"),
-    ("reward=nan", "reward is nan; allowed: log_probability_spread, mean_disagreement"),
+    ("reward=nan", "reward is nan; allowed: careful, careful_exploration, curious"),
 ]
 WRONG_KIND = [
     ("network.hidden=many", "network.hidden is 'many'; allowed: a whole number"),

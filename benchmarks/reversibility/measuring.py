@@ -76,7 +76,7 @@ class Judge:
         states, memory = self.rules.numbers(episode["privileged.state"]), self.model.initial(1)
         parts = []
         for row, state in enumerate(states[:-1]):  # nobody acts in the last row
-            first, action = torch.tensor([row == 0]), torch.as_tensor(episode["action"][row])[None]
+            first, action = torch.tensor([row == 0]), torch.tensor(episode["action"][[row]])
             memory = self._filter(memory, action, states[[row]], first, generator)
             parts.append(self._scored(np.array([state]), memory, generator))
         return _joined(parts)

@@ -250,6 +250,14 @@ def test_acting_needs_no_ensemble_and_saved_names_are_numbered_members() -> None
     assert list(model.watchers()) == ["ensemble"]
 
 
+def test_restored_members_predict_the_same() -> None:
+    (model, _), (other, _) = model_with(), model_with(seed=1)
+    trajectory = trajectory_of(model)
+    assert not torch.equal(other.members(trajectory).mean(), model.members(trajectory).mean())
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.members(trajectory).mean(), model.members(trajectory).mean())
+
+
 def test_one_member_is_refused_because_a_disagreement_needs_two() -> None:
     model = tiny_model()
     with pytest.raises(UserError, match="a disagreement needs two members"):

@@ -136,10 +136,7 @@ def test_help_page_fits_the_terminal(width: int) -> None:
     [
         ("preset=smal", "preset is 'smal'; allowed: dreamer_v1, .*, tiny; did you mean preset=small\\?$"),
         ("objective=zzz", "objective is 'zzz'; allowed: barlow_twins, .*; see `dreamset list objective`$"),
-        (
-            "world_model/ensemble=prors",
-            "world_model/ensemble is 'prors'; allowed: one_step, priors; did you mean .*=priors\\?$",
-        ),
+        ("world_model/ensemble=prors", "world_model/ensemble is 'prors'; allowed: one_step, priors; did .*=priors\\?$"),
         ("prset=tiny", "prset is unknown; did you mean preset\\?$"),
         ("behavior.horizn=10", "behavior.horizn is unknown; did you mean behavior.horizon\\?$"),
     ],

@@ -32,7 +32,8 @@ def plot(tasks: Sequence[Scores]) -> Figure:
             _returns(axes, task, reward, collectors)
         for unused in line[1 + len(task.rewards) :]:
             unused.remove()
-    _legend(figure, collectors)
+    untrained = any(task.untrained(reward) for task in tasks for reward in task.rewards)
+    _legend(figure, collectors, untrained=untrained)
     return figure
 
 
@@ -64,11 +65,12 @@ def _returns(axes: Axes, task: Scores, reward: str, collectors: Sequence[str]) -
     axes.set(title=f"{task.task}: {reward}", ylabel="return")
 
 
-def _legend(figure: Figure, collectors: Sequence[str]) -> None:
+def _legend(figure: Figure, collectors: Sequence[str], *, untrained: bool) -> None:
     line, handles = mpl.lines.Line2D, []
     for number, collector in enumerate(collectors):
         style = series_style(number)
         handles.append(line([], [], color=style.color, marker=style.marker, linestyle=style.line, label=collector))
-    ink = mpl.rcParams["text.color"]
-    handles.append(line([], [], color=ink, linestyle=":", linewidth=0.8, label="random policy"))
+    if untrained:
+        ink = mpl.rcParams["text.color"]
+        handles.append(line([], [], color=ink, linestyle=":", linewidth=0.8, label="random policy"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)

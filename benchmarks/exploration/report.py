@@ -7,6 +7,7 @@ replacement, then episodes within them. Visited cells are means over seeds, and 
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,14 +95,22 @@ def verdict_table(tasks: Sequence[Scores], benchmark: Benchmark) -> str:
         for name, of in task.measures().items():
             own = of(explorer)
             cells = [_against(own, of(other)) for other in others]
-            rows.append([task.task, name, "" if own is None else interval(own), *cells])
+            rows.append([task.task, name, shown(own), *cells])
     return table(["task", "measure", explorer, *(f"against {other}" for other in others)], rows)
 
 
 def _against(own: Estimate | None, other: Estimate | None) -> str:
-    if other is None:
+    """The other's estimate, after the position of the explorer's interval if both have one."""
+    if own is None or other is None or math.isnan(own.low + other.low):
+        return shown(other)
+    return f"{position(own, other)}: {interval(other)}"
+
+
+def shown(estimate: Estimate | None) -> str:
+    """The estimate and its interval, if there are any."""
+    if estimate is None:
         return ""
-    return interval(other) if own is None else f"{position(own, other)}: {interval(other)}"
+    return f"{estimate.value:.1f} (one seed)" if math.isnan(estimate.low) else interval(estimate)
 
 
 def markdown(tasks: Sequence[Scores], runs: pd.DataFrame, *, confidence: float) -> str:
@@ -133,15 +142,15 @@ def coverage_table(task: Scores) -> str:
             curve = task.curves[collector]
             chosen = [round(len(curve.steps) * quarter / 4) - 1 for quarter in (1, 2, 3, 4)]
             steps = [curve.steps[number] for number in chosen]
-            rows.append([collector, *(interval(curve.shares[number]) for number in chosen)])
+            rows.append([collector, *(shown(curve.shares[number]) for number in chosen)])
     return table(["collector", *(f"{count} steps" for count in steps)], rows)
 
 
 def return_table(task: Scores) -> str:
     """Collectors in rows, rewards and phases in columns; the random policy last."""
     columns = [(reward, phase) for reward in task.rewards for phase in (ZERO_SHOT, FEW_SHOT)]
-    rows = [[name, *(_cell(task.returns(name, *column)) for column in columns)] for name in task.collectors]
-    random = [_cell(task.untrained(reward)) if phase == ZERO_SHOT else "" for reward, phase in columns]
+    rows = [[name, *(shown(task.returns(name, *column)) for column in columns)] for name in task.collectors]
+    random = [shown(task.untrained(reward)) if phase == ZERO_SHOT else "" for reward, phase in columns]
     heads = [f"{reward}, {phase.replace('_', '-')}" for reward, phase in columns]
     return table(["data of", *heads], [*rows, ["random policy", *random]])
 
@@ -168,10 +177,6 @@ def collection_table(task: Scores, runs: pd.DataFrame) -> str:
             cells = (f"{value:.3g}" for value in means.loc[collector])
             rows.append([collector, *("" if cell == "nan" else cell for cell in cells)])
     return table(["collector", "return", "updates while collecting", "CPU seconds"], rows)
-
-
-def _cell(estimate: Estimate | None) -> str:
-    return "" if estimate is None else interval(estimate)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ class Curve:
     """The visited share of the cells, in percent, along the steps of one collector."""
 
     steps: Sequence[int]  # at the end of each episode
-    shares: Sequence[Estimate]  # mean over seeds
+    shares: Sequence[Estimate]  # mean over seeds; without an interval, NaN, if there is one seed
     seeds: int
 
 
@@ -100,6 +100,8 @@ def scores(
 
 def _curve(rows: pd.DataFrame, steps: Sequence[int], *, confidence: float, resamples: int) -> Curve:
     shares = 100 * np.array([np.array(text.split(), np.float64) for text in rows["coverages"]])  # [seeds, episodes]
+    if len(shares) == 1:
+        return Curve(steps, [Estimate(float(share), np.nan, np.nan) for share in shares[0]], 1)
     estimates = [
         bootstrap([seed[None] for seed in column], mean, confidence=confidence, resamples=resamples)
         for column in shares.T

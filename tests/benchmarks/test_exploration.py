@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,7 +30,7 @@ from benchmarks.exploration.benchmark import (
 from benchmarks.exploration.cells import Axis, coverage
 from benchmarks.exploration.plan import UNTRAINED, Plan
 from benchmarks.exploration.rewards import corner
-from benchmarks.exploration.run import COLUMNS
+from benchmarks.exploration.run import COLUMNS, RESULTS
 from benchmarks.exploration.scores import VISITED, Scores, scores
 from benchmarks.offline_suite.job import perform
 from benchmarks.offline_suite.jobs import Job, Scheduler
@@ -287,6 +288,15 @@ def test_verdict_compares_the_explorer_with_every_other_collector(tmp_path: Path
     assert rows[4].endswith("| 55.0 (55.0 to 55.0) | overlaps: 55.0 (55.0 to 55.0) |  |")
 
 
+def test_one_seed_has_no_interval_of_visited_cells_and_no_verdict(tmp_path: Path) -> None:
+    hand_made(tmp_path)
+    runs, episodes = read_files(tmp_path, made_by="benchmarks.exploration.run")
+    first = runs[(runs["seed"] == 0) | (runs["collector"] != "curious")]
+    tasks = scores(first, episodes, SMALL, confidence=0.95, resamples=20)
+    row = report.verdict_table(tasks, SMALL).splitlines()[2]
+    assert row == f"| pendulum | {VISITED} | 60.0 (one seed) | 41.0 (40.0 to 42.0) | 21.0 (20.0 to 22.0) |"
+
+
 def test_tables_have_a_row_for_each_collector(tmp_path: Path) -> None:
     task = hand_made(tmp_path)
     runs, _ = read_files(tmp_path, made_by="benchmarks.exploration.run")
@@ -368,3 +378,16 @@ def test_runs_from_recording_to_results_and_resumes(tmp_path: Path, monkeypatch:
     both = episodes[episodes["method"].isin(["curious", RANDOM])].pivot(index="episode", columns="method")
     assert (both["return"]["curious"] == both["return"][RANDOM]).tolist()[:3] == [True, True, False]
     assert runs["code"].notna().all()
+
+
+def test_tables_show_the_committed_numbers() -> None:
+    """Compares every score that does not depend on the bootstrap's random draws."""
+    tables = without_intervals((report.FOLDER / report.TABLES).read_text())
+    read = read_files(RESULTS, made_by="benchmarks.exploration.run")
+    for task in scores(*read, Benchmark.read(), confidence=0.95, resamples=2):
+        for table in (report.coverage_table(task), report.return_table(task), report.model_table(task, read[0])):
+            assert without_intervals(table) in tables
+
+
+def without_intervals(text: str) -> str:
+    return re.sub(r" \([^)]*\)", "", text)

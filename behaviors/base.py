@@ -97,11 +97,6 @@ class LearnerLosses:
     figures: Mapping[str, Tensor]
 
 
-def with_recorded_reward(terms: Mapping[str, Tensor], outcomes: Outcomes) -> dict[str, Tensor]:
-    """The terms of recorded rows, [B, T] each, with the recorded reward instead of the predicted term ``reward``."""
-    return {name: outcomes.reward if name == "reward" else term for name, term in terms.items()}
-
-
 class RewardFunction(nn.Module, ABC):
     """The reward that a learner maximises on imagined trajectories. All of its memory is in its ``state_dict``.
 
@@ -130,8 +125,9 @@ class RewardFunction(nn.Module, ABC):
         Raises:
             ValueError: if the experience has no outcomes.
         """
-        terms = {name: term.t() for name, term in self(experience.trajectory, model).items()}
-        return with_recorded_reward(terms, experience.recorded_outcomes)
+        recorded = experience.recorded_outcomes.reward
+        terms = self(experience.trajectory, model)  # [T, B] each
+        return {name: recorded if name == "reward" else term.t() for name, term in terms.items()}
 
     @property
     def recorded_needs(self) -> tuple[type, ...]:

@@ -26,13 +26,7 @@ from dreamset.behaviors.actor_critic.actor_loss import ActorLoss
 from dreamset.behaviors.actor_critic.critics import Critic, NoSlowCritic, SlowCritic
 from dreamset.behaviors.actor_critic.gradients import Decisions
 from dreamset.behaviors.actor_critic.returns import lambda_return, replayed_return
-from dreamset.behaviors.base import (
-    ActorLearner,
-    Experience,
-    LearnerLosses,
-    RewardFunction,
-    with_recorded_reward,
-)
+from dreamset.behaviors.base import ActorLearner, Experience, LearnerLosses, RewardFunction
 from dreamset.behaviors.cloning import cloning_loss, require_cloneable
 from dreamset.core.capabilities import Dynamics, S
 from dreamset.core.parameters import frozen_parameters
@@ -72,8 +66,8 @@ class ImaginationActorCritic(ActorLearner):
     Critic: max E[sum_t w_t ln p(sg V_t | s_t)], which for a unit normal is the squared error of Dreamer v1's
     equation 8. w_t is the product of the discounts before row t.
     With a ``replay_critic_weight`` the critic also maximises E[ln p(sg R_t | s_t)] times this weight over the recorded
-    rows. R_t is the ``replayed_return``, in which the recorded reward replaces the term ``reward``. Other terms, such
-    as penalties, keep the reward function's value at that row.
+    rows. R_t is the ``replayed_return`` of the reward function's terms in these rows (``RewardFunction.recorded``), in
+    which the recorded reward replaces the predicted one.
     The world model is not trained here: its parameters must not require gradients.
     """
 
@@ -130,7 +124,9 @@ class ImaginationActorCritic(ActorLearner):
             actor = actor + self.cloning_weight * cloning
             figures["cloning/log_prob"] = -cloning.detach()
         if self.replay_critic_weight:
-            replay = self._replay_critic_loss(experience, imagined)
+            with torch.no_grad():
+                terms = reward.recorded(experience, model)
+            replay = self._replay_critic_loss(experience, imagined, terms)
             critic = critic + self.replay_critic_weight * replay
             figures["replay/critic_loss"] = replay.detach()
         figures |= {f"imagination/{name}": mean for name, mean in losses.imagined_terms.items()}
@@ -163,12 +159,19 @@ class ImaginationActorCritic(ActorLearner):
             return_scale=self.actor_loss.normalizer.scale.detach().clone(),
         )
 
-    def _replay_critic_loss(self, experience: Experience[Any], imagined: Imagined) -> Tensor:
-        """The mean of -ln p(sg R_t | s_t) over the recorded rows whose outcome is known."""
+    def _replay_critic_loss(
+        self, experience: Experience[Any], imagined: Imagined, terms: Mapping[str, Tensor]
+    ) -> Tensor:
+        """The mean of -ln p(sg R_t | s_t) over the recorded rows whose outcome is known.
+
+        Args:
+            experience: [B, T] rows.
+            imagined: trajectories from each of these rows.
+            terms: of the reward in these rows, [B, T] each.
+        """
         outcomes = experience.recorded_outcomes
         shape = outcomes.reward.shape  # [B, T]
-        terms = {name: term[0].reshape(shape) for name, term in imagined.terms.items()}
-        rewards = torch.stack(list(with_recorded_reward(terms, outcomes).values())).sum(0)
+        rewards = torch.stack(list(terms.values())).sum(0)  # [B, T]
         returns = replayed_return(
             rewards.t(),
             imagined.returns[0].reshape(shape).t(),

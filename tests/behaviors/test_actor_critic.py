@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from dreamset.behaviors.actor_critic.actors import TanhNormalActor
 from dreamset.behaviors.actor_critic.critics import EMACritic
 from dreamset.behaviors.actor_critic.learner import BehaviorLosses, ImaginationActorCritic, trajectory_weights
-from dreamset.behaviors.base import Experience, Outcomes
+from dreamset.behaviors.base import Experience, Outcomes, RewardFunction
 from dreamset.behaviors.rewards.functions import PredictedReward
+from dreamset.behaviors.rewards.sum import Sum
 from dreamset.core.parameters import frozen_parameters
 from dreamset.core.records import ImaginedTrajectory, SequenceBatch
 from dreamset.core.spec import ActionSpec
@@ -196,8 +197,23 @@ def test_outcome_is_known_at_true_ends_and_before_following_rows() -> None:
     assert torch.equal(outcomes.reward, crossing_batch().reward)
 
 
+class RewardAndPenalty(RewardFunction):
+    """Two terms of the row alone."""
+
+    def forward(self, trajectory: ImaginedTrajectory, model: object) -> dict[str, Tensor]:  # noqa: ARG002
+        return {"reward": trajectory.features[..., 0], "penalty": -trajectory.features[..., 1].abs()}
+
+
+class Step(RewardFunction):
+    """A term of the step that leads to a row, zero in row 0."""
+
+    def forward(self, trajectory: ImaginedTrajectory, model: object) -> dict[str, Tensor]:  # noqa: ARG002
+        value = trajectory.features[..., 1]
+        return {"step": torch.cat([torch.zeros_like(value[:1]), value.diff(dim=0)])}
+
+
 def test_replay_critic_loss_equals_its_equation() -> None:
-    """With a penalty, a slow critic, ends within the windows and rewards that differ from the predictions."""
+    """With weighted terms of rows and steps, a slow critic, ends within windows and rewards unlike the predictions."""
     horizon, rows, discount, lambda_, weight = 2, 6, 0.9, 0.7, 0.3
     random = np.random.default_rng(1)
     features = random.normal(size=(horizon + 1, 2 * rows, 3))
@@ -223,20 +239,20 @@ def test_replay_critic_loss_equals_its_equation() -> None:
         replace(Outcomes.of(crossing_batch()), reward=torch.from_numpy(recorded)),
     )
 
-    def reward(trajectory: ImaginedTrajectory, _: object) -> dict[str, Tensor]:
-        return {"reward": trajectory.features[..., 0], "penalty": -trajectory.features[..., 1].abs()}
-
+    reward = Sum(rewards={"both": RewardAndPenalty(), "step": Step()}, weights={"both": 0.5})
     result = behavior.losses_on(experience, world, reward, seeded())
 
     value = features[..., 1]
     returns = value[horizon]  # V_H of the imagined returns
     for t in reversed(range(horizon)):
         ahead = (1 - lambda_) * value[t + 1] + lambda_ * returns
-        returns = features[t, :, 0] - np.abs(value[t]) + discount * features[t, :, 2] * ahead
+        step = value[t] - value[t - 1] if t else 0.0  # nothing leads to the first imagined row
+        returns = 0.5 * (features[t, :, 0] - np.abs(value[t])) + step + discount * features[t, :, 2] * ahead
     imagined, values = returns.reshape(2, rows), value[0].reshape(2, rows)
 
     def replayed(b: int, t: int) -> float:
-        penalized = recorded[b, t] - np.abs(values[b, t])  # the recorded row keeps its penalty
+        step = values[b, t] - values[b, t - 1] if t else 0.0  # but a recorded row has one before it
+        penalized = 0.5 * (recorded[b, t] - np.abs(values[b, t])) + step
         if TERMINAL[b][t]:
             return penalized
         if t + 1 == rows or IS_FIRST[b][t + 1]:

@@ -30,6 +30,10 @@ FOLDER = Path(__file__).parent
 TEXT, TABLES, FIGURE = "README.md", "tables.md", "returns.png"
 BEGIN, END = "<!-- written by benchmarks.replay.report -->", "<!-- end -->"
 NOT_MEASURED = "not measured"
+PICTURE = """<picture>
+  <source media="(prefers-color-scheme: dark)" srcset="returns_dark.png">
+  <img src="returns.png" alt="Returns of every method against updates and against CPU seconds, with 95 % intervals">
+</picture>"""
 
 Cell = tuple[str, str, str, float]  # task, method, kind of budget, amount
 
@@ -102,7 +106,7 @@ def read(folder: Path, benchmark: Benchmark, confidence: float, resamples: int) 
 
 def summary(scores: Scores) -> str:
     """What was measured, and which claims hold."""
-    parts = [coverage(scores), claims_table(scores), sentences(scores)]
+    parts = [PICTURE, coverage(scores), claims_table(scores), sentences(scores)]
     parts.append(coverage_note(scores.seeds) if scores.seeds else "")
     return "\n\n".join(filter(None, parts))
 

@@ -44,12 +44,11 @@ def plot(scores: Scores, benchmark: Benchmark) -> Figure:
         )
         for axes, (label, series) in zip(line, columns, strict=True):
             _panel(axes, scores, world, qualities, series)
+            axes.set_ylim(-0.03, None if label == "harm" else 1.03)
             axes.set(title=world, ylabel=HARM.get(world, label) if label == "harm" else label)
         line[0].axhline(0.5, color=mpl.rcParams["text.color"], linewidth=0.8, linestyle=":", alpha=0.6)
     for column in (0, 1):  # harm and success have the same policies
-        panels[-1][column].legend(
-            loc="upper center", bbox_to_anchor=(0.5 if column == 0 else 1.1, -0.14), ncols=2, frameon=False
-        )
+        panels[-1][column].legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
     return figure
 
 

@@ -11,6 +11,10 @@ from dreamset.pipeline.report.metrics import metric
 
 SEPARATOR = " · "
 HEADLINES = "comparison"  # section of the headline figures, the first one by the alphabet
+SECTIONS = {
+    "cost": "workload",
+    "cloning": "imitation",
+}  # other names in MLflow: costs come last, nothing before HEADLINES
 LONGEST_NAME = 200  # characters of a row's name; MLflow's table cuts it anyway
 FIRST = ("dataset", "objective", "preset", "generation", "seed")  # parameters that tell what a row is
 
@@ -120,19 +124,24 @@ def row_name(identity: Mapping[str, Any], overrides: Sequence[str]) -> str:
 
 
 def stage_metrics(values: Mapping[str, float]) -> dict[str, float]:
-    """Metrics by the names that MLflow shows. Sections of charts are sorted by the alphabet, and costs come last."""
-    return {re.sub(r"^cost/", "workload/", name): value for name, value in values.items()}
+    """Metrics by the names that MLflow shows, which sorts sections of charts by the alphabet; see ``SECTIONS``."""
+    return {_in_section(name, SECTIONS): value for name, value in values.items()}
 
 
 def stored_metrics(values: Mapping[str, float]) -> dict[str, float]:
     """The inverse of ``stage_metrics``."""
-    return {re.sub(r"^workload/", "cost/", name): value for name, value in values.items()}
+    return {_in_section(name, {shown: section for section, shown in SECTIONS.items()}): values[name] for name in values}
 
 
 def row_metrics(values: Mapping[str, float]) -> dict[str, float]:
     """The metrics of a row: a copy of the headline figures is in a section of its own, before all others."""
     first = {f"{HEADLINES}/{name.rpartition('/')[2]}": value for name, value in values.items() if metric(name).headline}
     return first | stage_metrics(values)
+
+
+def _in_section(name: str, sections: Mapping[str, str]) -> str:
+    section, slash, rest = name.partition("/")
+    return f"{sections.get(section, section)}{slash}{rest}" if slash else name
 
 
 def _at(settings: Mapping[str, Any], path: str) -> Any:

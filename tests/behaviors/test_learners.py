@@ -42,6 +42,7 @@ def trainer_of(name: str, discrete: bool, *, seed: int = 0, weight: float | None
     config: dict[str, Any] = tiny_config(f"behavior={name}")["behavior"]
     if weight is not None:
         config = config | {"cloning_weight": weight}
+        config |= {"conservative_weight": 0.0} if "conservative_weight" in config else {}  # it keeps near the data, too
     model = world(discrete)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -149,8 +149,8 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (FOLDER.parent / group).glob("*.yaml"))
 
 
-GENERATIONS = [  # from_registry has no architecture; TD-MPC has no embeddings and tests of its own
-    name for name in choices("world_model") if name != "from_registry" and not name.startswith("tdmpc")
+GENERATIONS = [  # from_registry has no architecture; TD-MPC and observations have no embeddings and tests of their own
+    name for name in choices("world_model") if not name.startswith(("from_registry", "observations", "tdmpc"))
 ]
 LATENT, CELL = "world_model/dynamics/latent", "world_model/dynamics/cell"
 DIVERGENCE, REWARD_HEAD = "world_model/divergence", "world_model/reward_head"

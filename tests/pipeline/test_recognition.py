@@ -119,7 +119,7 @@ def test_the_command_that_inspect_prints_ingests_every_episode(
     write: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if write not in (minari, images):  # whose vectors look like those of Minari on the card
-        monkeypatch.setattr(CARD_FIGURES, lambda _: [])
+        monkeypatch.setattr(CARD_FIGURES, lambda *_: [])
     data = tmp_path / "my data [1]"
     write(data)
     files = [file for file in data.iterdir() if file.suffix in (".h5", ".hdf5")]
@@ -135,7 +135,7 @@ def test_the_command_that_inspect_prints_ingests_every_episode(
 def test_the_saved_settings_ingest_every_episode(
     write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(CARD_FIGURES, lambda _: [])  # the test above draws the same
+    monkeypatch.setattr(CARD_FIGURES, lambda *_: [])  # the test above draws the same
     data = tmp_path / "my data [1]"
     write(data)
     Path("configs").mkdir()

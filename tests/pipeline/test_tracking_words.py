@@ -110,10 +110,12 @@ def test_headline_metrics_come_first_and_costs_last_in_the_order_of_sections() -
         "gradient_norm/a": 3.0,
         "validation/probe_r2": 4.0,
     }
-    families = {entry.pattern.partition("/")[0].replace("cost", "workload") for entry in METRICS}
+    written = {f"{entry.pattern.partition('/')[0]}/any": 0.0 for entry in METRICS}
+    families = {name.partition("/")[0] for name in names.stage_metrics(written)}
     assert sorted({*families, names.HEADLINES})[0] == names.HEADLINES
     assert sorted(families)[-1] == "workload"
     assert names.stage_metrics(values).keys() == {name.replace("cost", "workload") for name in values}
+    assert names.stored_metrics(names.stage_metrics(written)) == written
 
 
 def test_headline_has_the_return_with_its_interval_first() -> None:

@@ -67,6 +67,23 @@ def test_term_has_a_gradient_through_the_dynamics_of_a_recurrent_model() -> None
     assert action.grad.abs().sum() > 0
 
 
+def test_phi_learns_from_the_state_in_which_a_recorded_action_was_taken() -> None:
+    reward, walk = irreversibility(action=ONE_OF_TWO), experience(corridor, seed=3)
+    walk.is_first[:, 5] = True
+    assert reward.precedence is not None
+    assert reward.action_irreversibility is not None
+    losses = []
+    for b in range(len(walk.features)):
+        for t in range(1, walk.features.shape[1]):  # the action of row t was taken in row t - 1
+            if not walk.is_first[b, t]:
+                before, after = walk.features[b, t - 1], walk.features[b, t]
+                psi = reward.precedence.irreversibility(before, after).item()
+                phi = reward.action_irreversibility.irreversibility(before, walk.action[b, t]).item()
+                losses.append(-psi * np.log(phi) - (1 - psi) * np.log(1 - phi))
+    learned = reward.losses_on(walk, None, seeded(7)).losses["action_irreversibility"]
+    assert learned.item() == pytest.approx(np.mean(losses), rel=1e-5)
+
+
 def test_losses_are_those_of_recorded_pairs_and_transitions_and_leave_the_target_alone() -> None:
     reward, walk = irreversibility(action=ONE_OF_TWO, filters=False), experience(corridor, seed=3)
     walk.is_first[:, 5] = True

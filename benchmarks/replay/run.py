@@ -22,7 +22,7 @@ SEEDS = [0, 1, 2, 3, 4]
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = (
     *("task", "method", "group", "seed", "budget", "amount", "updates", "cpu_seconds", "return_mean"),
-    *("reference_low", "reference_high", "dataset", "dataset_digest", "world_model", "settings", "overrides", "code"),
+    *("reference_low", "reference_high", "dataset", "dataset_digest", "world_model", "settings", "overrides"),
     *VERSIONS,
 )
 

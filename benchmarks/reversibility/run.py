@@ -32,7 +32,7 @@ COLUMNS = (
     *("world_model_updates", "behavior_updates", "world_model_cpu_seconds", "behavior_cpu_seconds", "cpu_seconds"),
     *("reward_error_h1", "reward_error_h5", "reward_error_h15", "probe_r2"),
     *("reference_low", "reference_high", "dataset", "dataset_digest"),
-    *("world_model", "policy", "settings", "overrides", "code", *VERSIONS),
+    *("world_model", "policy", "settings", "overrides", *VERSIONS),
 )
 
 

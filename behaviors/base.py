@@ -53,6 +53,7 @@ class Experience(Generic[S]):
     action: Tensor  # [B, T, A] in [-1, 1] or one-hot; action[:, t] led to row t
     is_first: Tensor  # [B, T] bool
     outcomes: Outcomes | None = None  # None if the learner needs only actions
+    batch: SequenceBatch | None = None  # the recorded rows themselves
 
     @classmethod
     def of(cls, model: Representation[S], batch: SequenceBatch, generator: torch.Generator) -> "Experience[S]":
@@ -60,7 +61,7 @@ class Experience(Generic[S]):
         with torch.no_grad():
             rollout = model.observe(batch, generator)
         action = model.spec.action.normalize(batch.action)
-        return cls(rollout.states, rollout.features, action, batch.is_first, Outcomes.of(batch))
+        return cls(rollout.states, rollout.features, action, batch.is_first, Outcomes.of(batch), batch)
 
     @property
     def starts(self) -> S:

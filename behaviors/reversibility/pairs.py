@@ -12,33 +12,29 @@ class Pairs:
 
     earlier: Tensor  # [B, T, F] features of row t
     later: Tensor  # [B, T, F] of a row after it; arbitrary where ``known`` is false
-    known: Tensor  # [B, T] bool: the episode has a row after row t, and the state of row t has settled
+    known: Tensor  # [B, T] bool: the episode has a row after row t
 
 
 def draw_pairs(
-    features: Tensor, is_first: Tensor, generator: torch.Generator, *, window: int | None = None, burn_in: int = 0
+    earlier: Tensor, later: Tensor, is_first: Tensor, generator: torch.Generator, *, window: int | None = None
 ) -> Pairs:
     """A later row for every row: 1 to ``window`` rows ahead with equal probability, never beyond the episode.
 
     Args:
-        features: [B, T, F].
+        earlier: [B, T, F] features of all rows, for the earlier one of a pair.
+        later: [B, T, F] features of the same rows, for the later one.
         is_first: [B, T] bool.
         generator: draws the distances.
         window: the largest distance; None: as far as the recorded rows go.
-        burn_in: rows at the start of a window that are left out, unless they belong to an episode that begins in the
-            window. The memory of a recurrent model starts empty there, which would tell such rows from later ones.
-            At least two rows stay.
     """
-    length = features.shape[1]
-    row = torch.arange(length, device=features.device)
+    length = later.shape[1]
+    row = torch.arange(length, device=later.device)
     reach = rows_left(is_first)
     if window is not None:
         reach = reach.clamp_max(window)
     uniform = torch.rand(reach.shape, generator=generator, device=generator.device)
     other = (row + 1 + (uniform * reach).long()).clamp_max(length - 1)  # [B, T]
-    later = features.gather(1, other[..., None].expand_as(features))
-    settled = (row >= min(burn_in, length - 2)) | (is_first.cumsum(1) > 0)
-    return Pairs(features, later, (reach > 0) & settled)
+    return Pairs(earlier, later.gather(1, other[..., None].expand_as(later)), reach > 0)
 
 
 def rows_left(is_first: Tensor) -> Tensor:

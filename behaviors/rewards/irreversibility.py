@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dreamset.behaviors.base import Experience, LearnerLosses, RewardFunction
+from dreamset.behaviors.reversibility.forgetting import forgetful_features
 from dreamset.behaviors.reversibility.pairs import draw_pairs, mean_of_known
 from dreamset.behaviors.reversibility.precedence import ActionIrreversibility, Precedence
 from dreamset.core.errors import UserError
@@ -37,7 +38,8 @@ class Irreversibility(RewardFunction):
         threshold: the largest psi without a cost, from 0 to below 1.
         steps: k.
         window: the largest distance of the rows of a training pair; None: all rows of a recorded window.
-        burn_in: first rows of a window that no pair begins with; see ``draw_pairs``.
+        forgetting: share of the recorded rows before which the world model forgets, so that its networks cannot learn
+            the order of rows from the age of a memory; see ``forgetful_features``. 0: it never does.
 
     Raises:
         UserError: if a number is out of its range.
@@ -56,7 +58,7 @@ class Irreversibility(RewardFunction):
         threshold: float = 0.7,
         steps: int = 1,
         window: int | None = None,
-        burn_in: int = 5,
+        forgetting: float = 0.3,
     ) -> None:
         super().__init__()
         _require(lr >= 0, "lr", lr, "0 or more")
@@ -64,11 +66,11 @@ class Irreversibility(RewardFunction):
         _require(0 <= threshold < 1, "threshold", threshold, "0 to below 1")
         _require(steps >= 1, "steps", steps, "1 or more")
         _require(window is None or window >= 1, "window", window, "1 or more, or null for all rows")
-        _require(burn_in >= 0, "burn_in", burn_in, "0 or more")
+        _require(0 <= forgetting < 1, "forgetting", forgetting, "0 to below 1")
         self.make_precedence, self.make_action_irreversibility = precedence, action_irreversibility
         self.lr = lr
         self.weight, self.threshold, self.steps = weight, threshold, steps
-        self.window, self.burn_in = window, burn_in
+        self.window, self.forgetting = window, forgetting
         self.rows = 2 if window is None else window + 1
         self.precedence = self.action_irreversibility = None
 
@@ -98,22 +100,31 @@ class Irreversibility(RewardFunction):
     def losses_on(
         self,
         experience: Experience[Any],
-        model: object,  # noqa: ARG002
+        model: Any,
         generator: torch.Generator,
     ) -> LearnerLosses:
         """The loss of psi on pairs of recorded rows, and that of phi on recorded transitions."""
-        features, precedence = experience.features.detach(), self._precedence
-        pairs = draw_pairs(features, experience.is_first, generator, window=self.window, burn_in=self.burn_in)
+        precedence = self._precedence
+        features, others = (self._features(experience, model, generator) for _ in range(2))
+        pairs = draw_pairs(features, others, experience.is_first, generator, window=self.window)
         losses = {"precedence": precedence.loss(pairs)}
         taken = experience.demonstrations
         with torch.no_grad():
-            psi = precedence.irreversibility(features[:, :-1], features[:, 1:])  # [B, T - 1]
+            psi = precedence.irreversibility(features[:, :-1], others[:, 1:])  # [B, T - 1]
             ordered = precedence(pairs.earlier, pairs.later) > 0
         if self.action_irreversibility is not None:
             loss = self.action_irreversibility.loss(features[:, :-1], taken.action, psi, taken.known)
             losses["action_irreversibility"] = loss
         ordered_share = mean_of_known(ordered.to(psi.dtype), pairs.known)
         return LearnerLosses(losses, {ORDER_ACCURACY: ordered_share, RECORDED: mean_of_known(psi, taken.known)})
+
+    def _features(self, experience: Experience[Any], model: Any, generator: torch.Generator) -> Tensor:
+        """Features of the recorded rows, [B, T, F], without gradient."""
+        if not self.forgetting:
+            return experience.features.detach()
+        if experience.batch is None:
+            raise ValueError("forgetting needs the recorded rows, but this experience has only their features")
+        return forgetful_features(model, experience.batch, generator, share=self.forgetting)
 
     def warnings(self, figures: Mapping[str, float]) -> list[str]:
         """A line if the average recorded step is one-way, as in demonstrations of an expert."""

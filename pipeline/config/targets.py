@@ -42,14 +42,14 @@ _ARGUMENTS: dict[tuple[BaseMetadata, ...], str] = {  # bounds -> the arguments t
     initial initial_std limit max_std mean_scale ratio temperature
     """,
     (Ge(0), Lt(1)): """
-    threshold
+    forgetting threshold
     """,
     (Ge(0), Le(1)): """
     alpha continue_discount decay discount dropout entropy_share lambda_ momentum randomness rate rho share smoothing
     unimix
     """,
     (Ge(0),): """
-    beta burn_in cloning_weight conservative_weight continue_weight dyn entropy_weight eps floor free_bits free_nats
+    beta cloning_weight conservative_weight continue_weight dyn entropy_weight eps floor free_bits free_nats
     further_weight layers lr min_std output_scale pessimism pixels proposals redundancy regularise rep
     replay_critic_weight reward_weight total_iters value_weight warmup weight weight_decay
     """,

@@ -241,7 +241,7 @@ def test_plans_for_another_careful_reward_than_the_learned_one_are_refused(caref
         ([f"{SAFETY}.threshold=1"], "reward.rewards.safety.threshold is 1; allowed: less than 1"),
         ([f"{SAFETY}.threshold=-0.1"], "reward.rewards.safety.threshold is -0.1; allowed: 0 or more"),
         ([f"{SAFETY}.steps=0"], "reward.rewards.safety.steps is 0; allowed: 1 or more"),
-        ([f"{SAFETY}.burn_in=-1"], "reward.rewards.safety.burn_in is -1; allowed: 0 or more"),
+        ([f"{SAFETY}.forgetting=1"], "reward.rewards.safety.forgetting is 1; allowed: less than 1"),
         (["+reward.weights.danger=1"], "the weights of a Sum name danger; allowed: its rewards, task, safety"),
         (["acting=reversible", "acting.threshold=1"], "acting.threshold is 1; allowed: less than 1"),
         (["acting=reversible", "acting.candidates=0"], "acting.candidates is 0; allowed: 1 or more"),

@@ -34,7 +34,7 @@ def irreversibility(
         precedence=partial(Precedence, hidden=16, layers=1),
         action_irreversibility=partial(ActionIrreversibility, hidden=16, layers=1) if filters else None,
         lr=1e-2,
-        **settings,
+        **{"forgetting": 0.0, **settings},
     )
     reward.set_up(features, action)
     return reward
@@ -89,7 +89,7 @@ def test_losses_are_those_of_recorded_pairs_and_transitions_and_leave_the_target
     walk.is_first[:, 5] = True
     learned = reward.losses_on(walk, None, seeded(7))
     assert reward.precedence is not None
-    pairs = draw_pairs(walk.features, walk.is_first, seeded(7), burn_in=5)
+    pairs = draw_pairs(walk.features, walk.features, walk.is_first, seeded(7))
     assert learned.losses.keys() == {"precedence"}
     assert learned.losses["precedence"].item() == pytest.approx(reward.precedence.loss(pairs).item())
     psi = reward.precedence.irreversibility(walk.features[:, :-1], walk.features[:, 1:])
@@ -106,7 +106,7 @@ def test_losses_are_those_of_recorded_pairs_and_transitions_and_leave_the_target
 
 def test_the_action_of_a_row_is_judged_in_the_row_before() -> None:
     """Time rule: action[t + 1] leads from row t to row t + 1. Here only the action tells whether the cell changes."""
-    reward, generator = irreversibility(action=ONE_OF_TWO, burn_in=0), seeded()
+    reward, generator = irreversibility(action=ONE_OF_TWO), seeded()
     optimizers = {name: make(reward.networks()[name].parameters()) for name, make in reward.optimizers().items()}
     for seed in range(100):
         losses = reward.losses_on(experience(corridor, seed=seed), None, generator).losses
@@ -195,7 +195,7 @@ def test_a_copy_that_shares_networks_follows_their_training_and_has_its_own_cons
         ({"threshold": 1.0}, "threshold of Irreversibility is 1.0; allowed: 0 to below 1"),
         ({"threshold": -0.1}, "threshold of Irreversibility is -0.1"),
         ({"steps": 0}, "steps of Irreversibility is 0; allowed: 1 or more"),
-        ({"burn_in": -1}, "burn_in of Irreversibility is -1"),
+        ({"forgetting": 1.0}, "forgetting of Irreversibility is 1.0"),
     ],
 )
 def test_numbers_out_of_range_are_refused(settings: dict[str, Any], said: str) -> None:

@@ -21,11 +21,11 @@ def episode_of(is_first: Tensor) -> list[list[int]]:
     return [[sum(row[1 : t + 1]) for t in range(len(row))] for row in is_first.int().tolist()]
 
 
-def drawn(window: int | None, *, draws: int = 200, burn_in: int = 0) -> list[tuple[int, int, int]]:
+def drawn(window: int | None, *, draws: int = 200) -> list[tuple[int, int, int]]:
     """(sequence, earlier row, later row) of all known pairs of many draws."""
     features, generator, found = numbered(FIRST), seeded(), []
     for _ in range(draws):
-        pairs = draw_pairs(features, FIRST, generator, window=window, burn_in=burn_in)
+        pairs = draw_pairs(features, features, FIRST, generator, window=window)
         assert torch.equal(pairs.earlier, features)
         both = torch.cat([pairs.earlier, pairs.later], -1)[pairs.known].int().tolist()
         assert all(sequence == other for sequence, _, other, _ in both)
@@ -57,14 +57,17 @@ def test_rows_left_are_counted_to_the_end_of_the_episode() -> None:
     assert rows_left(FIRST).tolist() == [[3, 2, 1, 0, 2, 1, 0, 0], [7, 6, 5, 4, 3, 2, 1, 0], [0, 6, 5, 4, 3, 2, 1, 0]]
 
 
-def test_rows_without_memory_begin_no_pair_unless_their_episode_does() -> None:
-    assert min(before for sequence, before, _ in drawn(None, burn_in=3) if sequence == 1) == 3
-    assert {(b, t) for b, t, _ in drawn(None, burn_in=3) if b != 1} == {(b, t) for b, t, _ in drawn(None) if b != 1}
-    assert {before for sequence, before, _ in drawn(None, burn_in=99) if sequence == 1} == {6}  # two rows stay
+def test_both_rows_of_a_pair_have_features_of_their_own() -> None:
+    features = numbered(FIRST)
+    pairs = draw_pairs(features, -features, FIRST, seeded())
+    assert torch.equal(pairs.earlier, features)
+    assert (pairs.later <= 0).all()
 
 
 def test_equal_generators_draw_equal_pairs() -> None:
-    first, second, other = (draw_pairs(numbered(FIRST), FIRST, seeded(seed)).later for seed in (1, 1, 2))
+    first, second, other = (
+        draw_pairs(numbered(FIRST), numbered(FIRST), FIRST, seeded(seed)).later for seed in (1, 1, 2)
+    )
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
 
@@ -72,7 +75,7 @@ def test_equal_generators_draw_equal_pairs() -> None:
 @pytest.mark.parametrize("length", [1, 2, 5])
 def test_episodes_of_one_row_give_no_pair(length: int) -> None:
     is_first = torch.ones(2, length, dtype=torch.bool)
-    pairs = draw_pairs(numbered(is_first), is_first, seeded(), burn_in=5)
+    pairs = draw_pairs(numbered(is_first), numbered(is_first), is_first, seeded())
     assert not pairs.known.any()
     values = torch.full((2, length), torch.pi, requires_grad=True)
     mean_of_known(values, pairs.known).backward()

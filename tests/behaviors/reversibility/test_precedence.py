@@ -109,7 +109,7 @@ def learned(step: Step, *, window: int | None = None, updates: int = 120) -> tup
     optimizer = torch.optim.Adam([*network.parameters(), *of_actions.parameters()], lr=2e-2)
     for seed in range(updates):
         walk = experience(step, seed=seed)
-        loss = network.loss(draw_pairs(walk.features, walk.is_first, generator, window=window))
+        loss = network.loss(draw_pairs(walk.features, walk.features, walk.is_first, generator, window=window))
         target = network.irreversibility(walk.features[:, :-1], walk.features[:, 1:]).detach()
         taken = walk.demonstrations
         loss = loss + of_actions.loss(taken.features, taken.action, target, taken.known)
@@ -122,7 +122,7 @@ def learned(step: Step, *, window: int | None = None, updates: int = 120) -> tup
 def order_auc(network: Precedence, step: Step) -> float:
     """How well psi tells the order of different cells of new walks, each pair in both orders."""
     walk = experience(step, seed=10_000)
-    pairs = draw_pairs(walk.features, walk.is_first, seeded(1))
+    pairs = draw_pairs(walk.features, walk.features, walk.is_first, seeded(1))
     differ = pairs.known & (pairs.earlier != pairs.later).any(-1)
     with torch.no_grad():
         forward, backward = network(pairs.earlier, pairs.later)[differ], network(pairs.later, pairs.earlier)[differ]

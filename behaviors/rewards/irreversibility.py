@@ -93,9 +93,21 @@ class Irreversibility(RewardFunction):
         """The term ``irreversibility``, which is zero in row 0; it has a gradient through the trajectory."""
         features = trajectory.features  # [H + 1, N, F]
         before = (torch.arange(1, len(features), device=features.device) - self.steps).clamp_min(0)
-        psi = self._precedence.irreversibility(features[before], features[1:])  # [H, N]
-        cost = self.weight * (psi - self.threshold).clamp_min(0)
-        return {"irreversibility": -torch.cat([torch.zeros_like(features[:1, :, 0]), cost])}
+        term = self._term(features[before], features[1:])  # [H, N]
+        return {"irreversibility": torch.cat([torch.zeros_like(features[:1, :, 0]), term])}
+
+    def recorded(self, experience: Experience[Any], model: object) -> dict[str, Tensor]:  # noqa: ARG002
+        """The term in every recorded row, [B, T]; the first rows of an episode are compared with its first one."""
+        features, is_first = experience.features, experience.is_first
+        rows = torch.arange(is_first.shape[1], device=is_first.device).expand_as(is_first)
+        began = torch.where(is_first, rows, 0).cummax(1).values
+        before = torch.maximum(rows - self.steps, began)
+        term = self._term(features.gather(1, before[..., None].expand_as(features)), features)
+        return {"irreversibility": term.masked_fill(before == rows, 0)}
+
+    def _term(self, before: Tensor, after: Tensor) -> Tensor:
+        psi = self._precedence.irreversibility(before, after)
+        return -self.weight * (psi - self.threshold).clamp_min(0)
 
     def losses_on(
         self,

@@ -57,6 +57,18 @@ def test_term_is_the_excess_of_psi_over_the_threshold_on_arrival(steps: int) -> 
     assert (expected[1:] == 0).any()
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_recorded_row_is_compared_with_one_of_its_own_episode(steps: int) -> None:
+    reward, walk = irreversibility(threshold=0.0, steps=steps), experience(corridor, seed=3)
+    walk.is_first[:, 5] = True
+    assert reward.precedence is not None
+    term = reward.recorded(walk, None)["irreversibility"].detach()
+    for t in range(16):
+        before = max(t - steps, 5 if t >= 5 else 0)
+        psi = reward.precedence.irreversibility(walk.features[:, before], walk.features[:, t]).detach()
+        torch.testing.assert_close(term[:, t], torch.zeros(16) if t in (0, 5) else -psi)
+
+
 def test_term_has_a_gradient_through_the_dynamics_of_a_recurrent_model() -> None:
     model = tiny_model().requires_grad_(False)
     reward = irreversibility(model.feature_size, threshold=0.0)

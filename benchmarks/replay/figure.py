@@ -3,22 +3,20 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.papers import draw_on_papers
 from benchmarks.replay.plan import BUDGETS, Benchmark
 from dreamset.pipeline.evaluation.statistics import Estimate
-from dreamset.pipeline.report.style import SCHEMES, STYLE, new_figure, save_figure, series_style
+from dreamset.pipeline.report.style import new_figure, series_style
 
 LABELS = {"updates": "updates", "seconds": "CPU seconds of learning"}
 
 
 def draw(benchmark: Benchmark, scores: Mapping[tuple[str, str, str, float], Estimate], path: Path) -> None:
     """Writes the figure on light paper and, beside it, on dark paper."""
-    for scheme, name in (("light", path.stem), ("dark", f"{path.stem}_dark")):
-        with mpl.rc_context({**STYLE, **SCHEMES[scheme]}):
-            save_figure(plot(benchmark, scores), path.with_stem(name))
+    draw_on_papers(lambda: plot(benchmark, scores), path)
 
 
 def plot(benchmark: Benchmark, scores: Mapping[tuple[str, str, str, float], Estimate]) -> Figure:
@@ -44,7 +42,7 @@ def _panel(
             continue
         style, amounts = series_style(number), [amount for amount, _ in points]
         values = [estimate.value for _, estimate in points]
-        axes.plot(amounts, values, color=style.color, marker=style.marker, label=method, linewidth=1.5, markersize=5)
+        axes.plot(amounts, values, style.marker, linestyle=style.line, color=style.color, label=method, linewidth=1.5)
         for amount, estimate in points:
             axes.plot([amount] * 2, [estimate.low, estimate.high], color=style.color, linewidth=2, alpha=0.35)
     axes.set(title=task, xlabel=LABELS[kind], ylabel="return")

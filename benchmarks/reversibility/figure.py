@@ -7,9 +7,10 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.papers import draw_on_papers
 from benchmarks.reversibility.benchmark import OBSERVATIONS, Benchmark
 from benchmarks.reversibility.scores import Scores, in_order
-from dreamset.pipeline.report.style import SCHEMES, STYLE, new_figure, save_figure, series_style
+from dreamset.pipeline.report.style import new_figure, series_style
 
 SPREAD = 0.5  # width that the series of one quality share; neighbouring qualities are 1 apart
 Series = Mapping[str, tuple[str, str]]  # label -> method and column
@@ -24,9 +25,7 @@ HARM = {"turf": "ruined cells per episode", "push": "deadlocked episodes"}
 
 def draw(scores: Scores, benchmark: Benchmark, path: Path) -> None:
     """Writes the figure on light paper and, beside it, on dark paper."""
-    for scheme, name in (("light", path.stem), ("dark", f"{path.stem}_dark")):
-        with mpl.rc_context({**STYLE, **SCHEMES[scheme]}):
-            save_figure(plot(scores, benchmark), path.with_stem(name))
+    draw_on_papers(lambda: plot(scores, benchmark), path)
 
 
 def plot(scores: Scores, benchmark: Benchmark) -> Figure:

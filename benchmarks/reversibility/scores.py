@@ -1,5 +1,6 @@
 """Means over training seeds with intervals, from the rows of ``runs.csv``."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +36,17 @@ class Scores:
         return list(dict.fromkeys(self.runs["world"]))
 
     def of(self, world: str, quality: str, method: str, column: str) -> Estimate | None:
-        """The mean of a column over seeds, with an interval; None if it has not been measured."""
+        """The mean of a column over seeds, with an interval; None if it has not been measured.
+
+        One seed has no interval: its bounds are NaN.
+        """
         rows = self.runs
         chosen = (rows["world"] == world) & (rows["quality"] == quality) & (rows["method"] == method)
         values = rows.loc[chosen, column].dropna().to_numpy(np.float64)
         if not values.size:
             return None
+        if values.size == 1:
+            return Estimate(float(values[0]), math.nan, math.nan)
         return bootstrap(values[:, None], mean, confidence=self.confidence, resamples=self.resamples)
 
     def seeds(self) -> int:
@@ -53,13 +59,13 @@ def written(estimate: Estimate | None, digits: int = 2) -> str:
     if estimate is None:
         return ""
     value, low, high = (f"{number:.{digits}f}" for number in (estimate.value, estimate.low, estimate.high))
-    return value if low == high else f"{value} ({low} to {high})"
+    return value if low == high or math.isnan(estimate.low) else f"{value} ({low} to {high})"
 
 
 def compared(one: Estimate | None, other: Estimate | None) -> str:
     """Whether the interval of ``one`` lies ``above`` or ``below`` that of ``other``, or ``overlaps`` it."""
-    if one is None or other is None:
-        return ""
+    if one is None or other is None or math.isnan(one.low) or math.isnan(other.low):
+        return ""  # not measured, or without an interval
     if one.low > other.high:
         return "above"
     return "below" if one.high < other.low else "overlaps"

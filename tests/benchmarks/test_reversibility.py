@@ -143,6 +143,17 @@ def test_tables_compare_every_policy_with_the_plain_one(tmp_path: Path) -> None:
     assert report.estimator_table(scores, benchmark, "reachable") == ""
 
 
+def test_one_seed_has_no_interval_and_no_verdict(tmp_path: Path) -> None:
+    results = Results(tmp_path, COLUMNS)
+    for method, harm in (("plain", 3.0), ("term", 1.0)):
+        results.add(row("turf", "mixed", method, 0, harm=harm), [(1.0, 5)])
+    scores = Scores.read(tmp_path, confidence=0.95, resamples=20)
+    _, _, plain, term = report.verdict_table(scores, Benchmark.read()).splitlines()
+    assert plain == "| turf | mixed | plain | 3.00 |  | 1.00 |  |"
+    assert term == "| turf | mixed | term | 1.00 |  | 1.00 |  |"
+    figure.plot(scores, Benchmark.read())
+
+
 def test_figure_shows_every_estimate_with_its_interval(tmp_path: Path) -> None:
     scores, benchmark = hand_made(tmp_path), Benchmark.read()
     auc_panel, harm, success = figure.plot(scores, benchmark).axes

@@ -23,6 +23,7 @@ from benchmarks.offline_suite.jobs import Job
 from benchmarks.offline_suite.ours import COST
 from benchmarks.offline_suite.results import Results
 from benchmarks.offline_suite.scores import position
+from benchmarks.reports import END
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec
 from dreamset.datasets import RawEpisode, write_store
@@ -309,7 +310,7 @@ def test_report_is_written_for_light_and_dark_paper(tmp_path: Path) -> None:
     benchmark.write_text(json.dumps({**entries, "rewards": SMALL.rewards, "ways": SMALL.ways}))
     docs = tmp_path / "docs"
     docs.mkdir()
-    (docs / "README.md").write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    (docs / "README.md").write_text(f"before\n{report.BEGIN}\nold\n{END}\nafter\n")
     report.main(["--results", str(tmp_path), "--output", str(docs), "--benchmark", str(benchmark), "--resamples", "20"])
     assert sorted(path.name for path in docs.iterdir()) == ["README.md", *WRITTEN]
     text = (docs / "README.md").read_text()

@@ -26,8 +26,7 @@ class Plan:
 
     def preparations(self) -> list[Job]:
         """Jobs for datasets without a store."""
-        configs = (self._data(task) for task in self.benchmark.tasks)
-        return [suite.preparation(config) for config in configs if not suite.is_prepared(config)]
+        return suite.preparations(self._data(task) for task in self.benchmark.tasks)
 
     def remaining(self, finished: Mapping[Key, str]) -> list[Job]:
         """Jobs for all rows that are missing or have other settings, task by task and seed by seed."""

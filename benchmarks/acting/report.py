@@ -8,7 +8,6 @@ with replacement, then episodes within them, so that the interval covers other t
 
 import argparse
 import math
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,15 +21,13 @@ from benchmarks.acting.scores import ACTOR, Result, Table, read, tables
 from benchmarks.offline_suite.report import interval
 from benchmarks.offline_suite.report import table as as_markdown
 from benchmarks.offline_suite.scores import position
-from benchmarks.report_options import report_parser
-from benchmarks.transfer.report import insert
-from dreamset.core.errors import UserError
+from benchmarks.reports import insert, measured, report_parser, run_report
 from dreamset.core.files import write_text
 from dreamset.pipeline.evaluation.statistics import coverage_note
 
 FOLDER = Path(__file__).parent
 TEXT, TABLES, FIGURE = "README.md", "tables.md", "returns.png"
-BEGIN, END = "<!-- written by benchmarks.acting.report -->", "<!-- end -->"
+BEGIN = "<!-- written by benchmarks.acting.report -->"
 MODEL_FIGURES = {  # column of runs.csv -> significant digits and heading
     "probe_r2": (3, "probe R²"),
     "reward_error_h1": (2, "reward error +1"),
@@ -43,11 +40,7 @@ MODEL_FIGURES = {  # column of runs.csv -> significant digits and heading
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the tables, the results in the README and the figure, on light and on dark paper."""
-    options = _parser().parse_args(arguments)
-    try:
-        write(options)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run_report(_parser(), write, arguments)
 
 
 def write(options: argparse.Namespace) -> None:
@@ -67,15 +60,14 @@ def write(options: argparse.Namespace) -> None:
             resamples=options.resamples,
             on_score=bar.update,
         )
-    insert(options.output / TEXT, summary(of_tasks, runs, benchmark), begin=BEGIN, end=END)
+    insert(options.output / TEXT, summary(of_tasks, runs, benchmark), begin=BEGIN)
     write_text(options.output / TABLES, markdown(of_tasks, runs, confidence=options.confidence))
     figure.draw(of_tasks, options.output / FIGURE)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = report_parser(__doc__, results=RESULTS, output=FOLDER, content="the tables and the figure")
-    parser.add_argument("--benchmark", type=Path, default=BENCHMARK, help="yaml file with the order of rows")
-    return parser
+    content = "the tables and the figure"
+    return report_parser(__doc__, results=RESULTS, output=FOLDER, content=content, benchmark=BENCHMARK)
 
 
 def summary(of_tasks: Sequence[Table], runs: pd.DataFrame, benchmark: Benchmark) -> str:
@@ -87,12 +79,9 @@ def summary(of_tasks: Sequence[Table], runs: pd.DataFrame, benchmark: Benchmark)
 
 def coverage(runs: pd.DataFrame, benchmark: Benchmark) -> str:
     """How many rows of every task are measured."""
-    counts = []
-    for task in benchmark.tasks:
-        exact = len(benchmark.tasks[task].simulated)
-        planned = (len(benchmark.methods(task)) - exact) * len(SEEDS) + exact
-        counts.append(f"{(runs['task'] == task).sum()} of {planned} rows of `{task}`")
-    return f"Measured so far: {', '.join(counts)}."
+    exact = {name: len(task.simulated) for name, task in benchmark.tasks.items()}  # which need one seed
+    planned = {name: (len(benchmark.methods(name)) - one) * len(SEEDS) + one for name, one in exact.items()}
+    return measured(runs, planned)
 
 
 def markdown(of_tasks: Sequence[Table], runs: pd.DataFrame, *, confidence: float) -> str:

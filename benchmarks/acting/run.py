@@ -15,9 +15,9 @@ from typing import Any
 
 from benchmarks.acting.benchmark import BENCHMARK, Benchmark
 from benchmarks.acting.plan import Plan
-from benchmarks.offline_suite.jobs import ROOT, Scheduler
+from benchmarks.offline_suite.jobs import Scheduler
 from benchmarks.offline_suite.results import VERSIONS, Results
-from benchmarks.offline_suite.run import absolute, add_common_options, command, run_jobs
+from benchmarks.offline_suite.run import command, run_parser, run_prepared
 
 SEEDS = [0, 1, 2, 3, 4]
 RESULTS = Path(__file__).parent / "results"
@@ -38,13 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    described.add_argument("--tasks", nargs="+", help="names in acting.yaml (default: all)")
-    described.add_argument("--models", nargs="+", help="objectives and systems in acting.yaml, exact_dynamics")
-    described.add_argument("--benchmark", type=absolute, default=BENCHMARK, help="yaml file of tasks and methods")
-    add_common_options(described, work=ROOT / "runs/acting", results=RESULTS)
-    described.set_defaults(seeds=SEEDS, workers=1)  # two jobs at a time would disturb the CPU seconds of decisions
-    return described
+    chosen = {"tasks": "names in acting.yaml", "models": "objectives and systems in acting.yaml, exact_dynamics"}
+    return run_parser(__doc__, plan=BENCHMARK, chosen=chosen, seeds=SEEDS, workers=1)  # two jobs disturb CPU seconds
 
 
 def run(options: Any) -> dict[str, str]:
@@ -52,13 +47,8 @@ def run(options: Any) -> dict[str, str]:
     benchmark = Benchmark.read(options.benchmark).choose(options.tasks, options.models)
     results = Results(options.results, COLUMNS)
     plan = Plan(benchmark, options.seeds, options.work)
-    scheduler = Scheduler(
-        options.work / "jobs", options.workers, on_result=lambda result: results.add(result["run"], result["episodes"])
-    )
-    run_jobs(scheduler, plan.preparations(), "datasets")
-    if not scheduler.failures:
-        run_jobs(scheduler, plan.remaining(results.finished()), "acting")
-    return scheduler.failures
+    scheduler = Scheduler(options.work / "jobs", options.workers, on_result=results.take)
+    return run_prepared(scheduler, plan, results, "acting")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ replacement, then episodes within them. Visited cells are means over seeds, and 
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,15 +20,13 @@ from benchmarks.exploration.run import RESULTS, SEEDS
 from benchmarks.exploration.scores import Scores, scores
 from benchmarks.offline_suite.report import interval, table
 from benchmarks.offline_suite.scores import position, read_files
-from benchmarks.report_options import report_parser
-from benchmarks.transfer.report import insert
-from dreamset.core.errors import UserError
+from benchmarks.reports import insert, measured, report_parser, run_report
 from dreamset.core.files import write_text
 from dreamset.pipeline.evaluation.statistics import Estimate, coverage_note
 
 FOLDER = Path(__file__).parent
 TEXT, TABLES, FIGURE = "README.md", "tables.md", "exploration.png"
-BEGIN, END = "<!-- written by benchmarks.exploration.report -->", "<!-- end -->"
+BEGIN = "<!-- written by benchmarks.exploration.report -->"
 MODEL_FIGURES = {  # column of runs.csv -> significant digits and heading
     "probe_r2": (3, "probe R²"),
     "reward_error_h1": (2, "reward error +1"),
@@ -41,11 +38,7 @@ MODEL_FIGURES = {  # column of runs.csv -> significant digits and heading
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the tables, the results in the README and the figure, on light and on dark paper."""
-    options = _parser().parse_args(arguments)
-    try:
-        write(options)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run_report(_parser(), write, arguments)
 
 
 def write(options: argparse.Namespace) -> None:
@@ -60,31 +53,27 @@ def write(options: argparse.Namespace) -> None:
         tasks = scores(
             runs, episodes, benchmark, confidence=options.confidence, resamples=options.resamples, on_score=bar.update
         )
-    insert(options.output / TEXT, summary(tasks, runs, benchmark), begin=BEGIN, end=END)
+    insert(options.output / TEXT, summary(tasks, runs, benchmark), begin=BEGIN)
     write_text(options.output / TABLES, markdown(tasks, runs, confidence=options.confidence))
     figure.draw(tasks, options.output / FIGURE)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = report_parser(__doc__, results=RESULTS, output=FOLDER, content="the tables and the figure")
-    parser.add_argument("--benchmark", type=Path, default=BENCHMARK, help="yaml file with the order of rows")
-    return parser
+    content = "the tables and the figure"
+    return report_parser(__doc__, results=RESULTS, output=FOLDER, content=content, benchmark=BENCHMARK)
 
 
 def summary(tasks: Sequence[Scores], runs: pd.DataFrame, benchmark: Benchmark) -> str:
     """What was measured, and the explorer against every other collector."""
     note = coverage_note(min(task.seeds for task in tasks)) if tasks else ""
-    return "\n\n".join(filter(None, [measured(runs, benchmark), verdict_table(tasks, benchmark), note]))
+    return "\n\n".join(filter(None, [coverage(runs, benchmark), verdict_table(tasks, benchmark), note]))
 
 
-def measured(runs: pd.DataFrame, benchmark: Benchmark) -> str:
+def coverage(runs: pd.DataFrame, benchmark: Benchmark) -> str:
     """How many rows of every task are measured."""
-    counts = []
-    for task, chosen in benchmark.tasks.items():
-        rewards, collectors = len(chosen.rewards), len(benchmark.collectors)
-        planned = len(SEEDS) * collectors * (1 + 2 * rewards) + rewards
-        counts.append(f"{(runs['task'] == task).sum()} of {planned} rows of `{task}`")
-    return f"Measured so far: {', '.join(counts)}."
+    collected = len(SEEDS) * len(benchmark.collectors)
+    rewards = {name: len(task.rewards) for name, task in benchmark.tasks.items()}
+    return measured(runs, {name: collected * (1 + 2 * count) + count for name, count in rewards.items()})
 
 
 def verdict_table(tasks: Sequence[Scores], benchmark: Benchmark) -> str:

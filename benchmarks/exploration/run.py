@@ -15,9 +15,9 @@ from typing import Any
 
 from benchmarks.exploration.benchmark import BENCHMARK, Benchmark
 from benchmarks.exploration.plan import Plan
-from benchmarks.offline_suite.jobs import ROOT, Scheduler
+from benchmarks.offline_suite.jobs import Scheduler
 from benchmarks.offline_suite.results import VERSIONS, Results
-from benchmarks.offline_suite.run import absolute, add_common_options, command, run_jobs
+from benchmarks.offline_suite.run import command, run_jobs, run_parser
 
 SEEDS = [0, 1, 2, 3, 4]
 RESULTS = Path(__file__).parent / "results"
@@ -37,12 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    described.add_argument("--tasks", nargs="+", help="names in exploration.yaml (default: all)")
-    described.add_argument("--learners", nargs="*", help="names in exploration.yaml (default: all)")
-    described.add_argument("--benchmark", type=absolute, default=BENCHMARK, help="yaml file of tasks and learners")
-    add_common_options(described, work=ROOT / "runs/exploration", results=RESULTS)
-    described.set_defaults(seeds=SEEDS)
+    names = "names in exploration.yaml"
+    described = run_parser(__doc__, plan=BENCHMARK, chosen={"tasks": names}, seeds=SEEDS)
+    described.add_argument("--learners", nargs="*", help=f"{names} (default: all; without a name none)")
     return described
 
 
@@ -51,9 +48,7 @@ def run(options: Any) -> dict[str, str]:
     benchmark = Benchmark.read(options.benchmark).choose(options.tasks, options.learners)
     results = Results(options.results, COLUMNS)
     plan = Plan(benchmark, options.seeds, options.work)
-    scheduler = Scheduler(
-        options.work / "jobs", options.workers, on_result=lambda result: results.add(result["run"], result["episodes"])
-    )
+    scheduler = Scheduler(options.work / "jobs", options.workers, on_result=results.take)
     run_jobs(scheduler, plan.recordings(), "record")
     run_jobs(scheduler, plan.collections(results.finished()), "collect")
     run_jobs(scheduler, plan.relabellings(), "relabel")

@@ -63,8 +63,7 @@ class Plan:
 
     def preparations(self) -> list[Job]:
         """Jobs for datasets without a store."""
-        configs = (self._compose(task, ()) for task in self.benchmark.tasks)
-        return [suite.preparation(config) for config in configs if not suite.is_prepared(config)]
+        return suite.preparations(self._compose(task, ()) for task in self.benchmark.tasks)
 
     def offline(self, finished: Mapping[Key, str]) -> list[Job]:
         """Jobs for world models and policies that are missing or have other settings."""

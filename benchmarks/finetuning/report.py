@@ -7,7 +7,6 @@ interquartile means over seeds and episodes, with intervals from a bootstrap ove
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,25 +21,28 @@ from benchmarks.finetuning.plan import BENCHMARK, Benchmark
 from benchmarks.finetuning.run import RESULTS
 from benchmarks.offline_suite.report import interval, table
 from benchmarks.offline_suite.scores import Board, Score, board, read
-from benchmarks.report_options import report_parser
-from benchmarks.transfer.report import insert
-from dreamset.core.errors import UserError
+from benchmarks.reports import insert, report_parser, run_report
 from dreamset.core.files import save_with
 from dreamset.pipeline.report.style import SERIES, STYLE
 
 FOLDER = Path(__file__).parent
 TEXT, FIGURE = "details.md", "returns.png"
-BEGIN, END = "<!-- written by benchmarks.finetuning.report -->", "<!-- end -->"
+BEGIN = "<!-- written by benchmarks.finetuning.report -->"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes tables and figure."""
-    options = _parser().parse_args(arguments)
-    try:
-        curves = Curves.read(options.results, resamples=options.resamples, confidence=options.confidence)
-        insert(options.output / TEXT, curves.markdown(confidence=options.confidence), begin=BEGIN, end=END)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run_report(_parser(), write, arguments)
+
+
+def write(options: argparse.Namespace) -> None:
+    """Writes all outputs.
+
+    Raises:
+        UserError: if results are missing or damaged, or the text lacks the marks.
+    """
+    curves = Curves.read(options.results, resamples=options.resamples, confidence=options.confidence)
+    insert(options.output / TEXT, curves.markdown(confidence=options.confidence), begin=BEGIN)
     draw(curves, options.output / FIGURE)
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.finetuning.plan import BENCHMARK, Benchmark, Plan
-from benchmarks.offline_suite.jobs import ROOT, Scheduler
+from benchmarks.offline_suite.jobs import Scheduler
 from benchmarks.offline_suite.results import VERSIONS, Results
-from benchmarks.offline_suite.run import absolute, add_common_options, command, run_jobs
+from benchmarks.offline_suite.run import command, run_jobs, run_parser
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = (
@@ -31,11 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    described.add_argument("--tasks", nargs="+", help="names in finetuning.yaml (default: all)")
-    described.add_argument("--benchmark", type=absolute, default=BENCHMARK, help="yaml file of tasks and variants")
-    add_common_options(described, work=ROOT / "runs/finetuning", results=RESULTS)
-    return described
+    return run_parser(__doc__, plan=BENCHMARK, chosen={"tasks": "names in finetuning.yaml"})
 
 
 def run(options: Any) -> dict[str, str]:

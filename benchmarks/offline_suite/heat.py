@@ -23,7 +23,7 @@ from benchmarks.offline_suite.run import RESULTS
 from benchmarks.offline_suite.scores import Board, Score, board
 from benchmarks.offline_suite.suite import SUITE
 from benchmarks.papers import draw_on_papers
-from benchmarks.report_options import report_parser
+from benchmarks.reports import report_parser
 from dreamset.pipeline.evaluation.statistics import interquartile_mean
 from dreamset.pipeline.report.style import new_figure
 

@@ -1,6 +1,6 @@
 """Plans the jobs of the suite: missing results, their dependencies and settings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -100,6 +100,11 @@ def of_stage(name: str, config: Config) -> dict[str, Any]:
 def _modules() -> ImportPath:
     """The code as it is while plans are made."""
     return ImportPath()
+
+
+def preparations(configs: Iterable[Config]) -> list[Job]:
+    """Jobs for the datasets of configurations that have no store."""
+    return [preparation(config) for config in configs if not is_prepared(config)]
 
 
 def is_trained(model: Path) -> bool:

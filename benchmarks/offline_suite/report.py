@@ -19,7 +19,7 @@ from benchmarks.offline_suite import figure
 from benchmarks.offline_suite.run import RESULTS
 from benchmarks.offline_suite.scores import Board, Score, best, board, compared, read
 from benchmarks.offline_suite.suite import SUITE, Suite
-from benchmarks.report_options import report_parser
+from benchmarks.reports import report_parser
 from dreamset.core.errors import UserError
 from dreamset.core.files import write_text
 from dreamset.pipeline.evaluation.statistics import Estimate, coverage_note

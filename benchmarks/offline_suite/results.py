@@ -48,6 +48,10 @@ class Results:
         _replace(self.episodes_path, EPISODE_COLUMNS, rows)
         _replace(self.runs_path, self.columns, [run])
 
+    def take(self, result: Mapping[str, Any]) -> None:
+        """Adds what a job wrote: a training (``run``) and its ``episodes``."""
+        self.add(result["run"], result["episodes"])
+
 
 def _replace(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
     replaced = {_key(row) for row in rows}

@@ -14,16 +14,16 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.offline_suite.jobs import ROOT, Job, Scheduler
 from benchmarks.offline_suite.plan import Plan
-from benchmarks.offline_suite.results import Results
+from benchmarks.offline_suite.results import Key, Results
 from benchmarks.offline_suite.suite import SUITE, Peer, Suite
 from dreamset.core.errors import UserError
 
@@ -54,20 +54,40 @@ def command(options: argparse.Namespace, run: Callable[[Any], dict[str, str]]) -
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    described.add_argument("--tasks", nargs="+", help="names in suite.yaml (default: all)")
-    described.add_argument("--methods", nargs="+", help="names in suite.yaml (default: all)")
-    described.add_argument("--suite", type=absolute, default=SUITE, help="yaml file of tasks and methods")
-    add_common_options(described, work=ROOT / "runs/offline_suite", results=RESULTS)
-    return described
+    names = "names in suite.yaml"
+    return run_parser(__doc__, plan=SUITE, option="--suite", chosen={"tasks": names, "methods": names})
 
 
-def add_common_options(described: argparse.ArgumentParser, *, work: Path, results: Path) -> None:
-    """Adds options for seeds, workers and folders, with default folders."""
-    described.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
-    described.add_argument("--workers", type=int, default=2, help="parallel jobs (default: %(default)s)")
+def run_parser(
+    description: str | None,
+    *,
+    plan: Path,
+    chosen: Mapping[str, str],
+    option: str = "--benchmark",
+    seeds: Sequence[int] = (0, 1, 2),
+    workers: int = 2,
+) -> argparse.ArgumentParser:
+    """The command line of the script that runs a benchmark.
+
+    Args:
+        description: of the script.
+        plan: default yaml file of the benchmark, in its folder.
+        chosen: what can be chosen by name -> where the names are; each is an option, by default all.
+        option: for another yaml file.
+        seeds: default seeds.
+        workers: default number of parallel jobs.
+    """
+    described = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, where in chosen.items():
+        described.add_argument(f"--{name}", nargs="+", help=f"{where} (default: all)")
+    folder, few = plan.parent, " ".join(map(str, seeds))
+    described.add_argument(option, type=absolute, default=plan, help=f"yaml file in place of {plan.name}")
+    described.add_argument("--seeds", nargs="+", type=int, default=list(seeds), help=f"default: {few}")
+    described.add_argument("--workers", type=int, default=workers, help="parallel jobs (default: %(default)s)")
+    work = ROOT / "runs" / folder.name
     described.add_argument("--work", type=absolute, default=work, help="folder of recordings, models and logs")
-    described.add_argument("--results", type=absolute, default=results, help="folder of the two CSV files")
+    described.add_argument("--results", type=absolute, default=folder / "results", help="folder of the two CSV files")
+    return described
 
 
 def run(options: Any) -> dict[str, str]:
@@ -75,9 +95,7 @@ def run(options: Any) -> dict[str, str]:
     suite = Suite.read(options.suite).choose(options.tasks, options.methods)
     results = Results(options.results)
     plan = Plan(suite, options.seeds, options.work)
-    scheduler = Scheduler(
-        options.work / "jobs", options.workers, on_result=lambda result: results.add(result["run"], result["episodes"])
-    )
+    scheduler = Scheduler(options.work / "jobs", options.workers, on_result=results.take)
     run_jobs(scheduler, plan.preparations(), "datasets")
     ready = [task for task in suite.tasks.values() if plan.is_prepared(task)]
     trainings = plan.trainings(ready, results.finished())
@@ -98,6 +116,24 @@ def require_peers(suite: Suite, jobs: Sequence[Job]) -> None:
             "d3rlpy is not installed; see benchmarks/offline_suite/README.md, or exclude its methods"
             + (f": --methods {' '.join(others)}" if others else "")
         )
+
+
+class PreparedPlan(Protocol):
+    """Jobs in two rounds: datasets, then everything that learns from them."""
+
+    def preparations(self) -> list[Job]:
+        """Jobs for datasets without a store."""
+
+    def remaining(self, finished: Mapping[Key, str]) -> list[Job]:
+        """Jobs for what is not finished."""
+
+
+def run_prepared(scheduler: Scheduler, plan: PreparedPlan, results: Results, description: str) -> dict[str, str]:
+    """Runs both rounds, the second one if no dataset failed; returns reasons of failed jobs by name."""
+    run_jobs(scheduler, plan.preparations(), "datasets")
+    if not scheduler.failures:
+        run_jobs(scheduler, plan.remaining(results.finished()), description)
+    return scheduler.failures
 
 
 def run_jobs(scheduler: Scheduler, jobs: Sequence[Job], description: str) -> None:

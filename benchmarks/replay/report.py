@@ -7,7 +7,6 @@ with replacement, then episodes within them, so that the interval covers other t
 """
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +19,13 @@ from benchmarks.offline_suite.scores import read as read_checked
 from benchmarks.replay import figure
 from benchmarks.replay.plan import BENCHMARK, BUDGETS, Benchmark, Claim
 from benchmarks.replay.run import RESULTS, SEEDS
-from benchmarks.report_options import report_parser
-from benchmarks.transfer.report import insert
-from dreamset.core.errors import UserError
+from benchmarks.reports import insert, report_parser, run_report
 from dreamset.core.files import write_text
 from dreamset.pipeline.evaluation.statistics import Estimate, bootstrap, coverage_note, interquartile_mean
 
 FOLDER = Path(__file__).parent
 TEXT, TABLES, FIGURE = "README.md", "tables.md", "returns.png"
-BEGIN, END = "<!-- written by benchmarks.replay.report -->", "<!-- end -->"
+BEGIN = "<!-- written by benchmarks.replay.report -->"
 NOT_MEASURED = "not measured"
 PICTURE = """<picture>
   <source media="(prefers-color-scheme: dark)" srcset="returns_dark.png">
@@ -59,11 +56,7 @@ class Scores:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the tables, the results in the README and the figure, on light and on dark paper."""
-    options = _parser().parse_args(arguments)
-    try:
-        write(options)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run_report(_parser(), write, arguments)
 
 
 def write(options: argparse.Namespace) -> None:
@@ -73,15 +66,14 @@ def write(options: argparse.Namespace) -> None:
         UserError: if results are missing or damaged, or the README lacks the marks.
     """
     scores = read(options.results, Benchmark.read(options.benchmark), options.confidence, options.resamples)
-    insert(options.output / TEXT, summary(scores), begin=BEGIN, end=END)
+    insert(options.output / TEXT, summary(scores), begin=BEGIN)
     write_text(options.output / TABLES, markdown(scores))
     figure.draw(scores.benchmark, scores.of, options.output / FIGURE)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = report_parser(__doc__, results=RESULTS, output=FOLDER, content="the tables and the figure")
-    parser.add_argument("--benchmark", type=Path, default=BENCHMARK, help="yaml file with methods and claims")
-    return parser
+    content = "the tables and the figure"
+    return report_parser(__doc__, results=RESULTS, output=FOLDER, content=content, benchmark=BENCHMARK)
 
 
 def read(folder: Path, benchmark: Benchmark, confidence: float, resamples: int) -> Scores:

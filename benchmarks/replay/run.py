@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.offline_suite.jobs import ROOT, Scheduler
+from benchmarks.offline_suite.jobs import Scheduler
 from benchmarks.offline_suite.results import VERSIONS, Results
-from benchmarks.offline_suite.run import absolute, add_common_options, command, run_jobs
+from benchmarks.offline_suite.run import command, run_parser, run_prepared
 from benchmarks.replay.plan import BENCHMARK, Benchmark, Plan
 
 SEEDS = [0, 1, 2, 3, 4]
@@ -34,13 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    described.add_argument("--tasks", nargs="+", help="names in replay.yaml (default: all)")
-    described.add_argument("--methods", nargs="+", help="names in replay.yaml (default: all)")
-    described.add_argument("--benchmark", type=absolute, default=BENCHMARK, help="yaml file of tasks and methods")
-    add_common_options(described, work=ROOT / "runs/replay", results=RESULTS)
-    described.set_defaults(seeds=SEEDS, workers=1)  # two jobs at a time would disturb each other's CPU seconds
-    return described
+    names = "names in replay.yaml"
+    chosen = {"tasks": names, "methods": names}
+    return run_parser(__doc__, plan=BENCHMARK, chosen=chosen, seeds=SEEDS, workers=1)  # two jobs disturb CPU seconds
 
 
 def run(options: Any) -> dict[str, str]:
@@ -49,10 +45,7 @@ def run(options: Any) -> dict[str, str]:
     results = Results(options.results, COLUMNS)
     plan = Plan(benchmark, options.seeds, options.work)
     scheduler = Scheduler(options.work / "jobs", options.workers, on_result=lambda result: add(results, result))
-    run_jobs(scheduler, plan.preparations(), "datasets")
-    if not scheduler.failures:
-        run_jobs(scheduler, plan.remaining(results.finished()), "replay")
-    return scheduler.failures
+    return run_prepared(scheduler, plan, results, "replay")
 
 
 def add(results: Results, result: dict[str, Any]) -> None:

@@ -26,8 +26,7 @@ class Plan:
 
     def preparations(self) -> list[Job]:
         """Jobs for datasets without a store."""
-        configs = (self._compose(self.benchmark.data(task), 0) for task in self.benchmark.tasks.values())
-        return [suite.preparation(config) for config in configs if not suite.is_prepared(config)]
+        return suite.preparations(self._compose(self.benchmark.data(task), 0) for task in self.benchmark.tasks.values())
 
     def remaining(self, finished: Mapping[Key, str]) -> list[Job]:
         """Jobs for all rows that are missing or have other settings, seed by seed."""

@@ -6,24 +6,21 @@ Every score is a mean over training seeds with a bootstrap interval, which draws
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.offline_suite.report import table as as_markdown
-from benchmarks.report_options import report_parser
+from benchmarks.reports import insert, measured, report_parser, run_report
 from benchmarks.reversibility import figure
 from benchmarks.reversibility.benchmark import BENCHMARK, OBSERVATIONS, Benchmark
 from benchmarks.reversibility.run import RESULTS, SEEDS
 from benchmarks.reversibility.scores import Scores, compared, in_order, written
-from benchmarks.transfer.report import insert
-from dreamset.core.errors import UserError
 from dreamset.core.files import write_text
 from dreamset.pipeline.evaluation.statistics import coverage_note
 
 FOLDER = Path(__file__).parent
 TEXT, TABLES, FIGURE = "README.md", "tables.md", "scores.png"
-BEGIN, END = "<!-- written by benchmarks.reversibility.report -->", "<!-- end -->"
+BEGIN = "<!-- written by benchmarks.reversibility.report -->"
 PLAIN = "plain"  # the method without the estimators
 ESTIMATORS = {  # heading -> method and column
     f"{symbol}, {source}": (method, f"{symbol}_auc")
@@ -34,11 +31,7 @@ ESTIMATORS = {  # heading -> method and column
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the tables, the results in the README and the figure, on light and on dark paper."""
-    options = _parser().parse_args(arguments)
-    try:
-        write(options)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run_report(_parser(), write, arguments)
 
 
 def write(options: argparse.Namespace) -> None:
@@ -49,24 +42,25 @@ def write(options: argparse.Namespace) -> None:
     """
     benchmark = Benchmark.read(options.benchmark)
     scores = Scores.read(options.results, confidence=options.confidence, resamples=options.resamples)
-    insert(options.output / TEXT, summary(scores, benchmark), begin=BEGIN, end=END)
+    insert(options.output / TEXT, summary(scores, benchmark), begin=BEGIN)
     write_text(options.output / TABLES, markdown(scores, benchmark))
     figure.draw(scores, benchmark, options.output / FIGURE)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = report_parser(__doc__, results=RESULTS, output=FOLDER, content="the tables and the figure")
-    parser.add_argument("--benchmark", type=Path, default=BENCHMARK, help="yaml file with the order of rows")
-    return parser
+    content = "the tables and the figure"
+    return report_parser(__doc__, results=RESULTS, output=FOLDER, content=content, benchmark=BENCHMARK)
 
 
 def summary(scores: Scores, benchmark: Benchmark) -> str:
     """What was measured, the estimators and the policies."""
-    planned = len(benchmark.methods) * len(SEEDS)
-    counts = [f"{(scores.runs['task'] == task).sum()} of {planned} rows of `{task}`" for task in benchmark.tasks]
+    planned = dict.fromkeys(benchmark.tasks, len(benchmark.methods) * len(SEEDS))
     seeds = scores.seeds()
     note = "With one training seed there are no intervals." if seeds == 1 else coverage_note(seeds)
-    parts = [f"Measured so far: {', '.join(counts)}.", estimator_table(scores, benchmark, "visited")]
+    parts = [
+        measured(scores.runs, planned),
+        estimator_table(scores, benchmark, "visited"),
+    ]
     return "\n\n".join(filter(None, [*parts, verdict_table(scores, benchmark), note]))
 
 

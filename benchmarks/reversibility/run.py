@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.offline_suite.jobs import ROOT, Scheduler
+from benchmarks.offline_suite.jobs import Scheduler
 from benchmarks.offline_suite.results import VERSIONS, Results
-from benchmarks.offline_suite.run import absolute, add_common_options, command, run_jobs
+from benchmarks.offline_suite.run import command, run_parser, run_prepared
 from benchmarks.reversibility.benchmark import BENCHMARK, Benchmark
 from benchmarks.reversibility.plan import Plan
 
@@ -43,13 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    described.add_argument("--tasks", nargs="+", help="datasets, such as turf_mixed (default: all)")
-    described.add_argument("--methods", nargs="+", help="names in reversibility.yaml (default: all)")
-    described.add_argument("--benchmark", type=absolute, default=BENCHMARK, help="yaml file of worlds and methods")
-    add_common_options(described, work=ROOT / "runs/reversibility", results=RESULTS)
-    described.set_defaults(seeds=SEEDS)
-    return described
+    chosen = {"tasks": "datasets, such as turf_mixed", "methods": "names in reversibility.yaml"}
+    return run_parser(__doc__, plan=BENCHMARK, chosen=chosen, seeds=SEEDS)
 
 
 def run(options: Any) -> dict[str, str]:
@@ -57,13 +52,8 @@ def run(options: Any) -> dict[str, str]:
     benchmark = Benchmark.read(options.benchmark).choose(options.tasks, options.methods)
     results = Results(options.results, COLUMNS)
     plan = Plan(benchmark, options.seeds, options.work)
-    scheduler = Scheduler(
-        options.work / "jobs", options.workers, on_result=lambda result: results.add(result["run"], result["episodes"])
-    )
-    run_jobs(scheduler, plan.preparations(), "datasets")
-    if not scheduler.failures:
-        run_jobs(scheduler, plan.remaining(results.finished()), "reversibility")
-    return scheduler.failures
+    scheduler = Scheduler(options.work / "jobs", options.workers, on_result=results.take)
+    return run_prepared(scheduler, plan, results, "reversibility")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ interquartile means over seeds and episodes, with intervals from a bootstrap ove
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +16,14 @@ from tqdm import tqdm
 
 from benchmarks.offline_suite.report import interval, table
 from benchmarks.offline_suite.scores import Board, Score, board, read
-from benchmarks.report_options import report_parser
+from benchmarks.reports import insert, report_parser, run_report
 from benchmarks.transfer import figure
 from benchmarks.transfer.experiments import BENCHMARK, Benchmark, Curve, Experiment
 from benchmarks.transfer.run import RESULTS
-from dreamset.core.errors import UserError
-from dreamset.core.files import write_text
 
 FOLDER = Path(__file__).parent
 TEXT, FIGURE = "details.md", "returns.png"
-BEGIN, END = "<!-- written by benchmarks.transfer.report -->", "<!-- end -->"
+BEGIN = "<!-- written by benchmarks.transfer.report -->"
 REACHED = 0.95  # a score reaches another one from this share on
 AMOUNTS: Mapping[str, Callable[[int], str]] = {
     "updates": "{} updates".format,
@@ -36,33 +33,23 @@ AMOUNTS: Mapping[str, Callable[[int], str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes tables and figure."""
-    options = _parser().parse_args(arguments)
-    try:
-        benchmark = Benchmark.read(options.benchmark)
-        results = Results.read(options.results, benchmark, resamples=options.resamples, confidence=options.confidence)
-        insert(options.output / TEXT, results.markdown(confidence=options.confidence))
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run_report(_parser(), write, arguments)
+
+
+def write(options: argparse.Namespace) -> None:
+    """Writes all outputs.
+
+    Raises:
+        UserError: if results are missing or damaged, or the text lacks the marks.
+    """
+    benchmark = Benchmark.read(options.benchmark)
+    results = Results.read(options.results, benchmark, resamples=options.resamples, confidence=options.confidence)
+    insert(options.output / TEXT, results.markdown(confidence=options.confidence), begin=BEGIN)
     figure.draw(benchmark, results.board, options.output / FIGURE)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = report_parser(__doc__, results=RESULTS, output=FOLDER, content="details.md")
-    parser.add_argument("--benchmark", type=Path, default=BENCHMARK, help="yaml file of the benchmark")
-    return parser
-
-
-def insert(path: Path, text: str, *, begin: str = BEGIN, end: str = END) -> None:
-    """Replaces the text between the marks.
-
-    Raises:
-        UserError: if a mark is missing.
-    """
-    before, opening, rest = path.read_text().partition(begin)
-    _, closing, after = rest.partition(end)
-    if not (opening and closing):
-        raise UserError(f"{path} lacks {begin} or {end} after it; add both where the tables belong")
-    write_text(path, f"{before}{begin}\n\n{text}\n{end}{after}")
+    return report_parser(__doc__, results=RESULTS, output=FOLDER, content="details.md", benchmark=BENCHMARK)
 
 
 @dataclass(frozen=True, slots=True)

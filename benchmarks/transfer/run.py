@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.offline_suite.jobs import ROOT, Scheduler
+from benchmarks.offline_suite.jobs import Scheduler
 from benchmarks.offline_suite.results import VERSIONS, Results
-from benchmarks.offline_suite.run import absolute, add_common_options, command, run_jobs
+from benchmarks.offline_suite.run import command, run_jobs, run_parser
 from benchmarks.transfer.experiments import BENCHMARK, Benchmark
 from benchmarks.transfer.plan import Plan
 
@@ -35,19 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    described.add_argument("--benchmark", type=absolute, default=BENCHMARK, help="yaml file of experiments")
-    add_common_options(described, work=ROOT / "runs/transfer", results=RESULTS)
-    return described
+    return run_parser(__doc__, plan=BENCHMARK, chosen={})
 
 
 def run(options: Any) -> dict[str, str]:
     """Runs datasets, pretraining, then experiments; returns reasons of failed jobs by name."""
     results = Results(options.results, COLUMNS)
     plan = Plan(Benchmark.read(options.benchmark), options.seeds, options.work)
-    scheduler = Scheduler(
-        options.work / "jobs", options.workers, on_result=lambda result: results.add(result["run"], result["episodes"])
-    )
+    scheduler = Scheduler(options.work / "jobs", options.workers, on_result=results.take)
     run_jobs(scheduler, plan.preparations(), "datasets")
     if not scheduler.failures:
         run_jobs(scheduler, plan.pretrainings(results.finished()), "pretraining")

@@ -36,6 +36,7 @@ from benchmarks.offline_suite.job import perform
 from benchmarks.offline_suite.jobs import Job, Scheduler
 from benchmarks.offline_suite.results import Results
 from benchmarks.offline_suite.scores import read_files
+from benchmarks.reports import END
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ActionSpec, ArraySpec
 from dreamset.datasets import RawEpisode, write_store
@@ -336,7 +337,7 @@ def test_report_is_written_for_light_and_dark_paper(tmp_path: Path) -> None:
     assert Benchmark.read(benchmark) == SMALL
     docs = tmp_path / "docs"
     docs.mkdir()
-    (docs / "README.md").write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    (docs / "README.md").write_text(f"before\n{report.BEGIN}\nold\n{END}\nafter\n")
     report.main(["--results", str(tmp_path), "--output", str(docs), "--benchmark", str(benchmark), "--resamples", "20"])
     assert sorted(path.name for path in docs.iterdir()) == WRITTEN
     text = (docs / "README.md").read_text()

@@ -13,9 +13,10 @@ from benchmarks.finetuning.plan import BENCHMARK, OFFLINE, Benchmark
 from benchmarks.finetuning.run import COLUMNS, RESULTS, add
 from benchmarks.offline_suite.plan import compose_below
 from benchmarks.offline_suite.results import Results
+from benchmarks.reports import END
 from dreamset.core.errors import UserError
 
-MARKS = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+MARKS = f"before\n{report.BEGIN}\nold\n{END}\nafter\n"
 
 
 def hand_made(folder: Path, curves: dict[str, dict[int, list[float]]], task: str = "pendulum_random") -> None:

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks are not install
 
 from benchmarks.offline_suite.ours import COST
 from benchmarks.offline_suite.results import Results
+from benchmarks.reports import END
 from benchmarks.reversibility import figure, report
 from benchmarks.reversibility.auc import auc
 from benchmarks.reversibility.benchmark import Benchmark
@@ -168,7 +169,7 @@ def test_figure_shows_every_estimate_with_its_interval(tmp_path: Path) -> None:
 
 def test_report_is_written_for_light_and_dark_paper(tmp_path: Path) -> None:
     hand_made(tmp_path)
-    (tmp_path / "README.md").write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    (tmp_path / "README.md").write_text(f"before\n{report.BEGIN}\nold\n{END}\nafter\n")
     report.main(["--results", str(tmp_path), "--output", str(tmp_path), "--resamples", "20"])
     assert {"scores.png", "scores_dark.png", "tables.md"} <= {path.name for path in tmp_path.iterdir()}
     text = (tmp_path / "README.md").read_text()

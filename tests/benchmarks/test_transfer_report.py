@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks are not installed
 
 from benchmarks.offline_suite.results import Results
+from benchmarks.reports import END, insert
 from benchmarks.transfer import report
 from benchmarks.transfer.experiments import Benchmark, Curve, Experiment, Start
 from benchmarks.transfer.run import COLUMNS, RESULTS
@@ -100,19 +101,19 @@ def test_costs_are_means_over_seeds_and_only_reuse_has_pretraining(tmp_path: Pat
 
 def test_only_text_between_the_marks_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "text.md"
-    path.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    path.write_text(f"before\n{report.BEGIN}\nold\n{END}\nafter\n")
     for text in ("new\n", "newer\n"):
-        report.insert(path, text)
-    assert path.read_text() == f"before\n{report.BEGIN}\n\nnewer\n\n{report.END}\nafter\n"
-    path.write_text(f"{report.END} the wrong way round {report.BEGIN}")
+        insert(path, text, begin=report.BEGIN)
+    assert path.read_text() == f"before\n{report.BEGIN}\n\nnewer\n\n{END}\nafter\n"
+    path.write_text(f"{END} the wrong way round {report.BEGIN}")
     with pytest.raises(UserError, match="lacks"):
-        report.insert(path, "new")
+        insert(path, "new", begin=report.BEGIN)
 
 
 def test_report_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hand_made(tmp_path)
     monkeypatch.setattr(Benchmark, "read", lambda _: BENCHMARK)
-    (tmp_path / report.TEXT).write_text(f"{report.BEGIN}{report.END}")
+    (tmp_path / report.TEXT).write_text(f"{report.BEGIN}{END}")
     report.main(["--results", str(tmp_path), "--output", str(tmp_path), "--resamples", "5"])
     assert "| recorded | 7.0 (7.0 to 7.0) |" in (tmp_path / report.TEXT).read_text()
     assert (tmp_path / report.FIGURE).read_bytes().startswith(b"\x89PNG")
@@ -126,7 +127,7 @@ def without_intervals(text: str) -> str:
 def test_report_shows_the_committed_numbers() -> None:
     benchmark = Benchmark.read()
     results = report.Results.read(RESULTS, benchmark, resamples=2, confidence=0.95)
-    tables = (report.FOLDER / report.TEXT).read_text().partition(report.BEGIN)[2].partition(report.END)[0]
+    tables = (report.FOLDER / report.TEXT).read_text().partition(report.BEGIN)[2].partition(END)[0]
     assert without_intervals(tables.strip()) == without_intervals(results.markdown(confidence=0.95).strip())
     seeds = results.runs[results.runs["group"] != "baseline"].groupby(["task", "method"])["seed"].nunique()
     assert set(seeds.index) == {(experiment.pair, experiment.name) for experiment in benchmark.experiments}

@@ -9,6 +9,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from benchmarks.offline_suite.report import table as as_markdown
 from benchmarks.reports import insert, measured, report_parser, run_report
 from benchmarks.reversibility import figure
@@ -54,14 +56,18 @@ def _parser() -> argparse.ArgumentParser:
 
 def summary(scores: Scores, benchmark: Benchmark) -> str:
     """What was measured, the estimators and the policies."""
-    planned = dict.fromkeys(benchmark.tasks, len(benchmark.methods) * len(SEEDS))
     seeds = scores.seeds()
     note = "With one training seed there are no intervals." if seeds == 1 else coverage_note(seeds)
     parts = [
-        measured(scores.runs, planned),
+        coverage(scores.runs, benchmark),
         estimator_table(scores, benchmark, "visited"),
     ]
     return "\n\n".join(filter(None, [*parts, verdict_table(scores, benchmark), note]))
+
+
+def coverage(runs: pd.DataFrame, benchmark: Benchmark) -> str:
+    """How many rows of every task are measured."""
+    return measured(runs, dict.fromkeys(benchmark.tasks, len(benchmark.methods) * len(SEEDS)))
 
 
 def markdown(scores: Scores, benchmark: Benchmark) -> str:

@@ -270,12 +270,19 @@ class Learner(nn.Module, ABC):
     ) -> ImaginedTrajectory[Any] | None:
         """Imagines the policy without exploration; None if it needs more than features or the model has no dynamics."""
         policy = self.imagination_policy()
-        if policy is None or not isinstance(model, Dynamics):
-            return None
-        return imagine(model, start, policy, horizon=horizon, generator=generator)
+        return None if policy is None else imagined(policy, model, start, horizon=horizon, generator=generator)
 
     def after_update(self) -> None:
         """Called after every update of all networks, for slow critics and schedules."""
+
+
+def imagined(
+    policy: FeaturePolicy, model: Any, start: Any, *, horizon: int, generator: torch.Generator
+) -> ImaginedTrajectory[Any] | None:
+    """Imagines a policy on features from ``start`` [N, ...]; None if the model has no dynamics."""
+    if not isinstance(model, Dynamics):
+        return None
+    return imagine(model, start, policy, horizon=horizon, generator=generator)
 
 
 class ActorLearner(Learner):

@@ -22,7 +22,7 @@ SMALL = ("preset=tiny", "evaluation.episodes=2", "evaluation.video_episodes=1", 
 
 @pytest.fixture(scope="module")
 def quick_start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which ``make repro`` has run with ``preset: tiny`` and one objective."""
+    """A folder in which all stages have run by hand with ``preset=tiny`` and one objective."""
     folder = tmp_path_factory.mktemp("quick_start")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -8,15 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from dreamset.behaviors.action_distributions import ActionDistribution
-from dreamset.behaviors.base import ActorLearner, Learner, RewardFunction
+from dreamset.behaviors.base import ActorLearner, Learner, RewardFunction, imagined
 from dreamset.behaviors.controller import ActorController
 from dreamset.behaviors.exploration import Explorable, Exploration, mode
 from dreamset.behaviors.reversibility.precedence import ActionIrreversibility
-from dreamset.core.capabilities import Dynamics
 from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory
 from dreamset.models.distributions import OneHotCategorical, noise_of_kind
-from dreamset.models.imagination import imagine
 
 NETWORK = "action_irreversibility"  # of the reward function with which the behaviour was learned
 
@@ -94,10 +92,8 @@ class ActsReversibly:
         on_step: Callable[[], None] = lambda: None,  # noqa: ARG002 - a policy takes no time
     ) -> ImaginedTrajectory[Any] | None:
         """Imagines the filtered policy without exploration; None if the model has no dynamics."""
-        if not isinstance(model, Dynamics):
-            return None
         actor = self._actor(model)
-        return imagine(model, start, lambda features: actor(features).mode, horizon=horizon, generator=generator)
+        return imagined(lambda features: actor(features).mode, model, start, horizon=horizon, generator=generator)
 
     def _actor(self, model: Any) -> Callable[[Tensor], "Filterable"]:
         action, actor, way = model.spec.action, self.behavior.actor, self.way

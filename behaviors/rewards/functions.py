@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dreamset.behaviors.base import Experience, RewardFunction
-from dreamset.behaviors.rewards.penalty_weights import PenaltyWeight
+from dreamset.behaviors.rewards.penalty_weights import SpreadWeight
 from dreamset.behaviors.rewards.spreads import Spread
 from dreamset.core.capabilities import RewardModel, S, Uncertain
 from dreamset.core.records import ImaginedTrajectory
@@ -46,7 +46,7 @@ class SpreadReward(RewardFunction):
 
     needs: tuple[type, ...] = (Uncertain,)
 
-    def __init__(self, *, spread: Spread, weight: PenaltyWeight) -> None:
+    def __init__(self, *, spread: Spread, weight: SpreadWeight) -> None:
         super().__init__()
         self.spread = spread
         self.weight = weight

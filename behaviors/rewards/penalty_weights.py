@@ -1,4 +1,4 @@
-"""Penalty weights: the cost of one unit of uncertainty in units of reward."""
+"""Weights of penalties and bonuses: one unit of uncertainty in units of reward."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from dreamset.core.errors import UserError
 
 
-class PenaltyWeight(nn.Module, ABC):
+class SpreadWeight(nn.Module, ABC):
     """lambda, the weight of a penalty, or of a bonus. All of its memory is in its ``state_dict``."""
 
     def calibrate(self, uncertainties: Iterable[Tensor]) -> None:
@@ -20,7 +20,7 @@ class PenaltyWeight(nn.Module, ABC):
         """The weight, a scalar without gradient, given the uncertainty of an update's trajectories."""
 
 
-class FixedWeight(PenaltyWeight):
+class FixedWeight(SpreadWeight):
     """A constant weight."""
 
     def __init__(self, value: float) -> None:
@@ -34,7 +34,7 @@ class FixedWeight(PenaltyWeight):
         return uncertainty.new_tensor(self.value)
 
 
-class CalibratedWeight(PenaltyWeight):
+class CalibratedWeight(SpreadWeight):
     """A constant weight that makes the mean penalty of *recorded* transitions ``target`` units of reward.
 
     lambda = target / (mean u over at least ``transitions`` recorded transitions), computed once before the first update
@@ -87,7 +87,7 @@ class CalibratedWeight(PenaltyWeight):
         return self.value.to(uncertainty.dtype)
 
 
-class TunedWeight(PenaltyWeight):
+class TunedWeight(SpreadWeight):
     """A weight that makes the mean penalty ``target`` units of reward per step for any scale of the uncertainty.
 
     lambda = target / u, where u is a moving average of the mean uncertainty. Offline DreamerV2's code instead

@@ -10,7 +10,7 @@ import torch
 
 from dreamset.behaviors.base import Experience
 from dreamset.behaviors.rewards.functions import PenalizedReward, PredictedReward
-from dreamset.behaviors.rewards.penalty_weights import CalibratedWeight, FixedWeight, PenaltyWeight, TunedWeight
+from dreamset.behaviors.rewards.penalty_weights import CalibratedWeight, FixedWeight, SpreadWeight, TunedWeight
 from dreamset.behaviors.rewards.spreads import MeanDisagreement
 from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory
@@ -148,7 +148,7 @@ def test_weights_without_constants_draw_no_recorded_batch() -> None:
 
 
 def test_gradient_of_a_calibrated_penalty_vanishes_with_the_uncertainty_and_that_of_a_following_one_grows() -> None:
-    def gradient(weight: PenaltyWeight, scale: float) -> float:
+    def gradient(weight: SpreadWeight, scale: float) -> float:
         risk = torch.tensor(scale, requires_grad=True)  # u = risk^2 falls as the policy gets safer
         uncertainty = risk.square().expand(8)
         (weight(uncertainty) * uncertainty).mean().backward()

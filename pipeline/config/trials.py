@@ -54,9 +54,11 @@ def _trials(config: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], objec
 
 def _reward(node: Mapping[str, Any], config: Mapping[str, Any], training: str) -> None:
     """Builds a reward function, and checks that its networks can learn from the windows of ``training``."""
+    from dreamset.behaviors.base import RewardFunction  # building the reward loads it, too
+
     reward, length = _built(node), config[training]["batch"]["length"]
-    if not hasattr(reward, "rows"):
-        raise UserError(f"a {type(reward).__name__} is no RewardFunction; inherit from dreamset.RewardFunction")
+    if not isinstance(reward, RewardFunction):
+        raise UserError(f"{type(reward).__name__} is no RewardFunction; inherit from dreamset.RewardFunction")
     if reward.rows > length:
         raise UserError(
             f"it learns from windows of {reward.rows} rows or more, but {training}.batch.length is {length}; raise the "

@@ -255,7 +255,7 @@ def test_wrong_settings_are_refused_before_any_stage(overrides: list[str], words
 
 
 def test_a_reward_of_another_class_is_refused_before_any_stage() -> None:
-    with pytest.raises(UserError, match=r"a Identity is no RewardFunction"):
+    with pytest.raises(UserError, match=r"Identity is no RewardFunction"):
         compose([*TINY, "reward._target_=torch.nn.Identity"])
 
 

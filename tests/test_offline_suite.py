@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are not install
 from benchmarks.offline_suite import baselines, figure, jobs, plan, report, run, scores, transitions
 from benchmarks.offline_suite.jobs import Job, Scheduler
 from benchmarks.offline_suite.ours import COST
-from benchmarks.offline_suite.results import RUN_COLUMNS, VERSIONS, Results
+from benchmarks.offline_suite.results import RUN_COLUMNS, VERSIONS, Key, Results
 from benchmarks.offline_suite.run import RESULTS
 from benchmarks.offline_suite.suite import Baseline, Method, Ours, Parts, Suite, Task
 from dreamset.core.errors import UserError
@@ -386,6 +386,32 @@ def test_failed_job_fails_only_its_dependents(monkeypatch: pytest.MonkeyPatch, t
     assert scheduler.failures.keys() == {"bad", "worse", "worst"}
     assert scheduler.failures["bad"].startswith("no room")
     assert scheduler.failures["worse"] == "needs bad, which failed"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_learns_from_datasets_that_failed(fails: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Rounds:
+        def preparations(self) -> list[Job]:
+            return [Job("dataset", {})]
+
+        def remaining(self, finished: Mapping[Key, str]) -> list[Job]:
+            assert finished == {}
+            return [Job("row", {})]
+
+    writes = "open('result.json', 'w').write('1')"
+    scripted(monkeypatch, {"dataset": "raise SystemExit('no room')" if fails else writes, "row": writes})
+    failures = run.run_prepared(Scheduler(tmp_path, 1, lambda _: None), Rounds(), Results(tmp_path), "rows")
+    assert list(failures) == (["dataset"] if fails else [])
+    assert (tmp_path / "row/result.json").exists() != fails
+
+
+def test_only_datasets_without_a_store_are_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "is_prepared", lambda config: config["dataset"] == "kept")
+    monkeypatch.setattr(plan, "preparation", lambda config: Job(config["dataset"], {}))
+    assert [job.name for job in plan.preparations([{"dataset": name} for name in ("new", "kept", "other")])] == [
+        "new",
+        "other",
+    ]
 
 
 def test_interrupt_ends_running_jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

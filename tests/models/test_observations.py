@@ -42,9 +42,12 @@ def test_small_images_keep_their_pixels() -> None:
     image = torch.arange(10, dtype=torch.uint8).reshape(1, 2, 5, 1)
     state = model.filter(model.initial(1), torch.zeros(1, 2), {"image": image}, torch.tensor([True]), torch.zeros(1, 0))
     assert model.feature_size == 2 * 4  # five columns become four
-    wide = observations_model(image_edge=5, spec=spec)
-    state = wide.filter(wide.initial(1), torch.zeros(1, 2), {"image": image}, torch.tensor([True]), torch.zeros(1, 0))
-    torch.testing.assert_close(wide.features(state)[0], torch.arange(10) / 255 - 0.5)
+    for edge in (5, 16):
+        wide = observations_model(image_edge=edge, spec=spec)
+        first, none = torch.tensor([True]), torch.zeros(1, 0)
+        state = wide.filter(wide.initial(1), torch.zeros(1, 2), {"image": image}, first, none)
+        assert wide.feature_size == 10
+        torch.testing.assert_close(wide.features(state)[0], torch.arange(10) / 255 - 0.5)
 
 
 def test_filter_equals_observe_whatever_came_before() -> None:

@@ -9,9 +9,9 @@ import torch
 
 from dreamset.behaviors.base import Experience
 from dreamset.behaviors.reversibility.forgetting import forgetful_features
-from dreamset.behaviors.reversibility.precedence import Precedence
+from dreamset.behaviors.reversibility.precedence import ActionIrreversibility, Precedence
 from dreamset.behaviors.rewards import Irreversibility
-from dreamset.behaviors.rewards.irreversibility import ORDER_ACCURACY
+from dreamset.behaviors.rewards.irreversibility import ORDER_ACCURACY, RECORDED
 from dreamset.core.records import Rollout, SequenceBatch
 from tests.behaviors.worlds import ONE
 from tests.builders import seeded, tiny_batch, tiny_model
@@ -78,6 +78,37 @@ def test_a_forgotten_past_is_that_of_a_new_episode() -> None:
     torch.rand(batch.is_first.shape, generator=generator)
     alone = replace(batch, is_first=torch.ones_like(batch.is_first))
     assert torch.equal(always, model.observe(alone, generator).features)
+
+
+class TwoPasses:
+    """A world model whose features say how often it has observed."""
+
+    passes = 0
+
+    def observe(self, batch: SequenceBatch, generator: torch.Generator) -> Rollout[Any]:  # noqa: ARG002
+        self.passes += 1
+        features = torch.full((*batch.is_first.shape, 1), float(self.passes))
+        return Rollout(features, features, features[..., :0])
+
+
+def test_the_rows_of_a_pair_and_of_a_transition_are_seen_in_two_passes() -> None:
+    reward = Irreversibility(
+        precedence=partial(Precedence, hidden=4, layers=1),
+        action_irreversibility=partial(ActionIrreversibility, hidden=4, layers=1),
+    )
+    torch.manual_seed(0)
+    reward.set_up(1, ONE)
+    assert reward.precedence is not None
+    assert reward.action_irreversibility is not None
+    action = recorded().action[..., :1]
+    learned = reward.losses_on(replace(clock_experience(), action=action), TwoPasses(), seeded())
+    first, second = torch.tensor([1.0]), torch.tensor([2.0])
+    psi = reward.precedence.irreversibility(first, second)
+    assert learned.losses["precedence"].item() == pytest.approx(-psi.log().item(), rel=1e-5)
+    assert learned.figures[RECORDED].item() == pytest.approx(psi.item(), rel=1e-5)
+    phi = reward.action_irreversibility.irreversibility(first.expand(16, 15, 1), action[:, 1:])
+    expected = -(psi * phi.log() + (1 - psi) * (1 - phi).log()).mean()
+    assert learned.losses["action_irreversibility"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_features_without_their_rows_are_refused() -> None:

@@ -177,6 +177,21 @@ def test_a_sum_of_three_terms_trains_saves_and_resumes_exactly() -> None:
     assert all(torch.equal(terms[name], same[name]) for name in terms)
 
 
+def test_an_optimiser_of_the_settings_replaces_that_which_the_reward_brings() -> None:
+    model = tiny_model().requires_grad_(False)
+    action = model.spec.action
+    trainer = BehaviorTrainer(
+        model,
+        PlannedActions(model.feature_size, action),
+        of_three(model.feature_size, action),
+        optimizers={"precedence": partial(torch.optim.SGD, lr=0.5)},
+        generator=seeded(),
+        clip_norm=1.0,
+    )
+    kinds = {name: type(optimizer) for name, optimizer in trainer.optimizers.items()}
+    assert kinds == {"precedence": torch.optim.SGD, "action_irreversibility": torch.optim.Adam}
+
+
 def test_a_sum_sets_up_and_warns_as_its_parts_do() -> None:
     part = Irreversibility(precedence=partial(Precedence, hidden=4, layers=1), window=11)
     total = Sum(rewards={"task": PredictedReward(), "safety": part})

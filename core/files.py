@@ -1,8 +1,12 @@
 """Paths of users, and atomic writes: files and folders are written to a temporary path, synced, then renamed."""
 
+import ctypes
+import glob
 import hashlib
 import os
+import re
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dreamset.core import disk
+
+_EXCHANGE = 2  # RENAME_EXCHANGE of Linux
 
 
 def user_path(path: str | Path) -> Path:
@@ -52,7 +58,9 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
 def replaced_folder(path: Path) -> Iterator[Path]:
     """An empty folder next to ``path`` that replaces it when the block ends.
 
-    If the block raises, the new folder is removed and ``path`` stays unchanged.
+    If the block raises, the new folder is removed and ``path`` stays unchanged. A process that is killed leaves the old
+    folder or the new one, and perhaps another beside it. Where the system cannot exchange two names in one step, it may
+    leave the old one beside ``path``. ``recover`` tidies up.
 
     Raises:
         DiskError: if there is no room or no permission; names ``path``.
@@ -74,6 +82,8 @@ def replaced_folder(path: Path) -> Iterator[Path]:
 def _put_in_place(new: Path, path: Path) -> None:
     if not os.path.lexists(path):
         new.rename(path)
+    elif _exchanged(new, path):
+        _remove(new)  # now the old content
     else:
         old = _sibling(path, "old")
         path.rename(old)
@@ -84,6 +94,33 @@ def _put_in_place(new: Path, path: Path) -> None:
             raise
         _remove(old)
     _sync(path.parent)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchanges two names in one step; False if the system or the file system cannot."""
+    if sys.platform != "linux":
+        return False
+    try:
+        exchange = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:  # a C library from before 2018, or another one
+        return False
+    here = -100  # AT_FDCWD: relative paths start at the working folder
+    return bool(exchange(here, os.fsencode(one), here, os.fsencode(other), _EXCHANGE) == 0)
+
+
+def recover(path: Path) -> None:
+    """Tidies up after a killed process that was replacing ``path``; nobody may write it at the same time.
+
+    The old content is put back if there is neither old nor new content at ``path``. Folders beside it are removed.
+    """
+    path = path.absolute()
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(new|old)-[0-9a-f]{{8}}")
+    for item in sorted(path.parent.glob(f".{glob.escape(path.name)}.*")):
+        found = pattern.fullmatch(item.name)
+        if found and found[1] == "old" and not os.path.lexists(path):
+            item.rename(path)
+        elif found:
+            _remove(item)
 
 
 def _sibling(path: Path, role: str) -> Path:

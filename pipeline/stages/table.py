@@ -10,9 +10,11 @@ takes seconds, and ``dreamset --help``, ``dreamset show`` and ``dreamset resolve
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dreamset.core.errors import UserError
+from dreamset.pipeline import locks
 from dreamset.pipeline.config.settings import Config, Dataset
 from dreamset.pipeline.stages import settings
 from dreamset.pipeline.stages.settings import StageSettings
@@ -45,8 +47,12 @@ class Stage:
         """Runs the stage and returns what it reports at its end, in lines.
 
         Its module is loaded only now, because most of them load PyTorch.
+
+        Raises:
+            UserError: at once, if another process writes the same outputs.
         """
-        lines: Sequence[str] | None = importlib.import_module(f"dreamset.pipeline.stages.{self.name}").run(config)
+        with locks.writing(Path(config[key]) for key in self.writes):
+            lines: Sequence[str] | None = importlib.import_module(f"dreamset.pipeline.stages.{self.name}").run(config)
         return lines or ()
 
 

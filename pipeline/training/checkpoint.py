@@ -49,6 +49,8 @@ class Checkpoint:
         Raises:
             UserError: if there are states, but all of them are damaged, or the intact one is of another device.
         """
+        for unfinished in self.folder.glob(".*.new-*"):  # of a process that was killed while it wrote
+            shutil.rmtree(unfinished, ignore_errors=True)
         damaged: dict[Path, str] = {}
         for path in self._states():
             finding = self._damage(path)

@@ -21,6 +21,7 @@ from dreamset.core.errors import UserError
 from dreamset.pipeline.arguments import ArgumentParser, unknown
 from dreamset.pipeline.commands import (
     adapt,
+    clean,
     compare,
     completion,
     doctor,
@@ -43,7 +44,7 @@ COMMANDS = {  # title on the help page -> its commands, in this order
     "the pipeline, stage by stage": (stages, compare, resolve, adapt),
     "look at data, settings and results": (results, experiments, dream, ui, list_, show, tools),
     "use a policy elsewhere": (export,),
-    "projects and this machine": (init, doctor, completion),
+    "projects and this machine": (init, doctor, clean, completion),
 }
 DESCRIPTION = "Train and compare world models on recorded data, without a simulator."
 EPILOG = """\

@@ -24,7 +24,7 @@ from dreamset.pipeline.training.checkpoint import Checkpoint
 
 Configure = Callable[..., dict[str, Any]]
 COMMANDS = [*stages.STAGES, "show", "adapt", "compare", "resolve", "data", "models", "export", "ui", "results"]
-COMMANDS += ["experiments", "dream", "list", "doctor", "completion", "init"]
+COMMANDS += ["experiments", "dream", "list", "doctor", "clean", "completion", "init"]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])

@@ -7,14 +7,16 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from dreamset.core.errors import UserError
+from dreamset.pipeline.config.trust import require_trusted
 
 
 def build_part(node: Mapping[str, Any], *arguments: object, **named: object) -> Any:
     """The object that ``_target_`` names. Nested parts are built first.
 
     Raises:
-        UserError: if the target or one of its arguments is wrong, or if the part raises one.
+        UserError: if the target or one of its arguments is wrong or may not be named, or if the part raises one.
     """
+    require_trusted(node)
     try:
         return instantiate(dict(node), *arguments, _convert_="all", **named)
     except InstantiationException as error:

@@ -17,7 +17,7 @@ from dreamset.core.errors import UserError
 MARK = Path("configs/project.yaml")
 LIBRARY_FOLDERS = ("site-packages", "dist-packages")
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
-KEYS = {"saved_models_may_use"}
+KEYS = ("saved_models_may_use", "configurations_may_use")  # a missing one is an empty list
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Project:
 
     folder: Path
     trusted: tuple[str, ...]  # modules of the folder whose classes saved models may use
+    usable: tuple[str, ...] = ()  # installed libraries whose parts configurations may name
 
     @classmethod
     def here(cls) -> "Project | None":
@@ -41,13 +42,10 @@ class Project:
             return None
         except yaml.YAMLError as error:
             raise UserError(f"{MARK} is not valid yaml: {' '.join(str(error).split())}; fix it") from None
-        if not isinstance(settings, dict) or set(settings) != KEYS:
+        if not isinstance(settings, dict) or not settings or not set(settings) <= set(KEYS):
             keys = ", ".join(map(str, settings)) if isinstance(settings, dict) else type(settings).__name__
-            raise UserError(f"{MARK} contains {keys or 'no keys'}; allowed: exactly the keys {', '.join(KEYS)}; fix it")
-        trusted = settings["saved_models_may_use"]
-        if not isinstance(trusted, list) or not all(isinstance(name, str) for name in trusted):
-            raise UserError(f"{MARK}: saved_models_may_use is {trusted!r}; allowed: a list of module names; fix it")
-        return cls(folder, tuple(trusted))
+            raise UserError(f"{MARK} contains {keys or 'no keys'}; allowed: the keys {', '.join(KEYS)}; fix it")
+        return cls(folder, *(_modules(key, settings.get(key, [])) for key in KEYS))
 
     def trusts(self, module: str) -> bool:
         """Whether saved models may use classes of this module: it is listed, or in a listed package."""
@@ -62,6 +60,12 @@ class Project:
         """The project's file for a top-level module of this name; None if there is none."""
         files = (self.folder / f"{module}.py", self.folder / module / "__init__.py")
         return next((path for path in files if path.exists()), None)
+
+
+def _modules(key: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise UserError(f"{MARK}: {key} is {value!r}; allowed: a list of module names; fix it")
+    return tuple(value)
 
 
 def is_library(spec: ModuleSpec) -> bool:

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from dreamset.core.errors import UserError
 from dreamset.moved import current_name
 from dreamset.pipeline.config.mistakes import ALLOWED, Mistake, allowed, hint, yaml_text
+from dreamset.pipeline.config.trust import is_function, refusal
 
 TARGET = "_target_"
 OF_HYDRA = {TARGET, "_partial_", "_args_", "_recursive_", "_convert_"}
@@ -96,7 +97,10 @@ def _part_mistakes(node: Mapping[str, Any], key: str, *, parent: str | None) -> 
         complete = not partial and key not in GIVEN_ARGUMENTS
         yield from _missing(target, parameters, supplied, key, positional=complete)
     for name, value in arguments.items():
-        if name in parameters and not _holds_part(value):
+        reason = refusal(value) if is_function(name, value) else None
+        if reason is not None:
+            yield Mistake(f"{key}.{name}", reason)
+        elif name in parameters and not _holds_part(value):
             yield from _value_mistakes(target, parameters[name], value, f"{key}.{name}")
 
 
@@ -209,8 +213,11 @@ def located(target: str) -> Callable[..., Any] | None:
     """The object that ``target`` names; None if a library is not installed, which the stage reports when it runs.
 
     Raises:
-        UserError: if there is no such module, or the module has no such name.
+        UserError: if a configuration may not name it, there is no such module, or the module has no such name.
     """
+    reason = refusal(target)
+    if reason is not None:
+        raise UserError(reason)
     names = current_name(target).split(".")
     module: Any = None
     for count in range(1, len(names)):

@@ -132,9 +132,11 @@ def test_module_hidden_by_an_installed_package_is_refused(project: Path) -> None
     ("text", "expected"),
     [
         ("saved_models_may_use: [", "not valid yaml"),
-        ("saved_models: []", "exactly the keys"),
-        ("- a", "exactly the keys"),
+        ("saved_models: []", "allowed: the keys saved_models_may_use, configurations_may_use"),
+        ("- a", "allowed: the keys"),
+        ("", "allowed: the keys"),
         ("saved_models_may_use: mine", "a list of module names"),
+        ("configurations_may_use: [1]", "a list of module names"),
     ],
 )
 def test_mistake_in_the_project_file_is_a_one_line_error(project: Path, text: str, expected: str) -> None:  # noqa: ARG001

@@ -12,6 +12,8 @@ from dreamset.pipeline.report.tables import columns
 
 log = logging.getLogger(__name__)
 
+Shapes = Mapping[str, list[int]]
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -51,23 +53,44 @@ def load_fitting(module: nn.Module, weights: Mapping[str, Tensor], *, strict: bo
     Raises:
         UserError: if ``strict`` and a key does not fit; the message lists these keys, and nothing is loaded.
     """
-    wanted = module.state_dict()
-    unequal = differences(_shapes(weights), _shapes(wanted))
+    saved, wanted = (_shapes(tensors) for tensors in (weights, module.state_dict()))
+    if strict:
+        require_shapes(saved, wanted, where=where)
+    unequal = differences(_texts(saved), _texts(wanted))
     if unequal:
         text = listing(unequal, saved="in the file", wanted="in the network")
-        if strict:
-            raise UserError(
-                f"{where} does not fit the network: {len(unequal)} of {len(wanted)} keys differ; choose a model with "
-                f"this architecture:\n{text}"
-            )
         log.warning("%s: loaded the keys that fit; skipped these %d keys:\n%s", where, len(unequal), text)
     left_out = {difference.key for difference in unequal}
     module.load_state_dict({key: value for key, value in weights.items() if key not in left_out}, strict=False)
     return unequal
 
 
-def _shapes(weights: Mapping[str, Tensor]) -> dict[str, str]:
-    return {key: str(list(value.shape)) for key, value in weights.items()}
+def require_shapes(saved: Shapes, wanted: Shapes, *, where: object) -> None:
+    """Checks that a file has exactly the tensors of a network.
+
+    Args:
+        saved: shape of every tensor of the file by its key.
+        wanted: of the network.
+        where: the file, for the message.
+
+    Raises:
+        UserError: if a key is missing, unexpected or of another shape; the message lists these keys.
+    """
+    unequal = differences(_texts(saved), _texts(wanted))
+    if unequal:
+        text = listing(unequal, saved="in the file", wanted="in the network")
+        raise UserError(
+            f"{where} does not fit the network: {len(unequal)} of {len(wanted)} keys differ; choose a model with "
+            f"this architecture:\n{text}"
+        )
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    return {key: list(value.shape) for key, value in weights.items()}
+
+
+def _texts(shapes: Shapes) -> dict[str, str]:
+    return {key: str(shape) for key, shape in shapes.items()}
 
 
 def fitted_spec(saved: DataSpec, data: DataSpec, *, strict: bool, where: object) -> DataSpec:

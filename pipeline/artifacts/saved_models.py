@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,11 +15,12 @@ from hydra.utils import instantiate
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from dreamset.behaviors.base import Learner, RewardFunction
 from dreamset.core.errors import UserError
 from dreamset.core.files import save_with, user_path
-from dreamset.pipeline.artifacts.compatibility import Difference, load_fitting
+from dreamset.pipeline.artifacts.compatibility import Difference, load_fitting, require_shapes
 from dreamset.pipeline.artifacts.description import CHECKSUM, sum_of_json
 from dreamset.pipeline.artifacts.description import DESCRIPTION as DESCRIPTION
 from dreamset.pipeline.artifacts.description import POLICY as POLICY
@@ -33,6 +35,8 @@ from dreamset.pipeline.files import write_json
 OBJECTIVE = "objective/objective.safetensors"  # path of the objective's weights, beside the folder of a world model
 REWARD = "reward.safetensors"  # in the folder of a policy whose reward function has networks or constants
 WORLD_MODEL_PARTS = ("dreamset.models",)  # packages whose classes a saved world model may use
+MOST_COPIES, SPARE_TENSORS = 4, 100  # of weights that a network registers more than once while it is built
+REPLACE = "the two files are not of one model; copy both again"
 POLICY_PARTS = ("dreamset.behaviors", "dreamset.models")  # packages whose classes a saved policy may use
 
 
@@ -77,17 +81,55 @@ def read_weights(path: Path, *, made_by: str) -> dict[str, Tensor]:
     Raises:
         UserError: if the file is missing, truncated or differs from its checksum.
     """
+    with _opened(path, made_by=made_by) as file:
+        weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        written = (file.metadata() or {}).get(CHECKSUM)
+    if written not in (None, _sum_of_weights(weights)):
+        raise UserError(f"{path} is damaged (it differs from its checksum); run `{made_by}` again")
+    return weights
+
+
+@contextmanager
+def _opened(path: Path, *, made_by: str) -> Iterator[Any]:
+    """An open file of weights; errors say what to do."""
     try:
         with safe_open(path, "pt") as file:
-            weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            written = (file.metadata() or {}).get(CHECKSUM)
+            yield file
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run `{made_by}` first") from None
     except SafetensorError as error:
         raise UserError(f"{path} is damaged ({error}); run `{made_by}` again") from None
-    if written not in (None, _sum_of_weights(weights)):
-        raise UserError(f"{path} is damaged (it differs from its checksum); run `{made_by}` again")
-    return weights
+
+
+def require_fitting(
+    path: Path, node: Mapping[str, Any], *arguments: object, allowed: tuple[str, ...], made_by: str
+) -> None:
+    """Checks that the network that a node describes fits a file of weights, before either takes memory.
+
+    The network is built without memory for its weights, and no further than the file has weights for it.
+
+    Raises:
+        UserError: as ``build`` and ``load_weights`` do.
+    """
+    shapes = read_shapes(path, made_by=made_by)
+    most = MOST_COPIES * len(shapes) + SPARE_TENSORS
+    registered = 0
+
+    def count(*_: object) -> None:
+        nonlocal registered
+        registered += 1
+        if registered > most:
+            raise UserError(f"{path} has {len(shapes)} weights, far fewer than the network of {DESCRIPTION}; {REPLACE}")
+
+    with torch.device("meta"), register_module_parameter_registration_hook(count):
+        skeleton = build(node, *arguments, allowed=allowed)
+    require_shapes(shapes, {name: list(value.shape) for name, value in skeleton.state_dict().items()}, where=path)
+
+
+def read_shapes(path: Path, *, made_by: str) -> dict[str, list[int]]:
+    """The shape of every tensor of a saved model by its key, without its values."""
+    with _opened(path, made_by=made_by) as file:
+        return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
 
 
 def build(node: Mapping[str, Any], *arguments: object, allowed: tuple[str, ...]) -> Any:
@@ -182,6 +224,7 @@ def load_world_model(folder: str | Path, device: str | torch.device = "cpu") -> 
     """A trained world model, frozen and in evaluation mode, and its description."""
     made_by, folder = "dreamset train-world-model", user_path(folder)
     saved = read_description(folder, made_by=made_by, kind=WORLD_MODEL)
+    require_fitting(folder / WEIGHTS, saved.architecture, saved.spec, allowed=WORLD_MODEL_PARTS, made_by=made_by)
     model = build(saved.architecture, saved.spec, allowed=WORLD_MODEL_PARTS)
     load_weights(folder / WEIGHTS, model, made_by=made_by)
     return model.to(device).eval().requires_grad_(False), saved
@@ -191,9 +234,9 @@ def load_behavior(folder: str | Path, device: str | torch.device = "cpu") -> Lea
     """A learned behaviour, frozen and in evaluation mode."""
     made_by, folder = "dreamset learn-behavior", user_path(folder)
     saved = read_description(folder, made_by=made_by, kind=POLICY)
-    behavior: Learner = build(
-        saved.architecture, saved.lineage["feature_size"], saved.spec.action, allowed=POLICY_PARTS
-    )
+    arguments = saved.lineage["feature_size"], saved.spec.action
+    require_fitting(folder / WEIGHTS, saved.architecture, *arguments, allowed=POLICY_PARTS, made_by=made_by)
+    behavior: Learner = build(saved.architecture, *arguments, allowed=POLICY_PARTS)
     load_weights(folder / WEIGHTS, behavior, made_by=made_by)
     return behavior.to(device).eval().requires_grad_(False)
 

@@ -131,6 +131,19 @@ def test_weights_of_another_shape_are_refused_by_name(saved: Path) -> None:
         load_world_model(saved, CPU)
 
 
+def test_a_description_of_an_enormous_network_takes_no_memory(saved: Path) -> None:
+    """The heads' layers would take 14 TB."""
+    rewrite(saved, lambda description: description["architecture"]["reward_head"].update(hidden=2_000_000))
+    with pytest.raises(UserError, match=r"does not fit the network: .*\n(.*\n)*.*\[2000000, 2000000\]"):
+        load_world_model(saved, CPU)
+
+
+def test_a_description_of_endless_layers_ends_at_once(saved: Path) -> None:
+    rewrite(saved, lambda description: description["architecture"]["reward_head"].update(layers=10**9))
+    with pytest.raises(UserError, match=r"weights, far fewer than the network of model\.json; the two files"):
+        load_world_model(saved, CPU)
+
+
 def test_weights_that_do_not_fit_are_listed_key_by_key(saved: Path) -> None:
     weights = load_file(saved / "model.safetensors")
     bias = weights.pop("reward_head.layers.0.bias")

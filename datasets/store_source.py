@@ -1,7 +1,7 @@
 """Stores as sources, for merging, splitting, filtering and exporting stores."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ class StoreSource:
     def read(self, number: int) -> RawEpisode:
         """The episode, as views into the store."""
         rows = self.store.read(number)
-        return from_arrivals(
+        raw = from_arrivals(
             f"episode {number} of {self.store.path}",
             observations={name: rows[name] for name in self.store.spec.observations},
             action=rows[ACTION],
@@ -42,6 +42,8 @@ class StoreSource:
             terminated=bool(rows[IS_TERMINAL][-1]),
             privileged={name: rows[PRIVILEGED + name] for name in self.store.spec.privileged},
         )
+        actions = raw.actions if self.store.acted[number] else None
+        return replace(raw, actions=actions, demonstration=bool(self.store.demonstration[number]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class Concatenated:
 
 
 def _shared_references(parts: Sequence[dict[str, object]]) -> dict[str, object]:
-    """Reference scores that all parts agree on."""
+    """Reference scores that all parts with actions agree on."""
+    acted = [part for part in parts if part.get("acted", True)] or parts
     names = ("ref_min_score", "ref_max_score")
-    return {name: parts[0][name] for name in names if name in parts[0] and len({part.get(name) for part in parts}) == 1}
+    return {name: acted[0][name] for name in names if name in acted[0] and len({part.get(name) for part in acted}) == 1}

@@ -44,10 +44,12 @@ def episode_scores(
     episode; random numbers are the same in every call.
 
     Raises:
-        UserError: if the store has no episodes, the model has no ensemble, or it does not fit the columns of the store.
+        UserError: if the store has no episodes or some without actions, the model has no ensemble, or it does not fit
+            the columns of the store.
     """
     if not len(store.lengths):
         raise UserError(f"{store.path} has no episodes to score; ingest some first")
+    store.require_actions("the disagreement about transitions")
     device = choose_device("auto")
     model, _ = load_world_model(folder, device)
     require(model, Uncertain, by=f"scoring with {folder}")

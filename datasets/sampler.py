@@ -147,12 +147,17 @@ def sequences(
 def whole_episodes(store: Store, *, split: str, shortest: int, limit: int) -> Iterator[SequenceBatch]:
     """The first ``limit`` episodes with actions and at least ``shortest`` rows, complete, one by one: [1, T, ...]."""
     episodes = store.split(split)
-    for episode in episodes[store.lengths[episodes] >= shortest][:limit].tolist():
-        yield _starts(store, [episode], int(store.lengths[episode]))
+    for number in episodes[store.lengths[episodes] >= shortest][:limit].tolist():
+        yield episode(store, number)
+
+
+def episode(store: Store, number: int) -> SequenceBatch:
+    """One episode, complete, with or without actions: [1, T, ...]."""
+    return _starts(store, [number], int(store.lengths[number]))
 
 
 def _starts(store: Store, episodes: list[int], length: int) -> SequenceBatch:
     marks = partial_marks(store, np.array(episodes))
     batch, columns = empty_batch(store.spec, len(episodes), length, marks=marks)
-    copy_windows(store, ([EpisodeSlice(episode, 0, length)] for episode in episodes), columns)
+    copy_windows(store, ([EpisodeSlice(number, 0, length)] for number in episodes), columns)
     return batch

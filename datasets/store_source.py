@@ -14,10 +14,19 @@ from dreamset.datasets.store import Store
 
 
 class StoreSource:
-    """The episodes of a store in the form before alignment."""
+    """The episodes of a store in the form before alignment.
 
-    def __init__(self, path: str | Path) -> None:
+    Args:
+        path: of the store.
+        keep_split: whether every episode declares its split, so that it stays in training or validation.
+    """
+
+    def __init__(self, path: str | Path, *, keep_split: bool = False) -> None:
         self.store = Store.open(path)
+        self._splits: dict[int, str] = {}
+        if keep_split:
+            names = self.store.info["splits"]
+            self._splits = {number: name for name in names for number in self.store.split(name, acted=None).tolist()}
 
     @property
     def episode_count(self) -> int:
@@ -43,7 +52,8 @@ class StoreSource:
             privileged={name: rows[PRIVILEGED + name] for name in self.store.spec.privileged},
         )
         actions = raw.actions if self.store.acted[number] else None
-        return replace(raw, actions=actions, demonstration=bool(self.store.demonstration[number]))
+        demonstration = bool(self.store.demonstration[number])
+        return replace(raw, actions=actions, demonstration=demonstration, split=self._splits.get(number))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from dreamset.core.spec import ArraySpec
 from dreamset.datasets.doubts import doubts, ignored_columns
+from dreamset.datasets.labelled import LABELLED
 from dreamset.datasets.layout import DEMONSTRATION_EPISODES, UNACTED_EPISODES
 from dreamset.datasets.store import Store
 
@@ -47,6 +48,7 @@ def facts(store: Store) -> list[tuple[str, str]]:
         ("action", _action(store)),
         ("actions", _without_actions(info["counts"])),
         ("demonstrations", _demonstrations(info["counts"])),
+        ("labelled", _labelled(info["source"])),
         ("reward", _reward(info)),
         ("ends", _ends(info)),
         ("recorded in", str(info["source"].get("env_id") or "")),
@@ -100,6 +102,25 @@ def _without_actions(counts: Mapping[str, int]) -> str:
 def _demonstrations(counts: Mapping[str, int]) -> str:
     number = counts.get(DEMONSTRATION_EPISODES, counts["episodes"])
     return f"{number} of {counts['episodes']} episodes" if number < counts["episodes"] else ""
+
+
+def _labelled(source: Mapping[str, Any]) -> str:
+    facts = source.get(LABELLED)
+    if facts is None:
+        return ""
+    return f"actions of {facts['episodes']} episodes are estimates; their error: {label_error(facts)}"
+
+
+def label_error(facts: Mapping[str, Any]) -> str:
+    """The error of labelled actions, beside that of the best constant action."""
+    held_out = facts["held_out"]
+    if held_out is None:
+        return "unknown, because no held-out episode has recorded actions"
+    error, baseline = (f"{held_out[name]:.3g}" for name in ("error", "baseline"))
+    return (
+        f"{error}, the {held_out['unit']}, on {held_out['transitions']} held-out transitions; {baseline} with the best "
+        f"constant action"
+    )
 
 
 def _ranges(low: Sequence[float], high: Sequence[float]) -> str:

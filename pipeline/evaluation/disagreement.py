@@ -53,7 +53,7 @@ def episode_scores(
     device = choose_device("auto")
     model, _ = load_world_model(folder, device)
     require(model, Uncertain, by=f"scoring with {folder}")
-    _require_columns(model.spec, store, folder)
+    require_columns(model.spec, store, folder)
     generator = torch.Generator(device).manual_seed(0)
     order = np.argsort(store.lengths, kind="stable")  # neighbours have similar lengths
     scores: dict[int, EpisodeScore] = {}
@@ -106,7 +106,7 @@ def _padded(episode: int, length: int, start: int, stop: int) -> list[EpisodeSli
     return [EpisodeSlice(episode, start, end)] * (end > start) + [last] * (stop - end)
 
 
-def _require_columns(model: DataSpec, store: Store, folder: Path) -> None:
+def require_columns(model: DataSpec, store: Store, folder: Path) -> None:
     """Checks that the store has what the model reads; other bounds of actions are no obstacle."""
     needed, found = described(model), described(store.spec)
     for name, wanted in needed.items():

@@ -17,7 +17,7 @@ from dreamset.pipeline import cli
 from dreamset.pipeline.report.card import write_card
 from tests.datasets.conftest import CounterSource
 
-TOOLS = ("inspect", "verify", "card", "score", "export", "merge", "split")
+TOOLS = ("inspect", "verify", "card", "score", "export", "merge", "split", "label-actions")
 PNG = b"\x89PNG"
 
 

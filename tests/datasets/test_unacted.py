@@ -184,6 +184,14 @@ def test_seen_actions_and_figures_leave_out_episodes_without_actions(tmp_path):
     np.testing.assert_allclose(statistics.mean, rows.mean(axis=0))  # observations of all training episodes count
 
 
+def test_mean_returns_are_those_of_the_episodes_with_actions(tmp_path):
+    store = marked_store(tmp_path / "store", 4, 5, 6, unacted=[0, 2])
+    assert store.mean_return == store.returns[1] == store.info["episode_statistics"]["train"]["return"]["mean"]
+    assert store.info["episode_statistics"]["train"]["episodes"] == 3
+    none = marked_store(tmp_path / "none", 4, 5, unacted=[0, 1])
+    assert none.mean_return == none.returns.mean()
+
+
 def test_card_and_counts_say_how_many_episodes_have_no_actions(tmp_path):
     store = marked_store(tmp_path / "store", 4, 5, 6, unacted=[0], others=[1, 2])
     assert store.info["counts"]["episodes_without_actions"] == 1

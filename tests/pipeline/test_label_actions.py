@@ -149,7 +149,16 @@ def test_training_without_any_action_is_refused_with_the_remedy() -> None:
     source = f"dataset.source.parts={{videos:{{source:{MAPPED},path:videos,action:null,action_size:2}}}}}}"
     ingest.run(stage("ingest", "dataset=parts", source))
     with pytest.raises(UserError, match=r"none of the . episodes of the split 'train' has actions.*label-actions"):
-        train_world_model.run(stage("train_world_model", "dataset=parts", source))
+        train_world_model.run(stage("train_world_model", "dataset=parts", source))  # nothing to learn but rewards
+
+
+def test_model_that_needs_no_actions_trains_and_is_validated_without_any() -> None:
+    record("videos", range(4), acted=False)
+    source = f"dataset.source.parts={{videos:{{source:{MAPPED},path:videos,action:null,action_size:2}}}}}}"
+    ingest.run(stage("ingest", "dataset=parts", source))
+    train_world_model.run(stage("train_world_model", "dataset=parts", source, "objective=reconstruction"))
+    figures = json.loads(Path("runs/world_model/reconstruction-0/metrics.json").read_text())
+    assert figures["cost/updates"] == 6
 
 
 class Without:

@@ -1,11 +1,11 @@
 """Measures frozen encoders: what their features hold (linear probes), how fast they are, and how large.
 
-    python -m benchmarks.frozen_features [--tasks puck pendulum] [--features pixels block-10] [--help]
+    python -m benchmarks.frozen_features [--tasks two_room puck] [--features pixels block-10] [--help]
 
 Probes: each state comes from an episode of its own, after a few random actions, and is drawn at 96 pixels. A ridge
 regression predicts the true state from the features. A random half of the states fits it, a quarter chooses the weight
 of the penalty, and the last quarter, which neither has seen, gives R2. This is repeated with other splits; the tables
-show means, the CSV file also the spread. The task ``pusht`` needs the package gym-pusht.
+show means, the CSV file also the spread. The task ``pusht`` needs an extra.
 
 Speed: frames per second of one process, the median of several rounds with all encoders in each.
 """
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dreamset.core.errors import UserError
-from dreamset.environments import pendulum, puck
 from dreamset.vision import DinoV2, EfficientNetLite0, FrozenEncoder, RandomWeights
 
 Rows = NDArray[np.floating[Any]]
@@ -44,51 +44,34 @@ class Task:
 
     make: Callable[[], Any]
     parts: Mapping[str, Callable[[Rows], Rows]]  # name -> the part of ``info["state"]``
-    steps: int  # most random actions before the image
+    steps: int  # most random actions before an image
 
 
-def _pusht() -> Any:
-    try:
-        import gym_pusht  # noqa: F401 - registers the environment
-        import gymnasium
-    except ImportError:
-        raise UserError("the task pusht needs gym-pusht: pip install gym-pusht, or choose other --tasks") from None
-    return _PushT(gymnasium.make("gym_pusht/PushT-v0", obs_type="pixels_agent_pos", render_mode="rgb_array"))
+def _made(module: str, **settings: Any) -> Any:
+    """An environment of ``dreamset.environments``, which is imported only if its task is chosen: some need extras."""
+    return import_module(f"dreamset.environments.{module}").make(**settings)
 
 
-class _PushT:
-    """PushT with the names of the environments here."""
-
-    def __init__(self, environment: Any) -> None:
-        self._environment, self.action_space = environment, environment.action_space
-
-    def reset(self, *, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        observation, info = self._environment.reset(seed=seed)
-        return self._named(observation, info)
-
-    def step(self, action: Rows) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self._environment.step(action)
-        named, state = self._named(observation, info)
-        return named, float(reward), terminated, truncated, state
-
-    def _named(self, observation: Any, info: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        *block, angle = info["block_pose"]
-        state = np.array([*info["pos_agent"], *block, np.cos(angle), np.sin(angle)])
-        return {"image": observation["pixels"]}, {"state": state}
+def _angle(state: Rows) -> Rows:
+    return np.array([np.cos(state[4]), np.sin(state[4])])
 
 
 TASKS: Mapping[str, Task] = {
+    "two_room": Task(partial(_made, "two_room", image_size=SIZE, goal=None), {"agent": lambda state: state[:2]}, 20),
+    "pusher": Task(
+        partial(_made, "pusher", image_size=SIZE, goal=None),
+        {"agent": lambda state: state[:2], "block": lambda state: state[2:4]},
+        steps=20,
+    ),
     "puck": Task(
-        partial(puck.make, image_size=SIZE, episode_steps=50),
+        partial(_made, "puck", image_size=SIZE),
         {"puck": lambda state: state[:2], "goal": lambda state: state[4:6]},
         steps=20,
     ),
-    "pendulum": Task(
-        partial(pendulum.make, image_size=SIZE, episode_steps=50), {"angle": lambda state: state[:2]}, steps=10
-    ),
+    "pendulum": Task(partial(_made, "pendulum", image_size=SIZE), {"angle": lambda state: state[:2]}, steps=10),
     "pusht": Task(
-        _pusht,
-        {"agent": lambda state: state[:2], "block": lambda state: state[2:4], "angle": lambda state: state[4:6]},
+        partial(_made, "pusht", image_size=SIZE),
+        {"agent": lambda state: state[:2], "block": lambda state: state[2:4], "angle": _angle},
         steps=10,
     ),
 }
@@ -228,7 +211,7 @@ def print_costs(rates: Mapping[str, float], chosen: Mapping[str, Encoded]) -> No
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the tables and writes the probes to a CSV file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=["puck", "pendulum"])
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=["two_room", "pusher"])
     parser.add_argument("--features", nargs="+", metavar="NAME", help="rows of the tables (default: all)")
     parser.add_argument("--dino", metavar="FOLDER", help="of the weights of DINOv2, for one more row")
     parser.add_argument("--states", type=int, default=800, help="of each task (default: %(default)s)")

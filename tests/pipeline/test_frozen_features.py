@@ -1,6 +1,10 @@
-"""Frozen features through the stages: a column of the dataset, an objective, and acting with and without features."""
+"""Frozen features through the stages: a column of the dataset, an objective, and acting with and without features.
+
+The commands of docs/frozen_features.md run, too.
+"""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,11 +14,13 @@ import pytest
 
 from dreamset.core.errors import UserError
 from dreamset.datasets import Store
+from dreamset.pipeline import cli
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.export.program import export_policy
 from dreamset.pipeline.export.standalone.policy import Policy
 from dreamset.pipeline.stages import collect, evaluate, finetune, ingest, learn_behavior, train_world_model
 from dreamset.pipeline.stages import table as stages
+from tests.docs_blocks import blocks
 
 PIXELS = ["preset=tiny", "dataset=puck_pixels", "collection.episodes=6", "dataset.environment.episode_steps=30"]
 PATCHES = [
@@ -85,3 +91,26 @@ def test_features_of_another_encoder_are_refused_before_the_first_episode() -> N
     learn()
     with pytest.raises(UserError, match=r"'patches' is float16 .* of the encoder random_efficientnet_lite0:"):
         evaluate.run(settings("evaluate", "dataset.encoder.seed=1"))
+
+
+def test_commands_of_the_page_run(root: Path, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "data")
+    for block in blocks(root / "docs/frozen_features.md"):
+        for line in block.code.splitlines() if block.language == "bash" else ():
+            program, *arguments = shlex.split(line)
+            assert program == "dreamset"
+            own = PATCHES[4:] if "dataset=puck_patches" in arguments else PIXELS[2:]
+            cli.main([*(text for text in arguments if not text.startswith("preset=")), "preset=tiny", *own])
+    assert Path("runs/evaluation/frozen_features-0/metrics.json").exists()
+
+
+def test_settings_of_the_page_are_accepted(root: Path, tmp_path: Path) -> None:
+    (code,) = (block.code for block in blocks(root / "docs/frozen_features.md") if block.language == "yaml")
+    shutil.copytree(root / "configs", tmp_path / "configs")
+    source = (
+        "name: mine\nsource: {_target_: dreamset.datasets.store_source.StoreSource, path: data/stores/puck_pixels}\n"
+    )
+    (tmp_path / "configs/dataset/mine.yaml").write_text(code.replace("# name, source and split as before\n", source))
+    config = compose(["preset=tiny", "dataset=mine"])
+    encoder = {"_target_": "dreamset.vision.EfficientNetLite0", "block": 10, "size": 96, "pool": 1}
+    assert config["dataset"]["transforms"][0]["encoder"] == config["dataset"]["environment"]["encoder"] == encoder

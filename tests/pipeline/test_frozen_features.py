@@ -84,7 +84,12 @@ def test_model_that_reads_features_acts_and_learns_in_an_environment_that_comput
     finetune.run(settings("finetune"))
     (online,) = Path("runs").rglob("dataset.json")
     store = Store.open(online.parent)
-    assert store.spec.observations["patches"] == Store.open("data/stores/puck_patches").spec.observations["patches"]
+    patches = store.spec.observations["patches"]
+    assert patches == Store.open("data/stores/puck_patches").spec.observations["patches"]
+    export_policy(MODEL, POLICY, Path("exported"), environment=None)
+    images, features = np.zeros((1, 32, 32, 3), np.uint8), np.zeros((1, *patches.shape), np.float16)
+    action = Policy("exported", count=1).act({"image": images, "patches": features}, np.array([True]))
+    assert np.isfinite(action).all()
 
 
 def test_features_of_another_encoder_are_refused_before_the_first_episode() -> None:

@@ -94,8 +94,16 @@ def compare(
         trajectory: [T, S, ...], from ``dream_on``.
         reality: its first rows are those that the model observed; later rows may be missing.
         context: number of observed rows.
+
+    Raises:
+        UserError: if the data have only patch features.
     """
     spec = model.spec
+    if all(array.is_patches for array in spec.observations.values()):
+        raise UserError(
+            f"the world model's data have only the patch features {sorted(spec.observations)}, of which nothing can be "
+            "drawn; keep the images beside them in dataset.transforms, and train again"
+        )
     decoded = _decoded(decode, trajectory.features, spec)
     truth = {
         name: _presentable(values, image=spec.observations[name].is_image)

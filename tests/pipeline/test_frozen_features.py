@@ -3,6 +3,7 @@
 The commands of docs/frozen_features.md run, too.
 """
 
+import csv
 import json
 import shlex
 import shutil
@@ -58,6 +59,11 @@ def _data(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "data", tmp_path / "data")
 
 
+def csv_columns(file: str) -> set[str]:
+    with Path(file).open() as lines:
+        return set(next(csv.reader(lines)))
+
+
 def learn(*overrides: str) -> None:
     train_world_model.run(settings("train_world_model", *overrides))
     learn_behavior.run(settings("learn_behavior", *overrides))
@@ -73,6 +79,12 @@ def test_model_that_reads_only_images_predicts_features_and_acts_without_them() 
     evaluate.run(stages.evaluate(compose([*PIXELS, *named])))  # whose environment has no features
     figures = json.loads(Path("runs/evaluation/frozen_features-0/metrics.json").read_text())
     assert np.isfinite(figures["evaluation/return_mean"])
+    cli.main(["dream", *PATCHES, ONLY_IMAGE, "--horizon", "3", "--context", "2", "--output", "dream.png"])
+    played = [*PIXELS, *named, ONLY_IMAGE, "paths.stores=other"]
+    shutil.copytree("data/stores/puck_patches", "other/puck_patches")
+    cli.main(["dream", *played, "--with-policy", "--horizon", "3", "--context", "2", "--output", "played.png"])
+    assert {"error.image", "error.patches"} <= csv_columns("dream.csv")
+    assert "error.patches" not in csv_columns("played.csv")  # the environment offers none
     export_policy(MODEL, POLICY, Path("exported"), environment=None)
     action = Policy("exported", count=1).act({"image": np.zeros((1, 32, 32, 3), np.uint8)}, np.array([True]))
     assert action.shape == (1, 2)

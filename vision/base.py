@@ -138,8 +138,6 @@ class FrozenEncoder(ABC):
         Raises:
             UserError: if the weights do not fit the network, or the settings are wrong.
         """
-        import torch
-
         if self.device not in DEVICES or self.pool < 1 or self.size < 1:
             raise UserError(
                 f"{type(self).__name__}: size is {self.size}, pool is {self.pool} and device is {self.device!r}; "
@@ -147,8 +145,7 @@ class FrozenEncoder(ABC):
             )
         network = self.network()
         _load(network, self.weights(), self.name)
-        automatic = "cuda" if torch.cuda.is_available() else "cpu"
-        return network.to(automatic if self.device == "auto" else self.device).eval().requires_grad_(False)
+        return network.to(_chosen(self.device)).eval().requires_grad_(False)
 
     def _of_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
         """The features of a few images."""
@@ -176,6 +173,22 @@ def require_colour(encoder: PatchEncoder, shape: tuple[int, ...]) -> None:
             f"the encoder {encoder.name} reads images [height, width, 3], got {list(shape)}; place PatchFeatures "
             f"before the transforms Grayscale and StackFrames, or name another image"
         )
+
+
+def _chosen(device: str) -> str:
+    """``cpu`` or ``cuda``.
+
+    Raises:
+        UserError: for ``cuda`` without a GPU.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise UserError("the encoder's device is 'cuda', but there is no GPU that PyTorch can use; set device to auto")
+    if device == "auto":
+        return "cuda" if available else "cpu"
+    return device
 
 
 def _load(network: "PatchNetwork", weights: "Mapping[str, Tensor]", name: str) -> None:

@@ -118,3 +118,10 @@ def test_import_and_construction_load_no_pytorch() -> None:
         "import sys; from dreamset.vision import *; RandomWeights(EfficientNetLite0()); print('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_gpu_is_required_only_if_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"device is 'cuda', but there is no GPU .*; set device to auto"):
+        RandomWeights(EfficientNetLite0(device="cuda")).shape  # noqa: B018
+    assert RandomWeights(EfficientNetLite0(size=32, device="auto")).shape == (4, 112)

@@ -43,13 +43,17 @@ class Seen:
         self._action = action
         self._actions = Range(action.size)
         self._rewards = Range(1)
-        self._vectors = {name: Range(spec.size) for name, spec in columns.items() if not spec.is_image}
-        self._images = {name: Range(spec.size) for name, spec in columns.items() if spec.is_image}
+        large = {name for name, spec in columns.items() if spec.is_image or spec.is_patches}
+        self._vectors = {name: Range(spec.size) for name, spec in columns.items() if name not in large}
+        self._images = {name: Range(spec.size) for name, spec in columns.items() if name in large}
         self._acted, self._on_bound = 0, 0  # transitions with actions, values on a bound
         self._rewarded, self._reward, self._true_ends = 0, 0.0, 0
 
     def update(self, columns: Mapping[str, Any], *, acted: NDArray[np.bool_] | None = None) -> None:
-        """Adds the rows of a shard. Of images, a few rows are read; of actions, the rows of ``acted`` (None: all)."""
+        """Adds the rows of a shard.
+
+        Of images and their patch features, a few rows are read; of actions, the rows of ``acted`` (None: all).
+        """
         arrived = ~columns[IS_FIRST][:]  # action and reward of a first row are padding
         taken = arrived if acted is None else arrived & acted
         actions, rewards = columns[ACTION][:][taken], columns[REWARD][:][arrived]

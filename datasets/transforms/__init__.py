@@ -7,6 +7,7 @@ file is a list of transforms, applied in order.
 from dreamset.datasets.transforms.actions import ClipActions, FoldActions, OneHotActions, RescaleActions
 from dreamset.datasets.transforms.base import EpisodeTransform, Transform, transformed
 from dreamset.datasets.transforms.columns import RenameColumns, SelectColumns
+from dreamset.datasets.transforms.features import PatchFeatures
 from dreamset.datasets.transforms.images import AsImage, Crop, Grayscale, Resize, StackFrames
 from dreamset.datasets.transforms.marks import Demonstrations, WithoutActions
 from dreamset.datasets.transforms.rewards import ClipReward, RelabelReward, ScaleReward
@@ -22,6 +23,7 @@ __all__ = [
     "FoldActions",
     "Grayscale",
     "OneHotActions",
+    "PatchFeatures",
     "RelabelReward",
     "RenameColumns",
     "RescaleActions",

@@ -33,8 +33,8 @@ UNLIMITED = {"limit", "max_std"}  # arguments in BOUNDS that may be infinite
 _ARGUMENTS: dict[tuple[BaseMetadata, ...], str] = {  # bounds -> the arguments that have them
     (Ge(1),): """
     action_repeat action_size bins block blocks candidates classes conservative_samples depth distance elites
-    episode_steps episodes every group hidden horizon image_size iterations longest_hold members over prior_layers size
-    steps transitions variables window workers
+    episode_steps episodes every group hidden horizon image_size iterations longest_hold members over pool prior_layers
+    size steps transitions variables window workers
     """,
     (Gt(0), Le(1)): """
     tau

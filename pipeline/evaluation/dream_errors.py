@@ -94,8 +94,16 @@ def compare(
         trajectory: [T, S, ...], from ``dream_on``.
         reality: its first rows are those that the model observed; later rows may be missing.
         context: number of observed rows.
+
+    Raises:
+        UserError: if the data have only patch features.
     """
     spec = model.spec
+    if all(array.is_patches for array in spec.observations.values()):
+        raise UserError(
+            f"the world model's data have only the patch features {sorted(spec.observations)}, of which nothing can be "
+            "drawn; keep the images beside them in dataset.transforms, and train again"
+        )
     decoded = _decoded(decode, trajectory.features, spec)
     truth = {
         name: _presentable(values, image=spec.observations[name].is_image)
@@ -112,8 +120,8 @@ def compare(
     reward = model.reward(trajectory)[:, 0].float().cpu().numpy() if isinstance(model, RewardModel) else None
     return Dream(
         context=context,
-        truth=truth,
-        prediction=decoded.first,
+        truth=_drawable(truth, spec),
+        prediction=_drawable(decoded.first, spec),
         band=decoded.band,
         error=errors,
         threshold=SHARE * float(np.mean(constant)),
@@ -122,6 +130,11 @@ def compare(
         uncertainty=uncertainty,
         measure=measure,
     )
+
+
+def _drawable(columns: Mapping[str, Rows], spec: DataSpec) -> dict[str, Rows]:
+    """Images and vectors; patch features have an error, but nothing that could be seen."""
+    return {name: rows for name, rows in columns.items() if not spec.observations[name].is_patches}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +150,7 @@ def _decoded(decode: Decode, features: Tensor, spec: DataSpec) -> _Decoded:
     """Decodes [T, S, F] a few rows at a time."""
     first: dict[str, list[Rows]] = {name: [] for name in spec.observations}
     bounds: dict[str, list[tuple[Rows, Rows]]] = {
-        name: [] for name, array in spec.observations.items() if not array.is_image
+        name: [] for name, array in spec.observations.items() if not (array.is_image or array.is_patches)
     }
     spreads: list[Rows] = []
     chunks = features.split(CHUNK)

@@ -47,7 +47,7 @@ def _details(saved: SavedModel) -> dict[str, Any]:
     return {
         "architecture": saved.architecture["_target_"],
         "reward_function": lineage["reward"]["_target_"] if "reward" in lineage else None,
-        "observations": "; ".join(f"{name}: {array.dtype} {list(array.shape)}" for name, array in observed.items()),
+        "observations": "; ".join(f"{name}: {array}" for name, array in observed.items()),
         "action": f"{acts['action']}, {acts['action bounds']}",
         "online_environment_steps": lineage["online"]["environment_steps"] if "online" in lineage else None,
         "online_digest": lineage["online"]["digest"] if "online" in lineage else None,

@@ -21,6 +21,7 @@ GROUPS = {  # what the groups of settings are for
     "behavior": "how a policy is learned in imagination",
     "behavior_training": "published training of a behaviour",
     "dataset": "where the data come from",
+    "dataset/encoder": "frozen encoders, whose patch features a dataset has",
     "decoder": "networks that reconstruct observations",
     "objective": "the loss that shapes the representation",
     "preset": "all numbers of an experiment, for a scale or a generation",

@@ -62,7 +62,7 @@ class DatasetReference:
 def reference(store: "Store", name: str) -> DatasetReference:
     """The reference to a store, with the type and the shape of each column and with its counts."""
     arrays = {**store.spec.observations, **store.spec.privileged}
-    columns = [{"name": column, "type": f"{array.dtype} {list(array.shape)}"} for column, array in arrays.items()]
+    columns = [{"name": column, "type": str(array)} for column, array in arrays.items()]
     columns.append({"name": "action", "type": f"float32 [{store.spec.action.size}]"})
     schema = {"mlflow_colspec": [column | {"required": True} for column in columns]}
     profile = {**store.info["counts"], "mean_return": round(store.mean_return, 3)}

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dreamset.behaviors.base import ActorLearner
+from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory
 from dreamset.core.states import map_state
 from dreamset.datasets import Store
@@ -29,7 +30,7 @@ from dreamset.pipeline.evaluation.dream_errors import Dream, compare
 from dreamset.pipeline.evaluation.dreaming import Reality, dream_on, recorded_actions
 from dreamset.pipeline.report.dream_video import Clip
 from dreamset.pipeline.stages import train_world_model
-from tests.builders import seeded, tiny_batch, tiny_model, tiny_spec
+from tests.builders import patched_batch, patched_spec, seeded, tiny_batch, tiny_model, tiny_spec
 from tests.foreign.models import LatentModel, TokenModel
 from tests.pipeline.conftest import TINY, Configure
 from tests.pipeline.policies import save_pair
@@ -456,3 +457,32 @@ def test_a_mistake_is_one_line_and_leaves_no_file(
     (message,) = capsys.readouterr().err.strip().splitlines()
     assert expected in message
     assert not list(Path("runs").glob("dream/*.*"))
+
+
+def test_patch_features_have_an_error_and_are_not_drawn() -> None:
+    spec, recorded = patched_spec(), patched_batch(1, CONTEXT + HORIZON)
+    model = tiny_model(spec=spec)
+    truth = Reality(
+        {name: rows[0].numpy() for name, rows in recorded.observations.items()},
+        recorded.action[0].numpy(),
+        recorded.reward[0].numpy(),
+    )
+    policy = recorded_actions(model, truth, context=CONTEXT, device=CPU)
+    observed = truth.first(CONTEXT).batch(spec, CPU)
+    trajectory = dream_on(model, observed, policy, horizon=HORIZON, samples=1, generator=seeded())
+    decoding = Decoding(Decoder(model.feature_size, spec, depth=2, hidden=4, layers=1), spec, "untrained")
+    dream = compare(model, decoding, trajectory, truth, context=CONTEXT)
+    assert set(dream.error) == {"image", "state", "patches"}
+    assert set(dream.prediction) == set(dream.truth) == {"image", "state"}
+    decoded = decoding(trajectory.features)["patches"][:, 0].numpy()
+    expected = np.square((decoded - truth.observations["patches"].astype(np.float64)) / 2.0).mean(axis=(1, 2))
+    np.testing.assert_allclose(dream.error["patches"], expected, rtol=1e-4)
+    assert Clip(dream, ["title"]).frame(CONTEXT).ndim == 3
+
+
+def test_dream_of_patch_features_alone_is_refused() -> None:
+    spec = patched_spec()
+    spec = replace(spec, observations={"patches": spec.observations["patches"]})
+    model = tiny_model(spec=spec)
+    with pytest.raises(UserError, match=r"only the patch features \['patches'\], .* keep the images"):
+        compare(model, Linear(model.feature_size), None, reality(), context=CONTEXT)  # type: ignore[arg-type]

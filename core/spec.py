@@ -15,6 +15,12 @@ class ArraySpec:
 
     shape: tuple[int, ...]
     dtype: str
+    encoder: str | None = None  # NAME:DIGEST of the frozen encoder, if these are patch features, shaped [P, C]
+
+    @property
+    def is_patches(self) -> bool:
+        """Whether these are patch features of an image, by a frozen encoder."""
+        return self.encoder is not None
 
     @property
     def is_image(self) -> bool:
@@ -25,6 +31,10 @@ class ArraySpec:
     def size(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
+
+    def __str__(self) -> str:
+        by = f" of the encoder {self.encoder}" if self.is_patches else ""
+        return f"{self.dtype} {list(self.shape)}{by}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +75,7 @@ class ActionSpec:
 
 @dataclass(frozen=True, slots=True)
 class VectorStatistics:
-    """Mean and standard deviation of a vector over the training episodes."""
+    """Mean and standard deviation of a vector over the training episodes; of patch features, one number each."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -78,11 +88,14 @@ class DataSpec:
     observations: Mapping[str, ArraySpec]
     action: ActionSpec
     privileged: Mapping[str, ArraySpec]
-    statistics: Mapping[str, VectorStatistics]  # of every vector observation and every privileged vector
+    statistics: Mapping[str, VectorStatistics]  # of every column of vectors or patch features
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``json.dump``; infinite bounds as text, since json has no infinity."""
         plain = asdict(self)
+        for array in (*plain["observations"].values(), *plain["privileged"].values()):
+            if array["encoder"] is None:  # as before there were patch features
+                del array["encoder"]
         for side in ("low", "high"):
             plain["action"][side] = [bound if math.isfinite(bound) else str(bound) for bound in plain["action"][side]]
         return plain
@@ -107,4 +120,6 @@ class DataSpec:
 
 
 def _array_spec(value: Mapping[str, Any]) -> ArraySpec:
-    return ArraySpec(shape=tuple(map(int, value["shape"])), dtype=str(value["dtype"]))
+    encoder = value.get("encoder")
+    shape = tuple(map(int, value["shape"]))
+    return ArraySpec(shape, str(value["dtype"]), None if encoder is None else str(encoder))

@@ -6,12 +6,14 @@ file is a list of transforms, applied in order.
 
 from dreamset.datasets.transforms.actions import ClipActions, FoldActions, OneHotActions, RescaleActions
 from dreamset.datasets.transforms.base import EpisodeTransform, Transform, transformed
+from dreamset.datasets.transforms.blocks import ActionBlocks
 from dreamset.datasets.transforms.columns import RenameColumns, SelectColumns
 from dreamset.datasets.transforms.images import AsImage, Crop, Grayscale, Resize, StackFrames
 from dreamset.datasets.transforms.rewards import ClipReward, RelabelReward, ScaleReward
 from dreamset.datasets.transforms.selection import Subsample, TopReturns
 
 __all__ = [
+    "ActionBlocks",
     "AsImage",
     "ClipActions",
     "ClipReward",

@@ -16,6 +16,7 @@ Proposing      propose actions                                planning with prop
 Trainable      compute losses and figures, name its parts     the stage ``train_world_model``
 Staged         learn in two steps per update                  networks that learn from others' new weights
 Prunable       leave out the weights that acting ignores      export
+Spatial        keep the patches of an image apart             decoding images for display
 ============== ============================================== ===========================================
 
 Actions are in [-1, 1] or one-hot (``ActionSpec.normalize``), except where a docstring says "in the environment's
@@ -207,6 +208,15 @@ class Prunable(Protocol):
 
     def for_acting(self) -> nn.Module:
         """A copy with only the weights that ``filter`` and ``features`` need."""
+
+
+@runtime_checkable
+class Spatial(Protocol):
+    """Its features begin with those of the patches of an image, row by row."""
+
+    @property
+    def map_shape(self) -> tuple[int, int]:
+        """The number of patches and of the features of each."""
 
 
 @runtime_checkable

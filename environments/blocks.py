@@ -25,9 +25,7 @@ class ActionBlocks(ActionRepeat):
 
     def __init__(self, env: Environment, steps: int = 5) -> None:
         if steps < 1:
-            raise UserError(
-                f"environment in blocks: steps is {steps}; allowed: 1 or more; set dataset.environment.steps"
-            )
+            raise UserError(f"environment in blocks: steps is {steps}; allowed: 1 or more")
         if choices(env) is not None or not isinstance(env.action_space, spaces.Box):
             raise UserError(
                 f"environment in blocks: the actions are from {env.unwrapped.action_space}; allowed: continuous ones; "

@@ -78,14 +78,23 @@ class AttentionWorldModel(nn.Module):
         self.vectors = sorted(name for name, array in spec.observations.items() if len(array.shape) == 1)
         self.map_shape = (spec.observations[self.patches].shape[0], spec.observations[self.patches].shape[1])
         self.vector_size = sum(spec.observations[name].size for name in self.vectors)
-        names = (self.patches, *self.vectors)
-        self.standardize = nn.ModuleDict({_key(name): Standardize(spec.statistics[name]) for name in names})
+        self.standardize = nn.ModuleDict({_key(name): Standardize(spec.statistics[name]) for name in self.reads})
         self.dynamics: FramePredictor = dynamics(*self.map_shape, self.vector_size, spec.action.size)
         self.history = self.dynamics.history
         self.feature_size = self.map_shape[0] * self.map_shape[1] + self.vector_size
         self.pooled_size = self.map_shape[1] + self.vector_size
         self.continue_head = None if continue_head is None else continue_head(self.pooled_size)
         self.vector_weight, self.continue_weight = vector_weight, continue_weight
+
+    @property
+    def reads(self) -> Sequence[str]:
+        """The observations that the model reads: all but images."""
+        return (self.patches, *self.vectors)
+
+    @property
+    def feature_parts(self) -> Mapping[str, int]:
+        """The number of features of each observation, in order."""
+        return {name: self.spec.observations[name].size for name in self.reads}
 
     @property
     def predicts_ends(self) -> bool:

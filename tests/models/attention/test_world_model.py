@@ -75,8 +75,14 @@ def test_features_are_the_standardised_patches_and_vectors_of_the_row() -> None:
     assert model.feature_size == expected.shape[-1] == PATCHES * CHANNELS + 3
 
 
+def test_features_are_named_in_their_order() -> None:
+    model = frames_model()
+    assert list(model.feature_parts.items()) == [("patches", PATCHES * CHANNELS), ("arm", 2), ("wrist", 1)]
+
+
 def test_images_are_not_read() -> None:
     model = frames_model(spec=frames_spec(image=ArraySpec((8, 8, 3), "uint8")))
+    assert list(model.reads) == ["patches", "arm", "wrist"]
     assert model.observe(frames_batch(), seeded()).features.shape[-1] == PATCHES * CHANNELS + 3
 
 

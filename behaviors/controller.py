@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dreamset.behaviors.exploration import Explorable, Exploration, mode
-from dreamset.core.capabilities import Controller, Representation, S
+from dreamset.core.capabilities import Controller, Representation, S, acting_spec
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ActorController(nn.Module, Generic[S]):
         self, model: Representation[S], actor: Callable[[Tensor], Explorable], *, exploration: Exploration = mode
     ) -> None:
         super().__init__()
-        self.spec = model.spec
+        self.spec = acting_spec(model)
         self.model = model
         self.actor = actor
         self.exploration = exploration

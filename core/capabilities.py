@@ -17,6 +17,7 @@ Trainable      compute losses and figures, name its parts     the stage ``train_
 Staged         learn in two steps per update                  networks that learn from others' new weights
 Prunable       leave out the weights that acting ignores      export
 Spatial        keep the patches of an image apart             decoding images for display
+Selective      read only some of the observations             acting without the others
 ============== ============================================== ===========================================
 
 Actions are in [-1, 1] or one-hot (``ActionSpec.normalize``), except where a docstring says "in the environment's
@@ -24,6 +25,7 @@ units".
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -217,6 +219,23 @@ class Spatial(Protocol):
     @property
     def map_shape(self) -> tuple[int, int]:
         """The number of patches and of the features of each."""
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """Reads some of the data's observations only; the others are targets of its training."""
+
+    @property
+    def reads(self) -> Sequence[str]:
+        """The names of the observations that ``observe`` and ``filter`` read."""
+
+
+def acting_spec(model: Representation[Any]) -> DataSpec:
+    """The data specification of a controller with this model: only with the observations that the model reads."""
+    if not isinstance(model, Selective):
+        return model.spec
+    read = {name: array for name, array in model.spec.observations.items() if name in model.reads}
+    return replace(model.spec, observations=read)
 
 
 @runtime_checkable

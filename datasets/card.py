@@ -120,7 +120,7 @@ def _columns(store: Store) -> list[tuple[str, ...]]:
 
 
 def _shape_and_type(spec: ArraySpec) -> tuple[str, str]:
-    return " x ".join(map(str, spec.shape)), spec.dtype
+    return " x ".join(map(str, spec.shape)), f"{spec.dtype}, {spec.encoder}" if spec.is_patches else spec.dtype
 
 
 def _spreads(store: Store) -> list[tuple[Any, ...]]:

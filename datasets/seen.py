@@ -43,13 +43,14 @@ class Seen:
         self._action = action
         self._actions = Range(action.size)
         self._rewards = Range(1)
-        self._vectors = {name: Range(spec.size) for name, spec in columns.items() if not spec.is_image}
-        self._images = {name: Range(spec.size) for name, spec in columns.items() if spec.is_image}
+        large = {name for name, spec in columns.items() if spec.is_image or spec.is_patches}
+        self._vectors = {name: Range(spec.size) for name, spec in columns.items() if name not in large}
+        self._images = {name: Range(spec.size) for name, spec in columns.items() if name in large}
         self._transitions, self._on_bound = 0, 0
         self._rewarded, self._reward, self._true_ends = 0, 0.0, 0
 
     def update(self, columns: Mapping[str, Any]) -> None:
-        """Adds the rows of a shard. Of images, a few rows are read."""
+        """Adds the rows of a shard. Of images and their patch features, a few rows are read."""
         arrived = ~columns[IS_FIRST][:]  # action and reward of a first row are padding
         actions, rewards = columns[ACTION][:][arrived], columns[REWARD][:][arrived]
         self._actions.update(actions)

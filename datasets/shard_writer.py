@@ -2,17 +2,18 @@
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dreamset.core.files import file_sha256
-from dreamset.core.spec import DataSpec, VectorStatistics
-from dreamset.datasets.episode import Episode
+from dreamset.core.spec import ArraySpec, DataSpec, VectorStatistics
+from dreamset.datasets.episode import Array, Episode
 from dreamset.datasets.index import EpisodeIndex, split_codes
 from dreamset.datasets.layout import ALIGNMENT, FORMAT_VERSION, column_specs, columns_of, shard_name
 from dreamset.datasets.seen import Seen
@@ -22,6 +23,8 @@ from dreamset.datasets.splits import TRAIN
 from dreamset.datasets.statistics import RunningMoments, describe_values
 from dreamset.datasets.store import Store
 from dreamset.datasets.windows import Indices
+
+_BLOCK = 1 << 20  # numbers of patch features that are converted at once
 
 
 class ShardWriter:
@@ -161,8 +164,8 @@ class ManifestBuilder:
         The shards are read back because the split is known only now, and kept shards of an earlier store count too.
         """
         specs = self.shards.specs
-        names = _vector_columns(self.description)
-        moments = {name: RunningMoments(specs[column].size) for name, column in names.items()}
+        names = _described_columns(self.description)
+        moments = {name: RunningMoments(_statistics_size(specs[column])) for name, column in names.items()}
         seen = Seen(self.description.observations, self.description.action)
         training = np.zeros(len(self.shards.rows), bool)
         training[self.splits.get(TRAIN, np.arange(0))] = True
@@ -173,17 +176,34 @@ class ManifestBuilder:
             seen.update(shard.columns)
             training_rows = np.repeat(training[first : first + episodes], self.shards.rows[first : first + episodes])
             for name, column in names.items():
-                rows = shard.columns[column][:][training_rows]
-                if len(rows):
+                for rows in _blocks(shard.columns[column], training_rows, specs[column]):
                     moments[name].update(rows)
             first += episodes
         return {name: running.result() for name, running in moments.items()}, seen
 
 
-def _vector_columns(description: SourceDescription) -> dict[str, str]:
-    """Name and column of every vector observation and privileged vector."""
+def _statistics_size(spec: ArraySpec) -> int:
+    """How many means and deviations describe a column: one for each element of a vector, one for all patches."""
+    return 1 if spec.is_patches else spec.size
+
+
+def _blocks(values: Any, chosen: NDArray[np.bool_], spec: ArraySpec) -> Iterator[Array]:
+    """The chosen rows of a column as blocks for ``RunningMoments``; patches a few at a time, because they are large."""
+    count = len(chosen) if not spec.is_patches else max(1, _BLOCK // spec.size)
+    for first in range(0, len(chosen), count):
+        rows = values[first : first + count][chosen[first : first + count]]
+        if len(rows):
+            yield rows.reshape(-1, _statistics_size(spec))
+
+
+def _described_columns(description: SourceDescription) -> dict[str, str]:
+    """Name and column of everything that has statistics: vectors and patch features, privileged ones included."""
     columns = column_specs(description)
     names: dict[str, str] = {}
     for group, prefix in ((description.observations, ""), (description.privileged, "privileged.")):
-        names |= {name: prefix + name for name in group if columns[prefix + name].dtype == "float32"}
+        names |= {
+            name: prefix + name
+            for name in group
+            if columns[prefix + name].dtype == "float32" or columns[prefix + name].is_patches
+        }
     return names

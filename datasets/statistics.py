@@ -20,7 +20,7 @@ class RunningMoments:
         self._squares = np.zeros(size)  # sum of squared distances from the mean
 
     def update(self, rows: Array) -> None:
-        """Adds a block of rows, [rows, size]."""
+        """Adds a block of at least one row, [rows, size]."""
         block = rows.astype(np.float64)
         mean = block.mean(axis=0)
         total = self._count + len(block)

@@ -1,12 +1,13 @@
 """Stores as sources, for merging, splitting, filtering and exporting stores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from dreamset.core.errors import UserError
+from dreamset.core.spec import ActionSpec, ArraySpec
 from dreamset.datasets.episode import RawEpisode, from_arrivals
 from dreamset.datasets.layout import ACTION, IS_TERMINAL, PRIVILEGED, REWARD
 from dreamset.datasets.sources.base import Source, SourceDescription
@@ -58,8 +59,8 @@ class Concatenated:
             for part in ("observations", "privileged", "action"):
                 if getattr(other, part) != getattr(first, part):
                     raise UserError(
-                        f"{name}: its {part} are {getattr(other, part)}, those of {self.names[0]} are "
-                        f"{getattr(first, part)}; ingest both with the same columns"
+                        f"{name}: its {part} are {_text(getattr(other, part))}, those of {self.names[0]} are "
+                        f"{_text(getattr(first, part))}; ingest both with the same columns"
                     )
 
     @property
@@ -82,6 +83,12 @@ class Concatenated:
         which = int(np.searchsorted(ends, number, side="right"))
         before = int(ends[which - 1]) if which else 0
         return self.sources[which].read(number - before)
+
+
+def _text(part: Mapping[str, ArraySpec] | ActionSpec) -> str:
+    if isinstance(part, ActionSpec):
+        return str(part)
+    return ", ".join(f"{name} ({array})" for name, array in part.items()) or "none"
 
 
 def _shared_references(parts: Sequence[dict[str, object]]) -> dict[str, object]:

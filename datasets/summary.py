@@ -76,6 +76,8 @@ def _arrays(specs: Mapping[str, ArraySpec], seen: Mapping[str, Mapping[str, Sequ
 
 def _kind(spec: ArraySpec) -> str:
     shape = " x ".join(map(str, spec.shape))
+    if spec.is_patches:
+        return f"patch features {shape} of {spec.encoder}"
     return f"image {shape}" if spec.is_image else f"vector of {shape}"
 
 

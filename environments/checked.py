@@ -217,7 +217,7 @@ def require_fit(environment: Environment, spec: DataSpec) -> None:
     """Checks before the first episode that a model with this data specification can act in the environment.
 
     Raises:
-        UserError: if an observation is missing or has another shape or kind of numbers, or actions differ.
+        UserError: if an observation is missing or has another shape, kind of numbers or encoder, or actions differ.
     """
     space = environment.observation_space
     offered = dict(space.spaces) if isinstance(space, spaces.Dict) else {}
@@ -228,7 +228,7 @@ def require_fit(environment: Environment, spec: DataSpec) -> None:
     ]
     differences += _action_difference(environment, spec)
     if differences:
-        has = ", ".join(f"{name}: {_array(part.dtype, part.shape)}" for name, part in offered.items())
+        has = ", ".join(f"{name}: {_space(part)}" for name, part in offered.items())
         raise UserError(
             f"{environment} does not fit the model's data: {'; '.join(differences)}. It offers {has or space}; change "
             "the settings of dataset.environment, or take a model that was trained on such data"
@@ -236,12 +236,12 @@ def require_fit(environment: Environment, spec: DataSpec) -> None:
 
 
 def _difference(name: str, array: ArraySpec, space: spaces.Space[Any] | None) -> str | None:
-    expected = _array(array.dtype, array.shape)
     if space is None:
-        return f"observation {name!r} is missing, expected: {expected}"
-    if space.shape == array.shape and _same_kind(space.dtype, np.dtype(array.dtype)):
+        return f"observation {name!r} is missing, expected: {array}"
+    same_encoder = getattr(space, "encoder", None) == array.encoder
+    if space.shape == array.shape and _same_kind(space.dtype, np.dtype(array.dtype)) and same_encoder:
         return None
-    return f"observation {name!r} is {_array(space.dtype, space.shape)}, expected: {expected}"
+    return f"observation {name!r} is {_space(space)}, expected: {array}"
 
 
 def _action_difference(environment: Environment, spec: DataSpec) -> list[str]:
@@ -262,6 +262,10 @@ def _same_kind(first: Any, second: Any) -> bool:
     if first is None or second is None or np.dtype(first).kind not in _NUMBERS:
         return False
     return bool((first == np.uint8) == (second == np.uint8))
+
+
+def _space(space: spaces.Space[Any]) -> str:
+    return str(ArraySpec(space.shape or (), str(space.dtype), getattr(space, "encoder", None)))
 
 
 def _array(dtype: Any, shape: tuple[int, ...] | None) -> str:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ArraySpec, DataSpec, VectorStatistics
 from dreamset.models.distributions import Distribution, SquaredError, SymlogSquaredError, UnitNormal
-from dreamset.models.encoders import SMALLEST, Standardize, pyramid_widths
+from dreamset.models.encoders import SMALLEST, Standardize, pyramid_widths, vector_names
 from dreamset.models.layers import ELU, RELU, SILU_RMS_NORM, BlockLinear, Style, images_to_planes, mlp
 
 # Kernels by frame size: the published decoder (64 pixels) and its shorter variants; all strides are 2.
@@ -222,6 +222,47 @@ class SymlogVectorDecoder(ObservationDecoder):
         return observation
 
 
+class PatchesDecoder(ObservationDecoder):
+    """Predicts a code of every patch, from which one layer for all patches predicts the standardised features.
+
+    Args:
+        features: F.
+        spec: of the patch features, [P, C].
+        statistics: one mean and one deviation of all of them.
+        hidden, layers: of the dense network.
+        code: numbers per patch.
+        style: activation, norm and initialisation.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        spec: ArraySpec,
+        statistics: VectorStatistics,
+        *,
+        hidden: int,
+        layers: int,
+        code: int = 32,
+        style: Style = ELU,
+    ) -> None:
+        super().__init__()
+        patches, channels = spec.shape
+        self.shape = (patches, code)
+        self.standardize = Standardize(statistics)
+        self.codes = mlp(features, patches * code, hidden=hidden, layers=layers, style=style)
+        self.expand = style.linear(code, channels)
+
+    def forward(self, features: Tensor) -> UnitNormal:
+        """Features [..., F] to N(mean, I) over the standardised patch features [..., P, C]."""
+        codes = self.codes(features).unflatten(-1, self.shape)
+        return UnitNormal(self.expand(codes), event_axes=2)
+
+    def target(self, observation: Tensor) -> Tensor:
+        """The recorded features, standardised."""
+        standardized: Tensor = self.standardize(observation)
+        return standardized
+
+
 class MakesImageDecoder(Protocol):
     """Constructs an image decoder: its class, or a partial of it."""
 
@@ -239,7 +280,7 @@ class MakesVectorDecoder(Protocol):
 
 
 class Decoder(nn.Module):
-    """One decoder for each observation: an image decoder or a vector decoder.
+    """One decoder for each observation, of its kind: image, vector or patch features.
 
     With a ``vector_trunk``, the style of its layers, all vectors share the hidden layers (Dreamer v2 and v3). Each then
     has only an output layer of its own.
@@ -256,12 +297,13 @@ class Decoder(nn.Module):
         names: Sequence[str] | None = None,
         image: MakesImageDecoder = ImageDecoder,
         vector: MakesVectorDecoder = VectorDecoder,
+        patches: MakesVectorDecoder = PatchesDecoder,
         vector_trunk: Style | None = None,
     ) -> None:
         super().__init__()
         self.decoders = nn.ModuleDict()
         decoded = sorted(spec.observations if names is None else names)
-        self.on_trunk = {name for name in decoded if vector_trunk is not None and not spec.observations[name].is_image}
+        self.on_trunk = set(vector_names(spec)) & set(decoded) if vector_trunk is not None else set[str]()
         self.trunk = None
         if vector_trunk is not None and self.on_trunk:
             self.trunk = vector_trunk.trunk(features, hidden=hidden, layers=layers)
@@ -269,6 +311,8 @@ class Decoder(nn.Module):
             array = spec.observations[name]
             if array.is_image:
                 decoder = image(features, array, depth=depth)
+            elif array.is_patches:
+                decoder = patches(features, array, spec.statistics[name], hidden=hidden, layers=layers)
             elif self.trunk is None:
                 decoder = vector(features, array, spec.statistics[name], hidden=hidden, layers=layers)
             else:

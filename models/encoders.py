@@ -1,6 +1,7 @@
 """Encoders map named observations to one embedding."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Protocol
 
@@ -139,6 +140,40 @@ class SymlogVectorEncoder(ObservationEncoder):
         return embedding
 
 
+class PatchesEncoder(ObservationEncoder):
+    """Projects the standardised features of every patch alike, then a dense network reads all patches.
+
+    Args:
+        spec: of the patch features, [P, C].
+        statistics: one mean and one deviation of all of them.
+        hidden, layers: of the dense network.
+        projection: numbers that are kept of each patch.
+        style: activation, norm and initialisation.
+    """
+
+    def __init__(
+        self,
+        spec: ArraySpec,
+        statistics: VectorStatistics,
+        *,
+        hidden: int,
+        layers: int,
+        projection: int = 16,
+        style: Style = ELU,
+    ) -> None:
+        super().__init__()
+        patches, channels = spec.shape
+        self.standardize = Standardize(statistics)
+        self.project = style.linear(channels, projection)
+        self.layers = mlp(patches * projection, hidden, hidden=hidden, layers=layers, style=style)
+        self.embedding_size = hidden
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Patch features [..., P, C] to embeddings [..., E]."""
+        embedding: Tensor = self.layers(self.project(self.standardize(patches)).flatten(-2))
+        return embedding
+
+
 class Standardize(nn.Module):
     """(x - mean) / std with the statistics of the training episodes, which the state dict holds."""
 
@@ -150,9 +185,9 @@ class Standardize(nn.Module):
         self.register_buffer("mean", torch.tensor(statistics.mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(statistics.std, dtype=torch.float32))
 
-    def forward(self, vector: Tensor) -> Tensor:
-        """The standardised vector, flat over its event axes: [..., O]."""
-        return (vector - self.mean) / self.std
+    def forward(self, values: Tensor) -> Tensor:
+        """Standardised vectors [..., O] or patch features [..., P, C], in float32."""
+        return (values - self.mean) / self.std
 
 
 class MakesImageEncoder(Protocol):
@@ -172,9 +207,20 @@ class MakesVectorEncoder(Protocol):
 
 
 class Encoder(nn.Module):
-    """One image or vector encoder for each observation; embeddings are concatenated in the order of the names.
+    """One encoder for each observation, of its kind; embeddings are concatenated in the order of the names.
 
     With ``one_for_vectors`` a single encoder, the last one, reads all vectors side by side (Dreamer v2 and v3).
+
+    Args:
+        spec: the data's specification.
+        depth: channels of the first convolution of an image.
+        hidden, layers: of the dense networks.
+        names: observations to read; by default all. Others are only targets of the objective, such as patch features.
+        image, vector, patches: construct the encoders of each kind.
+        one_for_vectors: whether one encoder reads all vectors.
+
+    Raises:
+        UserError: if there is no observation, or a name is unknown.
     """
 
     def __init__(
@@ -184,18 +230,22 @@ class Encoder(nn.Module):
         depth: int,
         hidden: int,
         layers: int,
+        names: Sequence[str] | None = None,
         image: MakesImageEncoder = ImageEncoder,
         vector: MakesVectorEncoder = VectorEncoder,
+        patches: MakesVectorEncoder = PatchesEncoder,
         one_for_vectors: bool = False,
     ) -> None:
         super().__init__()
-        if not spec.observations:
-            raise UserError("the dataset has no observations: name at least one in `dataset.source.observations`")
+        spec = _read_only(spec, names)
+        self.names = sorted(spec.observations)
         self.together = vector_names(spec) if one_for_vectors else []
         encoders: dict[str, ObservationEncoder] = {}
         for name, array in sorted(spec.observations.items()):
             if array.is_image:
                 encoders[name.replace(".", "/")] = image(array, depth=depth)
+            elif array.is_patches:
+                encoders[name.replace(".", "/")] = patches(array, spec.statistics[name], hidden=hidden, layers=layers)
             elif not one_for_vectors:
                 encoders[name.replace(".", "/")] = vector(array, spec.statistics[name], hidden=hidden, layers=layers)
         self.encoders = nn.ModuleDict(encoders)
@@ -211,9 +261,24 @@ class Encoder(nn.Module):
         return torch.cat(parts, dim=-1)
 
 
+def _read_only(spec: DataSpec, names: Sequence[str] | None) -> DataSpec:
+    """The specification with only the observations in ``names``; None: all."""
+    if not spec.observations:
+        raise UserError("the dataset has no observations: name at least one in `dataset.source.observations`")
+    if names is None:
+        return spec
+    unknown = sorted(set(names) - spec.observations.keys())
+    if unknown or not names:
+        raise UserError(
+            f"world_model.encoder.names is {list(names)}; allowed: null, or one or more of the dataset's observations "
+            f"{sorted(spec.observations)}"
+        )
+    return replace(spec, observations={name: array for name, array in spec.observations.items() if name in names})
+
+
 def vector_names(spec: DataSpec) -> list[str]:
-    """The names of the observations that are no images, in order."""
-    return sorted(name for name, array in spec.observations.items() if not array.is_image)
+    """The names of the observations that are vectors, in order."""
+    return sorted(name for name, array in spec.observations.items() if not (array.is_image or array.is_patches))
 
 
 def joined_vectors(spec: DataSpec) -> tuple[ArraySpec, VectorStatistics]:

@@ -22,10 +22,10 @@ class ObservationState:
 
 
 class Observations(nn.Module):
-    """s_t = o_t: vectors standardised and images reduced, side by side. Nothing is learned but a reward head.
+    """s_t = o_t: vectors and patch features standardised and images reduced, side by side.
 
-    It has no dynamics, so nothing can be imagined or planned with it. Cloning and Q-learning on its features are the
-    usual baselines on raw observations.
+    Nothing is learned but a reward head. There are no dynamics, so nothing can be imagined or planned. Cloning and
+    Q-learning on the features are the usual baselines on raw observations.
 
     Args:
         spec: the data's specification.
@@ -54,7 +54,10 @@ class Observations(nn.Module):
 
     def _reader(self, name: str, image_edge: int) -> nn.Module:
         array = self.spec.observations[name]
-        return ReducedImage(image_edge) if array.is_image else Standardize(self.spec.statistics[name])
+        if array.is_image:
+            return ReducedImage(image_edge)
+        standardize = Standardize(self.spec.statistics[name])
+        return nn.Sequential(standardize, nn.Flatten(-2)) if array.is_patches else standardize
 
     def initial(self, count: int) -> ObservationState:
         """Zeros; ``filter`` ignores it."""

@@ -1,5 +1,6 @@
 """Tiny data, specifications and models for the tests of several folders."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -50,6 +51,24 @@ def tiny_batch(size: int = 3, length: int = 6, *, seed: int = 0) -> SequenceBatc
         privileged={"truth": walk[..., :2]},
         row=1000 * torch.arange(size)[:, None] + rows,
     )
+
+
+PATCHES = ArraySpec((4, 6), "float16", "toy:0123456789abcdef")
+
+
+def patched_spec() -> DataSpec:
+    """``tiny_spec`` with the features of four patches."""
+    spec = tiny_spec()
+    statistics = {**spec.statistics, "patches": VectorStatistics((0.5,), (2.0,))}
+    return replace(spec, observations={**spec.observations, "patches": PATCHES}, statistics=statistics)
+
+
+def patched_batch(size: int = 3, length: int = 6, *, seed: int = 0) -> SequenceBatch:
+    """``tiny_batch`` with patch features that are functions of the state."""
+    batch = tiny_batch(size, length, seed=seed)
+    mixed = batch.reward[..., None] * torch.linspace(-1, 1, PATCHES.size) + batch.observations["state"][..., 1:2]
+    patches = (0.5 + 2 * torch.tanh(mixed)).half().reshape(size, length, *PATCHES.shape)
+    return replace(batch, observations={**batch.observations, "patches": patches})
 
 
 @cache

@@ -15,17 +15,18 @@ from dreamset.pipeline.config.imports import parse_module
 
 ROOT = Path(__file__).parents[1]
 OURS = "dreamset"
-PACKAGES = ("behaviors", "configs", "core", "datasets", "environments", "models", "objectives", "pipeline")
+PACKAGES = ("behaviors", "configs", "core", "datasets", "environments", "models", "objectives", "pipeline", "vision")
 
 MAY_IMPORT = {
     "configs": set(),
     "core": {"core"},
-    "datasets": {"core", "datasets"},
+    "datasets": {"core", "datasets", "vision"},
     "models": {"core", "models"},
-    "environments": {"core", "environments"},
+    "environments": {"core", "environments", "vision"},
     "objectives": {"core", "models", "objectives"},
     "behaviors": {"core", "models", "behaviors"},
     "pipeline": set(PACKAGES),
+    "vision": {"core", "vision"},
 }
 ONLY_IN = {  # library -> folders below which it may be imported
     "h5py": ("datasets",),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dreamset.behaviors.exploration import Exploration, mode
 from dreamset.behaviors.planning.draws import Counted, Generated, Sliced
 from dreamset.behaviors.planning.optimizers import Draw, Plan, PlanOptimizer
-from dreamset.core.capabilities import Dynamics, Proposing, S
+from dreamset.core.capabilities import Dynamics, Proposing, S, acting_spec
 from dreamset.core.records import ImaginedTrajectory
 from dreamset.core.states import map_state, state_count
 from dreamset.models.distributions import noise_of_kind
@@ -77,7 +77,7 @@ class PlanningController(nn.Module, Generic[S]):
     ) -> None:
         super().__init__()
         optimizer.require(model.spec.action)
-        self.spec = model.spec
+        self.spec = acting_spec(model)
         self.model, self.optimizer, self.score = model, optimizer, score
         self.policy, self.proposals = policy, proposals
         self.exploration = exploration

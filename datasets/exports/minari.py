@@ -124,7 +124,7 @@ def _observation_space(specs: Mapping[str, ArraySpec]) -> spaces.Space[Any]:
 def _space(spec: ArraySpec) -> spaces.Space[Any]:
     if spec.dtype == "uint8":
         return spaces.Box(0, 255, spec.shape, np.uint8)
-    return spaces.Box(-np.inf, np.inf, spec.shape, np.float32)
+    return spaces.Box(-np.inf, np.inf, spec.shape, np.dtype(spec.dtype).type)
 
 
 def _action_space(action: ActionSpec) -> spaces.Space[Any]:

@@ -8,6 +8,7 @@ from dreamset.datasets.transforms.actions import ClipActions, FoldActions, OneHo
 from dreamset.datasets.transforms.base import EpisodeTransform, Transform, transformed
 from dreamset.datasets.transforms.blocks import ActionBlocks
 from dreamset.datasets.transforms.columns import RenameColumns, SelectColumns
+from dreamset.datasets.transforms.features import PatchFeatures
 from dreamset.datasets.transforms.images import AsImage, Crop, Grayscale, Resize, StackFrames
 from dreamset.datasets.transforms.rewards import ClipReward, RelabelReward, ScaleReward
 from dreamset.datasets.transforms.selection import Subsample, TopReturns
@@ -22,6 +23,7 @@ __all__ = [
     "FoldActions",
     "Grayscale",
     "OneHotActions",
+    "PatchFeatures",
     "RelabelReward",
     "RenameColumns",
     "RescaleActions",

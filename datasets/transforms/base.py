@@ -1,7 +1,7 @@
 """The interface of transforms."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any, Protocol
 
@@ -31,6 +31,10 @@ class EpisodeTransform(ABC):
         """The columns that a recorded episode must match before ``apply``; by default those of the source."""
         return description
 
+    def facts(self) -> Mapping[str, Any]:
+        """What the provenance says beside the settings, or in place of them; by default nothing."""
+        return {}
+
     @abstractmethod
     def apply(self, raw: RawEpisode) -> RawEpisode:
         """The episode after the transform."""
@@ -38,7 +42,7 @@ class EpisodeTransform(ABC):
     def __call__(self, source: Source) -> Source:
         """The source with ``apply`` on every episode."""
         before = source.describe()
-        after = with_transform(self.columns(before), self)
+        after = with_transform(self.columns(before), self, **self.facts())
         return _Transformed(source, self, self.accepts(before), after)
 
 

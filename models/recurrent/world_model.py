@@ -85,6 +85,11 @@ class WorldModel(nn.Module):
         return self.encoder.embedding_size
 
     @property
+    def reads(self) -> Sequence[str]:
+        """The observations that the encoder reads."""
+        return self.encoder.names
+
+    @property
     def predicts_ends(self) -> bool:
         """Whether the model has a continue head."""
         return self.continue_head is not None

@@ -1,6 +1,6 @@
 """TD-MPC's encoder and dynamics: deterministic networks whose outputs are latent states."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from math import prod
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ArraySpec, DataSpec, VectorStatistics
-from dreamset.models.encoders import Encoder, ObservationEncoder, Standardize
+from dreamset.models.encoders import Encoder, ObservationEncoder, PatchesEncoder, Standardize
 from dreamset.models.layers import (
     MISH_LAYER_NORM,
     RELU,
@@ -82,6 +82,7 @@ class LatentEncoder(nn.Module):
         spec: the data's specification.
         size: Z.
         hidden, layers: units and number of the hidden layers for vectors.
+        names: observations to read; by default all.
         depth: channels of the convolutions.
         style: of the hidden layers.
         norm: constructs the latent's norm from Z.
@@ -95,6 +96,7 @@ class LatentEncoder(nn.Module):
         size: int,
         hidden: int,
         layers: int,
+        names: Sequence[str] | None = None,
         depth: int = 32,
         style: Style = MISH_LAYER_NORM,
         norm: LatentNorm = simplicial,
@@ -106,8 +108,10 @@ class LatentEncoder(nn.Module):
             depth=depth,
             hidden=hidden,
             layers=layers,
+            names=names,
             image=partial(FrameEncoder, style=image_style),
             vector=partial(HiddenVectorEncoder, style=style),
+            patches=partial(PatchesEncoder, style=style),
             one_for_vectors=True,
         )
         self.last = style.linear(self.observations.embedding_size, size)

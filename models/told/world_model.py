@@ -106,6 +106,11 @@ class TOLD(nn.Module):
         self.entropy_weight = entropy_weight
 
     @property
+    def reads(self) -> Sequence[str]:
+        """The observations that the encoder reads."""
+        return self.encoder.observations.names
+
+    @property
     def predicts_ends(self) -> bool:
         """Whether the model has a continue head."""
         return self.continue_head is not None

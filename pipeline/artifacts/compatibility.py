@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from dreamset.core.errors import UserError
-from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec
+from dreamset.core.spec import ActionSpec, DataSpec
 from dreamset.pipeline.report.tables import columns
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def fitted_spec(saved: DataSpec, data: DataSpec, *, strict: bool, where: object)
 def described(spec: DataSpec) -> dict[str, str]:
     """The model's inputs and outputs as texts by name. Two specifications with equal texts fit the same model."""
     return {
-        **{f"observation {name}": _array(array) for name, array in spec.observations.items()},
+        **{f"observation {name}": str(array) for name, array in spec.observations.items()},
         "action": _action(spec.action),
         "action bounds": _bounds(spec.action),
     }
@@ -111,10 +111,6 @@ def _require_same_action(saved: ActionSpec, data: ActionSpec, where: object) -> 
             f"{where} has {_action(saved)} actions, the dataset has {_action(data)}; for other actions the learned "
             "dynamics would be invalid; train a new model"
         )
-
-
-def _array(spec: ArraySpec) -> str:
-    return f"{spec.dtype} {list(spec.shape)}"
 
 
 def _action(spec: ActionSpec) -> str:

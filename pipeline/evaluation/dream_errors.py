@@ -112,8 +112,8 @@ def compare(
     reward = model.reward(trajectory)[:, 0].float().cpu().numpy() if isinstance(model, RewardModel) else None
     return Dream(
         context=context,
-        truth=truth,
-        prediction=decoded.first,
+        truth=_drawable(truth, spec),
+        prediction=_drawable(decoded.first, spec),
         band=decoded.band,
         error=errors,
         threshold=SHARE * float(np.mean(constant)),
@@ -122,6 +122,11 @@ def compare(
         uncertainty=uncertainty,
         measure=measure,
     )
+
+
+def _drawable(columns: Mapping[str, Rows], spec: DataSpec) -> dict[str, Rows]:
+    """Images and vectors; patch features have an error, but nothing that could be seen."""
+    return {name: rows for name, rows in columns.items() if not spec.observations[name].is_patches}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +142,7 @@ def _decoded(decode: Decode, features: Tensor, spec: DataSpec) -> _Decoded:
     """Decodes [T, S, F] a few rows at a time."""
     first: dict[str, list[Rows]] = {name: [] for name in spec.observations}
     bounds: dict[str, list[tuple[Rows, Rows]]] = {
-        name: [] for name, array in spec.observations.items() if not array.is_image
+        name: [] for name, array in spec.observations.items() if not (array.is_image or array.is_patches)
     }
     spreads: list[Rows] = []
     chunks = features.split(CHUNK)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dreamset.behaviors.base import Acting
 from dreamset.behaviors.controller import Agent
-from dreamset.core.capabilities import Dynamics, FeaturePolicy
+from dreamset.core.capabilities import Dynamics, FeaturePolicy, acting_spec
 from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory, SequenceBatch
 from dreamset.core.spec import DataSpec
@@ -170,19 +170,20 @@ def act_and_dream(
         UserError: if the episode ends within the context, or the policy can act only in an environment.
     """
     device = generator.device
+    spec = acting_spec(model)
     agent, play = Agent(acting.controller(model), generator=generator), EpisodeRecorder(environment, seed)
     while (rows := len(play.observations)) < context:
         if play.done:
             raise UserError(
                 f"{environment}: the episode with seed {seed} ends after {rows} rows; choose --context {rows} or less"
             )
-        seen = {name: _tensor(play.observations[-1][name][None], device) for name in model.spec.observations}
+        seen = {name: _tensor(play.observations[-1][name][None], device) for name in spec.observations}
         first = torch.tensor([rows == 1], device=device)
         play.step(agent.act(seen, first)[0].cpu().numpy())
-    observed = Reality.of(play, model.spec).batch(model.spec, device)
+    observed = Reality.of(play, spec).batch(spec, device)
     dream = dream_of_acting(model, observed, acting, horizon=horizon, samples=samples, generator=generator)
     for action in model.spec.action.denormalize(dream.action[context - 1 :, 0]).cpu().numpy():
         if play.done:
             break
         play.step(action)
-    return Reality.of(play, model.spec), dream
+    return Reality.of(play, spec), dream

@@ -83,7 +83,7 @@ class OpenLoopPrediction:
         return float(np.mean(errors))
 
     def save(self, folder: Path, *, title: str, episodes: Sequence[str]) -> None:
-        """Writes a video and a figure per image and a figure per vector.
+        """Writes a video and a figure per image and a figure per vector; nothing per patch features.
 
         What cannot be drawn is left out with a warning.
 
@@ -94,6 +94,8 @@ class OpenLoopPrediction:
         """
         folder.mkdir(parents=True, exist_ok=True)
         for name, truth in self.truth.items():
+            if truth.ndim == 4:  # patch features [B, T, P, C], which cannot be seen
+                continue
             pair = truth[: len(episodes)], self.prediction[name][: len(episodes)]
             video, figure, head = (
                 folder / f"open_loop_{name}.mp4",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamset.behaviors.base import Acting
-from dreamset.core.capabilities import Dynamics, Representation, RewardModel
+from dreamset.core.capabilities import Dynamics, Representation, RewardModel, acting_spec
 from dreamset.core.records import SequenceBatch
 from dreamset.core.states import map_state
 from dreamset.environments.rollouts import RecordedEpisode
@@ -87,9 +87,9 @@ def _first_rows(
     first = torch.zeros(len(episodes), rows, dtype=torch.bool, device=device)
     first[:, 0] = True
     nothing = torch.zeros_like(first)
-    zero = np.zeros((1, model.spec.action.size), np.float32)
+    zero, names = np.zeros((1, model.spec.action.size), np.float32), acting_spec(model).observations
     return SequenceBatch(
-        observations={name: stack([e.observations[name][:rows] for e in episodes]) for name in model.spec.observations},
+        observations={name: stack([e.observations[name][:rows] for e in episodes]) for name in names},
         action=stack([np.concatenate([zero, e.actions[: rows - 1]]) for e in episodes]),
         reward=nothing.float(),
         is_first=first,

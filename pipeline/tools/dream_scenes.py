@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from dreamset.behaviors.base import Acting
-from dreamset.core.capabilities import FeaturePolicy
+from dreamset.core.capabilities import FeaturePolicy, acting_spec
 from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory
 from dreamset.datasets import Store
@@ -155,7 +155,7 @@ def _policy_in_environment(setting: Setting, options: Options, samples: int) -> 
     traceback_of = str(setting.runs / "dream" / setting.name)
     make = environment_factory(environment_settings, evaluation.episode_limits, output=traceback_of)
     with closing(make()) as environment:
-        require_fit(environment, setting.model.spec)
+        require_fit(environment, acting_spec(setting.model))
         reality, trajectory = dreaming.act_and_dream(
             setting.model,
             acting,

@@ -1,6 +1,6 @@
 """Online data: the episodes that fine-tuning collects, in a store of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dreamset.core.errors import UserError
-from dreamset.core.spec import DataSpec
+from dreamset.core.spec import ArraySpec, DataSpec
 from dreamset.datasets import Store
 from dreamset.datasets.episode import Array, RawEpisode
 from dreamset.datasets.extension import extend
@@ -46,16 +46,24 @@ class RecordedSource:
         episode = self.episodes[number]
         return RawEpisode(
             f"online episode {number} (seed {episode.seed})",
-            {name: _typed(episode.observations[name]) for name in self.description.observations},
+            _typed(episode.observations, self.description.observations),
             episode.actions,
             episode.rewards,
             episode.terminated,
-            {name: _typed(episode.infos[name]) for name in self.description.privileged},
+            _typed(episode.infos, self.description.privileged),
         )
 
 
-def _typed(values: Array) -> Array:
-    return values if values.dtype == np.uint8 else values.astype(np.float32)
+def _typed(columns: Mapping[str, Array], specs: Mapping[str, ArraySpec]) -> dict[str, Array]:
+    """The columns of the data, as numbers of their types; images stay bytes, so that other numbers are an error."""
+    return {
+        name: columns[name] if columns[name].dtype == np.uint8 else columns[name].astype(_number(spec))
+        for name, spec in specs.items()
+    }
+
+
+def _number(spec: ArraySpec) -> str:
+    return spec.dtype if spec.is_patches else "float32"
 
 
 @dataclass(slots=True)

@@ -119,9 +119,9 @@ def test_splits_of_any_name_are_merged(store_of, tmp_path):
 
 WIDER = {"state": ArraySpec((2,), "float32"), "image": ArraySpec((2, 3, 3), "uint8")}
 OTHER_COLUMNS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
-    "shape": ({"observations": WIDER}, ("its observations are", "(2, 3, 3)")),
+    "shape": ({"observations": WIDER}, ("its observations are", "[2, 3, 3]")),
     "action": ({"action": ActionSpec(1, False, (0.0,), (9e9,))}, ("its action are", "9000000000.0")),
-    "privileged": ({"privileged": {}}, ("its privileged are {}", "clock")),
+    "privileged": ({"privileged": {}}, ("its privileged are none", "clock")),
 }
 
 

@@ -14,22 +14,41 @@ import torch
 from torch import Tensor
 
 from dreamset.core.records import Loss, Rollout, SequenceBatch
+from dreamset.core.spec import DataSpec
 from dreamset.models.recurrent.world_model import WorldModel
 from dreamset.objectives.base import Objective
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
-from tests.builders import seeded, tiny_batch, tiny_config, tiny_model, tiny_spec, without_zeros
+from tests.builders import (
+    patched_batch,
+    patched_spec,
+    seeded,
+    tiny_batch,
+    tiny_config,
+    tiny_model,
+    tiny_spec,
+    without_zeros,
+)
 
 FOLDER = Path(__file__).parents[2] / "configs" / "objective"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 WITHOUT_LOSS = {"reward_only"}
+OF_PATCHES = {"frozen_features"}  # objectives that need patch features
 
 every_objective = pytest.mark.parametrize("name", NAMES)
 every_objective_with_a_loss = pytest.mark.parametrize("name", sorted(set(NAMES) - WITHOUT_LOSS))
 
 
+def batch_for(name: str, *sizes: int) -> SequenceBatch:
+    return patched_batch(*sizes) if name in OF_PATCHES else tiny_batch(*sizes)
+
+
+def spec_for(name: str) -> DataSpec:
+    return patched_spec() if name in OF_PATCHES else tiny_spec()
+
+
 def build(name: str, *overrides: str, seed: int = 0) -> tuple[WorldModel, Objective]:
-    model = tiny_model(f"objective={name}", *overrides)
+    model = tiny_model(f"objective={name}", *overrides, spec=spec_for(name))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         objective: Objective = build_part(tiny_config(f"objective={name}", *overrides)["objective"], model)
@@ -57,7 +76,7 @@ def test_configs_contain_the_published_objectives() -> None:
 @every_objective
 def test_losses_are_finite_for_every_row_of_the_batch(name: str) -> None:
     model, objective = build(name)
-    losses, _, view = evaluate(model, objective, tiny_batch())
+    losses, _, view = evaluate(model, objective, batch_for(name))
     assert (losses == {}) == (name in WITHOUT_LOSS)
     for key, loss in losses.items():
         assert loss.value.shape == view.reward.shape, key
@@ -68,14 +87,14 @@ def test_losses_are_finite_for_every_row_of_the_batch(name: str) -> None:
 @every_objective
 def test_loss_names_differ_from_those_of_the_world_model(name: str) -> None:
     model, objective = build(name, "world_model=dreamer_v1_continue")
-    losses, rollout, view = evaluate(model, objective, tiny_batch())
+    losses, rollout, view = evaluate(model, objective, batch_for(name))
     assert not losses.keys() & model.losses(rollout, view).keys()
 
 
 @every_objective_with_a_loss
 def test_gradient_reaches_every_weight_of_encoder_and_objective(name: str) -> None:
     model, objective = build(name)
-    losses, _, _ = evaluate(model, objective, tiny_batch())
+    losses, _, _ = evaluate(model, objective, batch_for(name))
     total(losses).backward()
     trained = {
         **{f"encoder.{key}": value for key, value in model.encoder.named_parameters()},
@@ -88,7 +107,7 @@ def test_gradient_reaches_every_weight_of_encoder_and_objective(name: str) -> No
 @every_objective
 def test_objective_changes_neither_batch_nor_rollout(name: str) -> None:
     model, objective = build(name)
-    batch = tiny_batch()
+    batch = batch_for(name)
     before = batch.map(torch.clone)
     _, rollout, _ = evaluate(model, objective, batch)
     again = model.observe(objective.view(batch), seeded())
@@ -101,12 +120,12 @@ def test_objective_changes_neither_batch_nor_rollout(name: str) -> None:
 def test_state_dict_restores_the_losses_exactly(name: str) -> None:
     model, source = build(name, seed=1)
     _, target = build(name, seed=2)
-    expected, _, _ = evaluate(model, source, tiny_batch())
-    before, _, _ = evaluate(model, target, tiny_batch())
+    expected, _, _ = evaluate(model, source, batch_for(name))
+    before, _, _ = evaluate(model, target, batch_for(name))
     if name not in WITHOUT_LOSS:
         assert any(not torch.equal(before[key].value, expected[key].value) for key in expected)
     target.load_state_dict(copy.deepcopy(source.state_dict()))
-    after, _, _ = evaluate(model, target, tiny_batch())
+    after, _, _ = evaluate(model, target, batch_for(name))
     assert after.keys() == expected.keys()
     assert all(torch.equal(after[key].value, expected[key].value) for key in expected)
 
@@ -114,7 +133,7 @@ def test_state_dict_restores_the_losses_exactly(name: str) -> None:
 @every_objective
 def test_training_on_one_batch_lowers_its_losses(name: str) -> None:
     model, objective = build(name)
-    batch = tiny_batch(4, 8)
+    batch = batch_for(name, 4, 8)
 
     def measure() -> list[float]:
         """The objective's losses for several posterior samples; the model's losses if the objective has none."""
@@ -193,15 +212,15 @@ def assemble(latent: str, cell: str, divergence: str, reward_head: str, objectiv
     parts = {"divergence": part(DIVERGENCE, divergence), "reward_head": part(REWARD_HEAD, reward_head)}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model: WorldModel = build_part(config | parts | {"dynamics": dynamics}, tiny_spec())
+        model: WorldModel = build_part(config | parts | {"dynamics": dynamics}, spec_for(objective))
         without_zeros(model)
         built: Objective = build_part(tiny_config(WIDE, f"objective={objective}")["objective"], model)
     return model, built
 
 
-def train_once(model: WorldModel, objective: Objective) -> tuple[dict[str, Loss], SequenceBatch]:
+def train_once(model: WorldModel, objective: Objective, name: str) -> tuple[dict[str, Loss], SequenceBatch]:
     """All losses of one batch; computes the gradients of their sum."""
-    losses, rollout, view = evaluate(model, objective, tiny_batch(3, 4))
+    losses, rollout, view = evaluate(model, objective, batch_for(name, 3, 4))
     losses = model.losses(rollout, view) | losses
     total(losses).backward()
     return losses, view
@@ -218,7 +237,7 @@ def test_every_part_works_with_every_other_part(
     latent: str, cell: str, divergence: str, reward_head: str, objective: str
 ) -> None:
     model, built = assemble(latent, cell, divergence, reward_head, objective)
-    losses, view = train_once(model, built)
+    losses, view = train_once(model, built, objective)
     for name, loss in losses.items():
         assert loss.value.shape == view.reward.shape, name
         assert torch.isfinite(loss.value).all(), name
@@ -232,7 +251,7 @@ def test_every_generation_supports_every_objective(generation: str, name: str) -
     model.divergence = build_part(part(DIVERGENCE, "free_nats"))  # without free nats
     if model.ensemble is not None:
         model.ensemble.share = 1.0  # a bootstrap sample of so few rows may be empty
-    losses, view = train_once(model, objective)
+    losses, view = train_once(model, objective, name)
     assert all(loss.value.shape == view.reward.shape and torch.isfinite(loss.value).all() for loss in losses.values())
     assert without_gradient(model, objective) == []
 
@@ -240,7 +259,7 @@ def test_every_generation_supports_every_objective(generation: str, name: str) -
 def test_without_gradient_lists_a_parameter_that_nothing_trains() -> None:
     model, objective = build("reward_only")
     model.idle = torch.nn.Linear(1, 1)
-    train_once(model, objective)
+    train_once(model, objective, "reward_only")
     assert "idle.weight" in without_gradient(model, objective)
 
 

@@ -97,8 +97,8 @@ UNKNOWN = [
     (
         "objective=nope",
         "objective is 'nope'; allowed: barlow_twins, consistency, contrastive, cosine_contrastive, "
-        "embedding_consistency, predictive_contrastive, reconstruction, reconstruction_and_contrastive, reward_only; "
-        "see `dreamset list objective`",
+        "embedding_consistency, frozen_features, predictive_contrastive, reconstruction, "
+        "reconstruction_and_contrastive, reward_only; see `dreamset list objective`",
     ),
     ("seed=1,2", "seed=1,2 has several values, but a stage takes one"),
     ("world_model_training.batch=[1", "world_model_training.batch=[1"),

@@ -1,15 +1,29 @@
 """DINO-WM from configuration: published numbers, sizes, and the models that a configuration builds."""
 
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from dreamset.core.capabilities import RewardModel
+from dreamset.core.errors import UserError
 from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec, VectorStatistics
-from dreamset.models.attention.world_model import AttentionWorldModel
+from dreamset.datasets import Store
+from dreamset.models.attention.world_model import AttentionWorldModel, RewardedAttentionWorldModel
+from dreamset.pipeline.artifacts.saved_models import load_world_model
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.config.instantiate import build_part
+from dreamset.pipeline.export.program import export_policy
+from dreamset.pipeline.export.standalone.policy import Policy
+from dreamset.pipeline.stages import collect, evaluate, ingest, learn_behavior, train_world_model
+from dreamset.pipeline.stages import table as stages
+from dreamset.pipeline.training import checkpoint
+from tests.pipeline.killing import Killed, kill_after
 from tests.pipeline.test_published import at
 
 TRAINING, DYNAMICS = "world_model_training", "world_model.dynamics"
@@ -98,3 +112,98 @@ def test_rewards_and_ends_are_predicted_only_when_asked(ends: bool) -> None:
     assert not isinstance(plain, RewardModel)
     assert isinstance(built(spec, "preset=small", "world_model=dino_wm_reward", *head), RewardModel)
     assert plain.predicts_ends == ends
+
+
+PLAIN = ("preset=tiny", "dataset=pendulum_pixels")
+ENCODER = "{_target_: tests.pipeline.squares.Squares}"
+BLOCKS = "{_target_: dreamset.datasets.transforms.blocks.ActionBlocks, steps: 5}"
+PATCHES = f"{{_target_: dreamset.datasets.transforms.features.PatchFeatures, encoder: {ENCODER}}}"
+TINY = (
+    *PLAIN,
+    f"dataset.transforms=[{BLOCKS}, {PATCHES}]",
+    *("objective=reward_only", "behavior=planning", "acting.optimizer.horizon=3", "acting.optimizer.candidates=8"),
+    *(
+        "acting.optimizer.elites=2",
+        "acting.optimizer.iterations=2",
+        "evaluation.episodes=2",
+        "world_model=dino_wm_reward",
+    ),
+    *("world_model.dynamics.depth=1", "world_model.dynamics.heads=2", "world_model.dynamics.head_size=4"),
+    *("world_model.dynamics.hidden=8", "world_model_training.batch.length=4", "network.depth=2"),
+)
+WORLD_MODEL, POLICY = Path("runs/world_model/reward_only-0/model"), Path("runs/behavior/reward_only-0/model")
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    """The configuration with an environment that plays blocks and shows patch features, as the dataset does."""
+    config = compose([*TINY, *overrides])
+    plain = config["dataset"]["environment"]
+    blocks = {"_target_": "dreamset.environments.blocks.make", "_partial_": True, "steps": 5, "environment": plain}
+    encoder = {"_target_": "tests.pipeline.squares.Squares"}
+    features = {"_target_": "dreamset.environments.features.make", "_partial_": True, "encoder": encoder}
+    config["dataset"]["environment"] = {**features, "environment": blocks}
+    return config
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a recording of the pendulum, ingested in blocks of five actions with patch features."""
+    folder = tmp_path_factory.mktemp("patches")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DREAMSET_TRACKING", "off")
+        patch.chdir(folder)
+        collect.run(stages.collect(compose([*PLAIN])))
+        ingest.run(stages.ingest(composed()))
+    return folder
+
+
+@pytest.fixture
+def configure(store: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    shutil.copytree(store / "data", tmp_path / "data")
+    return lambda stage, *overrides: stages.STAGES[stage](composed(*overrides))
+
+
+def test_a_model_of_patch_features_runs_through_all_stages(configure: Callable[..., dict[str, Any]]) -> None:
+    stored = Store.open("data/stores/pendulum_pixels").spec
+    assert stored.observations["patches"] == ArraySpec((16, 3), "float16", "squares:0a1b")
+    assert stored.action.size == 5
+    train_world_model.run(configure("train_world_model"))
+    figures = json.loads((WORLD_MODEL.parent / "metrics.json").read_text())
+    expected = {"prediction", "prediction_share", "open_loop_mse", "probe_r2", "probe_r2_h5", "reward_error_h5"}
+    assert {f"validation/{name}" for name in expected} <= figures.keys()
+    assert (WORLD_MODEL.parent / "media" / "open_loop_image.mp4").exists()
+    learn_behavior.run(configure("learn_behavior"))
+    evaluate.run(configure("evaluate"))
+    scores = json.loads(Path("runs/evaluation/reward_only-0/metrics.json").read_text())
+    assert {"evaluation/return_iqm", "evaluation/imagined_return"} <= scores.keys()
+    model, _ = load_world_model(WORLD_MODEL, torch.device("cpu"))
+    assert isinstance(model, RewardedAttentionWorldModel)
+    assert model.patches == "patches"
+    export_policy(WORLD_MODEL, POLICY, Path("exported"), environment=None)
+    policy = Policy("exported", count=2)
+    for row in range(3):
+        action = policy.act({"patches": np.full((2, 16, 3), row / 3, np.float16)}, np.array([row == 0] * 2))
+        assert action.shape == (2, 5)
+        assert (np.abs(action) <= 2).all()
+
+
+def test_a_killed_training_with_dropout_resumes_to_the_same_bytes(
+    configure: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
+    config = configure("train_world_model", "world_model.dynamics.dropout=0.5")
+    train_world_model.run(config)
+    weights = WORLD_MODEL / "model.safetensors"
+    uninterrupted = weights.read_bytes()
+    with monkeypatch.context() as patch:
+        kill_after(patch, 4)
+        with pytest.raises(Killed):
+            train_world_model.run(config)
+    train_world_model.run(config)
+    assert weights.read_bytes() == uninterrupted
+
+
+def test_a_return_without_a_model_of_rewards_is_refused_in_one_line(configure: Callable[..., dict[str, Any]]) -> None:
+    train_world_model.run(configure("train_world_model", "world_model=dino_wm"))
+    with pytest.raises(UserError, match=r"AttentionWorldModel lacks \(RewardModel: [^\n]*\)$"):
+        learn_behavior.run(configure("learn_behavior", "world_model=dino_wm"))

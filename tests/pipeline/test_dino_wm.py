@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from dreamset.core.capabilities import RewardModel
 from dreamset.core.errors import UserError
@@ -23,9 +24,11 @@ from dreamset.pipeline.export.standalone.policy import Policy
 from dreamset.pipeline.stages import collect, evaluate, ingest, learn_behavior, train_world_model
 from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.training import checkpoint
+from tests.docs_blocks import blocks
 from tests.pipeline.killing import Killed, kill_after
 from tests.pipeline.test_published import at
 
+ROOT = Path(__file__).parents[2]
 TRAINING, DYNAMICS = "world_model_training", "world_model.dynamics"
 PUBLISHED = {
     f"{DYNAMICS}.history": 3,
@@ -115,33 +118,24 @@ def test_rewards_and_ends_are_predicted_only_when_asked(ends: bool) -> None:
 
 
 PLAIN = ("preset=tiny", "dataset=pendulum_pixels")
-ENCODER = "{_target_: tests.pipeline.squares.Squares}"
-BLOCKS = "{_target_: dreamset.datasets.transforms.blocks.ActionBlocks, steps: 5}"
-PATCHES = f"{{_target_: dreamset.datasets.transforms.features.PatchFeatures, encoder: {ENCODER}}}"
 TINY = (
     *PLAIN,
-    f"dataset.transforms=[{BLOCKS}, {PATCHES}]",
-    *("objective=reward_only", "behavior=planning", "acting.optimizer.horizon=3", "acting.optimizer.candidates=8"),
-    *(
-        "acting.optimizer.elites=2",
-        "acting.optimizer.iterations=2",
-        "evaluation.episodes=2",
-        "world_model=dino_wm_reward",
-    ),
+    *("objective=reward_only", "world_model=dino_wm_reward", "behavior=planning", "evaluation.episodes=2"),
     *("world_model.dynamics.depth=1", "world_model.dynamics.heads=2", "world_model.dynamics.head_size=4"),
     *("world_model.dynamics.hidden=8", "world_model_training.batch.length=4", "network.depth=2"),
+    *("acting.optimizer.horizon=3", "acting.optimizer.candidates=8", "acting.optimizer.elites=2"),
+    "acting.optimizer.iterations=2",
 )
 WORLD_MODEL, POLICY = Path("runs/world_model/reward_only-0/model"), Path("runs/behavior/reward_only-0/model")
 
 
 def composed(*overrides: str) -> dict[str, Any]:
-    """The configuration with an environment that plays blocks and shows patch features, as the dataset does."""
+    """The configuration with the transforms and the environment of docs/dino_wm.md, but a tiny encoder."""
+    (documented,) = (block.code for block in blocks(ROOT / "docs/dino_wm.md") if block.language == "yaml")
+    encoder = "dreamset.vision.EfficientNetLite0"
+    assert documented.count(encoder) == 2
     config = compose([*TINY, *overrides])
-    plain = config["dataset"]["environment"]
-    blocks = {"_target_": "dreamset.environments.blocks.make", "_partial_": True, "steps": 5, "environment": plain}
-    encoder = {"_target_": "tests.pipeline.squares.Squares"}
-    features = {"_target_": "dreamset.environments.features.make", "_partial_": True, "encoder": encoder}
-    config["dataset"]["environment"] = {**features, "environment": blocks}
+    config["dataset"] |= yaml.safe_load(documented.replace(encoder, "tests.pipeline.squares.Squares"))
     return config
 
 

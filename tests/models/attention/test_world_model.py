@@ -18,6 +18,8 @@ from dreamset.models.attention.world_model import AttentionWorldModel, RewardedA
 from dreamset.models.heads import BernoulliHead, NormalHead
 from dreamset.models.imagination import predict
 from dreamset.models.probes import recorded_trajectory
+from dreamset.objectives.consistency import Consistency
+from dreamset.objectives.reconstruction import Reconstruction
 from tests.builders import seeded
 from tests.models.attention.frames import CHANNELS, PATCHES, SIZES, frames_batch, frames_model, frames_spec
 
@@ -312,3 +314,28 @@ def test_a_batch_of_single_rows_is_refused() -> None:
     model, batch = frames_model(), frames_batch(length=1)
     with pytest.raises(UserError, match=r"world_model_training\.batch\.length is 1"):
         model.losses(model.observe(batch, seeded()), batch)
+
+
+def test_consistency_over_one_step_is_the_loss_of_teacher_forcing() -> None:
+    model, batch = frames_model(spec=frames_spec(vectors=False)), frames_batch(length=4)
+    rollout = model.observe(batch, seeded())
+    consistency = Consistency(model, weight=1.0, horizon=1, rho=1.0)(rollout, batch, model)["consistency"]
+    torch.testing.assert_close(consistency.value, model.losses(rollout, batch)["patches"].value)
+
+
+def test_consistency_over_several_steps_trains_the_dynamics() -> None:
+    model, batch = frames_model(), frames_batch(length=5)
+    objective = Consistency(model, weight=1.0, horizon=3, rho=1.0)
+    total_loss(objective(model.observe(batch, seeded()), batch, model)).backward()
+    assert all(parameter.grad is not None for parameter in model.dynamics.parameters())
+
+
+def test_a_decoder_that_is_learned_beside_the_model_moves_no_dynamics() -> None:
+    image = torch.randint(0, 256, (3, 4, 16, 16, 3), generator=seeded(), dtype=torch.uint8)
+    model = frames_model(spec=frames_spec(image=ArraySpec((16, 16, 3), "uint8")))
+    batch = frames_batch(length=4)
+    batch = replace(batch, observations={**batch.observations, "image": image})
+    objective = Reconstruction(model, weight=1.0, depth=2, hidden=8, layers=1)
+    total_loss(objective(model.observe(batch, seeded()), batch, model)).backward()
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert any(parameter.grad is not None for parameter in objective.parameters())

@@ -18,6 +18,7 @@ FOLLOWED = ("index", "tutorials/first_dream", "tutorials/my_data", "tutorials/my
 ELSEWHERE = {
     "dino_wm": "pipeline/test_dino_wm.py",
     "exploration": "pipeline/test_plan2explore.py",
+    "frozen_features": "pipeline/test_frozen_features.py",
     "models": "test_documented_commands.py",
     "planning": "pipeline/test_acting.py",
     "reversibility": "pipeline/test_reversibility.py",

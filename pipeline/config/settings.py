@@ -261,6 +261,7 @@ class Dataset(Section):
     source: Part
     recording: Recording | None = None
     fetch: Part | None = None
+    encoder: Part | None = None  # of patch features; transforms and environment refer to it
     transforms: list[Part] = []
     on_invalid: Literal["error", "quarantine"] = "error"
     split: Split = Split()

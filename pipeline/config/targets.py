@@ -33,7 +33,7 @@ _ARGUMENTS: dict[tuple[BaseMetadata, ...], str] = {  # bounds -> the arguments t
     (Ge(1),): """
     action_code action_repeat bins block blocks candidates classes conservative_samples depth distance elites
     episode_steps episodes every group head_size heads hidden history horizon image_size iterations longest_hold members
-    over prior_layers size steps transitions variables vector_code window workers
+    over pool prior_layers size steps transitions variables vector_code window workers
     """,
     (Gt(0), Le(1)): """
     tau

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec, VectorStatistics
-from tests.builders import tiny_spec
+from tests.builders import patched_spec, tiny_spec
 
 UNEVEN = ActionSpec(3, discrete=False, low=(-2.0, 0.0, 10.0), high=(2.0, 1.0, 30.0))
 
@@ -49,6 +49,7 @@ def test_action_spec_refuses_a_wrong_number_of_bounds() -> None:
     "spec",
     [
         tiny_spec(),
+        patched_spec(),
         DataSpec(
             observations={"camera.front": ArraySpec((8, 8, 1), "uint8")},
             action=ActionSpec(2, discrete=False, low=(float("-inf"), 0.1), high=(float("inf"), 0.3)),
@@ -56,7 +57,7 @@ def test_action_spec_refuses_a_wrong_number_of_bounds() -> None:
             statistics={"x": VectorStatistics((0.1, 1e-30), (1 / 3, 7.0))},
         ),
     ],
-    ids=["bounded", "unbounded"],
+    ids=["bounded", "patches", "unbounded"],
 )
 def test_data_spec_survives_a_json_round_trip(spec: DataSpec) -> None:
     again = DataSpec.from_json(json.loads(json.dumps(spec.to_json())))
@@ -70,3 +71,9 @@ def test_data_spec_survives_a_json_round_trip(spec: DataSpec) -> None:
 )
 def test_is_image_requires_three_axes_of_bytes(shape: tuple[int, ...], dtype: str, image: bool) -> None:
     assert ArraySpec(shape, dtype).is_image is image
+
+
+def test_json_mentions_encoders_only_for_patch_features() -> None:
+    """Descriptions without patch features are the same bytes as before there were any."""
+    observations = patched_spec().to_json()["observations"]
+    assert {name for name, array in observations.items() if "encoder" in array} == {"patches"}

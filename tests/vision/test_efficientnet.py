@@ -95,7 +95,7 @@ def saved(path: Path, weights: dict[str, Tensor]) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("block", [0, 4, 10, 15])
+@pytest.mark.parametrize("block", [1, 4, 10, 15])
 @pytest.mark.parametrize("size", [32, 33])  # with an odd size, "same" padding is symmetric elsewhere
 def test_features_equal_plain_convolutions_of_normalised_pixels(tmp_path: Path, block: int, size: int) -> None:
     weights = published()
@@ -120,9 +120,9 @@ def test_block_ten_has_a_patch_for_every_sixteen_pixels(size: int, patches: int)
     assert RandomWeights(EfficientNetLite0(size=size)).shape == (patches**2, 112)
 
 
-@pytest.mark.parametrize("block", [-1, BLOCKS])
+@pytest.mark.parametrize("block", [0, BLOCKS])
 def test_block_that_does_not_exist_is_refused(block: int) -> None:
-    with pytest.raises(UserError, match=f"block is {block}; allowed: 0 to 15"):
+    with pytest.raises(UserError, match=f"block is {block}; allowed: 1 to 15"):
         RandomWeights(EfficientNetLite0(block=block)).digest  # noqa: B018
 
 

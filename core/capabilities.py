@@ -17,6 +17,7 @@ Trainable      compute losses and figures, name its parts     the stage ``train_
 Staged         learn in two steps per update                  networks that learn from others' new weights
 Prunable       leave out the weights that acting ignores      export
 ActionFree     compute states without actions                 episodes without actions, inverse dynamics
+Spatial        keep the patches of an image apart             decoding images for display
 Selective      read only some of the observations             acting without the others
 ============== ============================================== ===========================================
 
@@ -231,6 +232,15 @@ class LabelsActions(Protocol):
             after: features [N, F] of the row that follows.
             generator: source of every random number.
         """
+
+
+@runtime_checkable
+class Spatial(Protocol):
+    """Its features begin with those of the patches of an image, row by row."""
+
+    @property
+    def map_shape(self) -> tuple[int, int]:
+        """The number of patches and of the features of each."""
 
 
 @runtime_checkable

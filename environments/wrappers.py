@@ -52,12 +52,16 @@ class ActionRepeat(gymnasium.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """One agent step; stops early if the episode ends."""
         rewards: list[float] = []
-        for _ in range(self.repeat):
-            observation, reward, terminated, truncated, info = self.env.step(action)
+        for part in self.parts(action):
+            observation, reward, terminated, truncated, info = self.env.step(part)
             rewards.append(float(reward))
             if terminated or truncated:
                 break
         return observation, self.combine(rewards), terminated, truncated, info
+
+    def parts(self, action: Any) -> Sequence[Any]:
+        """The environment's actions of one agent step."""
+        return [action] * self.repeat
 
 
 class OwnRandomness(gymnasium.Wrapper[Any, Any, Any, Any]):

@@ -22,12 +22,20 @@ class LinearProbe:
 
     @classmethod
     def fit(cls, features: Tensor, target: Tensor, *, ridge: float = 1.0) -> "LinearProbe":
-        """Minimises |y - (x W + b)|^2 + ridge |W|^2 in float64, x standardised, from [M, F] to [M, O]."""
+        """Minimises |y - (x W + b)|^2 + ridge |W|^2 in float64, x standardised, from [M, F] to [M, O].
+
+        The smaller of two systems is solved: (X'X + ridge) W = X'y, or with more features than rows the equal
+        W = X' (XX' + ridge)^-1 y.
+        """
         x, y = features.double(), target.double()
         mean, std = x.mean(0), x.std(0).clamp_min(1e-6)
         x = (x - mean) / std
         bias = y.mean(0)
-        gram = x.t() @ x + ridge * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        few_rows = x.shape[0] < x.shape[1]
+        gram = x @ x.t() if few_rows else x.t() @ x
+        gram = gram + ridge * torch.eye(len(gram), dtype=x.dtype, device=x.device)
+        if few_rows:
+            return cls(mean, std, x.t() @ torch.linalg.solve(gram, y - bias), bias)
         return cls(mean, std, torch.linalg.solve(gram, x.t() @ (y - bias)), bias)
 
     def __call__(self, features: Tensor) -> Tensor:

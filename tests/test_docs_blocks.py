@@ -16,6 +16,7 @@ NOT_RUN = 4  # blocks of the documentation that are allowed not to run
 AFTER_FIRST = ("datasets", "learning", "faq", "commands")  # pages that assume the project of the first tutorial
 FOLLOWED = ("index", "tutorials/first_dream", "tutorials/my_data", "tutorials/my_objective", "tutorials/reuse")
 ELSEWHERE = {
+    "dino_wm": "pipeline/test_dino_wm.py",
     "exploration": "pipeline/test_plan2explore.py",
     "frozen_features": "pipeline/test_frozen_features.py",
     "models": "test_documented_commands.py",

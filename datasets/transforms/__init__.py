@@ -6,6 +6,7 @@ file is a list of transforms, applied in order.
 
 from dreamset.datasets.transforms.actions import ClipActions, FoldActions, OneHotActions, RescaleActions
 from dreamset.datasets.transforms.base import EpisodeTransform, Transform, transformed
+from dreamset.datasets.transforms.blocks import ActionBlocks
 from dreamset.datasets.transforms.columns import RenameColumns, SelectColumns
 from dreamset.datasets.transforms.features import PatchFeatures
 from dreamset.datasets.transforms.images import AsImage, Crop, Grayscale, Resize, StackFrames
@@ -14,6 +15,7 @@ from dreamset.datasets.transforms.rewards import ClipReward, RelabelReward, Scal
 from dreamset.datasets.transforms.selection import Subsample, TopReturns
 
 __all__ = [
+    "ActionBlocks",
     "AsImage",
     "ClipActions",
     "ClipReward",

@@ -32,9 +32,9 @@ UNLIMITED = {"limit", "max_std"}  # arguments in BOUNDS that may be infinite
 
 _ARGUMENTS: dict[tuple[BaseMetadata, ...], str] = {  # bounds -> the arguments that have them
     (Ge(1),): """
-    action_repeat action_size bins block blocks candidates classes conservative_samples depth distance elites
-    episode_steps episodes every group hidden horizon image_size iterations longest_hold members over pool prior_layers
-    size steps transitions variables window workers
+    action_code action_repeat action_size bins block blocks candidates classes conservative_samples depth distance
+    elites episode_steps episodes every group head_size heads hidden history horizon image_size iterations longest_hold
+    members over pool prior_layers size steps transitions variables vector_code window workers
     """,
     (Gt(0), Le(1)): """
     tau
@@ -52,7 +52,7 @@ _ARGUMENTS: dict[tuple[BaseMetadata, ...], str] = {  # bounds -> the arguments t
     (Ge(0),): """
     beta cloning_weight conservative_weight continue_weight dyn entropy_weight eps floor free_bits free_nats
     further_weight layers lr min_std output_scale pessimism pixels proposals redundancy regularise rep
-    replay_critic_weight reward_weight total_iters value_weight warmup weight weight_decay
+    replay_critic_weight reward_weight total_iters value_weight vector_weight warmup weight weight_decay
     """,
 }
 BOUNDS = {  # argument -> bounds of its number, unless its annotation has bounds

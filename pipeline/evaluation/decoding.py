@@ -19,7 +19,7 @@ from dreamset.objectives.base import Objective
 from dreamset.pipeline.artifacts.saved_models import OBJECTIVE, load_weights, model_digest, save_weights
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.config.settings import Part, Validation
-from dreamset.pipeline.evaluation.open_loop import train_probe_decoder
+from dreamset.pipeline.evaluation.open_loop import new_probe_decoder, train_probe_decoder
 from dreamset.pipeline.evaluation.validation import Validator
 from dreamset.pipeline.files import digest
 
@@ -99,8 +99,7 @@ def probe_decoder(
     identity = json.dumps([validation.probe_episodes, settings.model_dump(), seed])
     path = cache / f"{digest(model_digest(folder), store.digest, identity)}.safetensors"
     if path.exists():
-        sizes = settings.depth, settings.hidden, settings.layers
-        kept = Decoder(model.feature_size, model.spec, depth=sizes[0], hidden=sizes[1], layers=sizes[2])
+        kept = new_probe_decoder(model, depth=settings.depth, hidden=settings.hidden, layers=settings.layers)
         try:
             load_weights(path, kept, made_by=COMMAND)
             return kept.to(device).eval().requires_grad_(False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dreamset.core.capabilities import Dynamics, Representation
+from dreamset.core.capabilities import Dynamics, Representation, Spatial
 from dreamset.core.records import SequenceBatch
-from dreamset.models.decoders import Decoder
+from dreamset.models.attention.decoder import PatchImageDecoder
+from dreamset.models.decoders import Decoder, ImageDecoder, MakesImageDecoder
 from dreamset.models.probes import open_loop
 from dreamset.pipeline.progress import progress
 from dreamset.pipeline.report import open_loop_figures, videos
 from dreamset.pipeline.report.showing import shown
+
+
+def new_probe_decoder(model: Representation[Any], *, depth: int, hidden: int, layers: int) -> Decoder:
+    """An untrained decoder of the model's features; of those of patches, images are decoded place by place."""
+    image: MakesImageDecoder = ImageDecoder
+    if isinstance(model, Spatial):
+        patches, channels = model.map_shape
+        image = partial(PatchImageDecoder, patches=patches, channels=channels)
+    return Decoder(model.feature_size, model.spec, depth=depth, hidden=hidden, layers=layers, image=image)
 
 
 def train_probe_decoder(
@@ -39,7 +50,7 @@ def train_probe_decoder(
     observations = {name: value.flatten(0, 1) for name, value in batch.observations.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        decoder = Decoder(model.feature_size, model.spec, depth=depth, hidden=hidden, layers=layers).to(device)
+        decoder = new_probe_decoder(model, depth=depth, hidden=hidden, layers=layers).to(device)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=lr)
     for _ in progress(range(updates), description="fit the decoder of the probe", total=updates, unit="update"):
         rows = torch.randint(len(features), (batch_size,), generator=generator, device=device)

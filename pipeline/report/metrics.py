@@ -167,6 +167,20 @@ METRICS = (
         digits=4,
     ),
     Metric(
+        r"validation/prediction",
+        "error of the next frame",
+        "Squared error of the next row's standardised features, which a model of patch features predicts from the last "
+        "rows.",
+        "lower",
+        digits=4,
+    ),
+    Metric(
+        r"validation/prediction_share",
+        "error of the next frame, share",
+        "The same as a share of the error of predicting that nothing changes. At 1 the dynamics have learned nothing.",
+        "lower",
+    ),
+    Metric(
         r"validation/latent_std",
         "spread of the latents",
         "Standard deviation of TD-MPC's latent state over all rows. Near zero, the latents have collapsed.",

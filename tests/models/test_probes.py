@@ -28,6 +28,16 @@ def test_linear_probe_is_a_ridge_regression_on_standardised_features(ridge: floa
     np.testing.assert_allclose(probe(torch.from_numpy(FEATURES)).numpy(), x @ weight + TARGET.mean(0), rtol=1e-9)
 
 
+def test_linear_probe_of_more_features_than_rows_is_the_same_regression() -> None:
+    features = RANDOM.normal(size=(12, 30)) * RANDOM.uniform(0.1, 10, size=30)
+    target = RANDOM.normal(size=(12, 2))
+    x = (features - features.mean(0)) / features.std(0, ddof=1)
+    rows = np.concatenate([x, np.sqrt(2.0) * np.eye(30)])
+    weight, *_ = np.linalg.lstsq(rows, np.concatenate([target - target.mean(0), np.zeros((30, 2))]))
+    probe = LinearProbe.fit(torch.from_numpy(features), torch.from_numpy(target), ridge=2.0)
+    np.testing.assert_allclose(probe.weight.numpy(), weight, rtol=1e-9, atol=1e-12)
+
+
 def test_linear_probe_without_ridge_is_ordinary_least_squares() -> None:
     design = np.concatenate([FEATURES, np.ones((60, 1))], axis=1)
     held_out = RANDOM.normal(size=(10, 4))

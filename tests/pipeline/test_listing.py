@@ -134,7 +134,7 @@ def test_help_page_fits_the_terminal(width: int) -> None:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("preset=smal", "preset is 'smal'; allowed: dreamer_v1, .*, tiny; did you mean preset=small\\?$"),
+        ("preset=smal", "preset is 'smal'; allowed: dino_wm, .*, tiny; did you mean preset=small\\?$"),
         ("objective=zzz", "objective is 'zzz'; allowed: barlow_twins, .*; see `dreamset list objective`$"),
         ("world_model/ensemble=prors", "world_model/ensemble is 'prors'; allowed: one_step, priors; did .*=priors\\?$"),
         ("prset=tiny", "prset is unknown; did you mean preset\\?$"),

@@ -13,16 +13,19 @@ from dreamset.core.spec import ArraySpec, DataSpec
 from dreamset.datasets.episode import Array
 from dreamset.datasets.layout import ACTION, IS_FIRST, IS_LAST, IS_TERMINAL, PRIVILEGED, REWARD, column_specs
 from dreamset.datasets.store import Store
-from dreamset.datasets.windows import EpisodeSlice
+from dreamset.datasets.windows import EpisodeSlice, Indices
 
 Columns = Mapping[str, Array]  # name in the store -> [B, T, ...]
 
 ROW = "/row"  # the key of SequenceBatch.row; no column of a store can have this name
+GOAL = "/goal/"  # before the names of SequenceBatch.goal
 
 _DISK_SPEED = 3e9  # bytes per second; copies from memory are faster, and read-ahead would slow them by a fifth
 
 
-def empty_batch(fields: DataSpec, size: int, length: int, *, pinned: bool = False) -> tuple[SequenceBatch, Columns]:
+def empty_batch(
+    fields: DataSpec, size: int, length: int, *, pinned: bool = False, goals: bool = False
+) -> tuple[SequenceBatch, Columns]:
     """An uninitialised batch, and the same memory by column.
 
     Args:
@@ -30,11 +33,16 @@ def empty_batch(fields: DataSpec, size: int, length: int, *, pinned: bool = Fals
         size: number of sequences B.
         length: rows T per sequence.
         pinned: whether to use page-locked memory, from which a GPU copies asynchronously.
+        goals: whether each sequence has a goal.
     """
     allocate = _pinned if pinned else _plain
     specs = column_specs(fields) | {ROW: ArraySpec((), "int64")}
     tensors = {name: allocate((size, length, *spec.shape), spec.dtype) for name, spec in specs.items()}
-    return _batch(fields, tensors), {name: tensor.numpy() for name, tensor in tensors.items()}
+    if goals:
+        tensors |= {
+            GOAL + name: allocate((size, *spec.shape), spec.dtype) for name, spec in fields.observations.items()
+        }
+    return _batch(fields, tensors, goals=goals), {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 def copy_windows(store: Store, windows: Iterable[Iterable[EpisodeSlice]], columns: Columns) -> None:
@@ -61,7 +69,15 @@ def copy_windows(store: Store, windows: Iterable[Iterable[EpisodeSlice]], column
     store.from_disk = sum(values.nbytes for values in columns.values()) < _DISK_SPEED * seconds
 
 
-def _batch(spec: DataSpec, columns: Mapping[str, Tensor]) -> SequenceBatch:
+def copy_goals(store: Store, episodes: Indices, rows: Indices, columns: Columns) -> None:
+    """Fills the goals of ``columns``: the goal of sequence n is row ``rows[n]`` of episode ``episodes[n]``."""
+    for number, (episode, row) in enumerate(zip(episodes.tolist(), rows.tolist(), strict=True)):
+        recorded = store.read(episode, row, row + 1)
+        for name in store.spec.observations:
+            columns[GOAL + name][number] = recorded[name][0]
+
+
+def _batch(spec: DataSpec, columns: Mapping[str, Tensor], *, goals: bool) -> SequenceBatch:
     return SequenceBatch(
         observations={name: columns[name] for name in spec.observations},
         action=columns[ACTION],
@@ -71,6 +87,7 @@ def _batch(spec: DataSpec, columns: Mapping[str, Tensor]) -> SequenceBatch:
         is_terminal=columns[IS_TERMINAL],
         privileged={name: columns[PRIVILEGED + name] for name in spec.privileged},
         row=columns[ROW],
+        goal={name: columns[GOAL + name] for name in spec.observations} if goals else None,
     )
 
 

@@ -86,8 +86,15 @@ class Experience(Generic[S]):
 
     @property
     def demonstrations(self) -> Demonstrations:
-        """The recorded actions with their states: action[t] was taken in row t - 1, unless row t begins an episode."""
-        return Demonstrations(self.features[:, :-1], self.action[:, 1:], ~self.is_first[:, 1:])
+        """The recorded actions with their states: action[t] was taken in row t - 1, unless row t begins an episode.
+
+        With goals, only the actions of a window's last episode are known to lead to the goal.
+        """
+        known = ~self.is_first[:, 1:]
+        if self.batch is not None and self.batch.goal is not None:
+            later = self.is_first[:, 1:].flip(1).cumsum(1).flip(1)  # [B, T - 1] episodes that begin at or after a row
+            known = later == 0
+        return Demonstrations(self.features[:, :-1], self.action[:, 1:], known)
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ class GoalConditioned(nn.Module, Generic[S]):
     def encoded(self, goal: Mapping[str, Tensor]) -> Tensor:
         """The features of goals, [N, F], from their observations [N, ...] by name, without the prefix."""
         own = {name: goal[name] for name in self.model.spec.observations}
-        count = len(next(iter(own.values())))
+        count = next(iter(own.values())).shape[0]  # len would make it a constant of a program
         state = self.model.initial(count)
         like = self.model.features(state)
         action = rest(self.model.spec, like).expand(count, -1)
@@ -213,12 +213,12 @@ CAPABILITIES: Mapping[Any, type[GoalConditioned[Any]]] = {
 def goal_conditioned(model: Representation[S], *, rows: int = 1) -> GoalConditioned[S]:
     """``GoalConditioned`` with exactly those capabilities of ``CAPABILITIES`` that ``model`` has."""
     bases = tuple(part for capability, part in CAPABILITIES.items() if isinstance(model, capability))
-    return _class_of(bases)(model, rows=rows)
+    return _class_of(bases, type(model).__name__)(model, rows=rows)
 
 
 @cache
-def _class_of(bases: tuple[type[GoalConditioned[Any]], ...]) -> Callable[..., GoalConditioned[Any]]:
-    return type(GoalConditioned.__name__, (*bases, GoalConditioned), {"__doc__": GoalConditioned.__doc__})
+def _class_of(bases: tuple[type[GoalConditioned[Any]], ...], model: str) -> Callable[..., GoalConditioned[Any]]:
+    return type(f"{model} with goals", (*bases, GoalConditioned), {"__doc__": GoalConditioned.__doc__})
 
 
 def with_goals(spec: DataSpec) -> DataSpec:

@@ -14,7 +14,7 @@ from dreamset.behaviors.controller import Agent
 from dreamset.core.capabilities import Dynamics, FeaturePolicy
 from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory, SequenceBatch
-from dreamset.core.spec import DataSpec
+from dreamset.core.spec import GOAL_PREFIX, DataSpec
 from dreamset.core.states import map_state
 from dreamset.environments.rollouts import EpisodeRecorder
 from dreamset.environments.wrappers import Environment
@@ -46,6 +46,12 @@ class Reality:
         return Reality(
             {name: values[:rows] for name, values in self.observations.items()}, self.action[:rows], self.reward[:rows]
         )
+
+    def with_goal(self, later: "Reality") -> "Reality":
+        """These rows with the last row of ``later`` as their goal."""
+        count = len(self.reward)
+        goal = {GOAL_PREFIX + name: np.stack([rows[-1]] * count) for name, rows in later.observations.items()}
+        return Reality({**self.observations, **goal}, self.action, self.reward)
 
     def batch(self, spec: DataSpec, device: torch.device) -> SequenceBatch:
         """All rows as one window, [1, R, ...], with the observations that a model reads."""

@@ -53,6 +53,20 @@ METRICS = (
         digits=1,
     ),
     Metric(
+        r"evaluation/success_rate",
+        "success",
+        "Share of the episodes that reach their goal within the time limit, as the environment tells it.",
+        "higher",
+        digits=2,
+    ),
+    Metric(
+        r"evaluation/success_rate_(low|high)",
+        r"success, \1",
+        "Bound of the bootstrap interval of the success rate.",
+        "higher",
+        digits=2,
+    ),
+    Metric(
         r"evaluation/normalized_mean",
         "normalised return",
         "Mean return on a scale where 0 and 100 are the mean returns of the low and the high reference policy.",

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from dreamset.behaviors.base import Learner
 from dreamset.core.capabilities import Representation
 from dreamset.core.files import file_sha256, replaced_folder
 from dreamset.datasets import Store
+from dreamset.datasets.splits import TRAIN
+from dreamset.pipeline.artifacts.goals import GOALS, drawn, towards
 from dreamset.pipeline.artifacts.rewards import build_reward
 from dreamset.pipeline.artifacts.saved_models import (
     POLICY,
@@ -22,7 +25,7 @@ from dreamset.pipeline.artifacts.saved_models import (
     save_reward,
 )
 from dreamset.pipeline.config.instantiate import build_part
-from dreamset.pipeline.config.settings import Part
+from dreamset.pipeline.config.settings import Batch, Part
 from dreamset.pipeline.files import digest, require_writable, write_csv, write_figures
 from dreamset.pipeline.progress import show_figures
 from dreamset.pipeline.registry.registration import registration
@@ -47,11 +50,15 @@ def run(config: dict[str, Any]) -> None:
     folder = Path(settings.world_model)
     model, described = load_world_model(folder, device)
     require_dataset(described, settings.dataset, folder)
+    model = towards(model, settings.goals)
+    if settings.goals is not None:
+        warn_of_short_episodes(store, settings.training.batch)
     training = start(settings, store, model, device)
     key = digest(settings.text(), file_sha256(folder / "model.safetensors"), store.digest)
     checkpoint = Checkpoint(Path(settings.checkpoints) / f"behavior-{key}")
     resumed = checkpoint.restore(training)
-    batches = recorded_batches(settings.training.batch, store, seed=settings.seed, device=device)
+    goals = drawn(settings.goals)
+    batches = recorded_batches(settings.training.batch, store, seed=settings.seed, device=device, goals=goals)
     calibrate(training.trainer.reward, model, batches, torch.Generator(device).manual_seed(settings.seed))
     lineage = described.lineage
     place = reporting.Place("learn_behavior", key, lineage, resumed=resumed, world_model=model_digest(folder))
@@ -66,7 +73,7 @@ def run(config: dict[str, Any]) -> None:
 def start(
     settings: LearnBehavior, store: Store, model: Representation[Any], device: torch.device
 ) -> Training[BehaviorTrainer]:
-    """A training before its first update.
+    """A training before its first update, in a world model that has goals if the settings do.
 
     Raises:
         UserError: if the world model lacks what the learner or the reward function needs.
@@ -77,7 +84,19 @@ def start(
     )
     generator = torch.Generator(device).manual_seed(settings.seed)
     trainer = BehaviorTrainer.configured(settings.training, model, behavior, reward.to(device), generator=generator)
-    return Training(trainer, build_sampler(settings.training.batch, store, seed=settings.seed))
+    sampler = build_sampler(settings.training.batch, store, seed=settings.seed, goals=drawn(settings.goals))
+    return Training(trainer, sampler)
+
+
+def warn_of_short_episodes(store: Store, batch: Batch) -> None:
+    """Warns if windows leave few rows for goals after them, so that nearly all goals are the ends of episodes."""
+    rows = int(np.median(store.lengths[store.split(TRAIN)]))
+    if rows < 2 * batch.length:
+        log.warning(
+            "goals lie after windows of %d rows, but half of the episodes have at most %d, so most goals are ends of "
+            "episodes; lower behavior_training.batch.length to %d or less",
+            *(batch.length, rows, max(rows // 2, 1)),
+        )
 
 
 def build_behavior(behavior: Part, model: Representation[Any], *, seed: int, device: torch.device) -> Learner:
@@ -147,9 +166,10 @@ def write(
         "world_model": {"digest": model_digest(Path(settings.world_model))},
         "reward": settings.reward,
         "feature_size": trainer.model.feature_size,
+        **({} if settings.goals is None else {GOALS: settings.goals.model_dump()}),
     }
     with replaced_folder(Path(settings.output)) as folder:
-        saved = SavedModel(settings.behavior, described.spec, lineage, POLICY)
+        saved = SavedModel(settings.behavior, trainer.model.spec, lineage, POLICY)
         save_model(folder / "model", trainer.behavior, saved)
         save_reward(folder / "model", trainer.reward)
         write_csv(folder / "imagination.csv", training.history or [{"update": 0.0}])

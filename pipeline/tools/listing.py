@@ -22,6 +22,7 @@ GROUPS = {  # what the groups of settings are for
     "behavior_training": "published training of a behaviour",
     "dataset": "where the data come from",
     "decoder": "networks that reconstruct observations",
+    "goals": "whether the behaviour acts towards goals, such as images",
     "objective": "the loss that shapes the representation",
     "preset": "all numbers of an experiment, for a scale or a generation",
     "reward": "what a policy maximises, e.g. with pessimism",

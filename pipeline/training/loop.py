@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from dreamset.core.records import SequenceBatch
 from dreamset.datasets import SequenceSampler, Store
+from dreamset.datasets.goals import LaterRows
 from dreamset.datasets.prefetch import Prefetcher
 from dreamset.datasets.stream import BatchStream
 from dreamset.pipeline.config.instantiate import build_part
@@ -107,8 +108,8 @@ def take_updates(
             yield figures
 
 
-def build_sampler(batch: Batch, store: Store, *, seed: int) -> SequenceSampler:
-    """Samples batches from the training split."""
+def build_sampler(batch: Batch, store: Store, *, seed: int, goals: LaterRows | None = None) -> SequenceSampler:
+    """Samples batches from the training split, with goals if they are drawn."""
     return SequenceSampler(
         store,
         split="train",
@@ -117,11 +118,14 @@ def build_sampler(batch: Batch, store: Store, *, seed: int) -> SequenceSampler:
         seed=seed,
         crossing=batch.crossing,
         strategy=build_part(batch.strategy),
+        goals=goals,
     )
 
 
-def recorded_batches(batch: Batch, store: Store, *, seed: int, device: torch.device) -> Iterator[SequenceBatch]:
+def recorded_batches(
+    batch: Batch, store: Store, *, seed: int, device: torch.device, goals: LaterRows | None = None
+) -> Iterator[SequenceBatch]:
     """An endless sequence of batches from the training split, independent of a training's own sampler."""
-    sampler = build_sampler(batch, store, seed=seed)
+    sampler = build_sampler(batch, store, seed=seed, goals=goals)
     while True:
         yield sampler.sample().to(device)

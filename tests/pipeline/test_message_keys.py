@@ -30,6 +30,7 @@ COMPOSED = (  # together they have every part that a message names
     ["dataset=dreamer_v3_replay", "dataset.source.path=x", "objective=reconstruction_and_contrastive"],
     ["acting=mppi_critic_actor"],
     ["acting=colored_cem"],
+    ["behavior=goal_planning"],
     ["acting=reversible", "reward=careful", "dataset=turf_mixed"],
     ["acting=categorical_cem", "dataset=push_mixed"],
     ["dataset=hdf5_folder", "dataset.source.path=x", "dataset.source.observations={image: rgb}"],

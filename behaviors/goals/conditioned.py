@@ -34,9 +34,9 @@ class GoalState(Generic[S]):
 class GoalConditioned(nn.Module, Generic[S]):
     """The state of a world model beside a goal: its features are those of the state and those of the goal, [..., 2F].
 
-    The goal is what would be observed there: the observations ``goal.NAME`` for every observation ``NAME`` of the
-    world model. It is encoded as the beginning of an episode, with the mode of the model's random choices, and stays
-    the same until the next episode begins. Build one with ``goal_conditioned``, which adds the capabilities of the
+    The goal is what would be observed there: the observations ``goal.NAME`` for every observation ``NAME`` that the
+    world model reads. It is encoded as the beginning of an episode, with the mode of the model's random choices, and
+    stays the same until the next episode begins. Build one with ``goal_conditioned``, which adds the capabilities of the
     world model. ``Valued`` and ``Proposing`` are left out: the model's own critic and policy know nothing of goals.
 
     Args:
@@ -54,7 +54,9 @@ class GoalConditioned(nn.Module, Generic[S]):
             raise UserError(f"goals.rows is {rows}; allowed: 1 or more; change it")
         self.model = model
         self.rows = rows
-        self.spec = with_goals(model.spec)
+        self.observed: Sequence[str] = list(getattr(model, "reads", model.spec.observations))  # some read only a part
+        self.reads = [*self.observed, *(GOAL_PREFIX + name for name in self.observed)]
+        self.spec = with_goals(model.spec, self.observed)
         self.own_size = model.feature_size
         self.feature_size = 2 * model.feature_size
         self.embedding_size = model.embedding_size
@@ -101,7 +103,7 @@ class GoalConditioned(nn.Module, Generic[S]):
         """[B, F]."""
         if batch.goal is not None:
             return self.encoded(batch.goal)
-        if all(GOAL_PREFIX + name in batch.observations for name in self.model.spec.observations):
+        if all(GOAL_PREFIX + name in batch.observations for name in self.observed):
             return self.encoded(goals_of({name: rows[:, 0] for name, rows in batch.observations.items()}))
         if start is not None:
             return start.goal
@@ -118,7 +120,7 @@ class GoalConditioned(nn.Module, Generic[S]):
         noise: Tensor,
     ) -> GoalState[S]:
         """The model's state after one more row; the goal is that of the episode's first row."""
-        own = {name: observations[name] for name in self.model.spec.observations}
+        own = {name: observations[name] for name in self.observed}
         filtered = self.model.filter(state.state, action, own, is_first, noise)
         # a program cannot ask whether an episode begins, so it encodes the goal in every row
         if torch.compiler.is_exporting() or bool(is_first.any()):
@@ -128,7 +130,7 @@ class GoalConditioned(nn.Module, Generic[S]):
 
     def encoded(self, goal: Mapping[str, Tensor]) -> Tensor:
         """The features of goals, [N, F], from their observations [N, ...] by name, without the prefix."""
-        own = {name: goal[name] for name in self.model.spec.observations}
+        own = {name: goal[name] for name in self.observed}
         count = next(iter(own.values())).shape[0]  # len would make it a constant of a program
         state = self.model.initial(count)
         like = self.model.features(state)
@@ -221,8 +223,8 @@ def _class_of(bases: tuple[type[GoalConditioned[Any]], ...], model: str) -> Call
     return type(f"{model} with goals", (*bases, GoalConditioned), {"__doc__": GoalConditioned.__doc__})
 
 
-def with_goals(spec: DataSpec) -> DataSpec:
-    """The specification with ``goal.NAME`` beside every observation ``NAME``.
+def with_goals(spec: DataSpec, names: Sequence[str]) -> DataSpec:
+    """The specification with ``goal.NAME`` beside the observations ``names``.
 
     Raises:
         UserError: if the data have such observations already.
@@ -233,8 +235,8 @@ def with_goals(spec: DataSpec) -> DataSpec:
             f"the world model observes {', '.join(taken)}, but a goal is given to the behaviour only; leave "
             f"{GOAL_PREFIX}* out of dataset.source.observations and train the world model again"
         )
-    goals = {GOAL_PREFIX + name: array for name, array in spec.observations.items()}
-    statistics = {GOAL_PREFIX + name: spec.statistics[name] for name in spec.observations if name in spec.statistics}
+    goals = {GOAL_PREFIX + name: spec.observations[name] for name in names}
+    statistics = {GOAL_PREFIX + name: spec.statistics[name] for name in names if name in spec.statistics}
     return replace(spec, observations={**spec.observations, **goals}, statistics={**spec.statistics, **statistics})
 
 

@@ -34,9 +34,12 @@ class Reality:
 
     @classmethod
     def of(cls, recorder: EpisodeRecorder, spec: DataSpec) -> "Reality":
-        """The rows of an episode that is being played."""
+        """The rows of an episode that is being played, with all that is known of its goal if the model has goals."""
+        goals = [name for name in recorder.observations[0] if name.startswith(GOAL_PREFIX)]
+        has_goals = any(name in spec.observations for name in goals)
+        names = dict.fromkeys([*spec.observations, *(goals if has_goals else [])])
         return cls(
-            {name: np.stack([row[name] for row in recorder.observations]) for name in spec.observations},
+            {name: np.stack([row[name] for row in recorder.observations]) for name in names},
             np.stack([np.zeros(spec.action.size, np.float32), *recorder.actions]),
             np.asarray([0.0, *recorder.rewards], np.float32),
         )

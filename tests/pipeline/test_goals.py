@@ -83,7 +83,7 @@ def metrics() -> dict[str, float]:
 def test_a_planner_acts_towards_the_goals_of_the_environment_and_success_is_reported(settings: Settings) -> None:
     learn_behavior.run(settings("learn_behavior", *PLAN))
     saved = read_description(POLICY, made_by="")
-    assert saved.lineage["goals"] == {"within": 50, "rows": 1}
+    assert saved.lineage["goals"] == {"within": 50, "rows": 3}
     assert sorted(saved.spec.observations) == ["goal.image", "goal.state", "image", "state"]
     evaluate.run(settings("evaluate", *PLAN))
     figures, table = metrics(), pd.read_csv(RESULTS / "episodes.csv")
@@ -104,14 +104,14 @@ def test_no_environment_takes_part_in_the_search_of_plans(settings: Settings) ->
 
 @pytest.mark.parametrize("behavior", ["cloning", "dreamer_v3", "latent_sac"])
 def test_every_behaviour_learns_towards_goals(settings: Settings, behavior: str) -> None:
-    goals = [f"behavior={behavior}", "goals=future", "goals.rows=3", "goals.within=4"]
+    goals = [f"behavior={behavior}", "goals=future", "goals.rows=2", "goals.within=4"]
     learn_behavior.run(settings("learn_behavior", *goals))
-    assert read_description(POLICY, made_by="").lineage["goals"] == {"within": 4, "rows": 3}
+    assert read_description(POLICY, made_by="").lineage["goals"] == {"within": 4, "rows": 2}
     evaluate.run(settings("evaluate", *goals))
     assert 0 <= metrics()["evaluation/success_rate"] <= 1
     agent = load_policy(POLICY, WORLD_MODEL)
     assert isinstance(agent.controller.model, GoalConditioned)
-    assert agent.controller.model.rows == 3
+    assert agent.controller.model.rows == 2
     goal = [shown(np.array(place)) for place in ((0.9, 0.9), (-0.9, -0.9))]
     rows = {name: torch.as_tensor(np.stack([value] * 2)) for name, value in shown(np.zeros(2)).items()}
     rows |= {f"goal.{name}": torch.as_tensor(np.stack([one[name] for one in goal])) for name in goal[0]}

@@ -28,9 +28,22 @@ from dreamset.models.imagination import imagine
 from dreamset.pipeline.config.instantiate import build_part
 from tests.behaviors.goals.points import Plane, walks
 from tests.builders import HIGH, LOW, seeded, tiny_batch, tiny_config, tiny_model, tiny_spec
-from tests.foreign.models import LatentModel, TokenModel
+from tests.foreign.models import Code, LatentModel, TokenModel, flat
 
 KEPT = (Representation, Dynamics, RewardModel, Uncertain, FeatureParts, Prunable)
+
+
+class Selective(LatentModel):
+    """Reads the state alone; the image is a target of its training only."""
+
+    reads = ("state",)
+
+    def __init__(self, spec: Any) -> None:
+        super().__init__(replace(spec, observations={"state": spec.observations["state"]}))
+        self.read, self.spec = self.spec, spec
+
+    def filter(self, state: Any, action: Tensor, observations: Any, is_first: Tensor, noise: Tensor) -> Code:  # noqa: ARG002
+        return Code(torch.tanh(self.encoder(flat(self.read, observations))))
 
 
 def observations_model() -> Any:
@@ -167,6 +180,17 @@ def test_the_specification_has_the_goal_of_every_observation():
         goal_conditioned(Plane(goals.spec))
     with pytest.raises(UserError, match=r"goals\.rows is 0; allowed: 1 or more"):
         goal_conditioned(Plane(), rows=0)
+
+
+def test_only_what_the_model_reads_has_a_goal():
+    model = Selective(tiny_spec())
+    goals, batch = goal_conditioned(model.requires_grad_(False)), goal_batch()
+    assert list(goals.spec.observations) == ["state", "image", "goal.state"]
+    assert list(goals.reads) == ["state", "goal.state"]
+    rows = {"state": batch.observations["state"][:, 0], "goal.state": batch.goal["state"]}
+    first = torch.ones(3, dtype=torch.bool)
+    state = goals.filter(goals.initial(3), batch.action[:, 0], rows, first, torch.zeros(3, 0))
+    assert torch.equal(state.goal, goals.encoded({"state": batch.goal["state"]}))
 
 
 def test_pruning_and_copies_keep_goal_and_rows():

@@ -36,8 +36,8 @@ class GoalConditioned(nn.Module, Generic[S]):
 
     The goal is what would be observed there: the observations ``goal.NAME`` for every observation ``NAME`` that the
     world model reads. It is encoded as the beginning of an episode, with the mode of the model's random choices, and
-    stays the same until the next episode begins. Build one with ``goal_conditioned``, which adds the capabilities of the
-    world model. ``Valued`` and ``Proposing`` are left out: the model's own critic and policy know nothing of goals.
+    stays the same until the next episode begins. Build one with ``goal_conditioned``, which adds the capabilities of
+    the world model. ``Valued`` and ``Proposing`` are left out: the model's own critic and policy know nothing of goals.
 
     Args:
         model: the world model.

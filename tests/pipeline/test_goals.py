@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from dreamset.pipeline.stages import evaluate, finetune, learn_behavior, train_w
 from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.tools import dream
 from dreamset.pipeline.tools.dream_scenes import Options
+from tests.docs_blocks import blocks
 from tests.pipeline.planes import Plane, Walks, make, shown
 
 TINY = ["preset=tiny", "dataset=pendulum_state", "objective=reward_only", "behavior_training.batch.length=6"]
@@ -63,8 +65,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """``settings("evaluate", *overrides, limit=None)``: one stage's settings; keywords are the environment's."""
     (tmp_path / "data").symlink_to(trained / "data")
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs/world_model").symlink_to(trained / "runs/world_model")
+    (tmp_path / "runs/world_model").mkdir(parents=True)
+    (tmp_path / "runs/world_model/reward_only-0").symlink_to(trained / "runs/world_model/reward_only-0")
     monkeypatch.chdir(tmp_path)
 
     def of_stage(stage: str, *overrides: str, **environment: Any) -> dict[str, Any]:
@@ -257,6 +259,24 @@ def test_the_goal_is_a_column_of_its_own_in_a_video() -> None:
     assert clip.frame(0).shape[1] > bare.frame(0).shape[1]
     goal, dreamed = clip._row_of("image", 0)[3], clip._row_of("image", 2)[0]
     assert np.array_equal(goal, dreamed)  # the truth of row 2 is the goal
+
+
+def test_examples_of_the_page_on_goals_run(settings: Settings, root: Path) -> None:
+    learn_behavior.run(settings("learn_behavior", "goals=future"))
+    for kind in ("world_model", "behavior"):  # the names on the page
+        Path(f"runs/{kind}").joinpath("reconstruction-0").symlink_to(Path(f"runs/{kind}/reward_only-0").resolve())
+    program: dict[str, Any] = {}
+    for block in blocks(root / "docs/goals.md"):
+        code = block.code.replace("two_room_random", "pendulum_state")
+        if block.language == "python":
+            exec(compile("\n" * block.line + code, "docs/goals.md", "exec"), program)  # lines of the page
+        if block.language == "bash":
+            for line in code.splitlines():
+                name, command, *overrides = shlex.split(line)
+                assert name == "dreamset"
+                stage = "evaluate" if command == "dream" else command.replace("-", "_")
+                stages.STAGES[stage](compose([*TINY, *(text for text in overrides if text != "--with-policy")]))
+    assert program["state"].shape == program["target"].shape
 
 
 def test_success_is_reported_only_if_the_environment_tells_it() -> None:

@@ -106,9 +106,12 @@ def _first_rows(
 
 
 def episode_table(episodes: list[RecordedEpisode], imagined: NDArray[np.float64], *, context: int) -> pd.DataFrame:
-    """One row per episode; ``success`` says whether a row reached the goal, if the environment tells it."""
+    """One row per episode; ``success`` says whether a step reached the goal, if the environment tells it.
+
+    An episode that begins at its goal has reached nothing, and has no reward for it either.
+    """
     told = bool(episodes) and all(SUCCESS in episode.infos for episode in episodes)
-    reached = {"success": [bool(episode.infos[SUCCESS].any()) for episode in episodes]} if told else {}
+    reached = {"success": [bool(episode.infos[SUCCESS][1:].any()) for episode in episodes]} if told else {}
     return pd.DataFrame(
         {
             "seed": [episode.seed for episode in episodes],

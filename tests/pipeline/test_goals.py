@@ -285,7 +285,8 @@ def test_success_is_reported_only_if_the_environment_tells_it() -> None:
     silent = replace(told, infos={})
     evaluation = Evaluation.model_validate(compose(TINY)["evaluation"])
     lineage = {"reference": {"low": None, "high": None}, "dataset_return": {"mean": 0.0}}
-    table = episode_table([told, replace(told, infos={"is_success": np.zeros(3, bool)})], np.zeros(2), context=1)
-    assert table["success"].tolist() == [True, False]
+    never, began_there = (replace(told, infos={"is_success": np.array([at, False, False])}) for at in (False, True))
+    table = episode_table([told, never, told, began_there], np.zeros(4), context=1)
+    assert table["success"].tolist() == [True, False, True, False]
     assert summarize(evaluation, table, lineage)["evaluation/success_rate"] == 0.5
     assert "success" not in episode_table([told, silent], np.zeros(2), context=1)

@@ -275,6 +275,22 @@ class Learner(nn.Module, ABC):
     def after_update(self) -> None:
         """Called after every update of all networks, for slow critics and schedules."""
 
+    def calibrate(self, recorded: Iterable[Experience[Any]], model: Any) -> None:
+        """Computes constants, such as the range of the features; see ``RewardFunction.calibrate``."""
+
+    def held_out(
+        self,
+        recorded: Iterable[Experience[Any]],  # noqa: ARG002
+        model: Any,  # noqa: ARG002
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> Mapping[str, Tensor]:
+        """Figures of the trained behaviour on held-out rows; by default none. ``recorded`` is endless, on demand."""
+        return {}
+
+    def warnings(self, figures: Mapping[str, float]) -> list[str]:  # noqa: ARG002
+        """Problems that the last figures of a training reveal and that a user should know of: one line each."""
+        return []
+
 
 def imagined(
     policy: FeaturePolicy, model: Any, start: Any, *, horizon: int, generator: torch.Generator

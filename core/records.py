@@ -44,6 +44,8 @@ class SequenceBatch:
     is_terminal: Tensor  # [B, T] bool: a true end, never a time limit
     privileged: Mapping[str, Tensor]  # name -> [B, T, ...]
     row: Tensor  # [B, T] int64: the row's number in the dataset, the same each time the row is sampled
+    acted: Tensor | None = None  # [B, T] bool: the episode has actions, else they are zeros; None: all have
+    demonstration: Tensor | None = None  # [B, T] bool: the episode is worth imitating; None: all are
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "SequenceBatch":
         """A batch with ``function`` applied to every tensor."""
@@ -56,6 +58,8 @@ class SequenceBatch:
             is_terminal=function(self.is_terminal),
             privileged={name: function(value) for name, value in self.privileged.items()},
             row=function(self.row),
+            acted=None if self.acted is None else function(self.acted),
+            demonstration=None if self.demonstration is None else function(self.demonstration),
         )
 
     def to(self, device: torch.device) -> "SequenceBatch":

@@ -107,11 +107,11 @@ def take_updates(
             yield figures
 
 
-def build_sampler(batch: Batch, store: Store, *, seed: int) -> SequenceSampler:
-    """Samples batches from the training split."""
+def build_sampler(batch: Batch, store: Store, *, seed: int, split: str = "train") -> SequenceSampler:
+    """Samples batches from a split."""
     return SequenceSampler(
         store,
-        split="train",
+        split=split,
         batch_size=batch.size,
         length=batch.length,
         seed=seed,
@@ -120,8 +120,10 @@ def build_sampler(batch: Batch, store: Store, *, seed: int) -> SequenceSampler:
     )
 
 
-def recorded_batches(batch: Batch, store: Store, *, seed: int, device: torch.device) -> Iterator[SequenceBatch]:
-    """An endless sequence of batches from the training split, independent of a training's own sampler."""
-    sampler = build_sampler(batch, store, seed=seed)
+def recorded_batches(
+    batch: Batch, store: Store, *, seed: int, device: torch.device, split: str = "train"
+) -> Iterator[SequenceBatch]:
+    """An endless sequence of batches from a split, independent of a training's own sampler."""
+    sampler = build_sampler(batch, store, seed=seed, split=split)
     while True:
         yield sampler.sample().to(device)

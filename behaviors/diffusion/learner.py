@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from dreamset.behaviors.base import Experience, Learner, LearnerLosses, RewardFunction
-from dreamset.behaviors.diffusion.bounds import Bounds
 from dreamset.behaviors.diffusion.controller import RecedingController
 from dreamset.behaviors.diffusion.denoisers import DenoiserFactory
 from dreamset.behaviors.diffusion.diffusion import Diffusion
 from dreamset.behaviors.diffusion.plans import Actions, LatentPlanner
+from dreamset.behaviors.diffusion.ranges import ChangeRange, PlanRange
 from dreamset.behaviors.diffusion.windows import Futures, shared_mean
 from dreamset.behaviors.exploration import Exploration, mode
 from dreamset.behaviors.planning.draws import Generated
@@ -30,7 +30,8 @@ USELESS = 1.0  # a relative error at which a constant would do as well
 class LatentDiffusionPlanning(Learner):
     """A planner and an inverse dynamics model by diffusion (Xie et al. 2025), on the latents of any world model.
 
-    The latent z is the features, scaled to [-1, 1]. Two networks learn to predict noise, each at a random step tau::
+    The latent z is the features. Two networks learn to predict noise, each at a random step tau. Plans, actions and
+    conditions are scaled to [-1, 1] (``ranges``)::
 
         planner             |eps(z~_{t+1..t+H}; z_t, tau) - noise|^2     rows of demonstrations, with or without actions
         inverse dynamics    |eps(a~_t; z_{t-1}, z_t, tau) - noise|^2     every row with an action, which led to row t
@@ -46,6 +47,7 @@ class LatentDiffusionPlanning(Learner):
         inverse_dynamics: constructs the inverse dynamics model: 1 row of A numbers, from two latents.
         diffusion: of both networks.
         horizon: H.
+        ranges: constructs how plans are scaled from H and the latent's size: ``LatentRange`` as published.
         execute: E.
         skip: leading features that the latent leaves out, such as the deterministic state of an RSSM.
         demonstration_share: weight of demonstrations in the inverse dynamics loss, if a batch has other data, too.
@@ -67,6 +69,7 @@ class LatentDiffusionPlanning(Learner):
         inverse_dynamics: DenoiserFactory,
         diffusion: Diffusion,
         horizon: int,
+        ranges: Callable[[int, int], PlanRange] = ChangeRange,
         execute: int = 4,
         skip: int = 0,
         demonstration_share: float = 0.5,
@@ -78,7 +81,7 @@ class LatentDiffusionPlanning(Learner):
         self.planner = planner(horizon, size, size)
         self.inverse_dynamics = inverse_dynamics(1, action.size, 2 * size)
         self.diffusion = diffusion
-        self.bounds = Bounds(size)
+        self.ranges = ranges(horizon, size)
         self.actions = Actions(action)
         self.horizon, self.execute, self.skip = horizon, execute, skip
         self.demonstration_share = demonstration_share
@@ -90,10 +93,10 @@ class LatentDiffusionPlanning(Learner):
         return {"planner": self.planner, "inverse_dynamics": self.inverse_dynamics}
 
     def calibrate(self, recorded: Iterable[Experience[Any]], model: object) -> None:  # noqa: ARG002
-        """Widens the bounds by recorded batches, so that they change little while the networks learn."""
-        if not self.bounds.known:
+        """Widens the ranges by recorded batches, so that they change little while the networks learn."""
+        if not self.ranges.known:
             for experience in islice(recorded, CALIBRATION_BATCHES):
-                self.bounds.widen(experience.features[..., self.skip :])
+                self._recorded(experience)
 
     def losses_on(
         self,
@@ -102,38 +105,43 @@ class LatentDiffusionPlanning(Learner):
         reward: RewardFunction,  # noqa: ARG002
         generator: torch.Generator,
     ) -> LearnerLosses:
-        """The losses on the recorded rows; see ``Learner``. The bounds widen to include every row.
+        """The losses on the recorded rows; see ``Learner``. The ranges widen to include every row.
 
         Raises:
             UserError: if a window has no room for a plan.
         """
-        self.bounds.widen(experience.features[..., self.skip :])
-        planner = self._planner_loss(experience, generator)
-        inverse = self._inverse_dynamics_loss(experience, generator)
+        latent, futures = self._recorded(experience)
+        planner = self._planner_loss(experience, latent, futures, generator)
+        inverse = self._inverse_dynamics_loss(experience, latent, generator)
         figures = {self.headline: planner.detach(), "diffusion/inverse_dynamics_error": inverse.detach()}
         return LearnerLosses({"planner": planner, "inverse_dynamics": inverse}, figures)
 
-    def _planner_loss(self, experience: Experience[Any], generator: torch.Generator) -> Tensor:
-        """The mean squared error of the noise in the known latents after each usable row of a demonstration."""
-        latent = self._latent(experience)
+    def _recorded(self, experience: Experience[Any]) -> tuple[Tensor, Futures]:
+        """The latents [B, T, Z] and their futures, which the ranges then include."""
+        latent = experience.features[..., self.skip :]
         futures = self._futures(experience, latent)
-        usable = futures.complete & _mark(experience.batch, "demonstration", experience.is_first)
-        start, rows, known = latent[usable], futures.rows[usable], futures.known[usable]
-        errors = self.diffusion.errors(lambda noisy, step: self.planner(noisy, start, step), rows, generator).mean(-1)
-        return (errors * known).sum() / known.sum().clamp_min(1)
+        self.ranges.widen(latent, futures.rows)
+        return latent, futures
 
-    def _inverse_dynamics_loss(self, experience: Experience[Any], generator: torch.Generator) -> Tensor:
+    def _planner_loss(
+        self, experience: Experience[Any], latent: Tensor, futures: Futures, generator: torch.Generator
+    ) -> Tensor:
+        """The mean squared error of the noise in the known latents after each usable row of a demonstration."""
+        usable = futures.complete & _mark(experience.batch, "demonstration", experience.is_first)
+        known, condition = futures.known[usable], self.ranges.condition(latent[usable])
+        plan = self.ranges.to_plan(latent[usable], futures.rows[usable])
+        errors = self.diffusion.errors(lambda noisy, step: self.planner(noisy, condition, step), plan, generator)
+        return (errors.mean(-1) * known).sum() / known.sum().clamp_min(1)
+
+    def _inverse_dynamics_loss(self, experience: Experience[Any], latent: Tensor, generator: torch.Generator) -> Tensor:
         """The mean squared error of the noise in the actions; demonstrations have a share of their own."""
-        pairs, action, known = self._pairs(experience)
+        before, after, action, known = self._pairs(experience, latent)
+        pairs = self.ranges.pair(before, after).flatten(0, 1)
         target = self.actions.encode(action)[..., None, :].flatten(0, 1)
-        flat = pairs.flatten(0, 1)
-        errors = self.diffusion.errors(lambda noisy, step: self.inverse_dynamics(noisy, flat, step), target, generator)
+        errors = self.diffusion.errors(lambda noisy, step: self.inverse_dynamics(noisy, pairs, step), target, generator)
         shown = _mark(experience.batch, "demonstration", experience.is_first)[:, 1:]
         values = errors.mean((-2, -1)).reshape(known.shape)
         return shared_mean(values, known & shown, known & ~shown, share=self.demonstration_share)
-
-    def _latent(self, experience: Experience[Any]) -> Tensor:
-        return self.bounds.scale(experience.features[..., self.skip :])
 
     def _futures(self, experience: Experience[Any], latent: Tensor) -> Futures:
         batch, rows = experience.batch, latent.shape[1]
@@ -145,15 +153,13 @@ class LatentDiffusionPlanning(Learner):
         is_last = torch.zeros_like(experience.is_first) if batch is None else batch.is_last
         return Futures.of(latent, experience.is_first, is_last, self.horizon)
 
-    def _pairs(self, experience: Experience[Any]) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents [B, T - 1, 2 Z] of rows t - 1 and t, the action [B, T - 1, A] between them, and whether it is known.
+    def _pairs(self, experience: Experience[Any], latent: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Latents of rows t - 1 and t, [B, T - 1, Z] each, the action [B, T - 1, A] between them, and if it is known.
 
         By the time rule this action is that of row t.
         """
-        latent = self._latent(experience)
         acted = _mark(experience.batch, "acted", experience.is_first)[:, 1:]
-        pairs = torch.cat([latent[:, :-1], latent[:, 1:]], dim=-1)
-        return pairs, experience.action[:, 1:], ~experience.is_first[:, 1:] & acted
+        return latent[:, :-1], latent[:, 1:], experience.action[:, 1:], ~experience.is_first[:, 1:] & acted
 
     @torch.no_grad()
     def held_out(
@@ -170,17 +176,18 @@ class LatentDiffusionPlanning(Learner):
         """
         plans, actions, latents = self.plans(), Errors(), Errors()
         for experience in islice(recorded, HELD_OUT_BATCHES):
-            pairs, action, known = self._pairs(experience)
-            pairs, action = pairs[known][:HELD_OUT_ROWS], action[known][:HELD_OUT_ROWS]
-            actions.add(plans.between(pairs, Generated(len(pairs), pairs, generator)), action)
-            start, rows = self._complete_plans(experience)
-            latents.add(plans.futures(start, Generated(len(start), start, generator)) - start[:, None], rows)
+            latent = plans.latent(experience.features)
+            *pairs, known = self._pairs(experience, latent)
+            before, after, action = (value[known][:HELD_OUT_ROWS] for value in pairs)
+            actions.add(plans.between(before, after, Generated(len(before), before, generator)), action)
+            start, changes = self._complete_plans(experience, latent)
+            planned = plans.futures(start, Generated(len(start), start, generator))
+            latents.add(planned - start[:, None], changes)
         figures = {"action_error": actions.share_of_variance(), "plan_error": latents.share_of_squares()}
         return {f"held_out/{name}": share for name, share in figures.items() if share is not None}
 
-    def _complete_plans(self, experience: Experience[Any]) -> tuple[Tensor, Tensor]:
-        """Latents [M, Z] of demonstrations, and how far each of the next H latents is from them, [M, H, Z]."""
-        latent = self._latent(experience)
+    def _complete_plans(self, experience: Experience[Any], latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents [M, Z] of demonstrations, and the changes from them to each of the next H latents, [M, H, Z]."""
         futures = self._futures(experience, latent)
         usable = futures.known.all(-1) & _mark(experience.batch, "demonstration", experience.is_first)
         start = latent[usable][:HELD_OUT_ROWS]
@@ -205,8 +212,7 @@ class LatentDiffusionPlanning(Learner):
     def label(self, before: Tensor, after: Tensor, generator: torch.Generator) -> Tensor:
         """Actions [N, A] in [-1, 1], or one-hot, that lead from features [N, F] to the features of the next row."""
         plans = self.plans()
-        pairs = torch.cat([plans.latent(before), plans.latent(after)], dim=-1)
-        return plans.between(pairs, Generated(len(pairs), pairs, generator))
+        return plans.between(plans.latent(before), plans.latent(after), Generated(len(before), before, generator))
 
     def plans(self) -> LatentPlanner:
         """The networks that act: the slow copies, if there are any."""
@@ -215,9 +221,8 @@ class LatentDiffusionPlanning(Learner):
             acting["planner"],
             acting["inverse_dynamics"],
             diffusion=self.diffusion,
-            bounds=self.bounds,
+            ranges=self.ranges,
             action=self.actions.spec,
-            horizon=self.horizon,
             execute=self.execute,
             skip=self.skip,
         )

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dreamset.behaviors.diffusion.bounds import Bounds
 from dreamset.behaviors.diffusion.diffusion import Diffusion, Draw
+from dreamset.behaviors.diffusion.ranges import PlanRange
 from dreamset.core.spec import ActionSpec
 
 
@@ -35,9 +35,8 @@ class LatentPlanner(nn.Module):
         planner: predicts the noise in the next H latents, given the present one.
         inverse_dynamics: predicts the noise in an action, given the latents before and after it.
         diffusion: of both.
-        bounds: of the latents.
+        ranges: scales plans and conditions.
         action: the specification of actions.
-        horizon: H.
         execute: E, the number of actions of a plan.
         skip: the number of leading features that the latent leaves out.
     """
@@ -48,35 +47,32 @@ class LatentPlanner(nn.Module):
         inverse_dynamics: nn.Module,
         *,
         diffusion: Diffusion,
-        bounds: Bounds,
+        ranges: PlanRange,
         action: ActionSpec,
-        horizon: int,
         execute: int,
         skip: int,
     ) -> None:
         super().__init__()
         self.planner, self.inverse_dynamics = planner, inverse_dynamics
-        self.diffusion, self.bounds = diffusion, bounds
+        self.diffusion, self.ranges = diffusion, ranges
         self.actions = Actions(action)
-        self.horizon, self.execute, self.skip = horizon, execute, skip
+        self.execute, self.skip = execute, skip
 
     def latent(self, features: Tensor) -> Tensor:
-        """The scaled latent, [..., Z], of features [..., F]."""
-        return self.bounds.scale(features[..., self.skip :])
+        """The latent, [..., Z], of features [..., F]."""
+        return features[..., self.skip :]
 
     def futures(self, latent: Tensor, draw: Draw) -> Tensor:
-        """The next H latents, [N, H, Z], from scaled latents [N, Z]."""
-        return self.diffusion.sample(
-            lambda noisy, step: self.planner(noisy, latent, step), (self.horizon, latent.shape[-1]), draw
+        """The next H latents, [N, H, Z], after latents [N, Z]."""
+        condition = self.ranges.condition(latent)
+        plan = self.diffusion.sample(
+            lambda noisy, step: self.planner(noisy, condition, step), (self.ranges.horizon, latent.shape[-1]), draw
         )
+        return self.ranges.from_plan(latent, plan)
 
-    def between(self, pairs: Tensor, draw: Draw) -> Tensor:
-        """Actions [N, A] in [-1, 1], or one-hot, that lead from one latent to the next.
-
-        Args:
-            pairs: [N, 2 Z] the latents before and after.
-            draw: of N rows.
-        """
+    def between(self, before: Tensor, after: Tensor, draw: Draw) -> Tensor:
+        """Actions [N, A] in [-1, 1], or one-hot, that lead from latents [N, Z] to those of the next row."""
+        pairs = self.ranges.pair(before, after)
         sampled = self.diffusion.sample(
             lambda noisy, step: self.inverse_dynamics(noisy, pairs, step), (1, self.actions.spec.size), draw
         )
@@ -86,6 +82,6 @@ class LatentPlanner(nn.Module):
         """The next E actions, [N, E, A]: those that lead along the planned latents."""
         planned = self.futures(latent, draw)[:, : self.execute]
         path = torch.cat([latent[:, None], planned], dim=1)
-        pairs = torch.cat([path[:, :-1], path[:, 1:]], dim=-1)  # [N, E, 2 Z]
-        action = self.between(pairs.flatten(0, 1), lambda *sizes: draw(self.execute, *sizes).flatten(0, 1))
+        before, after = path[:, :-1].flatten(0, 1), path[:, 1:].flatten(0, 1)
+        action = self.between(before, after, lambda *sizes: draw(self.execute, *sizes).flatten(0, 1))
         return action.unflatten(0, (-1, self.execute))

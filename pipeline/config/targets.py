@@ -45,12 +45,12 @@ _ARGUMENTS: dict[tuple[BaseMetadata, ...], str] = {  # bounds -> the arguments t
     ema forgetting threshold
     """,
     (Ge(0), Le(1)): """
-    alpha continue_discount decay demonstration_share discount dropout entropy_share eta lambda_ momentum randomness rate
-    rho share smoothing unimix
+    alpha continue_discount decay demonstration_share discount dropout entropy_share eta lambda_ momentum randomness
+    rate rho share smoothing unimix
     """,
     (Ge(0),): """
     beta cloning_weight conservative_weight continue_weight dyn entropy_weight eps floor free_bits free_nats
-    further_weight layers lr min_std output_scale pessimism pixels proposals redundancy regularise rep
+    further_weight kl_weight layers lr min_std output_scale pessimism pixels proposals redundancy regularise rep
     replay_critic_weight reward_weight skip total_iters value_weight warmup weight weight_decay
     """,
 }

@@ -160,6 +160,12 @@ METRICS = (
         digits=2,
     ),
     Metric(
+        r"validation/reconstruction_error",
+        "reconstruction error",
+        "Mean squared error of the decoded observations: pixels from 0 to 1, and standardised vectors.",
+        "lower",
+    ),
+    Metric(
         r"validation/consistency",
         "one-step error of the latent",
         "Squared error of the next row's latent state that TD-MPC predicts, as a share of the variance over all rows.",

@@ -124,7 +124,7 @@ def held_out(
     recorded = (Experience.of(trainer.model, batch, generator) for batch in batches)
     with shown("the list of the behaviour's held-out figures"):
         values = trainer.behavior.held_out(recorded, trainer.model, generator)
-        figures = {name: float(value) for name, value in values.items()}
+        figures.update({name: float(value) for name, value in values.items()})
     return figures
 
 

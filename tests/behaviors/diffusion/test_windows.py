@@ -1,11 +1,11 @@
-"""Bounds, futures of rows and shared means."""
+"""Ranges, futures of rows and shared means."""
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from dreamset.behaviors.diffusion.bounds import Bounds
+from dreamset.behaviors.diffusion.ranges import Bounds, ChangeRange, LatentRange
 from dreamset.behaviors.diffusion.windows import Futures, shared_mean
 from tests.builders import seeded
 
@@ -37,6 +37,38 @@ def test_constant_element_becomes_zero_and_later_differences_stay_finite() -> No
     bounds = Bounds(2)
     bounds.widen(torch.tensor([[4.0, 0.0], [4.0, 1.0]]))
     assert bounds.scale(torch.tensor([[4.0, 0.5], [4.5, 0.5]])).tolist() == [[0.0, 0.0], [0.5, 0.0]]
+
+
+@pytest.mark.parametrize("kind", [LatentRange, ChangeRange])
+def test_no_recorded_plan_lies_outside_its_range(kind: type[LatentRange] | type[ChangeRange]) -> None:
+    ranges = kind(3, 2)
+    latent, futures = torch.randn(4, 5, 2, generator=seeded(1)), 9 * torch.randn(4, 5, 3, 2, generator=seeded(2))
+    ranges.widen(torch.cat([latent, futures[:, :, 0]]), torch.cat([futures, futures]))
+    ranges.widen(futures, futures[..., None, :].expand(-1, -1, -1, 3, -1))
+    plan = ranges.to_plan(latent, futures)
+    assert float(plan.abs().max()) <= 1 + 1e-6
+    torch.testing.assert_close(ranges.from_plan(latent, plan), futures)
+    assert float(ranges.condition(latent).abs().max()) <= 1 + 1e-6
+
+
+def test_changes_are_in_units_of_their_own_row_of_a_plan() -> None:
+    ranges = ChangeRange(2, 1)
+    latent = torch.tensor([[0.0], [100.0]])
+    ranges.widen(latent, torch.tensor([[[-1.0], [5.0]], [[103.0], [95.0]]]))  # changes -1 to 3, then -5 to 5
+    assert ranges.to_plan(latent, torch.tensor([[[1.0], [2.5]], [[103.0], [95.0]]])).flatten().tolist() == [
+        0,
+        0.5,
+        1,
+        -1,
+    ]
+    assert ranges.pair(torch.tensor([[50.0]]), torch.tensor([[53.0]])).tolist() == [[0.0, 1.0]]
+
+
+def test_published_plans_are_latents_in_units_of_the_whole_range() -> None:
+    ranges = LatentRange(2, 1)
+    ranges.widen(torch.tensor([[0.0], [100.0]]), torch.zeros(2, 2, 1))
+    assert ranges.to_plan(torch.tensor([50.0]), torch.tensor([[25.0], [100.0]])).flatten().tolist() == [-0.5, 1.0]
+    assert ranges.pair(torch.tensor([[50.0]]), torch.tensor([[75.0]])).tolist() == [[0.0, 0.5]]
 
 
 def test_bounds_are_saved_with_the_policy() -> None:

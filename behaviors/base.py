@@ -25,7 +25,7 @@ class Demonstrations:
 
     features: Tensor  # [B, T - 1, F] of rows 0 to T - 2
     action: Tensor  # [B, T - 1, A] in [-1, 1] or one-hot, taken in these states: the actions of rows 1 to T - 1
-    known: Tensor  # [B, T - 1] bool: the next row belongs to the same episode
+    known: Tensor  # [B, T - 1] bool: the next row belongs to the same episode, which is a demonstration
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,14 @@ class Experience(Generic[S]):
 
     @property
     def demonstrations(self) -> Demonstrations:
-        """The recorded actions with their states: action[t] was taken in row t - 1, unless row t begins an episode."""
-        return Demonstrations(self.features[:, :-1], self.action[:, 1:], ~self.is_first[:, 1:])
+        """The recorded actions with their states: action[t] was taken in row t - 1, unless row t begins an episode.
+
+        Actions are known only in episodes that have actions and are demonstrations.
+        """
+        known = ~self.is_first[:, 1:]
+        for mark in () if self.batch is None else (self.batch.acted, self.batch.demonstration):
+            known = known if mark is None else known & mark[:, 1:]
+        return Demonstrations(self.features[:, :-1], self.action[:, 1:], known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +224,7 @@ class Learner(nn.Module, ABC):
     """
 
     needs: ClassVar[tuple[type, ...]] = (Representation,)  # capabilities of the world model, for acting and learning
+    uses_unacted: ClassVar[bool] = False  # whether it learns from episodes without actions, too: ``batch.acted``
     headline: ClassVar[str]  # the one figure that the progress bar shows
 
     @abstractmethod

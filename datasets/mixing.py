@@ -51,6 +51,7 @@ class MixedSampler(BatchStream):
         for number, other in zip(self._numbers[1:], others, strict=True):
             _require_equal(first, other, f"source {number} of the mixture")
         super().__init__(first.spec, batch_size=batch_size, length=first.length, seed=seed, rank=rank)
+        self.marks = sorted({mark for source in self._sources for mark in source.marks})
         # rounded, because 0.1 + 0.2 is slightly above 0.3 in floating point
         self._quotas = [round(share / sum(shares) * batch_size, 9) for share in accumulate(shares, initial=0.0)]
 

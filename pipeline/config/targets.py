@@ -31,9 +31,9 @@ UNLIMITED = {"limit", "max_std"}  # arguments in BOUNDS that may be infinite
 
 _ARGUMENTS: dict[tuple[BaseMetadata, ...], str] = {  # bounds -> the arguments that have them
     (Ge(1),): """
-    action_repeat bins block blocks candidates classes conservative_samples depth distance elites episode_steps
-    episodes every execute expansion group groups hidden horizon image_size iterations kernel longest_hold members over
-    prior_layers sampling_steps size steps transitions variables window workers
+    action_repeat action_size bins block blocks candidates classes conservative_samples depth distance elites
+    episode_steps episodes every execute expansion group groups hidden horizon image_size iterations kernel longest_hold
+    members over prior_layers sampling_steps size steps transitions variables window workers
     """,
     (Gt(0), Le(1)): """
     tau

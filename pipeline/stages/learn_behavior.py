@@ -32,7 +32,7 @@ from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer, calibrate
 from dreamset.pipeline.training.checkpoint import Checkpoint
 from dreamset.pipeline.training.devices import choose_device
-from dreamset.pipeline.training.loop import Training, advance, build_sampler, recorded_batches
+from dreamset.pipeline.training.loop import Training, advance, build_sampler, recorded_batches, sampled_for
 
 LOG_EVERY = 10  # updates between the points of the curves
 
@@ -79,7 +79,8 @@ def start(
     )
     generator = torch.Generator(device).manual_seed(settings.seed)
     trainer = BehaviorTrainer.configured(settings.training, model, behavior, reward.to(device), generator=generator)
-    return Training(trainer, build_sampler(settings.training.batch, store, seed=settings.seed))
+    acted = sampled_for(store, model, behavior)
+    return Training(trainer, build_sampler(settings.training.batch, store, seed=settings.seed, acted=acted))
 
 
 def build_behavior(behavior: Part, model: Representation[Any], *, seed: int, device: torch.device) -> Learner:

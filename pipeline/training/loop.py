@@ -1,5 +1,6 @@
 """The training loop of all stages that train."""
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dreamset.core.capabilities import uses_unacted
 from dreamset.core.records import SequenceBatch
 from dreamset.datasets import SequenceSampler, Store
 from dreamset.datasets.prefetch import Prefetcher
@@ -19,6 +21,8 @@ from dreamset.pipeline.progress import progress
 from dreamset.pipeline.training import failed_update
 from dreamset.pipeline.training.checkpoint import Checkpoint
 from dreamset.pipeline.training.gradients import NotFiniteError
+
+log = logging.getLogger(__name__)
 
 
 class Trainer(Protocol):
@@ -107,8 +111,10 @@ def take_updates(
             yield figures
 
 
-def build_sampler(batch: Batch, store: Store, *, seed: int, split: str = "train") -> SequenceSampler:
-    """Samples batches from a split."""
+def build_sampler(
+    batch: Batch, store: Store, *, seed: int, split: str = "train", acted: bool | None = True
+) -> SequenceSampler:
+    """Samples batches from a split; ``acted`` is that of ``WindowSampler``."""
     return SequenceSampler(
         store,
         split=split,
@@ -117,7 +123,18 @@ def build_sampler(batch: Batch, store: Store, *, seed: int, split: str = "train"
         seed=seed,
         crossing=batch.crossing,
         strategy=build_part(batch.strategy),
+        acted=acted,
     )
+
+
+def sampled_for(store: Store, *trained: object) -> bool | None:
+    """Which episodes the trained parts sample, as ``acted``: all if each of them can do without actions."""
+    if uses_unacted(*trained):
+        return None
+    unacted = int((~store.acted).sum())
+    if unacted:
+        log.info("%d of %d episodes have no actions and are left out of the training", unacted, len(store))
+    return True
 
 
 def recorded_batches(

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from dreamset.core.capabilities import Dynamics, Prunable, Representation, RewardModel, Trainable
+from dreamset.core.capabilities import Dynamics, Prunable, Representation, RewardModel, Trainable, uses_unacted
 from dreamset.core.records import total_loss
 from dreamset.models.autoencoder import Autoencoder, Posterior, details
 from dreamset.models.decoders import Decoder
 from dreamset.models.encoders import Encoder
+from dreamset.objectives.reward_only import RewardOnly
 from tests.builders import seeded, tiny_batch, tiny_spec
 
 SIZES = {"depth": 4, "hidden": 16, "layers": 1}
@@ -103,6 +104,7 @@ def test_a_collapsed_latent_is_named(kl: float, lines: int) -> None:
 
 
 def test_it_needs_neither_actions_nor_rewards() -> None:
+    assert uses_unacted(autoencoder(), RewardOnly(autoencoder()))  # so that episodes without actions are sampled
     model, batch = autoencoder(), tiny_batch()
     unknown = replace(batch, action=torch.zeros_like(batch.action), reward=torch.zeros_like(batch.reward))
     losses = [total_loss(model.losses(model.observe(one, seeded()), one)) for one in (batch, unknown)]

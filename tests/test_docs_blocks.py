@@ -17,6 +17,7 @@ AFTER_FIRST = ("datasets", "learning", "faq", "commands")  # pages that assume t
 FOLLOWED = ("index", "tutorials/first_dream", "tutorials/my_data", "tutorials/my_objective", "tutorials/reuse")
 ELSEWHERE = {
     "exploration": "pipeline/test_plan2explore.py",
+    "imitation": "pipeline/test_latent_diffusion.py",
     "models": "test_documented_commands.py",
     "planning": "pipeline/test_acting.py",
     "reversibility": "pipeline/test_reversibility.py",

@@ -24,6 +24,8 @@ FIGURES = {  # column -> name in the stages' metrics
     "real_return": "evaluation/real_return",
     "world_model_updates": "cost/updates",
     "behavior_updates": "cost/behavior_updates",
+    "action_error": "held_out/action_error",
+    "plan_error": "held_out/plan_error",
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 from dreamset.behaviors.diffusion.denoisers import TemporalUNet
 from dreamset.core.errors import UserError
+from dreamset.pipeline import cli
 from dreamset.pipeline.artifacts.acting import load_policy
 from dreamset.pipeline.artifacts.saved_models import load_behavior
 from dreamset.pipeline.config.compose import compose
@@ -22,6 +24,7 @@ from dreamset.pipeline.export.standalone.policy import Policy
 from dreamset.pipeline.report.metrics import metric
 from dreamset.pipeline.stages import evaluate, finetune, learn_behavior, train_world_model
 from tests.builders import tiny_spec
+from tests.docs_blocks import blocks
 from tests.pipeline.conftest import Configure
 
 FAST = ("behavior.diffusion.steps=6", "behavior.diffusion.sampling_steps=3", "behavior.diffusion.eta=0")
@@ -147,3 +150,21 @@ def test_presets_build_what_they_say(preset: str, dataset: str, latent: str) -> 
     assert isinstance(network, TemporalUNet) == (preset == "latent_diffusion_planning")
     learner = build_part(config["behavior"], 4, tiny_spec().action)
     assert set(learner.networks()) == {name for name, node in config["behavior_training"]["optimizers"].items() if node}
+
+
+@pytest.mark.slow
+def test_documented_commands_lead_to_both_imitators(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(root / "docs/imitation.md"):
+        if block.language == "python":
+            exec(compile("\n" * block.line + block.code, "docs/imitation.md", "exec"), {})  # lines of the page
+            continue
+        for line in block.code.splitlines():
+            program, *arguments = shlex.split(line)
+            assert program == "dreamset"
+            diffusion = FAST if "latent_diffusion_planning" in line else ()
+            cli.main([*arguments, "preset=tiny", "evaluation.episodes=2", "evaluation.video_episodes=1", *diffusion])
+    assert "held_out/plan_error" in figures("behavior", "reward_only")
+    assert load_behavior(folders("reward_only")[1]).horizon == 5

@@ -67,7 +67,7 @@ class ResidualDenoiser(nn.Module):
     ) -> None:
         super().__init__()
         self.code = StepCode(code, hidden=code)
-        self.inputs = nn.Linear(rows * size + condition + self.code.layers[-1].out_features, hidden)
+        self.inputs = nn.Linear(rows * size + condition + code, hidden)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.LayerNorm(hidden),

@@ -32,8 +32,8 @@ class Diffusion(nn.Module):
         x_j = sqrt(a_j) x^ + sqrt(1 - a_j - s^2) noise' + s n
         s = eta sqrt((1 - a_j) / (1 - a_k) (1 - a_k / a_j))
 
-    noise' is the noise that leads from x^ to x_k. ``eta`` = 1 is ancestral sampling (DDPM), 0 is DDIM, which draws
-    only the first x.
+    noise' is the noise that leads from x^ to x_k. ``eta`` = 1 is ancestral sampling (DDPM), also with fewer moves than
+    steps; 0 is DDIM, which draws only the first x and keeps the errors of the noisiest steps.
 
     Args:
         steps: K.
@@ -50,9 +50,12 @@ class Diffusion(nn.Module):
         super().__init__()
         moves = steps if sampling_steps is None else sampling_steps
         if not 1 <= moves <= steps:
-            raise UserError(f"diffusion.sampling_steps is {moves}; allowed: 1 to diffusion.steps={steps}; set it there")
+            raise UserError(
+                f"behavior.diffusion.sampling_steps is {moves}; allowed: 1 to behavior.diffusion.steps={steps}; set it "
+                "in this range"
+            )
         if not 0 <= eta <= 1:
-            raise UserError(f"diffusion.eta is {eta}; allowed: 0 (DDIM) to 1 (DDPM); set it in this range")
+            raise UserError(f"behavior.diffusion.eta is {eta}; allowed: 0 (DDIM) to 1 (DDPM); set it in this range")
         self.steps, self.eta = steps, eta
         self.visited = evenly_spaced(steps, moves)
         self.register_buffer("signal", cosine_signal(steps), persistent=False)  # a function of the number of steps

@@ -216,16 +216,22 @@ class LatentDiffusionPlanning(Learner):
 
     def plans(self) -> LatentPlanner:
         """The networks that act: the slow copies, if there are any."""
-        acting = {name: slow.copy for name, slow in self.slow.items()} or self.networks()
         return LatentPlanner(
-            acting["planner"],
-            acting["inverse_dynamics"],
+            self._acting("planner"),
+            self._acting("inverse_dynamics"),
             diffusion=self.diffusion,
             ranges=self.ranges,
             action=self.actions.spec,
             execute=self.execute,
             skip=self.skip,
         )
+
+    def _acting(self, name: str) -> nn.Module:
+        if name not in self.slow:
+            return self.networks()[name]
+        slow = self.slow[name]
+        assert isinstance(slow, TargetCopy)
+        return slow.copy
 
     def controller(self, model: Any, *, exploration: Exploration = mode) -> Controller[Any]:
         """Samples plans, and executes E actions of each."""

@@ -84,4 +84,5 @@ class LatentPlanner(nn.Module):
         path = torch.cat([latent[:, None], planned], dim=1)
         before, after = path[:, :-1].flatten(0, 1), path[:, 1:].flatten(0, 1)
         action = self.between(before, after, lambda *sizes: draw(self.execute, *sizes).flatten(0, 1))
-        return action.unflatten(0, (-1, self.execute))
+        by_row: Tensor = action.unflatten(0, (-1, self.execute))
+        return by_row

@@ -128,9 +128,9 @@ class Plan:
         for row in self._rows():
             config = self._config(row)
             if not suite.is_prepared(config):
-                names = {f"datasets/{row.task.name}-{name}" for name in self._recorded()}
-                job = suite.preparation(config)
-                jobs[job.name] = replace(job, needs=frozenset(names & recordings.keys()))
+                needs = {f"datasets/{row.task.name}-{name}" for name in self._recorded()} & recordings.keys()
+                name = f"datasets/{config['dataset']['name']}"
+                jobs[name] = Job(name, {"kind": "join", "ingest": stages.ingest(config)}, needs=frozenset(needs))
         return list(jobs.values())
 
     def remaining(self, finished: Mapping[Key, str]) -> list[Job]:

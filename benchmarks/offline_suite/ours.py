@@ -36,6 +36,11 @@ def prepare(work: dict[str, Any]) -> None:
     ingest.run(work["ingest"])
 
 
+def join(work: dict[str, Any]) -> None:
+    """Ingests a dataset whose parts are stores, so that nothing is recorded."""
+    ingest.run(work["ingest"])
+
+
 def train(work: dict[str, Any]) -> None:
     """Trains a world model that several methods may share.
 

@@ -18,6 +18,7 @@ Staged         learn in two steps per update                  networks that lear
 Prunable       leave out the weights that acting ignores      export
 FeatureParts   name the parts of its features                 distances that weight them
 GoalReaching   compare its state with a goal                  the reward of being near a goal
+ActionFree     compute states without actions                 episodes without actions, inverse dynamics
 ============== ============================================== ===========================================
 
 Actions are in [-1, 1] or one-hot (``ActionSpec.normalize``), except where a docstring says "in the environment's
@@ -229,6 +230,27 @@ class GoalReaching(Protocol):
 
 
 @runtime_checkable
+class ActionFree(Protocol):
+    """Has states that do not depend on actions, so that it observes and learns from episodes without actions, too."""
+
+    uses_unacted: bool  # true
+
+
+@runtime_checkable
+class LabelsActions(Protocol):
+    """Estimates the action between two consecutive rows: an inverse dynamics model."""
+
+    def label(self, before: Tensor, after: Tensor, generator: torch.Generator) -> Tensor:
+        """The action that led from one row to the next, [N, A] in [-1, 1], or one-hot.
+
+        Args:
+            before: features [N, F] of the first row.
+            after: features [N, F] of the row that follows.
+            generator: source of every random number.
+        """
+
+
+@runtime_checkable
 class Controller(Protocol[M]):
     """Chooses actions: an actor, a planner, a queue of planned actions. The caller keeps its memory between rows."""
 
@@ -263,6 +285,11 @@ class Exportable(Controller[M], Protocol[M]):
 
     def step(self, observations: Mapping[str, Tensor], is_first: Tensor, memory: M, noise: Tensor) -> tuple[Tensor, M]:
         """``act`` with its random numbers as an argument."""
+
+
+def uses_unacted(*parts: object) -> bool:
+    """Whether all of these world models, objectives and learners can use episodes without actions."""
+    return all(getattr(part, "uses_unacted", False) for part in parts)
 
 
 def require(model: object, *capabilities: type, by: str) -> None:

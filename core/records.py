@@ -45,6 +45,8 @@ class SequenceBatch:
     privileged: Mapping[str, Tensor]  # name -> [B, T, ...]
     row: Tensor  # [B, T] int64: the row's number in the dataset, the same each time the row is sampled
     goal: Mapping[str, Tensor] | None = None  # name -> [B, ...]: what was observed in a later row of the same episode
+    acted: Tensor | None = None  # [B, T] bool: the episode has actions, else they are zeros; None: all have
+    demonstration: Tensor | None = None  # [B, T] bool: the episode is worth imitating; None: all are
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "SequenceBatch":
         """A batch with ``function`` applied to every tensor."""
@@ -58,6 +60,8 @@ class SequenceBatch:
             privileged={name: function(value) for name, value in self.privileged.items()},
             row=function(self.row),
             goal=None if self.goal is None else {name: function(value) for name, value in self.goal.items()},
+            acted=None if self.acted is None else function(self.acted),
+            demonstration=None if self.demonstration is None else function(self.demonstration),
         )
 
     def to(self, device: torch.device) -> "SequenceBatch":

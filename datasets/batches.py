@@ -1,7 +1,7 @@
 """Batches in memory: allocated once per batch; each window is copied directly from the memory maps."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import chain
 
 import numpy as np
@@ -11,20 +11,28 @@ from torch import Tensor
 from dreamset.core.records import SequenceBatch
 from dreamset.core.spec import ArraySpec, DataSpec
 from dreamset.datasets.episode import Array
+from dreamset.datasets.index import Marks
 from dreamset.datasets.layout import ACTION, IS_FIRST, IS_LAST, IS_TERMINAL, PRIVILEGED, REWARD, column_specs
 from dreamset.datasets.store import Store
 from dreamset.datasets.windows import EpisodeSlice, Indices
 
 Columns = Mapping[str, Array]  # name in the store -> [B, T, ...]
 
-ROW = "/row"  # the key of SequenceBatch.row; no column of a store can have this name
+# The keys of further values in a batch; no column of a store can have these names
+ROW, ACTED, DEMONSTRATION = "/row", "/acted", "/demonstration"
 GOAL = "/goal/"  # before the names of SequenceBatch.goal
 
 _DISK_SPEED = 3e9  # bytes per second; copies from memory are faster, and read-ahead would slow them by a fifth
 
 
 def empty_batch(
-    fields: DataSpec, size: int, length: int, *, pinned: bool = False, goals: bool = False
+    fields: DataSpec,
+    size: int,
+    length: int,
+    *,
+    marks: Collection[str] = (),
+    pinned: bool = False,
+    goals: bool = False,
 ) -> tuple[SequenceBatch, Columns]:
     """An uninitialised batch, and the same memory by column.
 
@@ -32,11 +40,12 @@ def empty_batch(
         fields: specification of the batch.
         size: number of sequences B.
         length: rows T per sequence.
+        marks: those of ``ACTED`` and ``DEMONSTRATION`` that the batch has; the others are None.
         pinned: whether to use page-locked memory, from which a GPU copies asynchronously.
         goals: whether each sequence has a goal.
     """
     allocate = _pinned if pinned else _plain
-    specs = column_specs(fields) | {ROW: ArraySpec((), "int64")}
+    specs = column_specs(fields) | {ROW: ArraySpec((), "int64")} | dict.fromkeys(marks, ArraySpec((), "bool"))
     tensors = {name: allocate((size, length, *spec.shape), spec.dtype) for name, spec in specs.items()}
     if goals:
         tensors |= {
@@ -51,6 +60,7 @@ def copy_windows(store: Store, windows: Iterable[Iterable[EpisodeSlice]], column
     NumPy releases the interpreter lock while it copies and while it waits for the disk.
     """
     drawn = [list(slices) for slices in windows]
+    marks = {name: values for name, values in marks_of(store).items() if name in columns}
     began = time.perf_counter()
     if store.from_disk:
         for episode, start, stop in chain.from_iterable(drawn):
@@ -64,9 +74,21 @@ def copy_windows(store: Store, windows: Iterable[Iterable[EpisodeSlice]], column
                 columns[name][row, filled:end] = recorded[name]
             first = int(store.first_rows[episode])
             columns[ROW][row, filled:end] = np.arange(first + start, first + stop)
+            for name, values in marks.items():
+                columns[name][row, filled:end] = values[episode]
             filled = end
     seconds = time.perf_counter() - began
     store.from_disk = sum(values.nbytes for values in columns.values()) < _DISK_SPEED * seconds
+
+
+def marks_of(store: Store) -> Mapping[str, Marks]:
+    """The marks of the episodes, by their key in a batch."""
+    return {ACTED: store.acted, DEMONSTRATION: store.demonstration}
+
+
+def partial_marks(store: Store, episodes: Indices) -> list[str]:
+    """The marks that some of these episodes lack, so that a batch of them must have these marks."""
+    return [name for name, values in marks_of(store).items() if not values[episodes].all()]
 
 
 def copy_goals(store: Store, episodes: Indices, rows: Indices, columns: Columns) -> None:
@@ -88,6 +110,8 @@ def _batch(spec: DataSpec, columns: Mapping[str, Tensor], *, goals: bool) -> Seq
         privileged={name: columns[PRIVILEGED + name] for name in spec.privileged},
         row=columns[ROW],
         goal={name: columns[GOAL + name] for name in spec.observations} if goals else None,
+        acted=columns.get(ACTED),
+        demonstration=columns.get(DEMONSTRATION),
     )
 
 

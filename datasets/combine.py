@@ -29,7 +29,7 @@ def merge(stores: Sequence[Path], output: Path, *, on_episode: Callable[[int], N
     before = 0
     for source in sources:
         for name in source.store.info["splits"]:
-            splits.setdefault(name, []).extend((source.store.split(name) + before).tolist())
+            splits.setdefault(name, []).extend((source.store.split(name, acted=None) + before).tolist())
         before += source.episode_count
     return write_store(
         merged,
@@ -69,6 +69,7 @@ def _write_part(
         raise UserError(f"{source.store.path}: too few episodes for the part {note['part']!r}; choose a larger share")
     description = source.describe()
     provenance = {**description.provenance, "split": note}
-    splits = {name: np.flatnonzero(np.isin(numbers, source.store.split(name))) for name in source.store.info["splits"]}
+    store = source.store
+    splits = {name: np.flatnonzero(np.isin(numbers, store.split(name, acted=None))) for name in store.info["splits"]}
     part = EpisodeSubset(source, numbers.tolist(), replace(description, provenance=provenance))
     write_store(part, output, splits=lambda _: splits, on_episode=on_episode)

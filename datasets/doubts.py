@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from dreamset.datasets.layout import UNACTED_EPISODES
+
 REWARD_WORDS = {"reward", "rew", "return"}
 END_WORDS = {"done", "terminal", "terminated", "termination", "success"}
 LIMIT_WORDS = {"timeout", "truncated", "truncation"}
@@ -116,6 +118,8 @@ def _far_observations(info: Info) -> Iterator[str]:
 
 
 def _actions(info: Info) -> Iterator[str]:
+    if info["counts"].get(UNACTED_EPISODES) == info["counts"]["episodes"]:
+        return
     action, seen = info["spec"]["action"], info["seen"]["action"]
     low, high = np.array(seen["low"]), np.array(seen["high"])
     if action["discrete"]:

@@ -46,12 +46,13 @@ class RawEpisode:
 
     name: str  # for messages, such as "episode_12 of /data/main_data.hdf5"
     observations: Mapping[str, Array]  # name -> [N + 1, ...]
-    actions: Array  # [N, A]
+    actions: Array | None  # [N, A]; None: they were not recorded
     rewards: Array  # [N]
     terminated: bool  # a true end, not a time limit
     privileged: Mapping[str, Array]  # name -> [N + 1, ...]
     lost: Lost = Lost()
     split: str | None = None  # the split that the data declare, if any
+    demonstration: bool = True  # whether it is worth imitating
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,24 @@ class Episode:
     is_last: NDArray[np.bool_]  # [N + 1]
     is_terminal: NDArray[np.bool_]  # [N + 1]
     privileged: Mapping[str, Array]  # name -> [N + 1, ...]
+    acted: bool = True  # whether the actions are known; otherwise they are zeros
+    demonstration: bool = True  # whether it is worth imitating
 
     @property
     def rows(self) -> int:
         """Rows of every column: one more than transitions."""
         return len(self.reward)
+
+
+def actions_of(raw: RawEpisode) -> Array:
+    """The actions of an episode, for those who cannot do without.
+
+    Raises:
+        UserError: if it has none.
+    """
+    if raw.actions is None:
+        raise UserError(f"{raw.name}: has no actions, which are needed here; leave the episode out")
+    return raw.actions
 
 
 def from_arrivals(
@@ -95,15 +109,18 @@ def align(raw: RawEpisode, fields: EpisodeSpec) -> Episode:
     """
     check(raw, fields)
     rows = len(raw.rewards) + 1
+    unknown = np.zeros((rows - 1, fields.action.size), np.float32)
     last = np.arange(rows) == rows - 1
     return Episode(
         observations=_plain(raw.observations, fields.observations),
-        action=_after_zero_row(raw.actions),
+        action=_after_zero_row(unknown if raw.actions is None else raw.actions),
         reward=_after_zero_row(raw.rewards),
         is_first=np.arange(rows) == 0,
         is_last=last,
         is_terminal=last & raw.terminated,
         privileged=_plain(raw.privileged, fields.privileged),
+        acted=raw.actions is not None,
+        demonstration=raw.demonstration,
     )
 
 
@@ -113,7 +130,7 @@ def _plain(columns: Mapping[str, Array], specs: Mapping[str, ArraySpec]) -> dict
 
 
 def check(raw: RawEpisode, fields: EpisodeSpec) -> None:
-    """Checks names, shapes, dtypes, action bounds and that every value is finite.
+    """Checks names, shapes, dtypes, action bounds and that every value is finite; actions only if there are any.
 
     Raises:
         UserError: with the episode and, where applicable, the column, step, element and value.
@@ -127,7 +144,8 @@ def check(raw: RawEpisode, fields: EpisodeSpec) -> None:
         _check_array(raw, column, values, spec, rows)
         _check_finite(raw, column, values)
     _check_finite(raw, "rewards", _to_float32(raw.rewards))
-    _check_action_range(raw, fields.action)
+    if raw.actions is not None:
+        _check_action_range(raw, raw.actions, fields.action)
 
 
 def _expected(raw: RawEpisode, fields: EpisodeSpec) -> Iterator[tuple[str, Array, ArraySpec, int]]:
@@ -136,7 +154,8 @@ def _expected(raw: RawEpisode, fields: EpisodeSpec) -> Iterator[tuple[str, Array
         yield f"observation {name!r}", raw.observations[name], spec, transitions + 1
     for name, spec in fields.privileged.items():
         yield f"privileged {name!r}", raw.privileged[name], spec, transitions + 1
-    yield "actions", raw.actions, ArraySpec((fields.action.size,), "float32"), transitions
+    if raw.actions is not None:
+        yield "actions", raw.actions, ArraySpec((fields.action.size,), "float32"), transitions
 
 
 def _check_names(raw: RawEpisode, kind: str, got: Mapping[str, Array], wanted: Mapping[str, ArraySpec]) -> None:
@@ -167,8 +186,8 @@ def _check_finite(raw: RawEpisode, column: str, values: Array) -> None:
     )
 
 
-def _check_action_range(raw: RawEpisode, action: ActionSpec) -> None:
-    values = raw.actions.astype(np.float64)
+def _check_action_range(raw: RawEpisode, actions: Array, action: ActionSpec) -> None:
+    values = actions.astype(np.float64)
     if action.discrete and not _is_one_hot(values):
         raise UserError(f"{raw.name}: actions of a discrete space must be one-hot rows of {action.size} numbers")
     low, high = np.array(action.low), np.array(action.high)

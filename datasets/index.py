@@ -1,4 +1,4 @@
-"""The index of a store: rows, return and split per episode, so that opening a store reads no shard."""
+"""The index of a store: rows, return, split and marks per episode, so that opening a store reads no shard."""
 
 import hashlib
 import io
@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +15,31 @@ from dreamset.core.errors import UserError
 from dreamset.datasets.layout import INDEX
 from dreamset.datasets.windows import Indices
 
+Marks: TypeAlias = NDArray[np.bool_]  # [episodes]
+
+ACTED, DEMONSTRATION = "acted", "demonstration"
+
 
 @dataclass(frozen=True, slots=True)
 class EpisodeIndex:
-    """Rows, return and split of every episode, in the order of the shards."""
+    """Rows, return, split and marks of every episode, in the order of the shards."""
 
     rows: Indices  # [episodes]
     returns: NDArray[np.float64]  # [episodes]
     split: NDArray[np.uint8]  # [episodes] position in the manifest's list of split names
+    acted: Marks  # whether the actions are known
+    demonstration: Marks  # whether the episode is worth imitating
 
     def write(self, folder: Path) -> str:
-        """Writes the index and returns its checksum; equal values give equal bytes."""
+        """Writes the index and returns its checksum; equal values give equal bytes.
+
+        Marks that are all true are left out, so that the files of stores without such marks stay as they were.
+        """
+        arrays: dict[str, Any] = {"rows": self.rows.astype(np.int32), "returns": self.returns, "split": self.split}
+        marks = {ACTED: self.acted, DEMONSTRATION: self.demonstration}
+        arrays |= {name: values for name, values in marks.items() if not values.all()}
         content = io.BytesIO()
-        np.savez(content, rows=self.rows.astype(np.int32), returns=self.returns, split=self.split)
+        np.savez(content, **arrays)
         (folder / INDEX).write_bytes(content.getvalue())
         return hashlib.sha256(content.getvalue()).hexdigest()
 
@@ -45,10 +58,15 @@ def read_index(folder: Path, checksum: str) -> EpisodeIndex:
         raise UserError(f"{path}: its checksum is not the one in dataset.json; copy it or run the ingest stage again")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            index = EpisodeIndex(arrays["rows"].astype(np.int64), arrays["returns"], arrays["split"])
+            rows = arrays["rows"].astype(np.int64)
+            marks = {
+                name: arrays[name].astype(bool) if name in arrays else np.ones(len(rows), bool)
+                for name in (ACTED, DEMONSTRATION)
+            }
+            index = EpisodeIndex(rows, arrays["returns"], arrays["split"], **marks)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: damaged ({error}); run the ingest stage again") from error
-    for values in (index.rows, index.returns, index.split):
+    for values in (index.rows, index.returns, index.split, index.acted, index.demonstration):
         values.flags.writeable = False
     return index
 

@@ -11,9 +11,12 @@ from dreamset.core.spec import ArraySpec
 from dreamset.datasets.episode import Array, Episode, EpisodeSpec
 
 FORMAT_VERSION = 2
+UNACTED_VERSION = 3  # some episodes have no actions; a release that reads only version 2 would take zeros for them
 ALIGNMENT = "action_precedes_observation"
 MANIFEST = "dataset.json"
 INDEX = "episodes.npz"
+
+UNACTED_EPISODES, DEMONSTRATION_EPISODES = "episodes_without_actions", "demonstrations"  # among the counts
 
 ACTION, REWARD = "action", "reward"
 IS_FIRST, IS_LAST, IS_TERMINAL = "is_first", "is_last", "is_terminal"
@@ -90,10 +93,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         version, alignment = manifest["format_version"], manifest["alignment"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error!r}); run the ingest stage again") from error
-    if (version, alignment) != (FORMAT_VERSION, ALIGNMENT):
+    if version not in (FORMAT_VERSION, UNACTED_VERSION) or alignment != ALIGNMENT:
         raise UserError(
-            f"{path}: format version {version!r} with alignment {alignment!r}; this release reads version "
-            f"{FORMAT_VERSION} with {ALIGNMENT!r}; run the ingest stage again or use a newer release"
+            f"{path}: format version {version!r} with alignment {alignment!r}; this release reads versions "
+            f"{FORMAT_VERSION} and {UNACTED_VERSION} with {ALIGNMENT!r}; run the ingest stage again or use a newer "
+            f"release"
         )
     return dict(manifest)
 

@@ -53,6 +53,7 @@ class MixedSampler(BatchStream):
         super().__init__(
             first.spec, batch_size=batch_size, length=first.length, seed=seed, rank=rank, goals=first.goals is not None
         )
+        self.marks = sorted({mark for source in self._sources for mark in source.marks})
         # rounded, because 0.1 + 0.2 is slightly above 0.3 in floating point
         self._quotas = [round(share / sum(shares) * batch_size, 9) for share in accumulate(shares, initial=0.0)]
 

@@ -8,7 +8,7 @@ import numpy as np
 from dreamset.core.errors import UserError
 from dreamset.core.records import SequenceBatch
 from dreamset.core.spec import DataSpec
-from dreamset.datasets.batches import Columns, copy_goals, copy_windows, empty_batch
+from dreamset.datasets.batches import Columns, copy_goals, copy_windows, empty_batch, partial_marks
 from dreamset.datasets.goals import LaterRows
 from dreamset.datasets.store import Store
 from dreamset.datasets.strategies import UNIFORM_WINDOWS, Strategy, WindowDraw
@@ -28,6 +28,7 @@ class WindowSampler:
         strategy: the probability of each window.
         privileged: whether rows have the privileged columns, which only probes read.
         goals: how the goal of each window is drawn; None: windows have no goals.
+        acted: whether to sample episodes with actions or those without; None: all (``Store.split``).
 
     Raises:
         UserError: if the split does not exist or has no window.
@@ -43,11 +44,12 @@ class WindowSampler:
         strategy: Strategy = UNIFORM_WINDOWS,
         privileged: bool = True,
         goals: LaterRows | None = None,
+        acted: bool | None = True,
     ) -> None:
         self.goals = goals
         self._store = store
         self._spec = store.spec if privileged else replace(store.spec, privileged={})
-        self._episodes = store.split(split)
+        self._episodes = store.split(split, acted=acted)
         self._index = WindowIndex(store.lengths[self._episodes], length, crossing=crossing)
         self._draw = WindowDraw(strategy, self._index, store.returns[self._episodes])
 
@@ -60,6 +62,11 @@ class WindowSampler:
     def length(self) -> int:
         """Rows of a window."""
         return self._index.window
+
+    @property
+    def marks(self) -> list[str]:
+        """The marks that some of the episodes lack, which every batch therefore has."""
+        return partial_marks(self._store, self._episodes)
 
     @property
     def windows(self) -> int:
@@ -92,8 +99,8 @@ class WindowSampler:
 class SequenceSampler(BatchStream):
     """Samples batches of windows from one split of a store, with replacement.
 
-    ``crossing``, ``strategy`` and ``goals`` are those of ``WindowSampler``; by default all windows inside one episode
-    are equally likely. ``seed`` and ``rank`` are those of ``BatchStream``. Goals do not change the windows.
+    ``crossing``, ``strategy``, ``acted`` and ``goals`` are those of ``WindowSampler``; by default all windows inside one
+    episode are equally likely. ``seed`` and ``rank`` are those of ``BatchStream``. Goals do not change the windows.
     """
 
     def __init__(
@@ -107,14 +114,16 @@ class SequenceSampler(BatchStream):
         rank: int = 0,
         crossing: bool = False,
         strategy: Strategy = UNIFORM_WINDOWS,
+        acted: bool | None = True,
         goals: LaterRows | None = None,
     ) -> None:
         super().__init__(
             store.spec, batch_size=batch_size, length=length, seed=seed, rank=rank, goals=goals is not None
         )
         self._source = WindowSampler(
-            store, split=split, length=length, crossing=crossing, strategy=strategy, goals=goals
+            store, split=split, length=length, crossing=crossing, strategy=strategy, acted=acted, goals=goals
         )
+        self.marks = self._source.marks
 
     @property
     def windows(self) -> int:
@@ -134,7 +143,7 @@ class SequenceSampler(BatchStream):
 def sequences(
     store: Store, *, split: str, length: int, batch_size: int, limit: int | None = None
 ) -> Iterator[SequenceBatch]:
-    """The first ``length`` rows of at most ``limit`` episodes that have so many, in order.
+    """The first ``length`` rows of at most ``limit`` episodes with actions that have so many, in order.
 
     Raises:
         UserError: immediately, if no episode is long enough.
@@ -149,13 +158,19 @@ def sequences(
 
 
 def whole_episodes(store: Store, *, split: str, shortest: int, limit: int) -> Iterator[SequenceBatch]:
-    """The first ``limit`` episodes of at least ``shortest`` rows, complete and one by one: [1, T, ...]."""
+    """The first ``limit`` episodes with actions and at least ``shortest`` rows, complete, one by one: [1, T, ...]."""
     episodes = store.split(split)
-    for episode in episodes[store.lengths[episodes] >= shortest][:limit].tolist():
-        yield _starts(store, [episode], int(store.lengths[episode]))
+    for number in episodes[store.lengths[episodes] >= shortest][:limit].tolist():
+        yield episode(store, number)
+
+
+def episode(store: Store, number: int) -> SequenceBatch:
+    """One episode, complete, with or without actions: [1, T, ...]."""
+    return _starts(store, [number], int(store.lengths[number]))
 
 
 def _starts(store: Store, episodes: list[int], length: int) -> SequenceBatch:
-    batch, columns = empty_batch(store.spec, len(episodes), length)
-    copy_windows(store, ([EpisodeSlice(episode, 0, length)] for episode in episodes), columns)
+    marks = partial_marks(store, np.array(episodes))
+    batch, columns = empty_batch(store.spec, len(episodes), length, marks=marks)
+    copy_windows(store, ([EpisodeSlice(number, 0, length)] for number in episodes), columns)
     return batch

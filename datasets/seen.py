@@ -45,17 +45,18 @@ class Seen:
         self._rewards = Range(1)
         self._vectors = {name: Range(spec.size) for name, spec in columns.items() if not spec.is_image}
         self._images = {name: Range(spec.size) for name, spec in columns.items() if spec.is_image}
-        self._transitions, self._on_bound = 0, 0
+        self._acted, self._on_bound = 0, 0  # transitions with actions, values on a bound
         self._rewarded, self._reward, self._true_ends = 0, 0.0, 0
 
-    def update(self, columns: Mapping[str, Any]) -> None:
-        """Adds the rows of a shard. Of images, a few rows are read."""
+    def update(self, columns: Mapping[str, Any], *, acted: NDArray[np.bool_] | None = None) -> None:
+        """Adds the rows of a shard. Of images, a few rows are read; of actions, the rows of ``acted`` (None: all)."""
         arrived = ~columns[IS_FIRST][:]  # action and reward of a first row are padding
-        actions, rewards = columns[ACTION][:][arrived], columns[REWARD][:][arrived]
+        taken = arrived if acted is None else arrived & acted
+        actions, rewards = columns[ACTION][:][taken], columns[REWARD][:][arrived]
         self._actions.update(actions)
+        self._acted += len(actions)
         self._on_bound += int(self._count_on_bound(actions))
         self._rewards.update(rewards)
-        self._transitions += len(rewards)
         self._rewarded += int(np.count_nonzero(rewards))
         self._reward += float(rewards.sum(dtype=np.float64))
         self._true_ends += int(np.count_nonzero(columns[IS_TERMINAL][:]))
@@ -71,7 +72,7 @@ class Seen:
             "constant_images": [name for name, pixels in self._images.items() if pixels.constant()],
             "action": {
                 **self._actions.result(),
-                "share_on_bounds": self._on_bound / max(self._transitions * self._action.size, 1),
+                "share_on_bounds": self._on_bound / max(self._acted * self._action.size, 1),
             },
             "reward": {
                 "low": self._rewards.result()["low"][0],

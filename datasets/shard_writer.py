@@ -14,7 +14,16 @@ from dreamset.core.files import file_sha256
 from dreamset.core.spec import DataSpec, VectorStatistics
 from dreamset.datasets.episode import Episode
 from dreamset.datasets.index import EpisodeIndex, split_codes
-from dreamset.datasets.layout import ALIGNMENT, FORMAT_VERSION, column_specs, columns_of, shard_name
+from dreamset.datasets.layout import (
+    ALIGNMENT,
+    DEMONSTRATION_EPISODES,
+    FORMAT_VERSION,
+    UNACTED_EPISODES,
+    UNACTED_VERSION,
+    column_specs,
+    columns_of,
+    shard_name,
+)
 from dreamset.datasets.seen import Seen
 from dreamset.datasets.shard import open_shard, write_shard
 from dreamset.datasets.sources.base import SourceDescription
@@ -39,6 +48,8 @@ class ShardWriter:
         self.specs = column_specs(description)
         self.rows: list[int] = []  # of every episode
         self.returns: list[float] = []
+        self.acted: list[bool] = []
+        self.demonstration: list[bool] = []
         self._folder = folder
         self._hashing = hashing
         self._compression = compression
@@ -61,8 +72,11 @@ class ShardWriter:
             _link_or_copy(store.path / entry["file"], self._folder / entry["file"])
             self._entries.append({key: entry[key] for key in ("file", "episodes", "rows", "bytes")})
             self._checksums.append(_known(entry["sha256"]))
-            self.rows += store.lengths[first : first + entry["episodes"]].tolist()
-            self.returns += store.returns[first : first + entry["episodes"]].tolist()
+            adopted = slice(first, first + entry["episodes"])
+            self.rows += store.lengths[adopted].tolist()
+            self.returns += store.returns[adopted].tolist()
+            self.acted += store.acted[adopted].tolist()
+            self.demonstration += store.demonstration[adopted].tolist()
         if len(self.rows) != episodes:
             raise ValueError(f"{store.path}: its shards end after {len(self.rows)} episodes, not after {episodes}")
 
@@ -70,6 +84,8 @@ class ShardWriter:
         """Adds an episode; writes the shard if it is full."""
         self.rows.append(episode.rows)
         self.returns.append(float(episode.reward.sum(dtype=np.float64)))
+        self.acted.append(episode.acted)
+        self.demonstration.append(episode.demonstration)
         self._buffer.append(episode)
         self._buffered_bytes += sum(values.nbytes for values in columns_of(episode).values())
         if self._buffered_bytes >= self._shard_bytes:
@@ -122,6 +138,9 @@ class ManifestBuilder:
         """The content of ``dataset.json``; also writes the index."""
         rows, returns = np.array(self.shards.rows, np.int64), np.array(self.shards.returns, np.float64)
         codes = split_codes(self.splits, len(rows))
+        index = EpisodeIndex(
+            rows, returns, codes, *(np.array(marks, bool) for marks in (self.shards.acted, self.shards.demonstration))
+        )
         entries = self.shards.entries()
         statistics, seen = self._read_back(entries)
         spec = DataSpec(
@@ -131,16 +150,17 @@ class ManifestBuilder:
             statistics=statistics,
         )
         return {
-            "format_version": FORMAT_VERSION,
+            "format_version": FORMAT_VERSION if index.acted.all() else UNACTED_VERSION,
             "alignment": ALIGNMENT,
             "spec": spec.to_json(),
             "counts": {
                 "episodes": len(rows),
                 "rows": int(rows.sum()),
                 "transitions": int(rows.sum()) - len(rows),
+                **_marked(index),
             },
             "splits": list(self.splits),
-            "index_sha256": EpisodeIndex(rows, returns, codes).write(self.folder),
+            "index_sha256": index.write(self.folder),
             "episode_statistics": {
                 name: {
                     "episodes": len(numbers),
@@ -156,7 +176,7 @@ class ManifestBuilder:
         }
 
     def _read_back(self, entries: Sequence[Mapping[str, Any]]) -> tuple[dict[str, VectorStatistics], Seen]:
-        """Moments of the training rows and ranges of all rows.
+        """Moments of the training rows and ranges of all rows; of actions, those that are known.
 
         The shards are read back because the split is known only now, and kept shards of an earlier store count too.
         """
@@ -170,14 +190,26 @@ class ManifestBuilder:
         for entry in entries:
             episodes = entry["episodes"]
             shard = open_shard(self.folder / entry["file"], specs, episodes=episodes, rows=entry["rows"])
-            seen.update(shard.columns)
-            training_rows = np.repeat(training[first : first + episodes], self.shards.rows[first : first + episodes])
+            of_shard = slice(first, first + episodes)
+            lengths = self.shards.rows[of_shard]
+            seen.update(shard.columns, acted=np.repeat(self.shards.acted[of_shard], lengths))
+            training_rows = np.repeat(training[of_shard], lengths)
             for name, column in names.items():
                 rows = shard.columns[column][:][training_rows]
                 if len(rows):
                     moments[name].update(rows)
             first += episodes
         return {name: running.result() for name, running in moments.items()}, seen
+
+
+def _marked(index: EpisodeIndex) -> dict[str, int]:
+    """How many episodes have no actions and how many are demonstrations; nothing if all episodes are both."""
+    if index.acted.all() and index.demonstration.all():
+        return {}
+    return {
+        UNACTED_EPISODES: int((~index.acted).sum()),
+        DEMONSTRATION_EPISODES: int(index.demonstration.sum()),
+    }
 
 
 def _vector_columns(description: SourceDescription) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Splits into training and validation: once and by episode, because neighbouring windows share rows."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -26,6 +26,34 @@ def split_episodes(episodes: int, *, validation_fraction: float, seed: int) -> d
     held_out = min(max(round(validation_fraction * episodes), 1), episodes - 1)
     order = np.random.default_rng(seed).permutation(episodes)
     return {TRAIN: np.sort(order[held_out:]), VALIDATION: np.sort(order[:held_out])}
+
+
+def split_kinds(kinds: Sequence[Hashable], *, validation_fraction: float, seed: int) -> dict[str, Indices]:
+    """Ascending episode numbers of both splits, drawn within each kind of episodes.
+
+    The validation split then has every kind of which there are two episodes or more. A lone one is for training.
+
+    Raises:
+        UserError: if no kind has two episodes, or the fraction is not between 0 and 1.
+    """
+    different = dict.fromkeys(kinds)
+    if len(different) < 2:
+        return split_episodes(len(kinds), validation_fraction=validation_fraction, seed=seed)
+    parts: dict[str, list[Indices]] = {TRAIN: [], VALIDATION: []}
+    for kind in different:
+        numbers = np.flatnonzero([other == kind for other in kinds])
+        if len(numbers) == 1:
+            parts[TRAIN].append(numbers)
+            continue
+        drawn = split_episodes(len(numbers), validation_fraction=validation_fraction, seed=seed)
+        for name, places in drawn.items():
+            parts[name].append(numbers[places])
+    if not parts[VALIDATION]:
+        raise UserError(
+            f"each of the {len(kinds)} episodes is the only one of its kind (with or without actions, demonstration or "
+            f"not), so none is left to validate on; record or ingest more episodes"
+        )
+    return {name: np.sort(np.concatenate(numbers)) for name, numbers in parts.items()}
 
 
 def declared_splits(declared: Sequence[str | None]) -> dict[str, Indices]:

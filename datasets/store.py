@@ -15,7 +15,7 @@ from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256, user_path
 from dreamset.core.spec import DataSpec
 from dreamset.datasets.episode import Array
-from dreamset.datasets.index import read_index
+from dreamset.datasets.index import EpisodeIndex, Marks, read_index
 from dreamset.datasets.layout import INDEX, MANIFEST, column_specs, read_manifest
 from dreamset.datasets.shard import Shard, open_shard
 from dreamset.datasets.windows import Indices
@@ -37,11 +37,13 @@ class Store:
         self.lengths: Indices = index.rows  # [episodes] rows
         self.first_rows: Indices = np.cumsum(index.rows) - index.rows  # [episodes] number of rows before the episode
         self.returns: NDArray[np.float64] = index.returns  # [episodes]
+        self.acted: Marks = index.acted  # [episodes] whether the actions are known; otherwise they are zeros
+        self.demonstration: Marks = index.demonstration  # [episodes] whether the episode is worth imitating
         self._splits = {name: np.flatnonzero(index.split == code) for code, name in enumerate(info["splits"])}
         self._entries = tuple(self._checked_entry(entry) for entry in info["shards"])
         episodes = [int(entry["episodes"]) for entry in self._entries]
         self._shard_of = np.repeat(np.arange(len(episodes)), episodes)
-        self._check_counts(index.split)
+        self._check_counts(index)
         self._offsets = _offsets_in_shards(self.lengths, episodes)
         self._shards: OrderedDict[int, Shard] = OrderedDict()
         self._lock = Lock()
@@ -67,7 +69,10 @@ class Store:
     def __repr__(self) -> str:
         splits = ", ".join(f"{len(episodes)} {name}" for name, episodes in self._splits.items())
         columns = ", ".join(self.columns)
-        return f"Store({str(self.path)!r}: {len(self)} episodes ({splits}), {self.lengths.sum()} rows; {columns})"
+        unacted = int((~self.acted).sum())
+        without = f", {unacted} without actions" if unacted else ""
+        rows = self.lengths.sum()
+        return f"Store({str(self.path)!r}: {len(self)} episodes ({splits}{without}), {rows} rows; {columns})"
 
     def __len__(self) -> int:
         """Number of episodes."""
@@ -88,15 +93,34 @@ class Store:
         """Names of the columns, as ``read`` returns them."""
         return list(self._specs)
 
-    def split(self, name: str) -> Indices:
-        """Ascending episode numbers of a split.
+    def split(self, name: str, *, acted: bool | None = True) -> Indices:
+        """Ascending numbers of a split's episodes: of those with actions, without them, or of all if ``acted`` is None.
 
         Raises:
-            UserError: if there is no such split.
+            UserError: if there is no such split, or all its episodes lack the actions that are asked for.
         """
         if name not in self._splits:
             raise UserError(f"{self.path}: no split named {name!r}; available: {sorted(self._splits)}")
-        return self._splits[name]
+        episodes = self._splits[name]
+        if acted is None:
+            return episodes
+        if acted and len(episodes) and not self.acted[episodes].any():
+            raise UserError(
+                f"{self.path}: none of the {len(episodes)} episodes of the split {name!r} has actions, which are "
+                f"needed here; label them with `dreamset data label-actions`, or add episodes with actions to "
+                f"dataset.source"
+            )
+        numbers: Indices = episodes[self.acted[episodes] == acted]
+        return numbers
+
+    def require_actions(self, by: str) -> None:
+        """Raises a ``UserError`` if some episode has no actions; ``by`` names what needs them, such as ``scoring``."""
+        unacted = int((~self.acted).sum())
+        if unacted:
+            raise UserError(
+                f"{self.path}: {unacted} of {len(self)} episodes have no actions, which {by} needs; label them with "
+                f"`dreamset data label-actions`, or choose a store with actions only"
+            )
 
     def read(self, episode: int, start: int = 0, stop: int | None = None) -> dict[str, Array]:
         """Rows ``start`` to ``stop`` of every column of an episode: read-only views.
@@ -171,11 +195,12 @@ class Store:
             )
         return entry
 
-    def _check_counts(self, split: NDArray[np.uint8]) -> None:
+    def _check_counts(self, index: EpisodeIndex) -> None:
         rows = sum(int(entry["rows"]) for entry in self._entries)
         episodes = len(self.lengths)
-        fits = len(self._shard_of) == episodes == len(self.returns) == len(split) and int(self.lengths.sum()) == rows
-        if not fits or split.max(initial=0) >= max(len(self._splits), 1):
+        columns = (self._shard_of, self.returns, index.split, self.acted, self.demonstration)
+        fits = all(len(values) == episodes for values in columns) and int(self.lengths.sum()) == rows
+        if not fits or index.split.max(initial=0) >= max(len(self._splits), 1):
             raise UserError(
                 f"{self.path / MANIFEST}: its shards and splits do not assign each of the {episodes} episodes of "
                 f"{INDEX} to exactly one split; run the ingest stage again"

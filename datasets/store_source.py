@@ -1,7 +1,7 @@
 """Stores as sources, for merging, splitting, filtering and exporting stores."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,19 @@ from dreamset.datasets.store import Store
 
 
 class StoreSource:
-    """The episodes of a store in the form before alignment."""
+    """The episodes of a store in the form before alignment.
 
-    def __init__(self, path: str | Path) -> None:
+    Args:
+        path: of the store.
+        keep_split: whether every episode declares its split, so that it stays in training or validation.
+    """
+
+    def __init__(self, path: str | Path, *, keep_split: bool = False) -> None:
         self.store = Store.open(path)
+        self._splits: dict[int, str] = {}
+        if keep_split:
+            names = self.store.info["splits"]
+            self._splits = {number: name for name in names for number in self.store.split(name, acted=None).tolist()}
 
     @property
     def episode_count(self) -> int:
@@ -34,7 +43,7 @@ class StoreSource:
     def read(self, number: int) -> RawEpisode:
         """The episode, as views into the store."""
         rows = self.store.read(number)
-        return from_arrivals(
+        raw = from_arrivals(
             f"episode {number} of {self.store.path}",
             observations={name: rows[name] for name in self.store.spec.observations},
             action=rows[ACTION],
@@ -42,6 +51,9 @@ class StoreSource:
             terminated=bool(rows[IS_TERMINAL][-1]),
             privileged={name: rows[PRIVILEGED + name] for name in self.store.spec.privileged},
         )
+        actions = raw.actions if self.store.acted[number] else None
+        demonstration = bool(self.store.demonstration[number])
+        return replace(raw, actions=actions, demonstration=demonstration, split=self._splits.get(number))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +97,7 @@ class Concatenated:
 
 
 def _shared_references(parts: Sequence[dict[str, object]]) -> dict[str, object]:
-    """Reference scores that all parts agree on."""
+    """Reference scores that all parts with actions agree on."""
+    acted = [part for part in parts if part.get("acted", True)] or parts
     names = ("ref_min_score", "ref_max_score")
-    return {name: parts[0][name] for name in names if name in parts[0] and len({part.get(name) for part in parts}) == 1}
+    return {name: acted[0][name] for name in names if name in acted[0] and len({part.get(name) for part in acted}) == 1}

@@ -1,7 +1,7 @@
 """Endless sequences of batches in which batch k is a function of k."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ class BatchStream(ABC):
     The state is therefore the number of the next batch. Processes of different ``rank`` use independent random numbers;
     rank 0 draws the same batches as a single process.
     """
+
+    marks: Collection[str] = ()  # of the episodes, that every batch has; see ``batches.empty_batch``
 
     def __init__(
         self, spec: DataSpec, *, batch_size: int, length: int, seed: int, rank: int = 0, goals: bool = False
@@ -38,7 +40,9 @@ class BatchStream(ABC):
 
     def batch(self, number: int, *, pinned: bool = False) -> SequenceBatch:
         """Batch ``number`` in its own memory, page-locked if ``pinned``; does not change ``next_number``."""
-        batch, columns = empty_batch(self.spec, self.batch_size, self.length, pinned=pinned, goals=self.goals)
+        batch, columns = empty_batch(
+            self.spec, self.batch_size, self.length, marks=self.marks, pinned=pinned, goals=self.goals
+        )
         self.fill(number, columns)
         return batch
 

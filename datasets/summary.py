@@ -6,6 +6,8 @@ from typing import Any
 
 from dreamset.core.spec import ArraySpec
 from dreamset.datasets.doubts import doubts, ignored_columns
+from dreamset.datasets.labelled import LABELLED
+from dreamset.datasets.layout import DEMONSTRATION_EPISODES, UNACTED_EPISODES
 from dreamset.datasets.store import Store
 
 _WIDTH = 100  # characters of a line in a terminal
@@ -44,6 +46,9 @@ def facts(store: Store) -> list[tuple[str, str]]:
         ("observations", _arrays(spec.observations, info.get("seen", {}).get("vectors", {}))),
         ("privileged", _arrays(spec.privileged, {})),
         ("action", _action(store)),
+        ("actions", _without_actions(info["counts"])),
+        ("demonstrations", _demonstrations(info["counts"])),
+        ("labelled", _labelled(info["source"])),
         ("reward", _reward(info)),
         ("ends", _ends(info)),
         ("recorded in", str(info["source"].get("env_id") or "")),
@@ -82,11 +87,40 @@ def _kind(spec: ArraySpec) -> str:
 def _action(store: Store) -> str:
     action, seen = store.spec.action, store.info.get("seen", {}).get("action")
     kind = f"discrete, {action.size} choices" if action.discrete else f"continuous, size {action.size}"
-    if seen is None:
+    if seen is None or not store.acted.any():
         return kind
     if action.discrete:
         return f"{kind}, {sum(high > 0 for high in seen['high'])} of them taken"
     return f"{kind}, seen {_ranges(seen['low'], seen['high'])}, allowed {_ranges(action.low, action.high)}"
+
+
+def _without_actions(counts: Mapping[str, int]) -> str:
+    unacted = counts.get(UNACTED_EPISODES)
+    return f"missing in {unacted} of {counts['episodes']} episodes" if unacted else ""
+
+
+def _demonstrations(counts: Mapping[str, int]) -> str:
+    number = counts.get(DEMONSTRATION_EPISODES, counts["episodes"])
+    return f"{number} of {counts['episodes']} episodes" if number < counts["episodes"] else ""
+
+
+def _labelled(source: Mapping[str, Any]) -> str:
+    facts = source.get(LABELLED)
+    if facts is None:
+        return ""
+    return f"actions of {facts['episodes']} episodes are estimates; their error: {label_error(facts)}"
+
+
+def label_error(facts: Mapping[str, Any]) -> str:
+    """The error of labelled actions, beside that of the best constant action."""
+    held_out = facts["held_out"]
+    if held_out is None:
+        return "unknown, because no held-out episode has recorded actions"
+    error, baseline = (f"{held_out[name]:.3g}" for name in ("error", "baseline"))
+    return (
+        f"{error}, the {held_out['unit']}, on {held_out['transitions']} held-out transitions; {baseline} with the best "
+        f"constant action"
+    )
 
 
 def _ranges(low: Sequence[float], high: Sequence[float]) -> str:

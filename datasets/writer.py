@@ -17,7 +17,7 @@ from dreamset.datasets.layout import MANIFEST, write_manifest
 from dreamset.datasets.read_ahead import read_ahead
 from dreamset.datasets.shard_writer import ManifestBuilder, ShardWriter
 from dreamset.datasets.sources.base import Source, SourceDescription
-from dreamset.datasets.splits import declared_splits, split_episodes
+from dreamset.datasets.splits import declared_splits, split_kinds
 from dreamset.datasets.store import Store
 from dreamset.datasets.windows import Indices
 
@@ -49,6 +49,7 @@ def write_store(
         source: the episodes.
         path: the store's folder.
         validation_fraction: share of the episodes for validation, drawn from ``seed``, unless episodes declare a split.
+            Episodes with and without actions, demonstrations and others are drawn separately, each with this share.
         seed: of the split.
         splits: function that replaces the random split; it maps the numbers of the kept episodes in the source to
             positions among them, by split name.
@@ -68,6 +69,7 @@ def write_store(
     target = Path(path)
     _require_replaceable(target)
     description = source.describe()
+    _require_action_space(description)
     with replaced_folder(target) as folder, ThreadPoolExecutor(1, thread_name_prefix="checksum") as hashing:
         shards = ShardWriter(folder, description, hashing, compression=compression, shard_bytes=shard_bytes)
         losses, count = Losses(), on_episode or _nobody
@@ -95,7 +97,7 @@ def _split(
     if any(kept.declared):
         return declared_splits(kept.declared), {"declared": True}
     drawn = {"validation_fraction": validation_fraction, "seed": seed}
-    return split_episodes(len(kept.numbers), validation_fraction=validation_fraction, seed=seed), drawn
+    return split_kinds(kept.kinds, validation_fraction=validation_fraction, seed=seed), drawn
 
 
 @contextmanager
@@ -109,10 +111,11 @@ def _doubted(description: SourceDescription) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The kept episodes: their numbers in the source, and the splits that they declare."""
+    """The kept episodes: their numbers in the source, the splits that they declare, and their marks."""
 
     numbers: list[int]
     declared: list[str | None]
+    kinds: list[tuple[bool, bool]]  # whether the episode has actions, and whether it is a demonstration
 
 
 @dataclass(slots=True)
@@ -143,7 +146,7 @@ def _write_valid(
 ) -> tuple[Kept, list[dict[str, Any]]]:
     """The kept episodes, and the quarantined episodes with reasons."""
     fingerprints = Fingerprints()
-    kept = Kept([], [])
+    kept = Kept([], [], [])
     quarantined: list[dict[str, Any]] = []
 
     def read(number: int) -> _Read:
@@ -163,6 +166,7 @@ def _write_valid(
                 losses.add(recorded.lost)
                 kept.numbers.append(number)
                 kept.declared.append(recorded.split)
+                kept.kinds.append((episode.acted, episode.demonstration))
                 del episode  # frees the memory while the next episode is awaited
             on_episode(number + 1)
     _require_some(kept.numbers, quarantined)
@@ -185,6 +189,14 @@ def _only_new(result: _Read | UserError, fingerprints: Fingerprints) -> _Read:
 def _require_some(kept: Sequence[int], quarantined: Sequence[Mapping[str, Any]]) -> None:
     if quarantined and not kept:
         raise UserError(f"all {len(quarantined)} episodes are invalid; the first one: {quarantined[0]['reason']}")
+
+
+def _require_action_space(description: SourceDescription) -> None:
+    if not description.action.size:
+        raise UserError(
+            "no episode has actions and the action space is unknown; set dataset.source.action_size, with discrete or "
+            "with action_low and action_high, or join them with episodes that have actions (dataset=parts)"
+        )
 
 
 def _nobody(_episodes: int) -> None:

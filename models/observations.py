@@ -38,6 +38,7 @@ class Observations(nn.Module):
 
     headline = "reward_error_h0"
     noise_distribution = "none"
+    uses_unacted = True
     embedding_size = 0  # an objective that compares states with embeddings would compare observations with themselves
 
     def __init__(self, spec: DataSpec, *, reward_head: Callable[[int], nn.Module], image_edge: int = 16) -> None:
@@ -112,8 +113,9 @@ class Observations(nn.Module):
         return ()
 
     def losses(self, rollout: Rollout[ObservationState], batch: SequenceBatch) -> dict[str, Loss]:
-        """-ln p(r_t | o_t)."""
-        return {"reward": Loss(-self._reward(rollout.features).log_prob(batch.reward))}
+        """-ln p(r_t | o_t); 0 in episodes without actions, which are often videos without rewards."""
+        loss = -self._reward(rollout.features).log_prob(batch.reward)
+        return {"reward": Loss(loss if batch.acted is None else loss * batch.acted)}
 
     def figures(self, rollout: Rollout[ObservationState], batch: SequenceBatch) -> dict[str, Tensor]:  # noqa: ARG002
         """None of its own."""

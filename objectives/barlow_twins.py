@@ -26,6 +26,8 @@ class BarlowTwins(Objective):
         hidden, layers: of the dense network on the embedding.
     """
 
+    uses_unacted = True
+
     def __init__(
         self, model: Representation[Any], *, weight: float, redundancy: float, size: int, hidden: int, layers: int
     ) -> None:

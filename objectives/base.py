@@ -18,6 +18,8 @@ class Objective(nn.Module, ABC):
     constructor raises a ``UserError`` that names the fields.
     """
 
+    uses_unacted: bool = False  # whether it can learn from episodes without actions: it reads observations only
+
     def view(self, batch: SequenceBatch) -> SequenceBatch:
         """The batch that the world model reads, for objectives that augment or mask; by default unchanged."""
         return batch

@@ -21,6 +21,8 @@ class Contrastive(Objective):
     if observations carry no information about states.
     """
 
+    uses_unacted = True
+
     def __init__(self, model: Representation[Any], *, weight: float, hidden: int, layers: int, min_std: float) -> None:
         super().__init__()
         if model.embedding_size == 0:

@@ -27,6 +27,8 @@ class CosineContrastive(Objective):
         hidden, layers: of the dense network on the embedding.
     """
 
+    uses_unacted = True
+
     def __init__(
         self, model: Representation[Any], *, weight: float, temperature: float, size: int, hidden: int, layers: int
     ) -> None:

@@ -21,6 +21,8 @@ class Reconstruction(Objective):
         decoder: constructs p(o | s), which differs by generation; by default N(mean, I) of Dreamer v1.
     """
 
+    uses_unacted = True
+
     def __init__(
         self,
         model: Representation[Any],

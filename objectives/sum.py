@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from dreamset.core.capabilities import Representation
+from dreamset.core.capabilities import Representation, uses_unacted
 from dreamset.core.errors import UserError
 from dreamset.core.records import Loss, Rollout, SequenceBatch
 from dreamset.objectives.base import Objective
@@ -26,6 +26,7 @@ class Sum(Objective):
         if not terms:
             raise UserError("objective.terms is empty; name at least one objective in it")
         self.terms = nn.ModuleDict({name: make(model) for name, make in terms.items()})
+        self.uses_unacted = uses_unacted(*self.terms.values())
 
     def view(self, batch: SequenceBatch) -> SequenceBatch:
         """Applies every term's view in order, each to the result of the previous one."""

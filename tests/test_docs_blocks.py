@@ -18,6 +18,7 @@ FOLLOWED = ("index", "tutorials/first_dream", "tutorials/my_data", "tutorials/my
 ELSEWHERE = {
     "exploration": "pipeline/test_plan2explore.py",
     "goals": "pipeline/test_goals.py",
+    "imitation": "pipeline/test_latent_diffusion.py",
     "models": "test_documented_commands.py",
     "planning": "pipeline/test_acting.py",
     "reversibility": "pipeline/test_reversibility.py",

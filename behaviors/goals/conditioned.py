@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dreamset.core.capabilities import (
+    ActionFree,
     Dynamics,
     FeatureParts,
     MemberPredictions,
@@ -194,6 +195,12 @@ class _WithParts(GoalConditioned[S]):
         return parts
 
 
+class _WithoutActions(GoalConditioned[S]):
+    """The capability ``ActionFree``; a goal is encoded without actions, too."""
+
+    uses_unacted = True
+
+
 class _WithPruning(GoalConditioned[S]):
     """The capability ``Prunable``."""
 
@@ -209,6 +216,7 @@ CAPABILITIES: Mapping[Any, type[GoalConditioned[Any]]] = {
     Uncertain: _WithMembers,
     FeatureParts: _WithParts,
     Prunable: _WithPruning,
+    ActionFree: _WithoutActions,
 }
 
 

@@ -13,7 +13,7 @@ from dreamset.core.disk import require_hdf5_room
 from dreamset.core.files import replaced_folder
 from dreamset.core.spec import ActionSpec, ArraySpec, DataSpec
 from dreamset.core.variables import environment_variable
-from dreamset.datasets.episode import RawEpisode
+from dreamset.datasets.episode import RawEpisode, actions_of
 from dreamset.datasets.store import Store
 from dreamset.datasets.store_source import StoreSource
 
@@ -33,8 +33,13 @@ def export_minari(store: Store, folder: Path, on_episode: Callable[[], None]) ->
 
     Images are stored uncompressed. A single observation is stored by itself, several as a Dict. One-hot actions become
     Discrete. Set ``MINARI_DATASETS_PATH=folder`` to load the dataset with Minari.
+
+    Raises:
+        UserError: if an episode has no actions.
     """
     import minari
+
+    store.require_actions("the export")
 
     source = StoreSource(store.path)
     space = _observation_space(store.spec.observations)
@@ -87,18 +92,18 @@ def _chunks(source: StoreSource, on_episode: Callable[[], None]) -> Iterator[lis
 
 
 def _bytes(raw: RawEpisode) -> int:
-    columns = (*raw.observations.values(), *raw.privileged.values(), raw.actions, raw.rewards)
+    columns = (*raw.observations.values(), *raw.privileged.values(), actions_of(raw), raw.rewards)
     return sum(np.asarray(values).nbytes for values in columns)
 
 
 def _buffer(number: int, raw: RawEpisode, spec: DataSpec) -> Any:
     from minari.data_collector import EpisodeBuffer
 
-    last = np.arange(len(raw.rewards)) == len(raw.rewards) - 1
+    last, actions = np.arange(len(raw.rewards)) == len(raw.rewards) - 1, actions_of(raw)
     return EpisodeBuffer(
         id=number,
         observations=_single(raw.observations) if _stands_alone(spec.observations) else dict(raw.observations),
-        actions=raw.actions.argmax(axis=1) if spec.action.discrete else raw.actions,
+        actions=actions.argmax(axis=1) if spec.action.discrete else actions,
         rewards=raw.rewards.tolist(),
         terminations=(last & raw.terminated).tolist(),
         truncations=(last & (not raw.terminated)).tolist(),

@@ -11,7 +11,12 @@ from dreamset.datasets.store import Store
 
 
 def export_npz(store: Store, folder: Path, on_episode: Callable[[], None]) -> None:
-    """Writes ``<number>-<transitions>.npz`` files, uncompressed; privileged columns as ``privileged.<name>``."""
+    """Writes ``<number>-<transitions>.npz`` files, uncompressed; privileged columns as ``privileged.<name>``.
+
+    Raises:
+        UserError: if an episode has no actions.
+    """
+    store.require_actions("the export")
     with replaced_folder(folder) as target:
         for number, rows in enumerate(store.lengths.tolist()):
             with zipfile.ZipFile(target / f"{number:08d}-{rows - 1}.npz", "w") as archive:

@@ -12,6 +12,8 @@ from dreamset.datasets.sources.codecs import Codec, OneHotCodec, VectorCodec, in
 from dreamset.datasets.sources.columns import Headers
 from dreamset.datasets.sources.tables import Table
 
+UNKNOWN_SPACE = ActionSpec(0, False, (), ())  # of recordings without actions, until they are joined with others
+
 _MOST_CHOICES = 1 << 16
 
 
@@ -102,6 +104,26 @@ class ActionSettings:
             f"{place} has rows of shape {list(shape)}, but discrete={choices} needs one number or {choices}; "
             f"fix the ingest settings"
         )
+
+
+def unrecorded_space(
+    size: int | None, discrete: int | None, low: float | Sequence[float], high: float | Sequence[float], where: str
+) -> ActionSpec:
+    """The action space of recordings without actions, by the settings; ``UNKNOWN_SPACE`` if they do not tell it.
+
+    Raises:
+        UserError: if the settings contradict each other.
+    """
+    if discrete:
+        if not 1 < discrete <= _MOST_CHOICES or size not in (None, discrete):
+            raise UserError(
+                f"{where}: discrete is {discrete} and action_size {size}; allowed: 2 to {_MOST_CHOICES} choices, and "
+                f"the same action_size or null; fix the ingest settings"
+            )
+        return ActionSpec(discrete, True, (0.0,) * discrete, (1.0,) * discrete)
+    if size is None:
+        return UNKNOWN_SPACE
+    return ActionSpec(size, False, *(_bounds(value, size, where) for value in (low, high)))
 
 
 def _require_continuous(example: Array, place: str) -> None:

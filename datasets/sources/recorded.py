@@ -37,7 +37,8 @@ class FinalTransition(StrEnum):
         """A valid episode, from one with N rows in every column."""
         if self is FinalTransition.DROP:
             lost = Lost(transitions=1, reward=float(np.sum(raw.rewards[-1:])), terminal=raw.terminated)
-            return replace(raw, actions=raw.actions[:-1], rewards=raw.rewards[:-1], terminated=False, lost=lost)
+            actions = None if raw.actions is None else raw.actions[:-1]
+            return replace(raw, actions=actions, rewards=raw.rewards[:-1], terminated=False, lost=lost)
         observations, privileged = _last_repeated(raw.observations), _last_repeated(raw.privileged)
         return replace(raw, observations=observations, privileged=privileged)
 

@@ -64,9 +64,12 @@ class TimeRule:
         return cls(action, reward, filled_last_row, FinalTransition.checked(final_transition))
 
     def lacks_arrival(self, observations: int, *others: int) -> bool:
-        """Whether the outcome of the last action is missing, given the numbers of rows."""
+        """Whether the outcome of the last action is missing, given the numbers of rows.
+
+        Without a column of actions or rewards, the last row is the final observation.
+        """
         recorded = self.filled_last_row or Alignment.PRECEDES in (self.action, self.reward)
-        return not recorded and min(others) == observations
+        return bool(others) and not recorded and min(others) == observations
 
     def transitions(self, observations: int, *others: int) -> int:
         """Number of recorded transitions, given the numbers of rows."""

@@ -8,6 +8,7 @@ from dreamset.datasets.transforms.actions import ClipActions, FoldActions, OneHo
 from dreamset.datasets.transforms.base import EpisodeTransform, Transform, transformed
 from dreamset.datasets.transforms.columns import RenameColumns, SelectColumns
 from dreamset.datasets.transforms.images import AsImage, Crop, Grayscale, Resize, StackFrames
+from dreamset.datasets.transforms.marks import Demonstrations, WithoutActions
 from dreamset.datasets.transforms.rewards import ClipReward, RelabelReward, ScaleReward
 from dreamset.datasets.transforms.selection import Subsample, TopReturns
 
@@ -16,6 +17,7 @@ __all__ = [
     "ClipActions",
     "ClipReward",
     "Crop",
+    "Demonstrations",
     "EpisodeTransform",
     "FoldActions",
     "Grayscale",
@@ -30,5 +32,6 @@ __all__ = [
     "Subsample",
     "TopReturns",
     "Transform",
+    "WithoutActions",
     "transformed",
 ]

@@ -1,4 +1,7 @@
-"""Transforms of actions: clip, rescale, join several steps into one, convert integers to one-hot rows."""
+"""Transforms of actions: clip, rescale, join several steps into one, convert integers to one-hot rows.
+
+Episodes without actions stay without.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -59,9 +62,12 @@ class FoldActions(EpisodeTransform):
             raw,
             observations={name: values[rows] for name, values in raw.observations.items()},
             privileged={name: values[rows] for name, values in raw.privileged.items()},
-            actions=COMBINE[self.combine](raw.actions.astype(np.float32)[taken]).astype(np.float32),
+            actions=None if raw.actions is None else self._combined(raw.actions[taken]),
             rewards=np.add.reduceat(raw.rewards.astype(np.float64), rows[:-1]),
         )
+
+    def _combined(self, actions: Array) -> Array:
+        return COMBINE[self.combine](actions.astype(np.float32)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,8 @@ class ClipActions(EpisodeTransform):
 
     def apply(self, raw: RawEpisode) -> RawEpisode:
         """The episode with clipped actions; NaN stays NaN, so that the check reports it."""
+        if raw.actions is None:
+            return raw
         return replace(raw, actions=np.clip(raw.actions.astype(np.float64), self.low, self.high).astype(np.float32))
 
     def _clipped(self, action: ActionSpec) -> ActionSpec:
@@ -124,6 +132,8 @@ class RescaleActions(EpisodeTransform):
 
     def apply(self, raw: RawEpisode) -> RawEpisode:
         """The episode with rescaled actions, computed in float64 and rounded once."""
+        if raw.actions is None:
+            return raw
         low, high = np.asarray(self.low, np.float64), np.asarray(self.high, np.float64)
         actions = (raw.actions.astype(np.float64) - low) / (high - low) * 2 - 1
         return replace(raw, actions=actions.astype(np.float32))
@@ -177,6 +187,8 @@ class OneHotActions(EpisodeTransform):
         Raises:
             UserError: if an action is not a whole number within the range.
         """
+        if raw.actions is None:
+            return raw
         numbers = raw.actions.reshape(len(raw.actions)).astype(np.float64)
         wrong = np.flatnonzero(~np.isin(numbers, np.arange(self.size)))
         if wrong.size:

@@ -57,9 +57,9 @@ class RelabelReward(EpisodeTransform):
     """Relabels rewards with a Python function, named ``module:function``.
 
     The function is called once per episode with the keyword arguments ``observations`` and ``privileged`` (name -> [N +
-    1, ...]), ``actions`` [N, A] and ``rewards`` [N]. It returns the N new rewards; reward t is for the transition from
-    row t to row t + 1. The checksum of its file is added to the provenance. Importing the module executes its code:
-    only name modules that you trust.
+    1, ...]), ``actions`` [N, A] (None for an episode without actions) and ``rewards`` [N]. It returns the N new
+    rewards; reward t is for the transition from row t to row t + 1. The checksum of its file is added to the
+    provenance. Importing the module executes its code: only name modules that you trust.
     """
 
     function: str
@@ -95,10 +95,10 @@ class RelabelReward(EpisodeTransform):
             raise UserError(
                 f"{raw.name}: the reward function {self.function} failed with {error!r}; fix the function"
             ) from error
-        if rewards.shape != (len(raw.actions),) or rewards.dtype.kind not in "fiub":
+        if rewards.shape != (len(raw.rewards),) or rewards.dtype.kind not in "fiub":
             got = f"{rewards.dtype}{list(rewards.shape)}"
             raise UserError(
-                f"{raw.name}: the reward function {self.function} returned {got}, expected {len(raw.actions)} numbers"
+                f"{raw.name}: the reward function {self.function} returned {got}, expected {len(raw.rewards)} numbers"
             )
         return replace(raw, rewards=rewards)
 

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dreamset.core.errors import UserError
 from dreamset.datasets.episode import RawEpisode
 from dreamset.datasets.sources.base import Source, SourceDescription
 from dreamset.datasets.sources.scanning import counted
 from dreamset.datasets.transforms.base import with_transform
+from dreamset.datasets.windows import Indices
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,9 @@ class TopReturns:
 
     def __call__(self, source: Source) -> Source:
         """The source with the best episodes only."""
-        returns = np.array([_return(source, number) for number in counted(range(source.episode_count))])
-        known = np.flatnonzero(np.isfinite(returns))
-        count = max(1, round(len(known) * self.percent / 100))
-        best = known[np.argsort(-returns[known], kind="stable")[:count]]
+        returns = returns_of(source)
+        ranked = by_return(returns)
+        best = ranked[: max(1, round(len(ranked) * self.percent / 100))]
         taken = np.sort(np.concatenate([best, np.flatnonzero(~np.isfinite(returns))])).astype(int)
         lowest = float(returns[best].min()) if len(best) else None
         description = with_transform(
@@ -77,6 +78,18 @@ class Subsample:
         return EpisodeSubset(
             source, np.sort(drawn).tolist(), with_transform(source.describe(), self, of=source.episode_count)
         )
+
+
+def returns_of(source: Source) -> NDArray[np.float64]:
+    """The return of every episode, for which each is read once; NaN if it is unreadable."""
+    return np.array([_return(source, number) for number in counted(range(source.episode_count))], np.float64)
+
+
+def by_return(returns: NDArray[np.float64]) -> Indices:
+    """The episodes with a finite return, the highest first; of equal ones, the earlier first."""
+    known = np.flatnonzero(np.isfinite(returns))
+    ranked: Indices = known[np.argsort(-returns[known], kind="stable")]
+    return ranked
 
 
 def _return(source: Source, number: int) -> float:

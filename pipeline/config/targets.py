@@ -31,9 +31,9 @@ UNLIMITED = {"limit", "max_std"}  # arguments in BOUNDS that may be infinite
 
 _ARGUMENTS: dict[tuple[BaseMetadata, ...], str] = {  # bounds -> the arguments that have them
     (Ge(1),): """
-    action_repeat bins block blocks candidates classes conservative_samples depth distance elites episode_steps
-    episodes every group hidden horizon image_size iterations longest_hold members over prior_layers size steps
-    transitions variables window workers
+    action_repeat action_size bins block blocks candidates classes conservative_samples depth distance elites
+    episode_steps episodes every execute expansion group groups hidden horizon image_size iterations kernel longest_hold
+    members over prior_layers sampling_steps size steps transitions variables window workers
     """,
     (Gt(0), Le(1)): """
     tau
@@ -42,16 +42,16 @@ _ARGUMENTS: dict[tuple[BaseMetadata, ...], str] = {  # bounds -> the arguments t
     initial initial_std limit max_std mean_scale ratio temperature
     """,
     (Ge(0), Lt(1)): """
-    forgetting threshold
+    ema forgetting threshold
     """,
     (Ge(0), Le(1)): """
-    alpha continue_discount decay discount dropout entropy_share lambda_ momentum randomness rate rho share smoothing
-    unimix
+    alpha continue_discount decay demonstration_share discount dropout entropy_share eta lambda_ momentum randomness
+    rate rho share smoothing unimix
     """,
     (Ge(0),): """
     beta cloning_weight conservative_weight continue_weight dyn entropy_weight eps floor free_bits free_nats
-    further_weight layers lr min_std output_scale pessimism pixels proposals redundancy regularise rep
-    replay_critic_weight reward_weight total_iters value_weight warmup weight weight_decay
+    further_weight kl_weight layers lr min_std output_scale pessimism pixels proposals redundancy regularise rep
+    replay_critic_weight reward_weight skip total_iters value_weight warmup weight weight_decay
     """,
 }
 BOUNDS = {  # argument -> bounds of its number, unless its annotation has bounds

@@ -44,14 +44,16 @@ def episode_scores(
     episode; random numbers are the same in every call.
 
     Raises:
-        UserError: if the store has no episodes, the model has no ensemble, or it does not fit the columns of the store.
+        UserError: if the store has no episodes or some without actions, the model has no ensemble, or it does not fit
+            the columns of the store.
     """
     if not len(store.lengths):
         raise UserError(f"{store.path} has no episodes to score; ingest some first")
+    store.require_actions("the disagreement about transitions")
     device = choose_device("auto")
     model, _ = load_world_model(folder, device)
     require(model, Uncertain, by=f"scoring with {folder}")
-    _require_columns(model.spec, store, folder)
+    require_columns(model.spec, store, folder)
     generator = torch.Generator(device).manual_seed(0)
     order = np.argsort(store.lengths, kind="stable")  # neighbours have similar lengths
     scores: dict[int, EpisodeScore] = {}
@@ -104,7 +106,7 @@ def _padded(episode: int, length: int, start: int, stop: int) -> list[EpisodeSli
     return [EpisodeSlice(episode, start, end)] * (end > start) + [last] * (stop - end)
 
 
-def _require_columns(model: DataSpec, store: Store, folder: Path) -> None:
+def require_columns(model: DataSpec, store: Store, folder: Path) -> None:
     """Checks that the store has what the model reads; other bounds of actions are no obstacle."""
     needed, found = described(model), described(store.spec)
     for name, wanted in needed.items():

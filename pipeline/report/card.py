@@ -84,7 +84,11 @@ def _drawings(store: Store, disagreement: Sequence[float] | None) -> list[tuple[
         ("returns", partial(dataset_figures.return_histogram, store)),
         ("lengths", partial(dataset_figures.length_histogram, store)),
         ("rewards", partial(dataset_figures.reward_histogram, store, transitions)),
-        ("actions", partial(dataset_figures.action_figure, store, transitions)),
+        *(
+            ("actions", draw)
+            for draw in [partial(dataset_figures.action_figure, store, transitions)]
+            if store.acted.any()
+        ),
         *(("disagreement", draw) for draw in scored),
     ]
 

@@ -26,7 +26,7 @@ WIDTH, HEIGHT = 6.0, 3.2  # inches of a histogram
 
 @dataclass(frozen=True, slots=True)
 class Transitions:
-    """Rewards [N] and actions [N, A] of evenly spaced episodes."""
+    """Rewards [N] and actions [N, A] of evenly spaced episodes: of those with actions, if there are any."""
 
     rewards: NDArray[Any]
     actions: NDArray[Any]
@@ -35,8 +35,9 @@ class Transitions:
     @classmethod
     def of(cls, store: Store) -> Self:
         """The transitions of at most ``MOST_READ`` episodes."""
-        count = min(MOST_READ, len(store))
-        numbers = np.linspace(0, len(store) - 1, count).round()
+        known = np.flatnonzero(store.acted) if store.acted.any() else np.arange(len(store))
+        count = min(MOST_READ, len(known))
+        numbers = known[np.linspace(0, len(known) - 1, count).round().astype(int)]
         rows = (store.read(int(number)) for number in numbers)  # one at a time: compressed images are copied
         pairs = [(episode["reward"][1:], episode["action"][1:]) for episode in rows]  # nothing leads to the first row
         rewards, actions = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
@@ -80,7 +81,7 @@ def _split_histogram(
         axes.set_axisbelow(True)  # bars cover the grid
         floor = np.zeros(len(bins) - 1)
         for index, split in enumerate(store.info["splits"]):
-            of_split = values[store.split(split)]
+            of_split = values[store.split(split, acted=None)]
             counts, _ = np.histogram(of_split, bins)
             color, hatch = series_style(index).color, "/" * (3 * index)
             label = f"{split} ({len(of_split)} episodes)"

@@ -15,7 +15,7 @@ HEAD = ("episode", "split", "transitions", "return", "disagreement", "highest", 
 
 def rows(store: Store, scores: Sequence[EpisodeScore]) -> list[dict[str, Any]]:
     """One row per episode, in the order of the store."""
-    splits = {int(episode): split for split in store.info["splits"] for episode in store.split(split)}
+    splits = {int(episode): split for split in store.info["splits"] for episode in store.split(split, acted=None)}
     return [
         {
             "episode": episode,

@@ -174,6 +174,12 @@ METRICS = (
         digits=2,
     ),
     Metric(
+        r"validation/reconstruction_error",
+        "reconstruction error",
+        "Mean squared error of the decoded observations: pixels from 0 to 1, and standardised vectors.",
+        "lower",
+    ),
+    Metric(
         r"validation/consistency",
         "one-step error of the latent",
         "Squared error of the next row's latent state that TD-MPC predicts, as a share of the variance over all rows.",
@@ -270,6 +276,26 @@ METRICS = (
         digits=2,
     ),
     Metric(r"cloning/log_prob", "log-likelihood", "Log-density of the recorded actions.", "higher", digits=2),
+    Metric(
+        r"diffusion/(planner|inverse_dynamics)_error",
+        r"noise error: \1",
+        "Squared error of the predicted noise; 1 for a network that knows nothing.",
+        "lower",
+    ),
+    Metric(
+        r"held_out/action_error",
+        "action error, held out",
+        "Squared error of the actions that the inverse dynamics model samples between recorded latents, as a share of "
+        "the actions' variance. 1 or more is no better than the mean action.",
+        "lower",
+    ),
+    Metric(
+        r"held_out/plan_error",
+        "plan error, held out",
+        "Squared error of sampled plans, as a share of the squared distance between the recorded latents and the "
+        "present one. 1 or more is no better than a plan to stay. Where experts differ, plans differ, too.",
+        "lower",
+    ),
     Metric(r"replay/critic_loss", "critic loss, recorded", "Loss of the critic on recorded rows.", "lower"),
     Metric(r"replay/(.+)", r"recorded \1", "Mean of one term of the reward function on arrival in recorded rows."),
     Metric(r"loss/(.+)", r"loss: \1", "One term of the loss that training minimises.", "lower"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dreamset.behaviors.base import Learner
+from dreamset.behaviors.base import Experience, Learner
 from dreamset.core.capabilities import Representation
 from dreamset.core.files import file_sha256, replaced_folder
 from dreamset.datasets import Store
@@ -29,12 +29,13 @@ from dreamset.pipeline.config.settings import Batch, Part
 from dreamset.pipeline.files import digest, require_writable, write_csv, write_figures
 from dreamset.pipeline.progress import show_figures
 from dreamset.pipeline.registry.registration import registration
+from dreamset.pipeline.report.showing import shown
 from dreamset.pipeline.stages.settings import LearnBehavior
 from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer, calibrate
 from dreamset.pipeline.training.checkpoint import Checkpoint
 from dreamset.pipeline.training.devices import choose_device
-from dreamset.pipeline.training.loop import Training, advance, build_sampler, recorded_batches
+from dreamset.pipeline.training.loop import Training, advance, build_sampler, recorded_batches, sampled_for
 
 LOG_EVERY = 10  # updates between the points of the curves
 
@@ -59,14 +60,15 @@ def run(config: dict[str, Any]) -> None:
     resumed = checkpoint.restore(training)
     goals = drawn(settings.goals)
     batches = recorded_batches(settings.training.batch, store, seed=settings.seed, device=device, goals=goals)
-    calibrate(training.trainer.reward, model, batches, torch.Generator(device).manual_seed(settings.seed))
+    for part in (training.trainer.reward, training.trainer.behavior):
+        calibrate(part, model, batches, torch.Generator(device).manual_seed(settings.seed))
     lineage = described.lineage
     place = reporting.Place("learn_behavior", key, lineage, resumed=resumed, world_model=model_digest(folder))
     with reporting.stage_run(place.stage, at=place) as tracked:
         tracked.settings(place.stage, settings)
         tracked.dataset(reporting.reference(store, lineage["dataset"]))
         learn(settings, training, checkpoint, tracked, device)
-        finish(settings, training, described, tracked)
+        finish(settings, training, described, tracked, held_out=held_out(settings, training, store, device))
     checkpoint.remove()
 
 
@@ -84,7 +86,8 @@ def start(
     )
     generator = torch.Generator(device).manual_seed(settings.seed)
     trainer = BehaviorTrainer.configured(settings.training, model, behavior, reward.to(device), generator=generator)
-    sampler = build_sampler(settings.training.batch, store, seed=settings.seed, goals=drawn(settings.goals))
+    acted, goals = sampled_for(store, model, behavior), drawn(settings.goals)
+    sampler = build_sampler(settings.training.batch, store, seed=settings.seed, acted=acted, goals=goals)
     return Training(trainer, sampler)
 
 
@@ -131,23 +134,41 @@ def learn(
                 show_figures(bar, {headline: row[headline]})
 
 
+def held_out(
+    settings: LearnBehavior, training: Training[BehaviorTrainer], store: Store, device: torch.device
+) -> dict[str, float]:
+    """The behaviour's own figures on held-out episodes; none if they are too short for a window."""
+    trainer, figures = training.trainer, dict[str, float]()
+    batch, goals = settings.training.batch, drawn(settings.goals)
+    batches = recorded_batches(batch, store, seed=settings.seed, device=device, split="validation", goals=goals)
+    generator = torch.Generator(device).manual_seed(settings.seed)
+    recorded = (Experience.of(trainer.model, batch, generator) for batch in batches)
+    with shown("the list of the behaviour's held-out figures"):
+        values = trainer.behavior.held_out(recorded, trainer.model, generator)
+        figures.update({name: float(value) for name, value in values.items()})
+    return figures
+
+
 def finish(
     settings: LearnBehavior,
     training: Training[BehaviorTrainer],
     described: SavedModel,
     tracked: reporting.StageRun,
+    *,
+    held_out: Mapping[str, float],
 ) -> None:
     """Writes all outputs and reports them."""
     last = training.history[-1] if training.history else {}
-    metrics = {name: value for name, value in last.items() if name != "update"}
+    metrics = {name: value for name, value in last.items() if name != "update"} | dict(held_out)
     metrics["cost/behavior_updates"] = training.update
     metrics["cost/behavior_seconds"] = round(training.seconds, 1)
     metrics["cost/behavior_threads"] = torch.get_num_threads()
     write(settings, training, described, metrics)
-    for line in training.trainer.reward.warnings(metrics):
-        log.warning("%s", line)
+    for part in (training.trainer.reward, training.trainer.behavior):
+        for line in part.warnings(metrics):
+            log.warning("%s", line)
     output = Path(settings.output)
-    tracked.headline({name: value for name, value in metrics.items() if name.startswith("cost/")})
+    tracked.headline({name: value for name, value in metrics.items() if name.startswith(("cost/", "held_out/"))})
     tracked.artifacts(output / "imagination.csv")
     tracked.model(registration(output / "model", metrics), output / "model")
 

@@ -30,7 +30,7 @@ from dreamset.pipeline.stages.settings import TrainWorldModel
 from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.checkpoint import Checkpoint
 from dreamset.pipeline.training.devices import choose_device
-from dreamset.pipeline.training.loop import Training, advance, build_sampler
+from dreamset.pipeline.training.loop import Training, advance, build_sampler, sampled_for
 from dreamset.pipeline.training.parameter_groups import Factors
 from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
 
@@ -89,7 +89,8 @@ def start(settings: TrainWorldModel, store: Store, device: torch.device) -> Trai
         generator=torch.Generator(device).manual_seed(settings.seed),
         factors=learning_rate_factors(settings),
     )
-    return Training(trainer, build_sampler(settings.training.batch, store, seed=settings.seed))
+    acted = sampled_for(store, model, objective)
+    return Training(trainer, build_sampler(settings.training.batch, store, seed=settings.seed, acted=acted))
 
 
 def learning_rate_factors(settings: TrainWorldModel) -> Factors:

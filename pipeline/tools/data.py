@@ -1,7 +1,8 @@
-"""``dreamset data``: inspecting, verifying, scoring, exporting, merging and splitting datasets."""
+"""``dreamset data``: inspecting, verifying, scoring, exporting, merging, splitting and labelling datasets."""
 
 import argparse
 import json
+import logging
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,9 +13,11 @@ from dreamset.datasets.card import summary_markdown
 from dreamset.datasets.combine import merge, split
 from dreamset.datasets.exports import EXPORTS
 from dreamset.datasets.inspection import describe_path
+from dreamset.datasets.labelled import LABELLED
 from dreamset.datasets.layout import MANIFEST
 from dreamset.datasets.recognition import Recognized, recognize
 from dreamset.datasets.store import Store
+from dreamset.datasets.summary import label_error
 from dreamset.pipeline.arguments import ArgumentParser
 from dreamset.pipeline.config.mistakes import override_text
 from dreamset.pipeline.files import write_csv
@@ -23,6 +26,8 @@ from dreamset.pipeline.tools import own_dataset
 
 if TYPE_CHECKING:
     from dreamset.pipeline.evaluation.disagreement import EpisodeScore
+
+log = logging.getLogger(__name__)
 
 Tools: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"
 
@@ -33,10 +38,10 @@ WORLD_MODEL = "folder of a saved world model with an ensemble, such as runs/worl
 def parser() -> ArgumentParser:
     """The parser of the tools and their options."""
     parser = ArgumentParser(
-        prog="dreamset data", description="Inspect, verify, score, export, merge and split datasets."
+        prog="dreamset data", description="Inspect, verify, score, export, merge, split and label datasets."
     )
     tools = parser.add_subparsers(title="tools", metavar="TOOL", required=True)
-    for add in (_add_inspect, _add_verify, _add_card, _add_score, _add_export, _add_merge, _add_split):
+    for add in (_add_inspect, _add_verify, _add_card, _add_score, _add_export, _add_merge, _add_split, _add_label):
         add(tools)
     return parser
 
@@ -111,6 +116,29 @@ def _add_split(tools: Tools) -> None:
         "--output", type=Path, required=True, help="new folder, with one subfolder for each new store"
     )
     splitting.add_argument("--seed", type=int, default=0, help="seed of the random split; default: %(default)s")
+
+
+def _add_label(tools: Tools) -> None:
+    labelling = _tool(
+        tools, "label-actions", "fill in the actions of episodes that have none, by an inverse dynamics model", _label
+    )
+    labelling.add_argument("store", type=Path, help=STORE)
+    labelling.add_argument(
+        "--policy",
+        type=Path,
+        metavar="FOLDER",
+        required=True,
+        help="folder of a saved policy that labels actions, such as one of behavior=inverse_dynamics",
+    )
+    labelling.add_argument(
+        "--world-model",
+        type=Path,
+        metavar="FOLDER",
+        required=True,
+        help="folder of the world model that the policy was learned in, whose states need no actions",
+    )
+    labelling.add_argument("--output", type=Path, required=True, help="new folder of the labelled store")
+    labelling.add_argument("--seed", type=int, default=0, help="seed of a model that samples; default: %(default)s")
 
 
 def _tool(
@@ -214,6 +242,28 @@ def _split(options: argparse.Namespace) -> None:
         parts = split(options.store, shares, options.output, seed=options.seed, on_episode=lambda _: count())
     for store in parts.values():
         _print(f"{store.path}: {json.dumps(store.info['counts'])}")
+
+
+def _label(options: argparse.Namespace) -> None:
+    from dreamset.pipeline.evaluation import labelling  # loads the world models
+
+    _require_absent(options.output)
+    store = Store.open(options.store)
+    total = len(store) + len(labelling.checked_episodes(store))
+    with counter(description=f"label {store.path}", total=total) as count:
+        labelled, error = labelling.label_store(
+            store,
+            options.output,
+            world_model=options.world_model,
+            policy=options.policy,
+            seed=options.seed,
+            on_episode=count,
+        )
+    facts = labelled.info["source"][LABELLED]
+    _print(f"{options.output}: labelled {facts['transitions']} transitions of {facts['episodes']} episodes")
+    _print(f"error: {label_error(facts)}")
+    if error is not None and error.error >= error.baseline:
+        log.warning("the labels are no better than one constant action; train longer, or with more episodes")
 
 
 def _shares(texts: Sequence[str]) -> dict[str, float]:

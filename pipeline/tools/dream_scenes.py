@@ -224,6 +224,8 @@ def _episode(setting: Setting, choice: str, least: int) -> tuple[int, int]:
             f"--episode is {choice}; allowed: {', '.join(places)} (of the held-out episodes, by return) or 0 to "
             f"{len(store) - 1}, an episode of {store.path}"
         )
+    if number is not None and not store.acted[number]:
+        raise UserError(f"--episode is {choice}, which has no actions; choose another of {store.path}")
     if number is None or store.lengths[number] < least:
         which = "no held-out episode" if number is None else f"episode {number}"
         longest = store.lengths.max() if number is None else store.lengths[number]
@@ -241,4 +243,4 @@ def _rows(setting: Setting, number: int, count: int) -> Reality:
 
 
 def _kind(store: Store, number: int) -> str:
-    return "held-out" if number in store.split(HELD_OUT) else "training"
+    return "held-out" if number in store.split(HELD_OUT, acted=None) else "training"

@@ -1,5 +1,6 @@
 """The training loop of all stages that train."""
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dreamset.core.capabilities import uses_unacted
 from dreamset.core.records import SequenceBatch
 from dreamset.datasets import SequenceSampler, Store
 from dreamset.datasets.goals import LaterRows
@@ -20,6 +22,8 @@ from dreamset.pipeline.progress import progress
 from dreamset.pipeline.training import failed_update
 from dreamset.pipeline.training.checkpoint import Checkpoint
 from dreamset.pipeline.training.gradients import NotFiniteError
+
+log = logging.getLogger(__name__)
 
 
 class Trainer(Protocol):
@@ -108,24 +112,49 @@ def take_updates(
             yield figures
 
 
-def build_sampler(batch: Batch, store: Store, *, seed: int, goals: LaterRows | None = None) -> SequenceSampler:
-    """Samples batches from the training split, with goals if they are drawn."""
+def build_sampler(
+    batch: Batch,
+    store: Store,
+    *,
+    seed: int,
+    split: str = "train",
+    acted: bool | None = True,
+    goals: LaterRows | None = None,
+) -> SequenceSampler:
+    """Samples batches from a split; ``acted`` and ``goals`` are those of ``WindowSampler``."""
     return SequenceSampler(
         store,
-        split="train",
+        split=split,
         batch_size=batch.size,
         length=batch.length,
         seed=seed,
         crossing=batch.crossing,
         strategy=build_part(batch.strategy),
+        acted=acted,
         goals=goals,
     )
 
 
+def sampled_for(store: Store, *trained: object) -> bool | None:
+    """Which episodes the trained parts sample, as ``acted``: all if each of them can do without actions."""
+    if uses_unacted(*trained):
+        return None
+    unacted = int((~store.acted).sum())
+    if unacted:
+        log.info("%d of %d episodes have no actions and are left out of the training", unacted, len(store))
+    return True
+
+
 def recorded_batches(
-    batch: Batch, store: Store, *, seed: int, device: torch.device, goals: LaterRows | None = None
+    batch: Batch,
+    store: Store,
+    *,
+    seed: int,
+    device: torch.device,
+    split: str = "train",
+    goals: LaterRows | None = None,
 ) -> Iterator[SequenceBatch]:
-    """An endless sequence of batches from the training split, independent of a training's own sampler."""
-    sampler = build_sampler(batch, store, seed=seed, goals=goals)
+    """An endless sequence of batches from a split, independent of a training's own sampler."""
+    sampler = build_sampler(batch, store, seed=seed, split=split, goals=goals)
     while True:
         yield sampler.sample().to(device)

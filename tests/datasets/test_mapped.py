@@ -574,7 +574,10 @@ SETTINGS: dict[str, tuple[Columns, str]] = {
     "same next": ({"next_observations": {"state": "proprio"}}, "name the same column"),
     "no observations": ({"observations": {}}, "no observation is named"),
     "no column": ({"observations": {"state": "prop"}}, r"data: no episode matches .*'prop' is missing; available:"),
-    "no action": ({"action": "acts"}, "'acts' is missing; .*; recordings without actions cannot train a world model"),
+    "no action": (
+        {"action": "acts"},
+        "'acts' is missing; .*; set dataset.source.action to one of them, or to null if no",
+    ),
     "no ends": ({"boundaries": {"ends": "end"}}, "'end' is missing; available:"),
     "groups in npz": ({"boundaries": {"groups": "data"}}, "only HDF5 files have groups"),
     "episodes": ({"episodes": 0}, "episodes is 0"),

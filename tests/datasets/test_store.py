@@ -158,7 +158,7 @@ def test_tampered_shard_is_refused(make_store, case):
 
 def test_unknown_version_is_refused(shard):
     edit_manifest(shard.parent, lambda manifest: manifest.update(format_version=99))
-    with pytest.raises(UserError, match=r"format version 99 .* this release reads version 2"):
+    with pytest.raises(UserError, match=r"format version 99 .* this release reads versions 2 and 3"):
         Store.open(shard.parent)
 
 

@@ -27,6 +27,7 @@ COMPOSED = (  # together they have every part that a message names
     ["world_model/ensemble=priors", "reward=mean_disagreement", "reward/weight=calibrated"],
     ["world_model=observations", "objective=reward_only"],
     ["behavior=latent_sac_retrace"],
+    ["behavior=latent_diffusion_planning", "behavior/planner=temporal_unet", "world_model=autoencoder"],
     ["dataset=dreamer_v3_replay", "dataset.source.path=x", "objective=reconstruction_and_contrastive"],
     ["acting=mppi_critic_actor"],
     ["acting=colored_cem"],

@@ -21,7 +21,7 @@ class MappedColumns:
     observations: Mapping[str, str]  # name of the input -> column
     privileged: Mapping[str, str]
     arrivals: Arrivals
-    action: ActionSettings
+    action: ActionSettings | None  # None: not recorded
     reward: str | None
     terminal: str | None
     time: TimeRule
@@ -34,8 +34,13 @@ class MappedColumns:
     @property
     def preceding(self) -> list[str]:
         """The columns whose first row is padding because they precede."""
-        rules = {self.action.column: self.time.action, self.reward: self.time.reward}
+        rules = {self.action_column: self.time.action, self.reward: self.time.reward}
         return [column for column, rule in rules.items() if column is not None and rule is Alignment.PRECEDES]
+
+    @property
+    def action_column(self) -> str | None:
+        """The column of the actions; None if they were not recorded."""
+        return None if self.action is None else self.action.column
 
     def completed(
         self, values: Mapping[str, Array], where: str, *, reset_row: bool, trusted: bool
@@ -60,8 +65,8 @@ class MappedColumns:
             return np.zeros(1, bool)
         return flags(values[self.terminal], f"{where}: {self.terminal!r}")
 
-    def decoder(self, headers: Headers, example: Array, where: str) -> "EpisodeDecoder":
-        """The decoder of episodes, from the headers and actions of one episode.
+    def decoder(self, headers: Headers, example: Array | None, where: str) -> "EpisodeDecoder":
+        """The decoder of episodes, from the headers and actions of one episode; None if there are no actions.
 
         Raises:
             UserError: if a column is missing or does not match its role.
@@ -69,7 +74,8 @@ class MappedColumns:
         self._require_single_rewards(headers, where)
         inputs = {name: Field.of(column, headers, where) for name, column in self.observations.items()}
         probed = {name: Field.of(column, headers, where) for name, column in self.privileged.items()}
-        return EpisodeDecoder(self, SelectedFields(inputs, probed), self.action.field(headers, example, where))
+        action = None if self.action is None or example is None else self.action.field(headers, example, where)
+        return EpisodeDecoder(self, SelectedFields(inputs, probed), action)
 
     def transitions(self, rows: Mapping[str, int]) -> tuple[int, int]:
         """Numbers of observations and transitions, given the rows per column; equal if the last outcome is missing."""
@@ -84,7 +90,7 @@ class MappedColumns:
     @property
     def _step_columns(self) -> set[str]:
         """The columns with one row per step."""
-        return {self.action.column, *self.arrivals.values(), *filter(None, (self.reward, self.terminal))}
+        return {*self.arrivals.values(), *filter(None, (self.action_column, self.reward, self.terminal))}
 
     def _require_single_rewards(self, headers: Headers, where: str) -> None:
         """Refuses arrays [episodes, steps] that would be read as one episode."""
@@ -100,7 +106,7 @@ class MappedColumns:
         return rows[next(iter(self.observations.values()))]
 
     def _timed(self, rows: Mapping[str, int]) -> list[int]:
-        return [rows[column] for column in (self.action.column, self.reward) if column is not None]
+        return [rows[column] for column in (self.action_column, self.reward) if column is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,7 @@ class EpisodeDecoder:
 
     columns: MappedColumns
     fields: SelectedFields
-    action: ActionField
+    action: ActionField | None  # None: not recorded
 
     def decode(self, values: Mapping[str, Array], where: str) -> RawEpisode:
         """The episode, with action t taken at observation t.
@@ -130,7 +136,9 @@ class EpisodeDecoder:
         )
         return self.columns.time.final.apply(raw) if transitions == observed else raw
 
-    def _actions(self, values: Mapping[str, Array], observed: int, transitions: int, where: str) -> Array:
+    def _actions(self, values: Mapping[str, Array], observed: int, transitions: int, where: str) -> Array | None:
+        if self.action is None:
+            return None
         column, rule = self.action.column, self.columns.time.action
         place = f"{where}: {column!r}"
         return self.action.decode(

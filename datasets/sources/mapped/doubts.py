@@ -59,6 +59,8 @@ class Suspect:
         pieces, columns = self.pieces[: doubts.EXAMPLES], self.columns
         if columns.preceding:
             return doubts.unpadded_first_rows(self.place, first_rows(pieces, columns.preceding))
+        if columns.action is None:
+            return []
         names = [columns.action.column, *filter(None, [columns.reward])]
         return doubts.padded_first_rows(self.place, columns.action.column, first_rows(pieces, names, 2))
 
@@ -71,6 +73,8 @@ class Suspect:
         observed, transitions = columns.transitions({column: shape[0] for column, shape in shapes.items()})
         if observed == transitions and not columns.arrivals and set(after.values()) <= set(headers):
             yield doubts.unused_arrivals(self.place, after)
+        if columns.action is None:
+            return
         steps = math.prod(shapes[columns.action.column][1:])
         for column in columns.observations.values():
             shape = shapes[column][1:]

@@ -12,7 +12,7 @@ from dreamset.core.errors import UserError
 from dreamset.core.files import user_path
 from dreamset.datasets.episode import RawEpisode
 from dreamset.datasets.sources import doubts
-from dreamset.datasets.sources.actions import ActionSettings
+from dreamset.datasets.sources.actions import UNKNOWN_SPACE, ActionSettings, unrecorded_space
 from dreamset.datasets.sources.arrivals import equal_rows
 from dreamset.datasets.sources.autoreset import Autoreset
 from dreamset.datasets.sources.base import SourceDescription
@@ -45,7 +45,7 @@ class MappedSource:
             file, whose columns have the names of the files.
         observations: Name and column of each model input, such as ``{image: obs/rgb}``; columns in groups of HDF5 files
             are named by their path. Several columns, ``{state: [x, v]}``, stand side by side in one vector.
-        action: Column of the action, or several columns that stand side by side.
+        action: Column of the action, or several columns that stand side by side; null if no actions were recorded.
         reward: Column of the reward; null if none was recorded: the reward is then 0.
         terminal: Column that is true in the last row of an episode with a true end; null if no episode has one.
         privileged: As ``observations``, for ground truth that only probes read.
@@ -77,6 +77,8 @@ class MappedSource:
             although it looks discrete.
         action_low: Bounds of a continuous action, one number or one per element.
         action_high: As ``action_low``.
+        action_size: Number of elements of the action, for recordings without actions; ``discrete`` gives it, too. Null:
+            that of the data with which they are joined.
         episodes: Number of episodes to read, by file name and position; by default all.
 
     Raises:
@@ -88,7 +90,7 @@ class MappedSource:
         path: str | Path,
         *,
         observations: Mapping[str, Named],
-        action: Named,
+        action: Named | None,
         reward: str | None,
         terminal: str | None,
         privileged: Mapping[str, Named] | None = None,
@@ -102,22 +104,32 @@ class MappedSource:
         discrete: int | None = None,
         action_low: float | Sequence[float] = -1.0,
         action_high: float | Sequence[float] = 1.0,
+        action_size: int | None = None,
         episodes: int | None = None,
     ) -> None:
         if not observations:
             raise UserError(f"{path}: no observation is named; set observations to {{name: column}}")
         self._path = user_path(path)
         named = [observations, privileged or {}, next_observations or {}]
-        self._joins = joins_among([action, *(columns for names in named for columns in names.values())])
+        acted = [] if action is None else [action]
+        self._joins = joins_among([*acted, *(columns for names in named for columns in names.values())])
         self._columns = MappedColumns(
             observations={name: joined_name(columns) for name, columns in observations.items()},
             privileged={name: joined_name(columns) for name, columns in (privileged or {}).items()},
             arrivals=_arrivals({**observations, **(privileged or {})}, next_observations or {}, str(path)),
-            action=ActionSettings(joined_name(action), discrete, action_low, action_high),
+            action=None if action is None else ActionSettings(joined_name(action), discrete, action_low, action_high),
             reward=reward,
             terminal=terminal,
             time=TimeRule.checked(alignment, filled_last_row=filled_last_row, final_transition=final_transition),
         )
+        if action is not None and action_size is not None:
+            raise UserError(
+                f"{path}: action_size is {action_size}, but the column {joined_name(action)!r} tells the size; set "
+                f"dataset.source.action_size to null, or dataset.source.action to null if there are no actions"
+            )
+        self._space = UNKNOWN_SPACE  # replaced by that of the column, or by the settings if there is no column
+        if action is None:
+            self._space = unrecorded_space(action_size, discrete, action_low, action_high, str(path))
         self._autoreset, self._layout = Autoreset.checked(autoreset), dict(boundaries or {})
         self._require_following_steps()
         self._boundaries = checked_boundaries(
@@ -136,7 +148,9 @@ class MappedSource:
 
     def describe(self) -> SourceDescription:
         """Columns and provenance."""
-        return self._decoder.fields.described(self._decoder.action.spec, self._provenance, self._doubts)
+        field = self._decoder.action
+        action = self._space if field is None else field.spec
+        return self._decoder.fields.described(action, self._provenance, self._doubts)
 
     def read(self, number: int) -> RawEpisode:
         """The episode; episodes are sorted by file name and position."""
@@ -200,8 +214,14 @@ class MappedSource:
         raise UserError(f"{self._path}: no episode matches the settings; the first error: {reason}") from failures[0]
 
     def _fitting(self, piece: Piece, headers: Headers) -> EpisodeDecoder:
-        place, column = piece.table.place, self._columns.action.column
-        self._columns.action.require(headers, place)
+        place, column = piece.table.place, self._columns.action_column
+        if column is None:
+            return self._columns.decoder(headers, None, place)
+        if column not in headers:
+            raise UserError(
+                f"{place}: {column!r} is missing; available: {sorted(headers)}; set dataset.source.action to one of "
+                f"them, or to null if no actions were recorded"
+            )
         example = piece.table.read([column], place, piece.rows)[column]
         return self._columns.decoder(headers, example, place)
 
@@ -225,7 +245,7 @@ class MappedSource:
             "episodes": len(self._pieces),
             "observations": dict(columns.observations),
             "privileged": dict(columns.privileged),
-            "action": columns.action.column,
+            "action": columns.action_column,
             "reward": columns.reward,
             "terminal": columns.terminal,
             "alignment": {"action": columns.time.action.value, "reward": columns.time.reward.value},

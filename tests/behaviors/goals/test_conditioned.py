@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dreamset.behaviors.goals.conditioned import GoalConditioned, goal_conditioned
 from dreamset.core.capabilities import (
+    ActionFree,
     Dynamics,
     FeatureParts,
     GoalReaching,
@@ -30,7 +31,7 @@ from tests.behaviors.goals.points import Plane, walks
 from tests.builders import HIGH, LOW, seeded, tiny_batch, tiny_config, tiny_model, tiny_spec
 from tests.foreign.models import Code, LatentModel, TokenModel, flat
 
-KEPT = (Representation, Dynamics, RewardModel, Uncertain, FeatureParts, Prunable)
+KEPT = (Representation, Dynamics, RewardModel, Uncertain, FeatureParts, Prunable, ActionFree)
 
 
 class Selective(LatentModel):

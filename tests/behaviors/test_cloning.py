@@ -53,6 +53,13 @@ def test_with_goals_only_the_last_episode_of_a_window_is_a_demonstration() -> No
     assert with_goals.demonstrations.known.tolist() == [[True, True, True], [False, False, True]]
 
 
+@pytest.mark.parametrize("mark", ["acted", "demonstration"])
+def test_only_actions_of_acted_demonstrations_are_cloned(mark: str) -> None:
+    batch = replace(tiny_batch(size=2, length=4), **{mark: torch.tensor([[True] * 4, [True, True, False, False]])})
+    known = Experience.of(tiny_model(), batch, seeded()).demonstrations.known
+    assert known.tolist() == [[True, True, True], [True, False, False]]
+
+
 def test_every_state_of_the_batch_starts_an_imagination() -> None:
     experience = counted([[True, False], [False, True]])
     assert experience.starts.x.flatten().tolist() == [0, 1, 10, 11]

@@ -99,8 +99,8 @@ class WindowSampler:
 class SequenceSampler(BatchStream):
     """Samples batches of windows from one split of a store, with replacement.
 
-    ``crossing``, ``strategy``, ``acted`` and ``goals`` are those of ``WindowSampler``; by default all windows inside one
-    episode are equally likely. ``seed`` and ``rank`` are those of ``BatchStream``. Goals do not change the windows.
+    ``crossing``, ``strategy``, ``acted`` and ``goals`` are those of ``WindowSampler``; by default all windows inside
+    one episode are equally likely. ``seed`` and ``rank`` are those of ``BatchStream``. Goals do not change the windows.
     """
 
     def __init__(

@@ -88,9 +88,13 @@ class Experience(Generic[S]):
     def demonstrations(self) -> Demonstrations:
         """The recorded actions with their states: action[t] was taken in row t - 1, unless row t begins an episode.
 
-        Actions are known only in episodes that have actions and are demonstrations.
+        Actions are known only in episodes that have actions and are demonstrations. With goals, only the actions of a
+        window's last episode are known to lead to the goal.
         """
         known = ~self.is_first[:, 1:]
+        if self.batch is not None and self.batch.goal is not None:
+            later = self.is_first[:, 1:].flip(1).cumsum(1).flip(1)  # [B, T - 1] episodes that begin at or after a row
+            known = later == 0
         for mark in () if self.batch is None else (self.batch.acted, self.batch.demonstration):
             known = known if mark is None else known & mark[:, 1:]
         return Demonstrations(self.features[:, :-1], self.action[:, 1:], known)
@@ -281,6 +285,22 @@ class Learner(nn.Module, ABC):
 
     def after_update(self) -> None:
         """Called after every update of all networks, for slow critics and schedules."""
+
+    def calibrate(self, recorded: Iterable[Experience[Any]], model: Any) -> None:
+        """Computes constants, such as the range of the features; see ``RewardFunction.calibrate``."""
+
+    def held_out(
+        self,
+        recorded: Iterable[Experience[Any]],  # noqa: ARG002
+        model: Any,  # noqa: ARG002
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> Mapping[str, Tensor]:
+        """Figures of the trained behaviour on held-out rows; by default none. ``recorded`` is endless, on demand."""
+        return {}
+
+    def warnings(self, figures: Mapping[str, float]) -> list[str]:  # noqa: ARG002
+        """Problems that the last figures of a training reveal and that a user should know of: one line each."""
+        return []
 
 
 def imagined(

@@ -16,6 +16,8 @@ Proposing      propose actions                                planning with prop
 Trainable      compute losses and figures, name its parts     the stage ``train_world_model``
 Staged         learn in two steps per update                  networks that learn from others' new weights
 Prunable       leave out the weights that acting ignores      export
+FeatureParts   name the parts of its features                 distances that weight them
+GoalReaching   compare its state with a goal                  the reward of being near a goal
 ActionFree     compute states without actions                 episodes without actions, inverse dynamics
 Spatial        keep the patches of an image apart             decoding images for display
 Selective      read only some of the observations             acting without the others
@@ -211,6 +213,23 @@ class Prunable(Protocol):
 
     def for_acting(self) -> nn.Module:
         """A copy with only the weights that ``filter`` and ``features`` need."""
+
+
+@runtime_checkable
+class FeatureParts(Protocol):
+    """Names the parts of its features."""
+
+    @property
+    def feature_parts(self) -> Mapping[str, int]:
+        """The number of features of each part, in order; their sum is F."""
+
+
+@runtime_checkable
+class GoalReaching(Protocol):
+    """Has a goal beside its state, as every world model has with goals=future."""
+
+    def halves(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The features of the state and those of the goal, [..., F] each, from [..., 2F]; both have the same parts."""
 
 
 @runtime_checkable

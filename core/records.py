@@ -44,6 +44,7 @@ class SequenceBatch:
     is_terminal: Tensor  # [B, T] bool: a true end, never a time limit
     privileged: Mapping[str, Tensor]  # name -> [B, T, ...]
     row: Tensor  # [B, T] int64: the row's number in the dataset, the same each time the row is sampled
+    goal: Mapping[str, Tensor] | None = None  # name -> [B, ...]: what was observed in a later row of the same episode
     acted: Tensor | None = None  # [B, T] bool: the episode has actions, else they are zeros; None: all have
     demonstration: Tensor | None = None  # [B, T] bool: the episode is worth imitating; None: all are
 
@@ -58,6 +59,7 @@ class SequenceBatch:
             is_terminal=function(self.is_terminal),
             privileged={name: function(value) for name, value in self.privileged.items()},
             row=function(self.row),
+            goal=None if self.goal is None else {name: function(value) for name, value in self.goal.items()},
             acted=None if self.acted is None else function(self.acted),
             demonstration=None if self.demonstration is None else function(self.demonstration),
         )
@@ -67,8 +69,8 @@ class SequenceBatch:
         return self.map(lambda value: value.to(device, non_blocking=True))
 
     def slice_time(self, start: int, stop: int) -> "SequenceBatch":
-        """Rows ``start`` to ``stop`` of every sequence."""
-        return self.map(lambda value: value[:, start:stop])
+        """Rows ``start`` to ``stop`` of every sequence; the goals stay as they are."""
+        return replace(replace(self, goal=None).map(lambda value: value[:, start:stop]), goal=self.goal)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ if TYPE_CHECKING:  # reading a dataset's description must not need PyTorch
     from torch import Tensor
 
 
+GOAL_PREFIX = "goal."  # goal.image is what the image would be at the goal of the episode
+
+
 @dataclass(frozen=True, slots=True)
 class ArraySpec:
     """Shape and dtype of one named array, without batch and time axes."""

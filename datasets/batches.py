@@ -20,12 +20,19 @@ Columns = Mapping[str, Array]  # name in the store -> [B, T, ...]
 
 # The keys of further values in a batch; no column of a store can have these names
 ROW, ACTED, DEMONSTRATION = "/row", "/acted", "/demonstration"
+GOAL = "/goal/"  # before the names of SequenceBatch.goal
 
 _DISK_SPEED = 3e9  # bytes per second; copies from memory are faster, and read-ahead would slow them by a fifth
 
 
 def empty_batch(
-    fields: DataSpec, size: int, length: int, *, marks: Collection[str] = (), pinned: bool = False
+    fields: DataSpec,
+    size: int,
+    length: int,
+    *,
+    marks: Collection[str] = (),
+    pinned: bool = False,
+    goals: bool = False,
 ) -> tuple[SequenceBatch, Columns]:
     """An uninitialised batch, and the same memory by column.
 
@@ -35,11 +42,16 @@ def empty_batch(
         length: rows T per sequence.
         marks: those of ``ACTED`` and ``DEMONSTRATION`` that the batch has; the others are None.
         pinned: whether to use page-locked memory, from which a GPU copies asynchronously.
+        goals: whether each sequence has a goal.
     """
     allocate = _pinned if pinned else _plain
     specs = column_specs(fields) | {ROW: ArraySpec((), "int64")} | dict.fromkeys(marks, ArraySpec((), "bool"))
     tensors = {name: allocate((size, length, *spec.shape), spec.dtype) for name, spec in specs.items()}
-    return _batch(fields, tensors), {name: tensor.numpy() for name, tensor in tensors.items()}
+    if goals:
+        tensors |= {
+            GOAL + name: allocate((size, *spec.shape), spec.dtype) for name, spec in fields.observations.items()
+        }
+    return _batch(fields, tensors, goals=goals), {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 def copy_windows(store: Store, windows: Iterable[Iterable[EpisodeSlice]], columns: Columns) -> None:
@@ -79,7 +91,15 @@ def partial_marks(store: Store, episodes: Indices) -> list[str]:
     return [name for name, values in marks_of(store).items() if not values[episodes].all()]
 
 
-def _batch(spec: DataSpec, columns: Mapping[str, Tensor]) -> SequenceBatch:
+def copy_goals(store: Store, episodes: Indices, rows: Indices, columns: Columns) -> None:
+    """Fills the goals of ``columns``: the goal of sequence n is row ``rows[n]`` of episode ``episodes[n]``."""
+    for number, (episode, row) in enumerate(zip(episodes.tolist(), rows.tolist(), strict=True)):
+        recorded = store.read(episode, row, row + 1)
+        for name in store.spec.observations:
+            columns[GOAL + name][number] = recorded[name][0]
+
+
+def _batch(spec: DataSpec, columns: Mapping[str, Tensor], *, goals: bool) -> SequenceBatch:
     return SequenceBatch(
         observations={name: columns[name] for name in spec.observations},
         action=columns[ACTION],
@@ -89,6 +109,7 @@ def _batch(spec: DataSpec, columns: Mapping[str, Tensor]) -> SequenceBatch:
         is_terminal=columns[IS_TERMINAL],
         privileged={name: columns[PRIVILEGED + name] for name in spec.privileged},
         row=columns[ROW],
+        goal={name: columns[GOAL + name] for name in spec.observations} if goals else None,
         acted=columns.get(ACTED),
         demonstration=columns.get(DEMONSTRATION),
     )

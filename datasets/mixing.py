@@ -50,7 +50,9 @@ class MixedSampler(BatchStream):
         first, *others = self._sources
         for number, other in zip(self._numbers[1:], others, strict=True):
             _require_equal(first, other, f"source {number} of the mixture")
-        super().__init__(first.spec, batch_size=batch_size, length=first.length, seed=seed, rank=rank)
+        super().__init__(
+            first.spec, batch_size=batch_size, length=first.length, seed=seed, rank=rank, goals=first.goals is not None
+        )
         self.marks = sorted({mark for source in self._sources for mark in source.marks})
         # rounded, because 0.1 + 0.2 is slightly above 0.3 in floating point
         self._quotas = [round(share / sum(shares) * batch_size, 9) for share in accumulate(shares, initial=0.0)]
@@ -85,7 +87,8 @@ def _require_equal(first: WindowSampler, other: WindowSampler, name: str) -> Non
 
 def _content(source: WindowSampler) -> dict[str, Any]:
     """Everything that sources must agree on: dotted name -> value."""
-    return {"window length": source.length, **dict(_flat(_described(source.spec)))}
+    own = {"window length": source.length, "goals": source.goals}
+    return own | dict(_flat(_described(source.spec)))
 
 
 def _described(spec: DataSpec) -> dict[str, Any]:

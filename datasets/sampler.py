@@ -8,7 +8,8 @@ import numpy as np
 from dreamset.core.errors import UserError
 from dreamset.core.records import SequenceBatch
 from dreamset.core.spec import DataSpec
-from dreamset.datasets.batches import Columns, copy_windows, empty_batch, partial_marks
+from dreamset.datasets.batches import Columns, copy_goals, copy_windows, empty_batch, partial_marks
+from dreamset.datasets.goals import LaterRows
 from dreamset.datasets.store import Store
 from dreamset.datasets.strategies import UNIFORM_WINDOWS, Strategy, WindowDraw
 from dreamset.datasets.stream import BatchStream
@@ -26,6 +27,7 @@ class WindowSampler:
             episodes shorter than a window are excluded (``excluded``).
         strategy: the probability of each window.
         privileged: whether rows have the privileged columns, which only probes read.
+        goals: how the goal of each window is drawn; None: windows have no goals.
         acted: whether to sample episodes with actions or those without; None: all (``Store.split``).
 
     Raises:
@@ -41,8 +43,10 @@ class WindowSampler:
         crossing: bool = False,
         strategy: Strategy = UNIFORM_WINDOWS,
         privileged: bool = True,
+        goals: LaterRows | None = None,
         acted: bool | None = True,
     ) -> None:
+        self.goals = goals
         self._store = store
         self._spec = store.spec if privileged else replace(store.spec, privileged={})
         self._episodes = store.split(split, acted=acted)
@@ -75,10 +79,16 @@ class WindowSampler:
         return self._index.excluded
 
     def fill(self, columns: Columns, generator: np.random.Generator) -> None:
-        """Samples a window for every row of ``columns``."""
+        """Samples a window, and with ``goals`` its goal, for every row of ``columns``."""
         size = len(next(iter(columns.values())))
         first_rows = self._draw.first_rows(size, generator).tolist()
-        copy_windows(self._store, map(self._slices, first_rows), columns)
+        windows = [list(self._slices(first_row)) for first_row in first_rows]
+        copy_windows(self._store, windows, columns)
+        if self.goals is not None:
+            episodes = np.array([window[-1].episode for window in windows])
+            last = np.array([window[-1].stop - 1 for window in windows])
+            rows = self.goals.draw(last, self._store.lengths[episodes] - 1, generator)
+            copy_goals(self._store, episodes, rows, columns)
 
     def _slices(self, first_row: int) -> Iterator[EpisodeSlice]:
         """The window's slices, with episode numbers of the store instead of positions in the split."""
@@ -89,8 +99,8 @@ class WindowSampler:
 class SequenceSampler(BatchStream):
     """Samples batches of windows from one split of a store, with replacement.
 
-    ``crossing``, ``strategy`` and ``acted`` are those of ``WindowSampler``; by default all windows inside one episode
-    are equally likely. ``seed`` and ``rank`` are those of ``BatchStream``.
+    ``crossing``, ``strategy``, ``acted`` and ``goals`` are those of ``WindowSampler``; by default all windows inside
+    one episode are equally likely. ``seed`` and ``rank`` are those of ``BatchStream``. Goals do not change the windows.
     """
 
     def __init__(
@@ -105,10 +115,13 @@ class SequenceSampler(BatchStream):
         crossing: bool = False,
         strategy: Strategy = UNIFORM_WINDOWS,
         acted: bool | None = True,
+        goals: LaterRows | None = None,
     ) -> None:
-        super().__init__(store.spec, batch_size=batch_size, length=length, seed=seed, rank=rank)
+        super().__init__(
+            store.spec, batch_size=batch_size, length=length, seed=seed, rank=rank, goals=goals is not None
+        )
         self._source = WindowSampler(
-            store, split=split, length=length, crossing=crossing, strategy=strategy, acted=acted
+            store, split=split, length=length, crossing=crossing, strategy=strategy, acted=acted, goals=goals
         )
         self.marks = self._source.marks
 

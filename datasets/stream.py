@@ -21,12 +21,15 @@ class BatchStream(ABC):
 
     marks: Collection[str] = ()  # of the episodes, that every batch has; see ``batches.empty_batch``
 
-    def __init__(self, spec: DataSpec, *, batch_size: int, length: int, seed: int, rank: int = 0) -> None:
+    def __init__(
+        self, spec: DataSpec, *, batch_size: int, length: int, seed: int, rank: int = 0, goals: bool = False
+    ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; allowed: 1 or more; set `batch.size` of the training")
         self.spec = spec
         self.batch_size = batch_size
         self.length = length
+        self.goals = goals  # whether each sequence has a goal
         self.next_number = 0
         self._key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
         self._rank = rank
@@ -37,7 +40,9 @@ class BatchStream(ABC):
 
     def batch(self, number: int, *, pinned: bool = False) -> SequenceBatch:
         """Batch ``number`` in its own memory, page-locked if ``pinned``; does not change ``next_number``."""
-        batch, columns = empty_batch(self.spec, self.batch_size, self.length, marks=self.marks, pinned=pinned)
+        batch, columns = empty_batch(
+            self.spec, self.batch_size, self.length, marks=self.marks, pinned=pinned, goals=self.goals
+        )
         self.fill(number, columns)
         return batch
 

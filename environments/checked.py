@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 from dreamset.core.errors import UserError
 from dreamset.core.files import write_text
-from dreamset.core.spec import ArraySpec, DataSpec
+from dreamset.core.spec import GOAL_PREFIX, ArraySpec, DataSpec
 from dreamset.environments.actions import choices
 from dreamset.environments.watchdog import WATCHDOG, Expired
 from dreamset.environments.wrappers import Action, Environment, Observation
@@ -217,10 +217,17 @@ def require_fit(environment: Environment, spec: DataSpec) -> None:
     """Checks before the first episode that a model with this data specification can act in the environment.
 
     Raises:
-        UserError: if an observation is missing or has another shape, kind of numbers or encoder, or actions differ.
+        UserError: if an observation is missing or has another shape, kind of numbers or encoder, actions differ, or the
+            model acts towards goals that the environment does not show.
     """
     space = environment.observation_space
     offered = dict(space.spaces) if isinstance(space, spaces.Dict) else {}
+    goals = sorted(name for name in spec.observations if name.startswith(GOAL_PREFIX) and name not in offered)
+    if goals:
+        raise UserError(
+            f"{environment} does not show the goal: {', '.join(goals)} missing among its observations, "
+            f"{', '.join(offered)}; choose an environment with goals, or learn the behaviour without goals=future"
+        )
     differences = [
         difference
         for name, array in spec.observations.items()

@@ -50,7 +50,8 @@ class Observations(nn.Module):
         self.spec = spec
         self.names = sorted(spec.observations)
         self.readers = nn.ModuleList(self._reader(name, image_edge) for name in self.names)
-        self.feature_size = sum(_size(spec.observations[name], image_edge) for name in self.names)
+        self.feature_parts = {name: _size(spec.observations[name], image_edge) for name in self.names}
+        self.feature_size = sum(self.feature_parts.values())
         self.reward_head = reward_head(self.feature_size)
 
     def _reader(self, name: str, image_edge: int) -> nn.Module:

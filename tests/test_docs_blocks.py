@@ -19,6 +19,8 @@ ELSEWHERE = {
     "dino_wm": "pipeline/test_dino_wm.py",
     "exploration": "pipeline/test_plan2explore.py",
     "frozen_features": "pipeline/test_frozen_features.py",
+    "goals": "pipeline/test_goals.py",
+    "imitation": "pipeline/test_latent_diffusion.py",
     "models": "test_documented_commands.py",
     "planning": "pipeline/test_acting.py",
     "reversibility": "pipeline/test_reversibility.py",

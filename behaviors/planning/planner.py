@@ -30,6 +30,7 @@ class Planning:
         terminal_value: values the last state by a critic, the behaviour's or else the model's; None: no critic.
         proposals: number of plans of a policy, the behaviour's or else the model's, that take part in the search.
         warm_start: whether a search begins at the rest of the previous plan; PlaNet's begins anew.
+        last_only: whether only the last state of a plan counts, as in DINO-WM, and not the way to it.
     """
 
     optimizer: PlanOptimizer
@@ -38,6 +39,7 @@ class Planning:
     terminal_value: TerminalValue | None = None
     proposals: int = 0
     warm_start: bool = True
+    last_only: bool = False
 
     @property
     def needs(self) -> tuple[type, ...]:
@@ -65,6 +67,7 @@ class Planning:
             discount=self.discount,
             critic=critic,
             terminal_value=self.terminal_value,
+            last_only=self.last_only,
         )
         return PlanningController(
             model,

@@ -44,13 +44,15 @@ class ReturnScore(nn.Module):
     G = sum_{h=1..H-1} w_h r_h + w_H V_H, where w_1 = 1 and w_{h+1} = w_h discount c_h. r_h is the sum of the reward
     function's terms on arrival at row h, so an ensemble's penalty makes planning pessimistic. c_h is the predicted
     continuation. V_H includes the reward on arrival: without a critic it is r_H alone. PlaNet has no discount and no
-    critic (algorithm 2), TD-MPC both (section 3).
+    critic (algorithm 2), TD-MPC both (section 3). With ``last_only`` the score is w_H V_H, as in DINO-WM: the way to a
+    goal may lead through states that are farther from it.
 
     Args:
         reward: terms of the reward.
         discount: per step, 0 to 1.
         critic: values the last row; None: none does.
         terminal_value: of the critic's members.
+        last_only: whether the rewards before the last row are left out.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class ReturnScore(nn.Module):
         discount: float = 1.0,
         critic: Valued[Any] | None = None,
         terminal_value: TerminalValue | None = None,
+        last_only: bool = False,
     ) -> None:
         super().__init__()
+        self.last_only = last_only
         self.reward = reward
         self.discount = discount
         self.critic = critic
@@ -75,4 +79,5 @@ class ReturnScore(nn.Module):
         last = rewards[-1]
         if self.critic is not None:
             last = self.terminal_value(self.critic.values(trajectory, last))
-        return (weights[:-1] * rewards[:-1]).sum(0) + weights[-1] * last
+        earlier = torch.zeros_like(last) if self.last_only else (weights[:-1] * rewards[:-1]).sum(0)
+        return earlier + weights[-1] * last

@@ -36,8 +36,12 @@ class Sum(RewardFunction):
                 f"the weights of a Sum name {', '.join(unknown)}; allowed: its rewards, {', '.join(rewards)}; correct "
                 "the name"
             )
-        self.needs = tuple(dict.fromkeys(need for part in rewards.values() for need in part.needs))
         self.rows = max(part.rows for part in rewards.values())
+
+    @property
+    def needs(self) -> tuple[type, ...]:  # type: ignore[override]
+        """The capabilities that all reward functions need; a goal that is set later changes them."""
+        return tuple(dict.fromkeys(need for part in self._parts().values() for need in part.needs))
 
     def set_up(self, features: int, action: ActionSpec) -> None:
         """Creates the networks of all reward functions."""

@@ -25,6 +25,7 @@ from dreamset.pipeline.registry.registration import code_version
 # kind -> module and function; imported on use, because peers need d3rlpy
 PREPARATIONS = {
     "prepare": ("ours", "prepare"),
+    "join": ("ours", "join"),
     "world_model": ("ours", "train"),
     "policy": ("ours", "learn"),
 }

@@ -24,6 +24,8 @@ FIGURES = {  # column -> name in the stages' metrics
     "real_return": "evaluation/real_return",
     "world_model_updates": "cost/updates",
     "behavior_updates": "cost/behavior_updates",
+    "action_error": "held_out/action_error",
+    "plan_error": "held_out/plan_error",
 }
 
 
@@ -31,6 +33,11 @@ def prepare(work: dict[str, Any]) -> None:
     """Records the dataset unless it exists, and ingests it."""
     if not Path(work["collect"]["output"]).exists():
         collect.run(work["collect"])
+    ingest.run(work["ingest"])
+
+
+def join(work: dict[str, Any]) -> None:
+    """Ingests a dataset whose parts are stores, so that nothing is recorded."""
     ingest.run(work["ingest"])
 
 

@@ -80,6 +80,11 @@ class WorldModel(nn.Module):
         return self.dynamics.feature_size
 
     @property
+    def feature_parts(self) -> Mapping[str, int]:
+        """The parts of the features: h_t and z_t."""
+        return {"deterministic": self.dynamics.cell.size, "stochastic": self.dynamics.latent.size}
+
+    @property
     def embedding_size(self) -> int:
         """E, the length of the encoder's output."""
         return self.encoder.embedding_size

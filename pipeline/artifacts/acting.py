@@ -14,6 +14,7 @@ from dreamset.core.capabilities import require
 from dreamset.core.errors import UserError
 from dreamset.core.files import user_path
 from dreamset.pipeline.artifacts.description import PREDICTION
+from dreamset.pipeline.artifacts.goals import goals_of, towards
 from dreamset.pipeline.artifacts.rewards import reward_of, set_up, sharing_networks
 from dreamset.pipeline.artifacts.saved_models import (
     SavedModel,
@@ -53,6 +54,7 @@ def load_policy(
     device = torch.device(device)
     model, described = load_world_model(world_model, device)
     behavior = load_behavior(policy, device)
+    model = towards(model, goals_of(read_description(user_path(policy), made_by=LEARN)))
     if acting is not None:
         acting = acting.with_reward(_learned(acting.reward, user_path(policy), device))
     way = behavior if acting is None else acting.of(behavior)
@@ -79,7 +81,7 @@ def load_acting(
 
     Args:
         policy: folder of the saved policy.
-        model: the world model that it acts in.
+        model: the world model that it acts in, with the goals of the policy.
         described: of this model.
         device: of the model.
         acting: a ``WayOfActing`` as the configuration has it; None: the behaviour acts itself.

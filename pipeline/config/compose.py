@@ -41,6 +41,7 @@ from dreamset.pipeline.tracking.labels import Labels
 GROUPS = ("dataset", "objective", "world_model", "behavior", "preset", "adaptation")
 WITHOUT_PLUS = (
     "size",
+    "goals",
     "adaptation",
     "world_model_training",
     "behavior_training",
@@ -279,6 +280,9 @@ def _unknown_override(key: str, overrides: Sequence[str]) -> str | None:
     composed_keys = set(dotted_keys(raw))
     if key in composed_keys:
         return None
+    section = key.partition(".")[0]
+    if section in groups() and section not in raw:
+        return f"{key} belongs to none of the selected parts; choose {section}={' or '.join(groups()[section])} too"
     if key in schema_keys():
         read = checks.read_by_parts(raw)
         return f"{key} is set, but nothing reads it; {checks.read_instead(key, raw['choices'], read)}"

@@ -183,6 +183,13 @@ class Explorer(Section):
     reward: Part
 
 
+class Goals(Section):
+    """Goals of a behaviour: how they are drawn from recorded episodes and how they are encoded."""
+
+    within: Whole | None
+    rows: Count
+
+
 class Finetuning(Section):
     """Settings of fine-tuning in the environment."""
 
@@ -300,6 +307,7 @@ class Settings(Section):
     world_model: ModelChoice
     behavior: Part
     reward: Part
+    goals: Goals | None = None
     acting: Part | None
     adaptation: Factors | None = None
     network: Network

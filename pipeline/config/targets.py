@@ -33,8 +33,9 @@ UNLIMITED = {"limit", "max_std"}  # arguments in BOUNDS that may be infinite
 _ARGUMENTS: dict[tuple[BaseMetadata, ...], str] = {  # bounds -> the arguments that have them
     (Ge(1),): """
     action_code action_repeat action_size bins block blocks candidates classes conservative_samples depth distance
-    elites episode_steps episodes every group head_size heads hidden history horizon image_size iterations longest_hold
-    members over pool prior_layers size steps transitions variables vector_code window workers
+    elites episode_steps episodes every execute expansion group groups head_size heads hidden history horizon
+    image_size iterations kernel longest_hold members over pool prior_layers sampling_steps size steps transitions
+    variables vector_code window workers
     """,
     (Gt(0), Le(1)): """
     tau
@@ -43,16 +44,16 @@ _ARGUMENTS: dict[tuple[BaseMetadata, ...], str] = {  # bounds -> the arguments t
     initial initial_std limit max_std mean_scale ratio temperature
     """,
     (Ge(0), Lt(1)): """
-    forgetting threshold
+    ema forgetting threshold
     """,
     (Ge(0), Le(1)): """
-    alpha continue_discount decay discount dropout entropy_share lambda_ momentum randomness rate rho share smoothing
-    unimix
+    alpha continue_discount decay demonstration_share discount dropout entropy_share eta lambda_ momentum randomness
+    rate rho share smoothing unimix
     """,
     (Ge(0),): """
     beta cloning_weight conservative_weight continue_weight dyn entropy_weight eps floor free_bits free_nats
-    further_weight layers lr min_std output_scale pessimism pixels proposals redundancy regularise rep
-    replay_critic_weight reward_weight total_iters value_weight vector_weight warmup weight weight_decay
+    further_weight kl_weight layers lr min_std output_scale pessimism pixels proposals redundancy regularise rep
+    replay_critic_weight reward_weight skip total_iters value_weight vector_weight warmup weight weight_decay
     """,
 }
 BOUNDS = {  # argument -> bounds of its number, unless its annotation has bounds

@@ -1,7 +1,7 @@
 """A dream beside reality, row by row: decoded observations, their error, rewards and the model's uncertainty."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from dreamset.behaviors.rewards.spreads import MeanDisagreement
 from dreamset.core.capabilities import Dynamics, RewardModel, Uncertain
 from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory
-from dreamset.core.spec import DataSpec
+from dreamset.core.spec import GOAL_PREFIX, DataSpec
 from dreamset.core.states import map_state
 from dreamset.pipeline.evaluation.dreaming import Reality, Rows
 from dreamset.pipeline.progress import progress
@@ -39,6 +39,7 @@ class Dream:
     predicted_reward: Rows | None  # [T]; None if the model predicts no rewards
     uncertainty: Rows | None  # [T]; None if the model has no ensemble and there is only one dream
     measure: str  # what the uncertainty is
+    goal: Mapping[str, Rows] = field(default_factory=dict)  # name -> [...], what would be observed at the goal
 
     @property
     def rows(self) -> int:
@@ -129,6 +130,11 @@ def compare(
         predicted_reward=reward,
         uncertainty=uncertainty,
         measure=measure,
+        goal={
+            name: _presentable(reality.observations[GOAL_PREFIX + name][0], image=array.is_image)
+            for name, array in spec.observations.items()
+            if GOAL_PREFIX + name in reality.observations
+        },
     )
 
 

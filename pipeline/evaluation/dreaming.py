@@ -14,7 +14,7 @@ from dreamset.behaviors.controller import Agent
 from dreamset.core.capabilities import Dynamics, FeaturePolicy, acting_spec
 from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory, SequenceBatch
-from dreamset.core.spec import DataSpec
+from dreamset.core.spec import GOAL_PREFIX, DataSpec
 from dreamset.core.states import map_state
 from dreamset.environments.rollouts import EpisodeRecorder
 from dreamset.environments.wrappers import Environment
@@ -34,9 +34,12 @@ class Reality:
 
     @classmethod
     def of(cls, recorder: EpisodeRecorder, spec: DataSpec) -> "Reality":
-        """The rows of an episode that is being played."""
+        """The rows of an episode that is being played, with all that is known of its goal if the model has goals."""
+        goals = [name for name in recorder.observations[0] if name.startswith(GOAL_PREFIX)]
+        has_goals = any(name in spec.observations for name in goals)
+        names = dict.fromkeys([*spec.observations, *(goals if has_goals else [])])
         return cls(
-            {name: np.stack([row[name] for row in recorder.observations]) for name in spec.observations},
+            {name: np.stack([row[name] for row in recorder.observations]) for name in names},
             np.stack([np.zeros(spec.action.size, np.float32), *recorder.actions]),
             np.asarray([0.0, *recorder.rewards], np.float32),
         )
@@ -46,6 +49,12 @@ class Reality:
         return Reality(
             {name: values[:rows] for name, values in self.observations.items()}, self.action[:rows], self.reward[:rows]
         )
+
+    def with_goal(self, later: "Reality") -> "Reality":
+        """These rows with the last row of ``later`` as their goal."""
+        count = len(self.reward)
+        goal = {GOAL_PREFIX + name: np.stack([rows[-1]] * count) for name, rows in later.observations.items()}
+        return Reality({**self.observations, **goal}, self.action, self.reward)
 
     def batch(self, spec: DataSpec, device: torch.device) -> SequenceBatch:
         """All rows as one window, [1, R, ...], with the observations that a model reads."""

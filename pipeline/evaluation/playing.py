@@ -12,9 +12,24 @@ from numpy.typing import NDArray
 
 from dreamset.behaviors.controller import Agent
 from dreamset.core.capabilities import Controller
+from dreamset.core.errors import UserError
+from dreamset.core.spec import GOAL_PREFIX, DataSpec
 from dreamset.environments.checked import require_fit
 from dreamset.environments.rollouts import RecordedEpisode, run_side_by_side
-from dreamset.environments.wrappers import Environment
+from dreamset.environments.wrappers import Environment, time_limit
+
+
+def require_budget(environment: Environment, spec: DataSpec) -> None:
+    """Checks that goals must be reached within a fixed number of steps, so that success rates can be compared.
+
+    Raises:
+        UserError: if the environment has goals, and no wrapper limits its steps.
+    """
+    if time_limit(environment) is None and any(name.startswith(GOAL_PREFIX) for name in spec.observations):
+        raise UserError(
+            f"{environment} sets goals without a budget of steps; wrap it with gymnasium.wrappers.TimeLimit in "
+            "dataset.environment"
+        )
 
 
 @dataclass(slots=True)
@@ -59,7 +74,8 @@ def play(
         decisions: gets the time of every decision.
 
     Raises:
-        UserError: before the first episode if the environment does not fit the controller's data.
+        UserError: before the first episode if the environment does not fit the controller's data, or if it sets goals
+            without a time limit.
     """
     device = generator.device
     agent = Agent(controller, generator=generator)
@@ -80,6 +96,7 @@ def play(
     def make_fitting() -> Environment:
         environment = make()
         require_fit(environment, controller.spec)
+        require_budget(environment, controller.spec)
         return environment
 
     return run_side_by_side(make_fitting, act, seeds=seeds, on_step=on_step)

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamset.behaviors.base import Acting
-from dreamset.core.capabilities import Dynamics, Representation, RewardModel, acting_spec
+from dreamset.core.capabilities import Dynamics, GoalReaching, Representation, RewardModel, acting_spec
 from dreamset.core.records import SequenceBatch
 from dreamset.core.states import map_state
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.pipeline.config.settings import Evaluation
 from dreamset.pipeline.evaluation.statistics import bootstrap, interquartile_mean, mean
+
+SUCCESS = "is_success"  # key of an environment's info: whether the goal is reached
 
 
 @torch.no_grad()
@@ -34,11 +36,14 @@ def imagined_returns(
     number as the episode's real return after these rows: a reward r_h counts with the predicted probability that the
     episode reaches row h. A model that predicts no ends imagines that every episode lasts until its limit. A large gap
     to the real return shows that the policy exploits errors of the model. NaN stands for an episode that ended within
-    the context, and for all episodes if the model predicts no rewards or the policy needs more than features.
+    the context, and for all episodes if the model predicts no rewards, the policy needs more than features, or it acts
+    towards goals, of which the predicted reward knows nothing.
     """
     result = np.full(len(episodes), np.nan)
     going_on = [number for number, episode in enumerate(episodes) if len(episode.rewards) >= context]
-    if not going_on or not (isinstance(model, Dynamics) and isinstance(model, RewardModel)):
+    if not going_on or isinstance(model, GoalReaching):
+        return result
+    if not (isinstance(model, Dynamics) and isinstance(model, RewardModel)):
         return result
     steps = torch.as_tensor(time_limits(episodes)[going_on] - (context - 1), device=device)
     generator = torch.Generator(device).manual_seed(0)
@@ -101,7 +106,12 @@ def _first_rows(
 
 
 def episode_table(episodes: list[RecordedEpisode], imagined: NDArray[np.float64], *, context: int) -> pd.DataFrame:
-    """One row per episode."""
+    """One row per episode; ``success`` says whether a step reached the goal, if the environment tells it.
+
+    An episode that begins at its goal has reached nothing, and has no reward for it either.
+    """
+    told = bool(episodes) and all(SUCCESS in episode.infos for episode in episodes)
+    reached = {"success": [bool(episode.infos[SUCCESS][1:].any()) for episode in episodes]} if told else {}
     return pd.DataFrame(
         {
             "seed": [episode.seed for episode in episodes],
@@ -109,6 +119,7 @@ def episode_table(episodes: list[RecordedEpisode], imagined: NDArray[np.float64]
             "length": [len(episode.rewards) for episode in episodes],
             "return_after_context": [float(episode.rewards[context - 1 :].sum()) for episode in episodes],
             "imagined_return_after_context": imagined,
+            **reached,
         }
     )
 
@@ -116,9 +127,10 @@ def episode_table(episodes: list[RecordedEpisode], imagined: NDArray[np.float64]
 def summarize(settings: Evaluation, table: pd.DataFrame, lineage: Mapping[str, Any]) -> dict[str, float]:
     """The figures of an evaluation.
 
-    Mean and interquartile mean of the return have bootstrap intervals. The normalised score is that of the mean return,
-    as in D4RL, because both references are mean returns; it needs two different ones. The imagined return needs a model
-    that predicts rewards; the real return beside it is that of the same episodes after the same rows.
+    Mean and interquartile mean of the return, and the success rate, have bootstrap intervals. The normalised score is
+    that of the mean return, as in D4RL, because both references are mean returns; it needs two different ones. The
+    imagined return needs a model that predicts rewards; the real return beside it is that of the same episodes after
+    the same rows.
     """
     returns = table["return"].to_numpy(np.float64)
     metrics: dict[str, float] = {}
@@ -128,6 +140,14 @@ def summarize(settings: Evaluation, table: pd.DataFrame, lineage: Mapping[str, A
             f"evaluation/return_{name}": estimate.value,
             f"evaluation/return_{name}_low": estimate.low,
             f"evaluation/return_{name}_high": estimate.high,
+        }
+    if "success" in table:
+        reached = table["success"].to_numpy(np.float64)
+        rate = bootstrap([reached], mean, confidence=settings.confidence, resamples=settings.resamples)
+        metrics |= {
+            "evaluation/success_rate": rate.value,
+            "evaluation/success_rate_low": rate.low,
+            "evaluation/success_rate_high": rate.high,
         }
     low, high = lineage["reference"]["low"], lineage["reference"]["high"]
     if low is not None and high is not None and low != high:

@@ -27,6 +27,7 @@ from dreamset.core.errors import UserError
 from dreamset.core.files import file_sha256, replaced_folder, write_text
 from dreamset.core.states import named_tensors, with_tensors
 from dreamset.pipeline.artifacts.acting import load_acting
+from dreamset.pipeline.artifacts.goals import goals_of, towards
 from dreamset.pipeline.artifacts.saved_models import (
     SavedModel,
     load_world_model,
@@ -118,6 +119,7 @@ def export_policy(
     model, saved_model = load_world_model(world_model, CPU)
     saved_policy = read_description(policy, made_by=LEARN)
     require_pair(world_model, saved_model, policy, saved_policy)
+    model = towards(model, goals_of(saved_policy))
     controller = exportable(model, load_acting(policy, model, saved_model, CPU, acting=acting))
     with replaced_folder(output) as folder:
         torch.export.save(trace(controller), folder / PROGRAM)

@@ -15,6 +15,7 @@ Values = NDArray[np.floating]
 
 MOST_ELEMENTS = 6  # of a vector
 DREAM, ERROR, UNSURE = series_style(1), series_style(4), series_style(5)  # distinct on white and on black paper
+GOAL = series_style(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,19 @@ def vector_panels(dream: Dream) -> list[Panel]:
             [
                 Curve(dream.truth[name][:, element], "truth", None),
                 Curve(dream.prediction[name][:, element], "dream", DREAM.color, DREAM.line),
+                *_goal(dream, name, element),
             ],
             band=(low[:, element], high[:, element]),
         )
         for name, (low, high) in dream.band.items()
         for element in range(min(low.shape[1], MOST_ELEMENTS))
     ]
+
+
+def _goal(dream: Dream, name: str, element: int) -> list[Curve]:
+    if name not in dream.goal:
+        return []
+    return [Curve(np.full(dream.rows, dream.goal[name][element]), "goal", GOAL.color, ":")]
 
 
 def figure_panels(dream: Dream) -> list[Panel]:
@@ -96,7 +104,7 @@ def draw_panel(axes: Axes, panel: Panel, dream: Dream) -> list[Any]:
         axes.legend(
             loc="lower right",
             bbox_to_anchor=(1.02, 0.96),
-            ncols=2,
+            ncols=3,
             frameon=False,
             fontsize=7,
             borderaxespad=0,

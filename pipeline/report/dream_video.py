@@ -30,6 +30,7 @@ BORDER = 4
 OBSERVING, DREAMING = series_style(0).color, series_style(1).color
 WRONG = 0.5  # error of a pixel that is drawn brightest
 COLUMNS = ("truth", "dream", f"error (dark: none, bright: {WRONG} and more)")
+GOAL = "goal"  # a further column, if the policy acts towards a goal
 STRIP = (0, 1, 2, 5, 10, 15, 20, 30, 45)  # steps after the last observation in a figure
 BLACK = {key: "black" if value == DARK else value for key, value in SCHEMES["dark"].items()}
 DPI = 100
@@ -56,6 +57,7 @@ class Clip:
     def __init__(self, dream: Dream, head: Sequence[str]) -> None:
         self.dream, self.head = dream, list(head)
         self.images = [name for name in dream.prediction if name not in dream.band]
+        self.columns = (*COLUMNS, GOAL) if any(name in dream.goal for name in self.images) else COLUMNS
         self.edges = {name: _shown_shape(dream.prediction[name]) for name in self.images}
         self.cell = max([CELL, *(width for _, width in self.edges.values())])
         self.empty, self.full, self.boxes, self.tops = self._drawn()
@@ -84,17 +86,18 @@ class Clip:
         return f"step {row}: {self.dream.phase(row)}{over}"
 
     def _row_of(self, name: str, row: int) -> list[Pixels]:
-        """Truth, dream and error of an image, enlarged; the dream has a border in the colour of the phase."""
+        """Truth, dream, error and goal of an image, enlarged; the dream has a border in the colour of the phase."""
         dream, known = self.dream.prediction[name][row], row < len(self.dream.reward)
         shape = self.edges[name]
         shown = _enlarged(as_rgb(dream), shape)
         color = OBSERVING if row < self.dream.context else DREAMING
         shown[:BORDER] = shown[-BORDER:] = _rgb(color)
         shown[:, :BORDER] = shown[:, -BORDER:] = _rgb(color)
+        goal = [_enlarged(as_rgb(self.dream.goal[name]), shape)] if name in self.dream.goal else []
         if not known:
-            return [np.full_like(shown, 60), shown, np.full_like(shown, 60)]
+            return [np.full_like(shown, 60), shown, np.full_like(shown, 60), *goal]
         truth = self.dream.truth[name][row]
-        return [_enlarged(as_rgb(truth), shape), shown, _enlarged(wrong(truth, dream), shape)]
+        return [_enlarged(as_rgb(truth), shape), shown, _enlarged(wrong(truth, dream), shape), *goal]
 
     def _drawn(self) -> tuple[Pixels, Pixels, list[_Box], dict[str, int]]:
         """The canvas without and with curves, the panels' boxes, and the top of each image."""
@@ -102,7 +105,7 @@ class Clip:
         panels = [(panel, number % 3) for part in rows for number, panel in enumerate(part)]
         lines = sum(-(-len(part) // 3) for part in rows)
         heights = [height + ABOVE + GAP for height, _ in self.edges.values()]
-        width = 3 * self.cell + 4 * GAP
+        width = len(self.columns) * (self.cell + GAP) + GAP
         height = sum(heights) + lines * (ABOVE + CURVES + TICKS)
         with mpl.rc_context({**STYLE, **BLACK, "font.size": 8}):
             figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
@@ -110,7 +113,7 @@ class Clip:
             tops, top = {}, 0
             for name, extent in zip(self.images, heights, strict=True):
                 tops[name] = top + ABOVE
-                for column, title in enumerate(COLUMNS):
+                for column, title in enumerate(self.columns):
                     label = title if len(self.images) == 1 else f"{name}: {title}"
                     x = GAP + column * (self.cell + GAP) + (self.cell - self.edges[name][1]) // 2
                     figure.text(x / width, 1 - (top + ABOVE - 5) / height, label, fontsize=9)
@@ -225,7 +228,7 @@ def save_strip(dream: Dream, head: Sequence[str], path: Path) -> None:
     shown = [dream.context - 1 + step for step in STRIP if dream.context - 1 + step < dream.rows]
     lines = [panels for panels in (vector_panels(dream), figure_panels(dream)) if panels]
     curve_rows = sum(-(-len(panels) // 3) for panels in lines)
-    heights = [3.2] * len(images) + [1.9] * curve_rows
+    heights = [4.2 if name in dream.goal else 3.2 for name in images] + [1.9] * curve_rows
     with mpl.rc_context(STYLE):
         figure = new_figure(10, sum(heights) + 0.3 * len(head))
         parts = list(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
@@ -245,16 +248,23 @@ def save_strip(dream: Dream, head: Sequence[str], path: Path) -> None:
 
 
 def _draw_strip(part: Any, dream: Dream, name: str, shown: Sequence[int]) -> None:
-    """Truth, dream and error (rows) in some steps (columns); only the dream where the truth is not known."""
-    grid = part.subplots(3, len(shown), squeeze=False)
+    """Truth, dream and error (rows) in some steps (columns); only the dream where the truth is not known.
+
+    The goal, if there is one, has a row of its own below the first step.
+    """
+    labels = ("truth", "dream", "error", *([GOAL] if name in dream.goal else []))
+    grid = part.subplots(len(labels), len(shown), squeeze=False)
+    for column, axes in enumerate(grid[3] if name in dream.goal else []):
+        image_panel(axes, dream.goal[name], "")
+        axes.set_visible(column == 0)
     for column, row in enumerate(shown):
         prediction, known = dream.prediction[name][row], row < len(dream.reward)
         truth = dream.truth[name][row] if known else np.ones_like(prediction)
         title = f"step {row}" if row < dream.context else f"+{row - dream.context + 1}"
-        for axes, image in zip(grid[:, column], (truth, prediction, wrong(truth, prediction)), strict=True):
+        for axes, image in zip(grid[:3, column], (truth, prediction, wrong(truth, prediction)), strict=True):
             image_panel(axes, image, title if axes is grid[0 if known else 1, column] else "")
             axes.set_visible(known or image is prediction)
-    for axes, label in zip(grid[:, 0], ("truth", "dream", "error"), strict=True):
+    for axes, label in zip(grid[:, 0], labels, strict=True):
         axes.set_ylabel(label)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from dreamset.pipeline.report.metrics import label, metric
 from dreamset.pipeline.report.words import number
 
-RETURNS = ("return", "normalized", "imagined", "real")  # how the columns of an evaluation start
+RETURNS = ("return", "success", "normalized", "imagined", "real")  # how the columns of an evaluation start
 
 Row = Mapping[str, Any]
 

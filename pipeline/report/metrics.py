@@ -53,6 +53,20 @@ METRICS = (
         digits=1,
     ),
     Metric(
+        r"evaluation/success_rate",
+        "success",
+        "Share of the episodes that reach their goal within the time limit, as the environment tells it.",
+        "higher",
+        digits=2,
+    ),
+    Metric(
+        r"evaluation/success_rate_(low|high)",
+        r"success, \1",
+        "Bound of the bootstrap interval of the success rate.",
+        "higher",
+        digits=2,
+    ),
+    Metric(
         r"evaluation/normalized_mean",
         "normalised return",
         "Mean return on a scale where 0 and 100 are the mean returns of the low and the high reference policy.",
@@ -158,6 +172,12 @@ METRICS = (
         "Nats per step that an observation adds to what the model predicted. Near zero, the posterior has collapsed.",
         unit="nats",
         digits=2,
+    ),
+    Metric(
+        r"validation/reconstruction_error",
+        "reconstruction error",
+        "Mean squared error of the decoded observations: pixels from 0 to 1, and standardised vectors.",
+        "lower",
     ),
     Metric(
         r"validation/consistency",
@@ -270,6 +290,26 @@ METRICS = (
         digits=2,
     ),
     Metric(r"cloning/log_prob", "log-likelihood", "Log-density of the recorded actions.", "higher", digits=2),
+    Metric(
+        r"diffusion/(planner|inverse_dynamics)_error",
+        r"noise error: \1",
+        "Squared error of the predicted noise; 1 for a network that knows nothing.",
+        "lower",
+    ),
+    Metric(
+        r"held_out/action_error",
+        "action error, held out",
+        "Squared error of the actions that the inverse dynamics model samples between recorded latents, as a share of "
+        "the actions' variance. 1 or more is no better than the mean action.",
+        "lower",
+    ),
+    Metric(
+        r"held_out/plan_error",
+        "plan error, held out",
+        "Squared error of sampled plans, as a share of the squared distance between the recorded latents and the "
+        "present one. 1 or more is no better than a plan to stay. Where experts differ, plans differ, too.",
+        "lower",
+    ),
     Metric(r"replay/critic_loss", "critic loss, recorded", "Loss of the critic on recorded rows.", "lower"),
     Metric(r"replay/(.+)", r"recorded \1", "Mean of one term of the reward function on arrival in recorded rows."),
     Metric(r"loss/(.+)", r"loss: \1", "One term of the loss that training minimises.", "lower"),

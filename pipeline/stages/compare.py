@@ -194,6 +194,7 @@ def _averaged(runs: pd.DataFrame) -> dict[str, str]:
 
 AVERAGED = {
     "evaluation/return_mean": "return_mean",
+    "evaluation/success_rate": "success_rate",
     "evaluation/normalized_mean": "normalized_mean",
     "evaluation/imagined_return": "imagined_return",
     "evaluation/real_return": "real_return",

@@ -17,10 +17,13 @@ from dreamset.core.capabilities import Representation
 from dreamset.core.files import replaced_folder, save_with
 from dreamset.environments.rollouts import RecordedEpisode
 from dreamset.environments.wrappers import Environment
-from dreamset.pipeline.artifacts.acting import load_acting
+from dreamset.pipeline.artifacts.acting import LEARN, load_acting
+from dreamset.pipeline.artifacts.goals import goals_of, towards
 from dreamset.pipeline.artifacts.saved_models import (
+    POLICY,
     load_world_model,
     model_digest,
+    read_description,
     require_dataset,
 )
 from dreamset.pipeline.evaluation.policy_evaluator import PolicyEvaluator
@@ -82,15 +85,16 @@ def load_evaluator(settings: Evaluate, make: Callable[[], Environment], device: 
 
 
 def load_models(settings: Evaluate, device: torch.device) -> tuple[Representation[Any], Acting, Mapping[str, Any]]:
-    """The saved world model, how the saved policy acts in it, and the world model's lineage.
+    """The saved world model with the goals of the saved policy, how the policy acts in it, and the model's lineage.
 
     Raises:
         UserError: if a model is missing or damaged, was trained on another dataset, or does not fit the policy.
     """
-    folder = Path(settings.world_model)
+    folder, policy = Path(settings.world_model), Path(settings.policy)
     model, described = load_world_model(folder, device)
     require_dataset(described, settings.dataset, folder)
-    acting = load_acting(Path(settings.policy), model, described, device, acting=settings.acting)
+    model = towards(model, goals_of(read_description(policy, made_by=LEARN, kind=POLICY)))
+    acting = load_acting(policy, model, described, device, acting=settings.acting)
     return model, acting, described.lineage
 
 

@@ -13,9 +13,11 @@ from dreamset.behaviors.base import Acting, Learner, RewardFunction
 from dreamset.core.capabilities import Trainable, require
 from dreamset.core.files import replaced_folder, save_with
 from dreamset.datasets import Store
+from dreamset.datasets.goals import LaterRows
 from dreamset.environments.wrappers import Environment
 from dreamset.objectives.base import Objective
 from dreamset.pipeline.artifacts.acting import acting_of, require_fit
+from dreamset.pipeline.artifacts.goals import drawn, goals_of, towards
 from dreamset.pipeline.artifacts.rewards import build_reward
 from dreamset.pipeline.artifacts.saved_models import (
     OBJECTIVE,
@@ -76,6 +78,12 @@ class Models:
     described: SavedModel  # of the world model
     policy: SavedModel
     origins: Mapping[str, str]  # kind -> digest of the model that was trained offline
+    known: Any  # the world model as the behaviour knows it: with goals, if it acts towards goals
+
+    @property
+    def goals(self) -> LaterRows | None:
+        """How the behaviour's goals are drawn."""
+        return drawn(goals_of(self.policy))
 
     @classmethod
     def load(cls, settings: Finetune, device: torch.device) -> "Models":
@@ -96,8 +104,9 @@ class Models:
             network.requires_grad_(True)
         origins = {WORLD_MODEL: model_digest(folder / "model"), POLICY: model_digest(policy)}
         of_policy = read_description(policy, made_by="dreamset learn-behavior")
+        known = towards(model, goals_of(of_policy))
         reward = behavior.acting_reward or build_reward(
-            settings.reward, model.feature_size, model.spec.action, seed=settings.seed, device=device
+            settings.reward, known.feature_size, known.spec.action, seed=settings.seed, device=device
         )
         learned_with_it = of_policy.lineage.get("reward") == settings.reward
         if learned_with_it or (reward.networks() and (policy / REWARD).exists()):
@@ -106,8 +115,8 @@ class Models:
             network.requires_grad_(True)  # those of a planner were saved and frozen with it
         learning = reward if learned_with_it else None
         acting = acting_of(behavior, policy, device, acting=settings.acting, learning=learning)
-        require_fit(acting, model, described)
-        return cls(model, objective, behavior, acting, reward.to(device), described, of_policy, origins)
+        require_fit(acting, known, described)
+        return cls(model, objective, behavior, acting, reward.to(device), described, of_policy, origins, known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +143,10 @@ def run(config: dict[str, Any]) -> None:
     learner = start(settings, models, make, offline, checkpoint.folder / "online", device)
     resumed = checkpoint.restore(learner.progress)
     for trainer in learner.progress.training.trainer.behaviors.values():
-        batches = recorded_batches(settings.finetuning.batch, offline, seed=settings.seed, device=device)
-        calibrate(trainer.reward, models.world_model, batches, torch.Generator(device).manual_seed(settings.seed))
+        batches = recorded_batches(
+            settings.finetuning.batch, offline, seed=settings.seed, device=device, goals=models.goals
+        )
+        calibrate(trainer.reward, models.known, batches, torch.Generator(device).manual_seed(settings.seed))
     used = {"world_model": models.origins[WORLD_MODEL], "policy": models.origins[POLICY]}
     place = reporting.Place("finetune", key, models.described.lineage, resumed=resumed, **used)
     with reporting.stage_run(place.stage, at=place) as tracked:
@@ -167,12 +178,13 @@ def start(
     finetuning, seed = settings.finetuning, settings.seed
     explorer = build_explorer(settings, models, device)
     trainer = build_trainer(settings, models, explorer, torch.Generator(device).manual_seed(seed))
-    sampler = mixed(offline, None, finetuning.batch, online_share=finetuning.online_share, seed=seed)
+    share = finetuning.online_share
+    sampler = mixed(offline, None, finetuning.batch, online_share=share, seed=seed, goals=models.goals)
     provenance = {"format": "online", "dataset": settings.dataset, "policy": models.origins[POLICY]}
     collected = OnlineData(online, offline.spec, provenance, [build_part(node) for node in finetuning.transforms])
     lineage = models.described.lineage
     evaluator = PolicyEvaluator(
-        settings.evaluation, settings.context, models.world_model, models.acting, make, lineage, device
+        settings.evaluation, settings.context, models.known, models.acting, make, lineage, device
     )
     return OnlineLearner(
         finetuning,
@@ -181,6 +193,7 @@ def start(
         collector=models.acting if explorer is None else explorer.behavior,
         offline=offline,
         progress=Progress(Training(trainer, sampler), collected),
+        goals=models.goals,
     )
 
 
@@ -189,8 +202,8 @@ def build_explorer(settings: Finetune, models: Models, device: torch.device) -> 
     parts = settings.finetuning.explorer
     if parts is None:
         return None
-    behavior = build_behavior(parts.behavior, models.world_model, seed=settings.seed, device=device)
-    model = models.world_model
+    model = models.known
+    behavior = build_behavior(parts.behavior, model, seed=settings.seed, device=device)
     reward = build_reward(parts.reward, model.feature_size, model.spec.action, seed=settings.seed, device=device)
     return Explorer(behavior, reward)
 
@@ -213,7 +226,7 @@ def build_trainer(
         parts[EXPLORER] = (explorer.behavior, explorer.reward)
     optimisations = share_optimizers(settings.behavior_training, parts)
     behaviors = {
-        name: BehaviorTrainer.configured(optimisations[name], models.world_model, *pair, generator=generator)
+        name: BehaviorTrainer.configured(optimisations[name], models.known, *pair, generator=generator)
         for name, pair in parts.items()
     }
     return FineTuner(world_model, behaviors, actor_from=settings.finetuning.actor_from)

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from dreamset.behaviors.base import Learner
+from dreamset.behaviors.base import Experience, Learner
 from dreamset.core.capabilities import Representation
 from dreamset.core.files import file_sha256, replaced_folder
 from dreamset.datasets import Store
+from dreamset.datasets.splits import TRAIN
+from dreamset.pipeline.artifacts.goals import GOALS, drawn, towards
 from dreamset.pipeline.artifacts.rewards import build_reward
 from dreamset.pipeline.artifacts.saved_models import (
     POLICY,
@@ -22,10 +25,11 @@ from dreamset.pipeline.artifacts.saved_models import (
     save_reward,
 )
 from dreamset.pipeline.config.instantiate import build_part
-from dreamset.pipeline.config.settings import Part
+from dreamset.pipeline.config.settings import Batch, Part
 from dreamset.pipeline.files import digest, require_writable, write_csv, write_figures
 from dreamset.pipeline.progress import show_figures
 from dreamset.pipeline.registry.registration import registration
+from dreamset.pipeline.report.showing import shown
 from dreamset.pipeline.stages.settings import LearnBehavior
 from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer, calibrate
@@ -47,26 +51,31 @@ def run(config: dict[str, Any]) -> None:
     folder = Path(settings.world_model)
     model, described = load_world_model(folder, device)
     require_dataset(described, settings.dataset, folder)
+    model = towards(model, settings.goals)
+    if settings.goals is not None:
+        warn_of_short_episodes(store, settings.training.batch)
     training = start(settings, store, model, device)
     key = digest(settings.text(), file_sha256(folder / "model.safetensors"), store.digest)
     checkpoint = Checkpoint(Path(settings.checkpoints) / f"behavior-{key}")
     resumed = checkpoint.restore(training)
-    batches = recorded_batches(settings.training.batch, store, seed=settings.seed, device=device)
-    calibrate(training.trainer.reward, model, batches, torch.Generator(device).manual_seed(settings.seed))
+    goals = drawn(settings.goals)
+    batches = recorded_batches(settings.training.batch, store, seed=settings.seed, device=device, goals=goals)
+    for part in (training.trainer.reward, training.trainer.behavior):
+        calibrate(part, model, batches, torch.Generator(device).manual_seed(settings.seed))
     lineage = described.lineage
     place = reporting.Place("learn_behavior", key, lineage, resumed=resumed, world_model=model_digest(folder))
     with reporting.stage_run(place.stage, at=place) as tracked:
         tracked.settings(place.stage, settings)
         tracked.dataset(reporting.reference(store, lineage["dataset"]))
         learn(settings, training, checkpoint, tracked, device)
-        finish(settings, training, described, tracked)
+        finish(settings, training, described, tracked, held_out=held_out(settings, training, store, device))
     checkpoint.remove()
 
 
 def start(
     settings: LearnBehavior, store: Store, model: Representation[Any], device: torch.device
 ) -> Training[BehaviorTrainer]:
-    """A training before its first update.
+    """A training before its first update, in a world model that has goals if the settings do.
 
     Raises:
         UserError: if the world model lacks what the learner or the reward function needs.
@@ -77,8 +86,20 @@ def start(
     )
     generator = torch.Generator(device).manual_seed(settings.seed)
     trainer = BehaviorTrainer.configured(settings.training, model, behavior, reward.to(device), generator=generator)
-    acted = sampled_for(store, model, behavior)
-    return Training(trainer, build_sampler(settings.training.batch, store, seed=settings.seed, acted=acted))
+    acted, goals = sampled_for(store, model, behavior), drawn(settings.goals)
+    sampler = build_sampler(settings.training.batch, store, seed=settings.seed, acted=acted, goals=goals)
+    return Training(trainer, sampler)
+
+
+def warn_of_short_episodes(store: Store, batch: Batch) -> None:
+    """Warns if windows leave few rows for goals after them, so that nearly all goals are the ends of episodes."""
+    rows = int(np.median(store.lengths[store.split(TRAIN)]))
+    if rows < 2 * batch.length:
+        log.warning(
+            "goals lie after windows of %d rows, but half of the episodes have at most %d, so most goals are ends of "
+            "episodes; lower behavior_training.batch.length to %d or less",
+            *(batch.length, rows, max(rows // 2, 1)),
+        )
 
 
 def build_behavior(behavior: Part, model: Representation[Any], *, seed: int, device: torch.device) -> Learner:
@@ -113,23 +134,41 @@ def learn(
                 show_figures(bar, {headline: row[headline]})
 
 
+def held_out(
+    settings: LearnBehavior, training: Training[BehaviorTrainer], store: Store, device: torch.device
+) -> dict[str, float]:
+    """The behaviour's own figures on held-out episodes; none if they are too short for a window."""
+    trainer, figures = training.trainer, dict[str, float]()
+    batch, goals = settings.training.batch, drawn(settings.goals)
+    batches = recorded_batches(batch, store, seed=settings.seed, device=device, split="validation", goals=goals)
+    generator = torch.Generator(device).manual_seed(settings.seed)
+    recorded = (Experience.of(trainer.model, batch, generator) for batch in batches)
+    with shown("the list of the behaviour's held-out figures"):
+        values = trainer.behavior.held_out(recorded, trainer.model, generator)
+        figures.update({name: float(value) for name, value in values.items()})
+    return figures
+
+
 def finish(
     settings: LearnBehavior,
     training: Training[BehaviorTrainer],
     described: SavedModel,
     tracked: reporting.StageRun,
+    *,
+    held_out: Mapping[str, float],
 ) -> None:
     """Writes all outputs and reports them."""
     last = training.history[-1] if training.history else {}
-    metrics = {name: value for name, value in last.items() if name != "update"}
+    metrics = {name: value for name, value in last.items() if name != "update"} | dict(held_out)
     metrics["cost/behavior_updates"] = training.update
     metrics["cost/behavior_seconds"] = round(training.seconds, 1)
     metrics["cost/behavior_threads"] = torch.get_num_threads()
     write(settings, training, described, metrics)
-    for line in training.trainer.reward.warnings(metrics):
-        log.warning("%s", line)
+    for part in (training.trainer.reward, training.trainer.behavior):
+        for line in part.warnings(metrics):
+            log.warning("%s", line)
     output = Path(settings.output)
-    tracked.headline({name: value for name, value in metrics.items() if name.startswith("cost/")})
+    tracked.headline({name: value for name, value in metrics.items() if name.startswith(("cost/", "held_out/"))})
     tracked.artifacts(output / "imagination.csv")
     tracked.model(registration(output / "model", metrics), output / "model")
 
@@ -148,9 +187,10 @@ def write(
         "world_model": {"digest": model_digest(Path(settings.world_model))},
         "reward": settings.reward,
         "feature_size": trainer.model.feature_size,
+        **({} if settings.goals is None else {GOALS: settings.goals.model_dump()}),
     }
     with replaced_folder(Path(settings.output)) as folder:
-        saved = SavedModel(settings.behavior, described.spec, lineage, POLICY)
+        saved = SavedModel(settings.behavior, trainer.model.spec, lineage, POLICY)
         save_model(folder / "model", trainer.behavior, saved)
         save_reward(folder / "model", trainer.reward)
         write_csv(folder / "imagination.csv", training.history or [{"update": 0.0}])

@@ -16,6 +16,7 @@ from dreamset.pipeline.config.settings import (
     Evaluation,
     Factors,
     Finetuning,
+    Goals,
     Ingest,
     LearnerOptimisation,
     LearnerTraining,
@@ -125,6 +126,7 @@ class LearnBehavior(StageSettings):
     dataset: Text
     behavior: Part
     reward: Part
+    goals: Goals | None
     training: LearnerTraining
     store: Text
     world_model: Text

@@ -140,6 +140,7 @@ def _learn_behavior(config: Config) -> StageSettings:
         dataset=config["dataset"]["name"],
         behavior=config["behavior"],
         reward=config["reward"],
+        goals=config.get("goals"),
         training=config["behavior_training"],
         store=_store(config),
         world_model=f"{_output(config, 'world_model')}/model",

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 
 from dreamset.behaviors.base import Acting
+from dreamset.behaviors.goals.conditioned import GoalConditioned
 from dreamset.core.capabilities import FeaturePolicy, acting_spec
 from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory
 from dreamset.datasets import Store
 from dreamset.environments.checked import require_fit
 from dreamset.pipeline.artifacts.acting import LEARN, load_acting
+from dreamset.pipeline.artifacts.goals import goals_of, towards
 from dreamset.pipeline.artifacts.saved_models import POLICY, SavedModel, read_description
 from dreamset.pipeline.config.settings import Part, Validation
 from dreamset.pipeline.evaluation import dreaming
@@ -127,19 +129,22 @@ def _policy_without_environment(setting: Setting, options: Options, samples: int
         "rows only",
         setting.context,
     )
-    number, _ = _episode(setting, options.episode or "median", setting.context)
-    acting = _load_policy(setting)
+    number, rows = _episode(setting, options.episode or "median", setting.context)
+    model, acting = _load_policy(setting)
     reality = _rows(setting, number, setting.context)
+    if isinstance(model, GoalConditioned):
+        last = min(rows, setting.context + _horizon(setting, options))
+        reality = reality.with_goal(_rows(setting, number, last))
     trajectory = dreaming.dream_of_acting(
-        setting.model,
-        reality.batch(setting.model.spec, setting.device),
+        model,
+        reality.batch(model.spec, setting.device),
         acting,
         horizon=_horizon(setting, options),
         samples=samples,
         generator=setting.generator(),
     )
     title = f"its policy imagined from the start of {_kind(setting.store, number)} episode {number}"
-    return Scene(reality, trajectory, title, f"policy-from-{number}")
+    return Scene(reality, _without_goal(model, trajectory), title, f"policy-from-{number}")
 
 
 def _policy_in_environment(setting: Setting, options: Options, samples: int) -> Scene:
@@ -150,14 +155,14 @@ def _policy_in_environment(setting: Setting, options: Options, samples: int) -> 
             f"--episode is {text}; allowed with a policy: 0, 1, 2, ..., the number of an episode of the evaluation; "
             "leave out the policy to dream of recorded episodes"
         )
-    acting = _load_policy(setting)
+    model, acting = _load_policy(setting)
     environment_settings = require_environment(evaluation.environment, stage="dream", remedy="leave out the policy")
     traceback_of = str(setting.runs / "dream" / setting.name)
     make = environment_factory(environment_settings, evaluation.episode_limits, output=traceback_of)
     with closing(make()) as environment:
-        require_fit(environment, acting_spec(setting.model))
+        require_fit(environment, acting_spec(model))
         reality, trajectory = dreaming.act_and_dream(
-            setting.model,
+            model,
             acting,
             environment,
             seed=evaluation.evaluation.seed + int(text),
@@ -167,15 +172,23 @@ def _policy_in_environment(setting: Setting, options: Options, samples: int) -> 
             generator=setting.generator(),
         )
     title = f"its policy from the start of evaluation episode {text}; truth: the same actions in the environment"
-    return Scene(reality, trajectory, title, f"policy-{text}")
+    return Scene(reality, _without_goal(model, trajectory), title, f"policy-{text}")
 
 
-def _load_policy(setting: Setting) -> Acting:
+def _without_goal(model: Any, trajectory: ImaginedTrajectory[Any]) -> ImaginedTrajectory[Any]:
+    """The trajectory in the states of the world model, which decoders know."""
+    return model.own(trajectory) if isinstance(model, GoalConditioned) else trajectory
+
+
+def _load_policy(setting: Setting) -> tuple[Any, Acting]:
+    """The world model with the goals of the policy, if it acts towards goals, and how the policy acts in it."""
     assert setting.policy is not None
     folder = setting.policy
     saved = read_description(folder, made_by=LEARN, kind=POLICY)
     require_pair(setting.folder, setting.described, folder, saved)
-    return load_acting(folder, setting.model, setting.described, setting.device, acting=setting.evaluation.acting)
+    model = towards(setting.model, goals_of(saved))
+    acting = setting.evaluation.acting
+    return model, load_acting(folder, model, setting.described, setting.device, acting=acting)
 
 
 def _horizon(setting: Setting, options: Options) -> int:

@@ -23,6 +23,7 @@ GROUPS = {  # what the groups of settings are for
     "dataset": "where the data come from",
     "dataset/encoder": "frozen encoders, whose patch features a dataset has",
     "decoder": "networks that reconstruct observations",
+    "goals": "whether the behaviour acts towards goals, such as images",
     "objective": "the loss that shapes the representation",
     "preset": "all numbers of an experiment, for a scale or a generation",
     "reward": "what a policy maximises, e.g. with pessimism",

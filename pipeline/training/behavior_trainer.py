@@ -134,17 +134,20 @@ class BehaviorTrainer:
 
 
 def calibrate(
-    reward: RewardFunction, model: Representation[Any], batches: Iterable[SequenceBatch], generator: torch.Generator
+    part: RewardFunction | Learner,
+    model: Representation[Any],
+    batches: Iterable[SequenceBatch],
+    generator: torch.Generator,
 ) -> None:
-    """Gives ``reward`` recorded batches for its constants; none is drawn if it has none.
+    """Gives a reward function or a learner recorded batches for its constants; none is drawn if it has none.
 
     Args:
-        reward: on the device of the batches.
+        part: on the device of the batches.
         model: the world model of the training.
         batches: an endless sequence.
-        generator: of the states' random numbers; not that of the training, which must not depend on the reward.
+        generator: of the states' random numbers; not that of the training, which must not depend on the constants.
     """
-    reward.calibrate((Experience.of(model, batch, generator) for batch in batches), model)
+    part.calibrate((Experience.of(model, batch, generator) for batch in batches), model)
 
 
 def named_networks(behavior: Learner, reward: RewardFunction) -> dict[str, nn.Module]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dreamset.behaviors.goals.conditioned import GoalConditioned
 from dreamset.core.records import SequenceBatch
 from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer
 from dreamset.pipeline.training.world_model_trainer import WorldModelTrainer
@@ -17,7 +18,7 @@ class FineTuner:
 
     Args:
         world_model: is updated first.
-        behaviors: of the same model, by name. The figures of ``POLICY`` keep their names.
+        behaviors: of the same model, with goals or without, by name. The figures of ``POLICY`` keep their names.
         actor_from: the update from which the policy's actor is trained. Before it, only the critic is trained, because
             a critic that is wrong about new data would make a good actor worse.
     """
@@ -26,7 +27,7 @@ class FineTuner:
         self, world_model: WorldModelTrainer, behaviors: Mapping[str, BehaviorTrainer], *, actor_from: int
     ) -> None:
         assert POLICY in behaviors
-        assert all(behavior.model is world_model.model for behavior in behaviors.values())
+        assert all(_without_goals(behavior.model) is world_model.model for behavior in behaviors.values())
         self.world_model = world_model
         self.behaviors = behaviors
         self.actor_from = actor_from
@@ -58,3 +59,7 @@ class FineTuner:
         for name, behavior in self.behaviors.items():
             behavior.load_state_dict(state["behaviors"][name])
         self.updates = state["updates"]
+
+
+def _without_goals(model: object) -> object:
+    return model.model if isinstance(model, GoalConditioned) else model

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from dreamset.core.capabilities import uses_unacted
 from dreamset.core.records import SequenceBatch
 from dreamset.datasets import SequenceSampler, Store
+from dreamset.datasets.goals import LaterRows
 from dreamset.datasets.prefetch import Prefetcher
 from dreamset.datasets.stream import BatchStream
 from dreamset.pipeline.config.instantiate import build_part
@@ -111,17 +112,26 @@ def take_updates(
             yield figures
 
 
-def build_sampler(batch: Batch, store: Store, *, seed: int, acted: bool | None = True) -> SequenceSampler:
-    """Samples batches from the training split; ``acted`` is that of ``WindowSampler``."""
+def build_sampler(
+    batch: Batch,
+    store: Store,
+    *,
+    seed: int,
+    split: str = "train",
+    acted: bool | None = True,
+    goals: LaterRows | None = None,
+) -> SequenceSampler:
+    """Samples batches from a split; ``acted`` and ``goals`` are those of ``WindowSampler``."""
     return SequenceSampler(
         store,
-        split="train",
+        split=split,
         batch_size=batch.size,
         length=batch.length,
         seed=seed,
         crossing=batch.crossing,
         strategy=build_part(batch.strategy),
         acted=acted,
+        goals=goals,
     )
 
 
@@ -135,8 +145,16 @@ def sampled_for(store: Store, *trained: object) -> bool | None:
     return True
 
 
-def recorded_batches(batch: Batch, store: Store, *, seed: int, device: torch.device) -> Iterator[SequenceBatch]:
-    """An endless sequence of batches from the training split, independent of a training's own sampler."""
-    sampler = build_sampler(batch, store, seed=seed)
+def recorded_batches(
+    batch: Batch,
+    store: Store,
+    *,
+    seed: int,
+    device: torch.device,
+    split: str = "train",
+    goals: LaterRows | None = None,
+) -> Iterator[SequenceBatch]:
+    """An endless sequence of batches from a split, independent of a training's own sampler."""
+    sampler = build_sampler(batch, store, seed=seed, split=split, goals=goals)
     while True:
         yield sampler.sample().to(device)

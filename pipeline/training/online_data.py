@@ -12,6 +12,7 @@ from dreamset.core.spec import ArraySpec, DataSpec
 from dreamset.datasets import Store
 from dreamset.datasets.episode import Array, RawEpisode
 from dreamset.datasets.extension import extend
+from dreamset.datasets.goals import LaterRows
 from dreamset.datasets.mixing import MixedSampler, Part
 from dreamset.datasets.sampler import WindowSampler
 from dreamset.datasets.sources.base import Source, SourceDescription
@@ -115,7 +116,15 @@ class OnlineData:
         return SourceDescription(self.spec.observations, known, self.spec.action, self.provenance)
 
 
-def mixed(offline: Store, online: Store | None, batch: Batch, *, online_share: float, seed: int) -> MixedSampler:
+def mixed(
+    offline: Store,
+    online: Store | None,
+    batch: Batch,
+    *,
+    online_share: float,
+    seed: int,
+    goals: LaterRows | None = None,
+) -> MixedSampler:
     """Samples batches from both stores; from one alone while the other has no window, or if its share is 0.
 
     Args:
@@ -124,18 +133,19 @@ def mixed(offline: Store, online: Store | None, batch: Batch, *, online_share: f
         batch: size and windows of a batch.
         online_share: share of the online sequences in a batch, on average over the batches; 0 to 1.
         seed: of the random draws.
+        goals: how the goals of windows are drawn; None: windows have no goals.
 
     Raises:
         UserError: if the stores have different columns.
     """
     shares = ((offline, 1 - online_share), (online, online_share))
-    parts = [Part(_windows(store, batch), share) for store, share in shares if share > 0]
+    parts = [Part(_windows(store, batch, goals), share) for store, share in shares if share > 0]
     if all(part.source is None for part in parts):  # before the first round, whatever the share
-        parts = [Part(_windows(offline, batch), 1.0)]
+        parts = [Part(_windows(offline, batch, goals), 1.0)]
     return MixedSampler(parts, batch_size=batch.size, seed=seed)
 
 
-def _windows(store: Store | None, batch: Batch) -> WindowSampler | None:
+def _windows(store: Store | None, batch: Batch, goals: LaterRows | None) -> WindowSampler | None:
     """The windows of the store; None if there is no store, or it has no window."""
     if store is None:
         return None
@@ -149,6 +159,7 @@ def _windows(store: Store | None, batch: Batch) -> WindowSampler | None:
         crossing=batch.crossing,
         strategy=build_part(batch.strategy),
         privileged=False,
+        goals=goals,
     )
 
 

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from dreamset.behaviors.base import Acting
 from dreamset.behaviors.exploration import Exploration
 from dreamset.datasets import Store
+from dreamset.datasets.goals import LaterRows
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.config.settings import Finetuning
 from dreamset.pipeline.evaluation.playing import play
@@ -67,6 +68,7 @@ class OnlineLearner:
     collector: Acting  # collects the episodes: the policy itself, or an explorer
     offline: Store
     progress: Progress
+    goals: LaterRows | None = None  # how goals are drawn from both data
 
     def run(self, checkpoint: Checkpoint, tracked: reporting.StageRun) -> None:
         """Runs until ``environment_steps`` are collected.
@@ -108,7 +110,8 @@ class OnlineLearner:
     def _train_on(self, online: Store) -> None:
         """Samples further batches from the grown data. The state of a sampler is the number of its next batch."""
         training, settings = self.progress.training, self.settings
-        sampler = mixed(self.offline, online, settings.batch, online_share=settings.online_share, seed=self.seed)
+        share, goals = settings.online_share, self.goals
+        sampler = mixed(self.offline, online, settings.batch, online_share=share, seed=self.seed, goals=goals)
         sampler.load_state_dict(training.sampler.state_dict())
         training.sampler = sampler
 

@@ -17,11 +17,13 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from dreamset.behaviors.base import RewardFunction as RewardFunction
     from dreamset.behaviors.controller import ActorController as ActorController
     from dreamset.behaviors.controller import Agent as Agent
+    from dreamset.behaviors.goals.conditioned import goal_conditioned as goal_conditioned
     from dreamset.behaviors.planning.optimizers import CEM as CEM
     from dreamset.behaviors.planning.optimizers import MPPI as MPPI
     from dreamset.behaviors.planning.optimizers import PlanOptimizer as PlanOptimizer
     from dreamset.behaviors.planning.planner import Planning as Planning
     from dreamset.behaviors.rewards.functions import PredictedReward as PredictedReward
+    from dreamset.behaviors.rewards.goal import GoalDistance as GoalDistance
     from dreamset.core.capabilities import Controller as Controller
     from dreamset.core.capabilities import Dynamics as Dynamics
     from dreamset.core.capabilities import Representation as Representation
@@ -38,6 +40,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors; a test compar
     from dreamset.core.spec import DataSpec as DataSpec
     from dreamset.core.states import map_state as map_state
     from dreamset.datasets.episode import RawEpisode as RawEpisode
+    from dreamset.datasets.goals import LaterRows as LaterRows
     from dreamset.datasets.sampler import SequenceSampler as SequenceSampler
     from dreamset.datasets.sources.base import Source as Source
     from dreamset.datasets.sources.base import SourceDescription as SourceDescription
@@ -62,7 +65,9 @@ PUBLIC = {  # name -> module that defines it
     "DataSpec": "dreamset.core.spec",
     "Dynamics": "dreamset.core.capabilities",
     "Experience": "dreamset.behaviors.base",
+    "GoalDistance": "dreamset.behaviors.rewards.goal",
     "ImaginedTrajectory": "dreamset.core.records",
+    "LaterRows": "dreamset.datasets.goals",
     "Learner": "dreamset.behaviors.base",
     "LearnerLosses": "dreamset.behaviors.base",
     "Loss": "dreamset.core.records",
@@ -86,6 +91,7 @@ PUBLIC = {  # name -> module that defines it
     "UserError": "dreamset.core.errors",
     "WorldModel": "dreamset.models.recurrent.world_model",
     "from_registry": "dreamset.pipeline.registry.retrieval",
+    "goal_conditioned": "dreamset.behaviors.goals.conditioned",
     "imagine": "dreamset.models.imagination",
     "load_behavior": "dreamset.pipeline.artifacts.saved_models",
     "load_policy": "dreamset.pipeline.artifacts.acting",

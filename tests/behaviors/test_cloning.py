@@ -45,6 +45,14 @@ def test_demonstrations_pair_each_action_with_its_previous_state() -> None:
     assert pairs == [(0, -1), (1, -2), (2, -3), (10, -11), (12, -13)]  # no pair crosses the border from 11 to 12
 
 
+def test_with_goals_only_the_last_episode_of_a_window_is_a_demonstration() -> None:
+    experience = counted([[True, False, False, False], [True, False, True, False]])
+    goals = replace(tiny_batch(size=2), goal={"state": torch.zeros(2, 3)})
+    assert experience.demonstrations.known.tolist() == [[True, True, True], [True, False, True]]
+    with_goals = replace(experience, batch=goals)
+    assert with_goals.demonstrations.known.tolist() == [[True, True, True], [False, False, True]]
+
+
 @pytest.mark.parametrize("mark", ["acted", "demonstration"])
 def test_only_actions_of_acted_demonstrations_are_cloned(mark: str) -> None:
     batch = replace(tiny_batch(size=2, length=4), **{mark: torch.tensor([[True] * 4, [True, True, False, False]])})

@@ -15,7 +15,7 @@ from dreamset.behaviors.planning.scores import ReturnScore
 from dreamset.behaviors.rewards import GoalDistance, PenalizedReward, PredictedReward, RewardFunction, Sum
 from dreamset.behaviors.rewards.penalty_weights import FixedWeight
 from dreamset.behaviors.rewards.spreads import MeanDisagreement
-from dreamset.core.capabilities import RewardModel, Uncertain
+from dreamset.core.capabilities import GoalReaching, RewardModel, Uncertain
 from dreamset.core.errors import UserError
 from dreamset.core.records import ImaginedTrajectory
 from dreamset.models.imagination import imagine
@@ -107,6 +107,8 @@ def test_a_sum_is_built_from_its_configuration() -> None:
     }
     total = build_part({"_target_": "dreamset.behaviors.rewards.Sum", "rewards": rewards, "weights": {"goal": 2.0}})
     assert total.weights == {"task": 1.0, "goal": 2.0}
+    assert total.needs == (RewardModel, GoalReaching)
+    total.rewards["goal"].set_goal(torch.zeros(3))
     assert total.needs == (RewardModel,)
 
 

@@ -1,5 +1,7 @@
 """The records that the folders exchange."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -51,3 +53,12 @@ def test_slice_time_selects_the_same_rows_of_every_column() -> None:
     assert last.is_last.all()
     assert last.is_terminal.squeeze(1).tolist() == [False, True]
     assert counting_batch().slice_time(0, 1).is_first.all()
+
+
+def test_goals_have_no_rows_and_follow_their_batch() -> None:
+    batch = replace(counting_batch(), goal={"state": torch.tensor([[7.0], [17.0]])})
+    assert batch.slice_time(1, 3).goal == batch.goal
+    doubled = batch.map(lambda value: value * 2).goal
+    assert doubled is not None
+    assert doubled["state"].tolist() == [[14.0], [34.0]]
+    assert counting_batch().map(torch.clone).goal is None

@@ -219,7 +219,7 @@ def test_users_part_may_read_its_own_section(configs: Path) -> None:
 
 
 def test_schema_and_composed_configuration_have_equal_sections() -> None:
-    config = compose(["world_model=from_registry", "adaptation=heads_only"])
+    config = compose(["world_model=from_registry", "adaptation=heads_only", "goals=future"])
     assert config.keys() - {"choices"} == Settings.model_fields.keys()
     assert {"behavior_training.optimizers", "validation.probe_decoder.lr", "dataset.split.seed"} <= schema_keys()
 

@@ -66,7 +66,7 @@ def comparison_page(comparison: Comparison, page: Path) -> str:
     return document(title, f"<h1>{escape(title)}</h1>{''.join(parts)}")
 
 
-HEADLINE = ("return_iqm", "return_mean", "normalized_mean", "imagined_return", "real_return")
+HEADLINE = ("success_rate", "return_iqm", "return_mean", "normalized_mean", "imagined_return", "real_return")
 
 
 def _headline(comparison: Comparison) -> str:

@@ -104,3 +104,10 @@ def test_the_reward_of_the_start_never_counts() -> None:
     torch.testing.assert_close(score(imagined, GivenContinuation()), score(changed, GivenContinuation()))
     changed.features[1] += 7
     assert not torch.allclose(score(imagined, GivenContinuation()), score(changed, GivenContinuation()))
+
+
+def test_the_last_row_alone_counts_with_the_probability_to_reach_it() -> None:
+    imagined = trajectory()
+    score = ReturnScore(GivenTerms(), discount=0.9, last_only=True)
+    last = expected(imagined, 0.9, None) - np.array(expected(imagined, 0.9, np.zeros(COUNT)))
+    np.testing.assert_allclose(score(imagined, GivenContinuation()), last, rtol=1e-10)

@@ -186,7 +186,9 @@ DESCRIBERS: Mapping[str, Callable[[Path], Iterator[str]]] = {
 
 _SAVE = "save the arrays of each episode with numpy.savez"
 _VIDEO = f"videos are read only in a LeRobot dataset; decode the frames to uint8 [steps, height, width, 3] and {_SAVE}"
-_IMAGE = "images are read if each episode is a folder that holds its actions, too: dataset=image_folder"
+_IMAGE = (
+    "images are read if each episode is a folder, with its actions beside them or action=null: dataset=image_folder"
+)
 _PICKLE = f"a pickle can execute code; load it in a script of your own and {_SAVE}"
 _ROS = f"extract the topics with the package rosbags and {_SAVE}"
 ADVICE: Mapping[str, str] = {  # kind of file that is not read -> what to do

@@ -128,14 +128,14 @@ class SequenceSampler(BatchStream):
 
 
 def sequences(
-    store: Store, *, split: str, length: int, batch_size: int, limit: int | None = None
+    store: Store, *, split: str, length: int, batch_size: int, limit: int | None = None, acted: bool | None = True
 ) -> Iterator[SequenceBatch]:
-    """The first ``length`` rows of at most ``limit`` episodes with actions that have so many, in order.
+    """The first ``length`` rows of at most ``limit`` episodes that have so many; ``acted`` is that of ``Store.split``.
 
     Raises:
         UserError: immediately, if no episode is long enough.
     """
-    episodes = store.split(split)
+    episodes = store.split(split, acted=acted)
     WindowIndex(store.lengths[episodes], length)  # raises if no episode is long enough
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; allowed: 1 or more")

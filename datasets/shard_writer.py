@@ -164,7 +164,7 @@ class ManifestBuilder:
             "episode_statistics": {
                 name: {
                     "episodes": len(numbers),
-                    "return": describe_values(returns[numbers]),
+                    "return": describe_values(returns[_rewarded(index, numbers)]),
                     "length": describe_values(rows[numbers] - 1),  # in transitions
                 }
                 for name, numbers in self.splits.items()
@@ -200,6 +200,12 @@ class ManifestBuilder:
                     moments[name].update(rows)
             first += episodes
         return {name: running.result() for name, running in moments.items()}, seen
+
+
+def _rewarded(index: EpisodeIndex, numbers: Indices) -> Indices:
+    """The episodes with actions, since those without often have no rewards; all if none has actions."""
+    acted: Indices = numbers[index.acted[numbers]]
+    return acted if len(acted) else numbers
 
 
 def _marked(index: EpisodeIndex) -> dict[str, int]:

@@ -93,6 +93,11 @@ class Store:
         """Names of the columns, as ``read`` returns them."""
         return list(self._specs)
 
+    @property
+    def mean_return(self) -> float:
+        """The mean return of the episodes with actions, since those without often have no rewards; else of all."""
+        return float(self.returns[self.acted].mean() if self.acted.any() else self.returns.mean())
+
     def split(self, name: str, *, acted: bool | None = True) -> Indices:
         """Ascending numbers of a split's episodes: of those with actions, without them, or of all if ``acted`` is None.
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from dreamset.pipeline.config.source_paths import source_paths
 from dreamset.pipeline.progress import placed, quiet
 from dreamset.pipeline.report.words import duration
 from dreamset.pipeline.stages.table import COMPARE, SHARED, Stage
@@ -84,8 +85,8 @@ def _choices(stage: Stage, settings: Mapping[str, Any], labels: Labels) -> str:
 def inputs_of(settings: Mapping[str, Any]) -> list[str]:
     """The paths that a stage reads."""
     source = settings.get("source")
-    recorded = source.get("path") if isinstance(source, Mapping) else None
-    paths = [*([recorded] if recorded else []), *_paths(settings, INPUTS)]
+    recorded = source_paths(source) if isinstance(source, Mapping) else []
+    paths = [*recorded, *_paths(settings, INPUTS)]
     return [path for path in paths if not path.startswith(settings["output"])]  # collect records what it names
 
 
@@ -95,4 +96,6 @@ def outputs_of(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _paths(settings: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
-    return [settings[key] for key in keys if isinstance(settings.get(key), str)]
+    values = [settings[key] for key in keys if settings.get(key) is not None]
+    named = [value if isinstance(value, list) else [value] for value in values]
+    return [path for paths in named for path in paths if isinstance(path, str)]

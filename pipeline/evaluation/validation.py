@@ -152,13 +152,13 @@ def _probe_scores(
 
 def _names(store: Store, split: str, *, rows: int) -> list[str]:
     """The number and the return of each episode of at least so many rows, in the order of ``sequences``."""
-    episodes = (episode for episode in store.split(split) if store.lengths[episode] >= rows)
+    episodes = (number for number in store.split(split, acted=_acted(store)) if store.lengths[number] >= rows)
     return [f"episode {episode}, return {store.returns[episode]:.1f}" for episode in episodes]
 
 
 def _whole_episodes(store: Store, split: str, *, limit: int, shortest: int) -> SequenceBatch:
     """Up to ``limit`` episodes of at least ``shortest`` rows, cut to the length of the shortest of them."""
-    lengths = store.lengths[store.split(split)]
+    lengths = store.lengths[store.split(split, acted=_acted(store))]
     long_enough = lengths[lengths >= shortest]
     if not len(long_enough):
         raise UserError(
@@ -166,4 +166,9 @@ def _whole_episodes(store: Store, split: str, *, limit: int, shortest: int) -> S
             f"longest {split} episode has {int(np.max(lengths))}; lower validation.horizons or ingest longer episodes"
         )
     length = int(long_enough.min())
-    return next(sequences(store, split=split, length=length, batch_size=limit, limit=limit))
+    return next(sequences(store, split=split, length=length, batch_size=limit, limit=limit, acted=_acted(store)))
+
+
+def _acted(store: Store) -> bool | None:
+    """Episodes with actions, or all if there are none: a model that needs no actions can be trained without any."""
+    return True if store.acted.any() else None

@@ -1,6 +1,6 @@
 """Stage ``collect``: records the dataset as a local Minari dataset, or notes the state of an existing dataset."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,8 +90,8 @@ def _short_name(policy: Part) -> str:
     return str(policy["_target_"]).rpartition(".")[2]
 
 
-def existing_dataset(settings: Collect) -> Path:
-    """The path of a dataset that is not recorded here, downloaded first if its yaml has ``fetch``.
+def existing_dataset(settings: Collect) -> list[Path]:
+    """The paths of a dataset that is not recorded here, downloaded first if its yaml has ``fetch``.
 
     Raises:
         UserError: if the yaml of the dataset has neither a path nor a download.
@@ -102,20 +102,27 @@ def existing_dataset(settings: Collect) -> Path:
                 f"dataset={settings.dataset}: dataset.source.path is null, so changes of the data cannot be detected; "
                 "set it to the file or folder that the source reads"
             )
-        return user_path(settings.source_path)
+        named = [settings.source_path] if isinstance(settings.source_path, str) else settings.source_path
+        return [user_path(path) for path in named]
     with byte_counter(description="download") as on_bytes:
-        return Path(build_part(settings.fetch, on_bytes=on_bytes))
+        return [Path(build_part(settings.fetch, on_bytes=on_bytes))]
 
 
-def register(source: Path, output: Path) -> None:
+def register(sources: Sequence[Path], output: Path) -> None:
     """Writes the state of a dataset that this project did not record, so that DVC detects changes of it.
 
     Raises:
-        UserError: if ``source`` does not exist.
+        UserError: if one of ``sources`` does not exist.
     """
+    state = [line for source in sources for line in _state(source)]
+    named = {"path": str(sources[0])} if len(sources) == 1 else {"paths": [str(source) for source in sources]}
+    with replaced_folder(output) as folder:
+        write_json(folder / "source.json", {**named, "files": len(state), "state": digest(*state)})
+
+
+def _state(source: Path) -> list[str]:
+    """Name, size and time of every file."""
     if not source.exists():
         raise UserError(f"dataset.source.path {source} does not exist; download or record the dataset first")
     files = sorted(walk(source)) if source.is_dir() else [source]
-    state = [f"{path.relative_to(source.parent)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
-    with replaced_folder(output) as folder:
-        write_json(folder / "source.json", {"path": str(source), "files": len(files), "state": digest(*state)})
+    return [f"{path.relative_to(source.parent)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]

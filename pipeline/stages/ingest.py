@@ -55,7 +55,7 @@ def report(settings: IngestDataset, store: Store) -> None:
         tracked.note(description(store, settings.dataset))
         tracked.metrics({f"dataset/{name}": float(value) for name, value in store.info["counts"].items()})
         tracked.metrics({"dataset/quarantined": float(len(store.info["quarantined"]))})
-        tracked.metrics({"dataset/mean_return": float(store.returns.mean())})
+        tracked.metrics({"dataset/mean_return": store.mean_return})
         tracked.dataset(reporting.reference(store, settings.dataset))
         tracked.artifacts(Path(settings.card), folder="card")
 
@@ -64,6 +64,6 @@ def description(store: Store, name: str) -> str:
     """What the store holds, in Markdown, for the page of its run."""
     counts = ", ".join(f"{value} {what}" for what, value in store.info["counts"].items())
     return (
-        f"**{name}**: {counts}; mean return {float(store.returns.mean()):.1f}; digest `{store.digest[:12]}`. "
+        f"**{name}**: {counts}; mean return {store.mean_return:.1f}; digest `{store.digest[:12]}`. "
         "The page `card/card.html` among the artifacts describes the data."
     )

@@ -70,7 +70,7 @@ class Collect(StageSettings):
     episode_limits: EpisodeLimits
     reference: Reference | None
     fetch: Part | None
-    source_path: str | None
+    source_path: str | list[str] | None  # of several sources: a list
     output: Text
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from dreamset.core.errors import UserError
 from dreamset.pipeline.config.settings import Config, Dataset
+from dreamset.pipeline.config.source_paths import source_paths
 from dreamset.pipeline.stages import settings
 from dreamset.pipeline.stages.settings import StageSettings
 
@@ -61,6 +62,11 @@ def dataset_of(config: Config) -> Config:
     return dataset
 
 
+def _source_path(source: Config) -> str | list[str] | None:
+    paths = source_paths(source)
+    return paths if len(paths) > 1 else next(iter(paths), None)
+
+
 def _collect(config: Config) -> StageSettings:
     dataset = dataset_of(config)
     recorded = dataset["recording"] is not None
@@ -71,7 +77,7 @@ def _collect(config: Config) -> StageSettings:
         episode_limits=config["episode_limits"],
         reference=dataset["reference"] if recorded else None,
         fetch=dataset["fetch"],
-        source_path=dataset["source"].get("path"),
+        source_path=_source_path(dataset["source"]),
         output=f"{config['paths']['recordings']}/{dataset['name']}",
     )
 

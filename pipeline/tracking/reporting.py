@@ -65,7 +65,7 @@ def reference(store: "Store", name: str) -> DatasetReference:
     columns = [{"name": column, "type": f"{array.dtype} {list(array.shape)}"} for column, array in arrays.items()]
     columns.append({"name": "action", "type": f"float32 [{store.spec.action.size}]"})
     schema = {"mlflow_colspec": [column | {"required": True} for column in columns]}
-    profile = {**store.info["counts"], "mean_return": round(float(store.returns.mean()), 3)}
+    profile = {**store.info["counts"], "mean_return": round(store.mean_return, 3)}
     return DatasetReference(name, store.digest, str(store.path), schema, profile)
 
 

@@ -45,6 +45,13 @@ def test_demonstrations_pair_each_action_with_its_previous_state() -> None:
     assert pairs == [(0, -1), (1, -2), (2, -3), (10, -11), (12, -13)]  # no pair crosses the border from 11 to 12
 
 
+@pytest.mark.parametrize("mark", ["acted", "demonstration"])
+def test_only_actions_of_acted_demonstrations_are_cloned(mark: str) -> None:
+    batch = replace(tiny_batch(size=2, length=4), **{mark: torch.tensor([[True] * 4, [True, True, False, False]])})
+    known = Experience.of(tiny_model(), batch, seeded()).demonstrations.known
+    assert known.tolist() == [[True, True, True], [True, False, False]]
+
+
 def test_every_state_of_the_batch_starts_an_imagination() -> None:
     experience = counted([[True, False], [False, True]])
     assert experience.starts.x.flatten().tolist() == [0, 1, 10, 11]

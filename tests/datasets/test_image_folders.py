@@ -45,6 +45,16 @@ def test_images_beside_actions_are_an_episode_in_the_order_of_their_numbers(tmp_
         assert not raw.rewards.any()
 
 
+def test_folders_of_images_alone_are_episodes_without_actions(tmp_path):
+    for episode in range(2):
+        save(tmp_path / f"run_{episode}", frames(episode, 9))
+    source = MappedSource(tmp_path, observations={"image": "image"}, **{**ROLES, "action": None})
+    raw = source.read(1)
+    np.testing.assert_array_equal(raw.observations["image"], frames(1, 9))
+    assert raw.actions is None
+    assert raw.rewards.tolist() == [0.0] * 8
+
+
 def test_subfolders_are_columns_and_a_log_gives_the_actions(tmp_path):
     for episode in range(2):
         run = tmp_path / f"{episode}"

@@ -71,7 +71,7 @@ def test_missing_action_column_is_an_error_that_names_the_setting(tmp_path):
 def test_unknown_action_space_is_refused_before_anything_is_written(tmp_path):
     source = video(save(tmp_path / "videos", 3, 5, acted=False))
     assert source.describe().action == UNKNOWN_SPACE
-    with pytest.raises(UserError, match="action space is unknown; set dataset.source.action_size"):
+    with pytest.raises(UserError, match=r"action space is unknown; set dataset\.source\.action_size"):
         write_store(source, tmp_path / "store")
     assert not (tmp_path / "store").exists()
 

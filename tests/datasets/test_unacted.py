@@ -61,9 +61,7 @@ def test_episode_without_actions_has_zeros_and_keeps_observations_and_rewards(tm
 
 def test_marks_survive_reopening_merging_splitting_and_extending(tmp_path):
     store = marked_store(tmp_path / "a", 4, 5, 6, unacted=[1], others=[2])
-    other = write_store(
-        CounterSource((7, 8), lambda number, raw: replace(raw, rewards=raw.rewards + 1)), tmp_path / "b"
-    )
+    other = write_store(CounterSource((7, 8), lambda _, raw: replace(raw, rewards=raw.rewards + 1)), tmp_path / "b")
     merged = merge([store.path, other.path], tmp_path / "merged", on_episode=lambda _: None)
     assert Store.open(merged.path).acted.tolist() == [True, False, True, True, True]
     assert merged.demonstration.tolist() == [True, True, False, True, True]
@@ -186,6 +184,14 @@ def test_seen_actions_and_figures_leave_out_episodes_without_actions(tmp_path):
     np.testing.assert_allclose(statistics.mean, rows.mean(axis=0))  # observations of all training episodes count
 
 
+def test_mean_returns_are_those_of_the_episodes_with_actions(tmp_path):
+    store = marked_store(tmp_path / "store", 4, 5, 6, unacted=[0, 2])
+    assert store.mean_return == store.returns[1] == store.info["episode_statistics"]["train"]["return"]["mean"]
+    assert store.info["episode_statistics"]["train"]["episodes"] == 3
+    none = marked_store(tmp_path / "none", 4, 5, unacted=[0, 1])
+    assert none.mean_return == none.returns.mean()
+
+
 def test_card_and_counts_say_how_many_episodes_have_no_actions(tmp_path):
     store = marked_store(tmp_path / "store", 4, 5, 6, unacted=[0], others=[1, 2])
     assert store.info["counts"]["episodes_without_actions"] == 1
@@ -214,7 +220,7 @@ def test_export_of_episodes_without_actions_is_refused_in_one_line(tmp_path, nam
     assert not (tmp_path / "exported").exists()
 
 
-def test_transforms_of_actions_leave_episodes_without_actions_as_they_are(tmp_path):
+def test_transforms_of_actions_leave_episodes_without_actions_as_they_are():
     source = CounterSource((7, 7), marked(unacted=[1]))
     steps = [ClipActions(0.0, 1e4), RescaleActions(0.0, 1e4), FoldActions(2)]
     changed = transformed(source, steps)

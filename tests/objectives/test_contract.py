@@ -6,6 +6,7 @@ These tests find a new yaml file by themselves.
 import copy
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,19 @@ def test_loss_names_differ_from_those_of_the_world_model(name: str) -> None:
     model, objective = build(name, "world_model=dreamer_v1_continue")
     losses, rollout, view = evaluate(model, objective, tiny_batch())
     assert not losses.keys() & model.losses(rollout, view).keys()
+
+
+@every_objective
+def test_objective_uses_episodes_without_actions_only_if_it_reads_none(name: str) -> None:
+    model, objective = build(name)
+    batch = tiny_batch()
+    rollout = model.observe(batch, seeded())
+    torch.manual_seed(0)
+    losses = objective(rollout, batch, model)
+    torch.manual_seed(0)
+    others = objective(rollout, replace(batch, action=batch.action + 0.1), model)
+    reads_actions = any(not torch.equal(loss.value, others[key].value) for key, loss in losses.items())
+    assert objective.uses_unacted == (not reads_actions and name not in WITHOUT_LOSS)
 
 
 @every_objective_with_a_loss

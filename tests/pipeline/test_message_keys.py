@@ -33,6 +33,7 @@ COMPOSED = (  # together they have every part that a message names
     ["acting=colored_cem"],
     ["acting=reversible", "reward=careful", "dataset=turf_mixed"],
     ["acting=categorical_cem", "dataset=push_mixed"],
+    ["dataset=parts", "dataset.source.parts={expert: {}}"],
     ["dataset=hdf5_folder", "dataset.source.path=x", "dataset.source.observations={image: rgb}"],
 )
 BATCH = "behavior_training."  # messages about windows name batch.size only, because several trainings have this setting

@@ -30,6 +30,8 @@ class FrozenFeatures(Objective):
         UserError: if the dataset has no patch features, or a name is not one of them.
     """
 
+    uses_unacted = True
+
     def __init__(
         self,
         model: Representation[Any],

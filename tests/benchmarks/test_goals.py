@@ -28,7 +28,7 @@ common: [device=cpu, evaluation.episodes=3]
 tasks: [two_room]
 trajectories: [4, 8]
 severities: [0.0, 1.0]
-recorded: [dataset=TASK_mixed_large]
+recorded: [dataset=TASK_expert]
 data: {images: [dataset=TASK_mixed]}
 severity: dataset.environment.severity
 methods:
@@ -97,8 +97,8 @@ def test_recordings_of_every_amount_are_prepared_before_the_stores_that_read_the
     jobs = Plan(small, [0], tmp_path).preparations()
     needs = {job.name: set(job.needs) for job in jobs}
     assert needs == {
-        **{f"datasets/{count}/two_room_mixed_large": set() for count in (4, 8)},
-        **{f"datasets/{count}/two_room_mixed": {f"datasets/{count}/two_room_mixed_large"} for count in (4, 8)},
+        **{f"datasets/{count}/two_room_expert": set() for count in (4, 8)},
+        **{f"datasets/{count}/two_room_mixed": {f"datasets/{count}/two_room_expert"} for count in (4, 8)},
     }
     folders = {job.name: job.work["ingest"]["output"] for job in jobs}
     assert len(set(folders.values())) == 4

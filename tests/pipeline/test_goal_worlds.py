@@ -41,14 +41,6 @@ def test_qualities_range_from_random_to_expert(world: str) -> None:
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_large_images_are_of_the_same_episodes(world: str) -> None:
-    (small,), (large,) = (recorded(name, 1)[1] for name in (f"{world}_mixed", f"{world}_mixed_large"))
-    assert small.observations["image"].shape[1:] == (64, 64, 3)
-    assert large.observations["image"].shape[1:] == (96, 96, 3)
-    np.testing.assert_array_equal(small.infos["state"], large.infos["state"])
-
-
-@pytest.mark.parametrize("world", WORLDS)
 def test_recorded_episodes_become_a_store_without_the_goals_of_the_environment(world: str, tmp_path: Path) -> None:
     paths = [f"paths.{name}={tmp_path / name}" for name in ("recordings", "stores", "cards")]
     config = compose([f"dataset={world}_mixed", "collection.episodes=8", "collection.reference_episodes=3", *paths])
@@ -93,11 +85,10 @@ def test_values_out_of_bounds_are_refused_when_the_configuration_is_composed(ove
 
 @IN_BLOCKS
 @pytest.mark.parametrize("world", WORLDS)
-def test_patches_are_read_from_the_large_images_with_one_encoder(world: str) -> None:
-    dataset = compose([f"dataset={world}_mixed_patches"])["dataset"]
-    large = compose([f"dataset={world}_mixed_large"])["dataset"]
-    assert dataset["source"]["path"].endswith(large["name"])
+def test_patches_are_of_the_mixed_episodes_in_blocks_with_one_encoder(world: str) -> None:
+    dataset, mixed = (compose([f"dataset={name}"])["dataset"] for name in (f"{world}_mixed_patches", f"{world}_mixed"))
+    assert dataset["source"]["path"].endswith(f"/{mixed['name']}")
     assert dataset["environment"]["encoder"] == dataset["transforms"][1]["encoder"]
     blocks = dataset["environment"]["environment"]
     assert blocks["steps"] == dataset["transforms"][0]["steps"]
-    assert blocks["environment"] == large["environment"]
+    assert blocks["environment"] == mixed["environment"]

@@ -34,6 +34,38 @@ def random(environment: Environment, generator: np.random.Generator) -> Policy:
     return act
 
 
+def smooth(environment: Environment, generator: np.random.Generator, *, persistence: float = 0.9) -> Policy:
+    """Random actions that change slowly, so that they lead far: a mean-reverting random walk, cut at the bounds.
+
+    Args:
+        environment: with bounded continuous actions.
+        generator: of the episode.
+        persistence: correlation of neighbouring actions; 0 gives independent ones. The deviation is half of the range.
+
+    Raises:
+        UserError: if actions are discrete or unbounded, or the correlation is not at least 0 and below 1.
+    """
+    space = environment.action_space
+    assert isinstance(space, spaces.Box)
+    if choices(environment) is not None or not space.is_bounded():
+        raise UserError(
+            "smooth actions need continuous actions with bounds, which this environment lacks; use "
+            "dreamset.environments.policies.random"
+        )
+    if not 0 <= persistence < 1:
+        raise UserError(f"persistence is {persistence}; allowed: 0 to below 1")
+    middle, deviation = (space.high + space.low) / 2, (space.high - space.low) / 2
+    walk = generator.standard_normal(space.shape)
+
+    def act(_: Observation, __: Mapping[str, Any]) -> Action:
+        nonlocal walk
+        action = np.clip(middle + deviation * walk, space.low, space.high).astype(np.float32)
+        walk = persistence * walk + np.sqrt(1 - persistence**2) * generator.standard_normal(space.shape)
+        return action
+
+    return act
+
+
 def still(environment: Environment, _: np.random.Generator) -> Policy:
     """Actions of zero, or the nearest bound: the environment without control.
 

@@ -39,6 +39,8 @@ METHODS = {
     "recorded": (".exploration.collecting", "recorded"),
     "few_shot": (".exploration.collecting", "few_shot"),
     "reversibility": (".reversibility.measuring", "run"),
+    "goals": (".goals.playing", "run"),
+    "goal_baseline": (".goals.playing", "baseline"),
 }
 CURVES = {  # several results each, one per evaluation
     "finetune": (".finetuning.learning", "run"),

@@ -44,11 +44,11 @@ _ARGUMENTS: dict[tuple[BaseMetadata, ...], str] = {  # bounds -> the arguments t
     initial initial_std limit max_std mean_scale ratio temperature
     """,
     (Ge(0), Lt(1)): """
-    ema forgetting threshold
+    ema forgetting persistence threshold
     """,
     (Ge(0), Le(1)): """
-    alpha continue_discount decay demonstration_share discount dropout entropy_share eta lambda_ momentum randomness
-    rate rho share smoothing unimix
+    alpha continue_discount decay demonstration_share discount dropout entropy_share eta lambda_ meetings momentum
+    randomness rate rho severity share smoothing unimix
     """,
     (Ge(0),): """
     beta cloning_weight conservative_weight continue_weight dyn entropy_weight eps floor free_bits free_nats

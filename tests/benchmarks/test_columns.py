@@ -15,7 +15,7 @@ from benchmarks.offline_suite.results import RUN_COLUMNS, VERSIONS
 ROOT = Path(__file__).parents[2] / "benchmarks"
 COLUMNS = {
     name: import_module(f"benchmarks.{name}.run").COLUMNS
-    for name in ("acting", "exploration", "finetuning", "imitation", "replay", "reversibility", "transfer")
+    for name in ("acting", "exploration", "finetuning", "goals", "imitation", "replay", "reversibility", "transfer")
 } | {"offline_suite": RUN_COLUMNS}
 WRITTEN = sorted(path for path in ROOT.glob("*/results/runs.csv"))
 

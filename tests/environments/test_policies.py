@@ -106,3 +106,28 @@ def test_policies_depend_on_their_generator_only(native: Callable[..., Any]) -> 
         first, again, other = (actions(make(environment, generator(seed)), 30) for seed in (1, 1, 2))
         np.testing.assert_array_equal(first, again)
         assert not np.array_equal(first, other)
+
+
+def test_smooth_actions_are_correlated_with_half_the_range_as_deviation(native: Callable[..., Any]) -> None:
+    space = spaces.Box(np.array([-2.0, 0.0]), np.array([2.0, 100.0]), dtype=np.float64)
+    environment = adapt(native(action_space=space), "a")
+    drawn = actions(policies.smooth(environment, generator(), persistence=0.9), 20000)
+    assert drawn.dtype == np.float32
+    assert (drawn >= space.low).all()
+    assert (drawn <= space.high).all()
+    inside = (np.abs(drawn - [0, 50]) < [2, 50]).all(axis=1)
+    assert inside.mean() == pytest.approx(0.683**2, abs=0.05)  # a normal number is within one deviation
+    centred = drawn - drawn.mean(axis=0)
+    correlation = (centred[1:] * centred[:-1]).mean(axis=0) / centred.var(axis=0)
+    np.testing.assert_allclose(correlation, 0.87, atol=0.03)  # 0.9 before they are cut at the bounds
+    free = actions(policies.smooth(environment, generator(), persistence=0.0), 5000)
+    assert abs(np.corrcoef(free[1:, 0], free[:-1, 0])[0, 1]) < 0.05
+
+
+def test_smooth_actions_need_bounds_and_a_correlation_below_one(native: Callable[..., Any]) -> None:
+    choices, unbounded = spaces.Discrete(3), spaces.Box(-np.inf, np.inf, (2,))
+    for space in (choices, unbounded):
+        with pytest.raises(UserError, match="smooth actions need continuous actions with bounds"):
+            policies.smooth(adapt(native(action_space=space), "a"), generator())
+    with pytest.raises(UserError, match="persistence is 1; allowed: 0 to below 1"):
+        policies.smooth(adapt(native(), "a"), generator(), persistence=1)

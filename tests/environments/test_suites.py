@@ -1,6 +1,6 @@
 """Suites of environments: what is missing is named; what is there records the same episodes in every process.
 
-Each needs its package, ``pip install "dreamset[dmc,mujoco,ogbench,minigrid]"``, and is skipped without it.
+Each needs its package, ``pip install "dreamset[dmc,mujoco,ogbench,minigrid,pusht]"``, and is skipped without it.
 """
 
 import os
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from dreamset.core.errors import UserError
-from dreamset.environments import dm_control, minigrid, mujoco, ogbench, policies
+from dreamset.environments import dm_control, minigrid, mujoco, ogbench, policies, pusht
 from dreamset.environments.actions import choices
 from dreamset.environments.recorder import record_numbered, write_minari
 from dreamset.environments.rollouts import RecordedEpisode
@@ -30,6 +30,7 @@ EXTRAS = {
     "mujoco": ("mujoco", partial(mujoco.make, "HalfCheetah-v5")),
     "ogbench": ("ogbench", partial(ogbench.make, "pointmaze-medium-singletask-v0")),
     "minigrid": ("minigrid", partial(minigrid.make, "BabyAI-GoToRedBallNoDists-v0")),
+    "pusht": ("gym_pusht", pusht.make),
 }
 CUBE = partial(ogbench.make, "cube-single-v0", settings={"mode": "data_collection", "width": 32, "height": 32})
 POLICIES = {"minigrid": minigrid.bot, "ogbench": ogbench.follow_path}
@@ -190,6 +191,7 @@ def test_two_agent_steps_are_four_dm_control_steps() -> None:
         ("halfcheetah", "mujoco"),
         ("ogbench_pointmaze", "ogbench"),
         ("minigrid_red_ball", "minigrid"),
+        ("pusht_random", "gym_pusht"),
     ],
 )
 def test_recorded_datasets_become_stores(name: str, package: str) -> None:

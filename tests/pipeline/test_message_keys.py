@@ -35,6 +35,7 @@ COMPOSED = (  # together they have every part that a message names
     ["acting=reversible", "reward=careful", "dataset=turf_mixed"],
     ["acting=categorical_cem", "dataset=push_mixed"],
     ["dataset=parts", "dataset.source.parts={expert: {}}"],
+    ["dataset=two_room_mixed", "+dataset.environment.appearance.size=1.2"],
     ["dataset=hdf5_folder", "dataset.source.path=x", "dataset.source.observations={image: rgb}"],
 )
 BATCH = "behavior_training."  # messages about windows name batch.size only, because several trainings have this setting

@@ -5,7 +5,7 @@ network learns from widens them first: they are the least and the greatest value
 can lie outside. They are saved with the policy.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,7 @@ class Bounds(nn.Module):
         return (low + high) / 2, torch.where(half > SMALLEST, half, 1.0)  # a constant element becomes zero
 
 
-class PlanRange(nn.Module):
+class PlanRange(nn.Module, ABC):
     """How plans and conditions are scaled.
 
     Args:

@@ -19,6 +19,7 @@ GROUPS = {  # what the groups of settings are for
     "acting/optimizer": "how plans are searched",
     "adaptation": "which parts of an existing world model are trained further",
     "behavior": "how a policy is learned in imagination",
+    "behavior/planner": "the network that plans latents in latent diffusion planning",
     "behavior_training": "published training of a behaviour",
     "dataset": "where the data come from",
     "decoder": "networks that reconstruct observations",

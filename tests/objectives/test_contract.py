@@ -163,8 +163,9 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (FOLDER.parent / group).glob("*.yaml"))
 
 
-GENERATIONS = [  # from_registry has no architecture; TD-MPC and observations have no embeddings and tests of their own
-    name for name in choices("world_model") if not name.startswith(("from_registry", "observations", "tdmpc"))
+WITHOUT_EMBEDDING = ("autoencoder", "observations", "tdmpc")  # these have tests of their own
+GENERATIONS = [  # from_registry has no architecture
+    name for name in choices("world_model") if not name.startswith(("from_registry", *WITHOUT_EMBEDDING))
 ]
 LATENT, CELL = "world_model/dynamics/latent", "world_model/dynamics/cell"
 DIVERGENCE, REWARD_HEAD = "world_model/divergence", "world_model/reward_head"

@@ -7,7 +7,7 @@ from dreamset.pipeline.stages.collect import register
 
 
 def state(source: Path, output: Path) -> str:
-    register(source, output)
+    register([source], output)
     return str(json.loads((output / "source.json").read_text())["state"])
 
 

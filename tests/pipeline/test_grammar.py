@@ -60,7 +60,8 @@ def test_unknown_reference_names_the_way_to_environment_variables() -> None:
         ("ui --port x", "--port is 'x'; allowed: a whole number; see `dreamset ui --help`"),
         (
             "data inspekt x",
-            "TOOL is 'inspekt'; allowed: inspect, verify, card, score, export, merge, split; did you mean inspect?",
+            "TOOL is 'inspekt'; allowed: inspect, verify, card, score, export, merge, split, label-actions; "
+            "did you mean inspect?",
         ),
         ("data split x", "NAME=SHARE and --output are missing; see `dreamset data split --help`"),
         ("data inspect x y", "y is unknown; see `dreamset data --help`"),

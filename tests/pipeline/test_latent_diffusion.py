@@ -12,17 +12,21 @@ import numpy as np
 import pytest
 import torch
 
+from dreamset.behaviors.cloning import BehaviorCloning
 from dreamset.behaviors.diffusion.denoisers import TemporalUNet
+from dreamset.core.capabilities import LabelsActions
 from dreamset.core.errors import UserError
+from dreamset.datasets import Store
 from dreamset.pipeline import cli
 from dreamset.pipeline.artifacts.acting import load_policy
-from dreamset.pipeline.artifacts.saved_models import load_behavior
+from dreamset.pipeline.artifacts.saved_models import load_behavior, load_world_model
 from dreamset.pipeline.config.compose import compose
 from dreamset.pipeline.config.instantiate import build_part
 from dreamset.pipeline.export.program import export_policy
 from dreamset.pipeline.export.standalone.policy import Policy
 from dreamset.pipeline.report.metrics import metric
-from dreamset.pipeline.stages import evaluate, finetune, learn_behavior, train_world_model
+from dreamset.pipeline.stages import evaluate, finetune, ingest, learn_behavior, train_world_model
+from dreamset.pipeline.stages.settings import LearnBehavior
 from tests.builders import tiny_spec
 from tests.docs_blocks import blocks
 from tests.pipeline.conftest import Configure
@@ -32,6 +36,10 @@ DIFFUSION = ("behavior=latent_diffusion_planning", *FAST)
 SHORT = ("evaluation.episodes=2", "evaluation.video_episodes=1", "dataset.environment.episode_steps=12")
 RAW = ("world_model=observations", "objective=reward_only")
 CODED = ("world_model=autoencoder", "objective=reward_only")
+QUICK = (
+    *("collection.episodes=12", "collection.reference_episodes=2", "world_model_training.updates=2"),
+    *("behavior_training.updates=4", "evaluation.episodes=2", "evaluation.video_episodes=1"),
+)
 
 
 def folders(objective: str) -> tuple[Path, Path]:
@@ -72,6 +80,7 @@ def test_ranges_come_from_the_training_split_and_are_saved_with_the_policy(confi
     model, policy = folders("reward_only")
     learned = load_behavior(policy)
     lowest, highest = learned.ranges.latents.low, learned.ranges.latents.high
+    assert isinstance(learned, LabelsActions)  # for dreamset data label-actions
     reached = load_policy(policy, model).controller.plans.ranges
     assert torch.equal(reached.latents.high, highest)
     assert ((highest - lowest) > 1).all()  # cosine, sine and speed of the pendulum, standardised
@@ -101,6 +110,22 @@ def test_it_plans_and_imagines_in_the_stochastic_state_of_a_recurrent_model(
     finetune.run(configure("finetune", *DIFFUSION, skip, *SHORT))
     further = load_behavior(Path("runs/finetune/reconstruction-0/policy"))
     assert not torch.equal(next(learned.planner.parameters()), next(further.planner.parameters()))
+
+
+def test_episodes_without_actions_reach_the_planner(configure: Configure) -> None:
+    stripped = "dataset.transforms=[{_target_: dreamset.datasets.transforms.WithoutActions, keep: 4}]"
+    ingest.run(configure("ingest", stripped))
+    train_world_model.run(configure("train_world_model", stripped, *RAW))
+    settings = LearnBehavior.of(**configure("learn_behavior", stripped, *RAW, *DIFFUSION))
+    store, cpu = Store.open(settings.store), torch.device("cpu")
+    model, _ = load_world_model(Path(settings.world_model), cpu)
+    training = learn_behavior.start(settings, store, model, cpu)
+    batches = [training.sampler.sample() for _ in range(4)]
+    marks = torch.cat([batch.acted for batch in batches if batch.acted is not None])
+    assert bool(marks.any())
+    assert not bool(marks.all())
+    figures = [training.trainer.step(batch) for batch in batches]
+    assert all(bool(torch.isfinite(value)) for step in figures for value in step.values())
 
 
 def test_a_resumed_training_keeps_its_ranges(configure: Configure) -> None:
@@ -161,10 +186,8 @@ def test_documented_commands_lead_to_both_imitators(
         if block.language == "python":
             exec(compile("\n" * block.line + block.code, "docs/imitation.md", "exec"), {})  # lines of the page
             continue
-        for line in block.code.splitlines():
+        for line in block.code.replace("\\\n", " ").splitlines():
             program, *arguments = shlex.split(line)
             assert program == "dreamset"
-            diffusion = FAST if "latent_diffusion_planning" in line else ()
-            cli.main([*arguments, "preset=tiny", "evaluation.episodes=2", "evaluation.video_episodes=1", *diffusion])
-    assert "held_out/plan_error" in figures("behavior", "reward_only")
-    assert load_behavior(folders("reward_only")[1]).horizon == 5
+            cli.main([*arguments, *QUICK, *(FAST if "preset=latent" in line else ())])
+    assert isinstance(load_behavior(folders("reward_only")[1]), BehaviorCloning)  # the last one

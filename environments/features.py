@@ -9,10 +9,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dreamset.core.errors import UserError
+from dreamset.core.spec import GOAL_PREFIX
 from dreamset.environments.wrappers import Action, Environment, Observation
 from dreamset.vision.base import PatchEncoder, label, require_colour
-
-GOAL = "goal."  # before the names of what would be observed at the goal
 
 
 def make(
@@ -53,8 +52,8 @@ class Featured(gymnasium.Wrapper[Any, Action, Any, Action]):
             )
         require_colour(encoder, offered[image].shape or ())
         self.encoder, self.image, self.name = encoder, image, name
-        self.with_goal = GOAL + image in offered
-        names = [name, *([GOAL + name] if self.with_goal else [])]
+        self.with_goal = GOAL_PREFIX + image in offered
+        names = [name, *([GOAL_PREFIX + name] if self.with_goal else [])]
         self.observation_space = spaces.Dict({**offered, **{added: PatchSpace(encoder) for added in names}})
         self._goal = np.empty(0, np.uint8)  # the last image of a goal, and its features
         self._goal_features = np.empty(0, np.float16)
@@ -74,7 +73,7 @@ class Featured(gymnasium.Wrapper[Any, Action, Any, Action]):
     def _featured(self, observation: Observation) -> Observation:
         added = {self.name: self._features(observation[self.image])}
         if self.with_goal:
-            added[GOAL + self.name] = self._features_of_goal(observation[GOAL + self.image])
+            added[GOAL_PREFIX + self.name] = self._features_of_goal(observation[GOAL_PREFIX + self.image])
         return {**observation, **added}
 
     def _features_of_goal(self, image: NDArray[np.uint8]) -> NDArray[np.float16]:

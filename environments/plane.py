@@ -12,6 +12,7 @@ from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
 
 from dreamset.core.errors import UserError
+from dreamset.core.spec import GOAL_PREFIX
 from dreamset.environments.rollouts import Policy
 from dreamset.environments.wrappers import Action, Environment, Observation
 
@@ -211,7 +212,7 @@ class PlaneWorld(gymnasium.Env[Observation, Action]):
         named: dict[str, spaces.Space[Any]] = {"state": spaces.Box(-farthest, farthest, dtype=np.float32)}
         if image_size is not None:
             named["image"] = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
-        goals = {f"goal.{name}": space for name, space in named.items()} if rules.has_goals else {}
+        goals = {GOAL_PREFIX + name: space for name, space in named.items()} if rules.has_goals else {}
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.observation_space: spaces.Space[Any] = spaces.Dict(named | goals)
 
@@ -223,7 +224,7 @@ class PlaneWorld(gymnasium.Env[Observation, Action]):
         self.state, self.goal = self.rules.begin(self.np_random)
         self.look = self.plain.varied(self.severity, np.random.default_rng(self.np_random.integers(2**32)))
         if self.goal is not None:
-            self._at_goal = {f"goal.{name}": seen for name, seen in self._seen(self.goal).items()}
+            self._at_goal = {GOAL_PREFIX + name: seen for name, seen in self._seen(self.goal).items()}
         return self._observation(), self._info()
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:

@@ -9,6 +9,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
 
+from dreamset.core.spec import GOAL_PREFIX
 from dreamset.environments.gym import adapt, base
 from dreamset.environments.rollouts import Policy
 from dreamset.environments.suites import require
@@ -59,7 +60,7 @@ class BlockAtGoal(gymnasium.Wrapper[Any, Action, Any, Action]):
         super().__init__(env)
         assert isinstance(env.observation_space, spaces.Dict)
         named = dict(env.observation_space.spaces)
-        self.observation_space = spaces.Dict(named | {f"goal.{name}": space for name, space in named.items()})
+        self.observation_space = spaces.Dict(named | {GOAL_PREFIX + name: space for name, space in named.items()})
         self._at_goal: Observation = {}
 
     def reset(
@@ -89,7 +90,7 @@ class BlockAtGoal(gymnasium.Wrapper[Any, Action, Any, Action]):
         seen = {"state": np.asarray(world.get_obs(), np.float32)}
         if "image" in names:
             seen["image"] = np.asarray(world._render(), np.uint8)
-        return {f"goal.{name}": value for name, value in seen.items()}
+        return {GOAL_PREFIX + name: value for name, value in seen.items()}
 
     def _with_goal(self, observation: Observation) -> Observation:
         return {**observation, **{name: value.copy() for name, value in self._at_goal.items()}}

@@ -11,7 +11,7 @@ from dreamset.behaviors.diffusion.diffusion import Draw
 from dreamset.behaviors.diffusion.plans import LatentPlanner
 from dreamset.behaviors.exploration import Exploration, mode
 from dreamset.behaviors.planning.draws import Counted, Generated, Sliced
-from dreamset.core.capabilities import Dynamics, Representation, S
+from dreamset.core.capabilities import Dynamics, Representation, S, acting_spec
 from dreamset.core.records import ImaginedTrajectory
 from dreamset.core.states import state_count
 from dreamset.models.distributions import noise_of_kind
@@ -53,7 +53,7 @@ class RecedingController(nn.Module, Generic[S]):
 
     def __init__(self, model: Representation[S], plans: LatentPlanner, *, exploration: Exploration = mode) -> None:
         super().__init__()
-        self.spec = model.spec
+        self.spec = acting_spec(model)
         self.model, self.plans, self.exploration = model, plans, exploration
         device = self.model.features(model.initial(1)).device
         self.state_noise = model.noise((), torch.Generator(device)).shape[-1]

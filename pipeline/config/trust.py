@@ -21,6 +21,7 @@ from dreamset.pipeline.config.project import MARK, Project, is_library
 TARGET = "_target_"
 PACKAGES = (
     *("dreamset.behaviors", "dreamset.datasets", "dreamset.environments", "dreamset.models", "dreamset.objectives"),
+    "dreamset.vision",
     *("dreamset.pipeline.artifacts", "dreamset.pipeline.training", "torch.nn", "torch.optim"),
 )
 INSIDE = (*PACKAGES, "dreamset.core", "torch._C")  # where the parts of these packages may be defined

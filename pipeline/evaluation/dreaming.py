@@ -37,7 +37,8 @@ class Reality:
         """The rows of an episode that is being played, with all that is known of its goal if the model has goals."""
         goals = [name for name in recorder.observations[0] if name.startswith(GOAL_PREFIX)]
         has_goals = any(name in spec.observations for name in goals)
-        names = dict.fromkeys([*spec.observations, *(goals if has_goals else [])])
+        known = [name for name in spec.observations if name in recorder.observations[0]]
+        names = dict.fromkeys([*known, *(goals if has_goals else [])])
         return cls(
             {name: np.stack([row[name] for row in recorder.observations]) for name in names},
             np.stack([np.zeros(spec.action.size, np.float32), *recorder.actions]),
@@ -195,4 +196,4 @@ def act_and_dream(
         if play.done:
             break
         play.step(action)
-    return Reality.of(play, spec), dream
+    return Reality.of(play, model.spec), dream  # with what the model does not read, too

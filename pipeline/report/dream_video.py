@@ -87,7 +87,7 @@ class Clip:
 
     def _row_of(self, name: str, row: int) -> list[Pixels]:
         """Truth, dream, error and goal of an image, enlarged; the dream has a border in the colour of the phase."""
-        dream, known = self.dream.prediction[name][row], row < len(self.dream.reward)
+        dream, known = self.dream.prediction[name][row], _is_known(self.dream, name, row)
         shape = self.edges[name]
         shown = _enlarged(as_rgb(dream), shape)
         color = OBSERVING if row < self.dream.context else DREAMING
@@ -146,6 +146,11 @@ def _box(axes: Any, height: int, rows: int) -> _Box:
     xs = axes.transData.transform(np.stack([np.arange(rows), np.zeros(rows)], axis=1))[:, 0]
     top, bottom = round(height - extent.y1), round(height - extent.y0)
     return _Box(top, bottom, round(extent.x0) + 1, round(extent.x1), np.rint(xs).astype(np.int64))
+
+
+def _is_known(dream: Dream, name: str, row: int) -> bool:
+    """Whether reality goes on, and has the observation, which a model that does not read it can do without."""
+    return name in dream.truth and row < len(dream.reward)
 
 
 def _shown_shape(images: NDArray[Any]) -> tuple[int, int]:
@@ -258,7 +263,7 @@ def _draw_strip(part: Any, dream: Dream, name: str, shown: Sequence[int]) -> Non
         image_panel(axes, dream.goal[name], "")
         axes.set_visible(column == 0)
     for column, row in enumerate(shown):
-        prediction, known = dream.prediction[name][row], row < len(dream.reward)
+        prediction, known = dream.prediction[name][row], _is_known(dream, name, row)
         truth = dream.truth[name][row] if known else np.ones_like(prediction)
         title = f"step {row}" if row < dream.context else f"+{row - dream.context + 1}"
         for axes, image in zip(grid[:3, column], (truth, prediction, wrong(truth, prediction)), strict=True):

@@ -52,9 +52,9 @@ def run(config: dict[str, Any]) -> None:
     model, described = load_world_model(folder, device)
     require_dataset(described, settings.dataset, folder)
     model = towards(model, settings.goals)
-    if settings.goals is not None:
-        warn_of_short_episodes(store, settings.training.batch)
     training = start(settings, store, model, device)
+    if settings.goals is not None and training.trainer.parameters:
+        warn_of_short_episodes(store, settings.training.batch)
     key = digest(settings.text(), file_sha256(folder / "model.safetensors"), store.digest)
     checkpoint = Checkpoint(Path(settings.checkpoints) / f"behavior-{key}")
     resumed = checkpoint.restore(training)

@@ -167,6 +167,7 @@ def test_what_goals_need_is_refused_in_one_line_where_it_is_missing(settings: Se
 
 def test_windows_as_long_as_episodes_are_a_warning(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
+        learn_behavior.run(settings("learn_behavior", *PLAN, "behavior_training.batch.length=20"))  # draws none
         learn_behavior.run(settings("learn_behavior", "goals=future", "behavior=cloning"))
         assert "goals lie after" not in caplog.text
         learn_behavior.run(
@@ -259,6 +260,8 @@ def test_the_goal_is_a_column_of_its_own_in_a_video() -> None:
     assert clip.frame(0).shape[1] > bare.frame(0).shape[1]
     goal, dreamed = clip._row_of("image", 0)[3], clip._row_of("image", 2)[0]
     assert np.array_equal(goal, dreamed)  # the truth of row 2 is the goal
+    unseen = Clip(replace(plain, truth={}), [])  # the environment does not show what the model only decodes
+    assert np.array_equal(unseen._row_of("image", 0)[1], bare._row_of("image", 0)[1])
 
 
 def test_examples_of_the_page_on_goals_run(settings: Settings, root: Path) -> None:

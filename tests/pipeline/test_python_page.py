@@ -15,7 +15,7 @@ def test_examples_of_the_python_page_run(root: Path, configure: Callable[..., di
     learn_behavior.run(configure("learn_behavior"))
     page = (root / "docs/python.md").read_text()
     blocks = list(re.finditer(r"```python\n(.*?)```", page, re.DOTALL))
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     names: dict[str, Any] = {"__name__": "page"}
     for block in blocks:
         line = page[: block.start()].count("\n") + 1

@@ -290,10 +290,11 @@ METRICS = (
         digits=2,
     ),
     Metric(r"cloning/log_prob", "log-likelihood", "Log-density of the recorded actions.", "higher", digits=2),
+    Metric(r"diffusion/planner_error", "noise error of plans", "Squared error of the noise; 1 knows nothing.", "lower"),
     Metric(
-        r"diffusion/(planner|inverse_dynamics)_error",
-        r"noise error: \1",
-        "Squared error of the predicted noise; 1 for a network that knows nothing.",
+        r"diffusion/inverse_dynamics_error",
+        "noise error of actions",
+        "Squared error of the noise; 1 knows nothing.",
         "lower",
     ),
     Metric(

@@ -58,8 +58,9 @@ class Diffusion(nn.Module):
             raise UserError(f"behavior.diffusion.eta is {eta}; allowed: 0 (DDIM) to 1 (DDPM); set it in this range")
         self.steps, self.eta = steps, eta
         self.visited = evenly_spaced(steps, moves)
-        self.register_buffer("signal", cosine_signal(steps), persistent=False)  # a function of the number of steps
-        self._signal = [*self.signal.tolist(), 1.0]  # the last one is that of CLEAN
+        signal = cosine_signal(steps)  # on the CPU, also where networks are built without memory
+        self.register_buffer("signal", signal, persistent=False)  # a function of the number of steps
+        self._signal = [*signal.tolist(), 1.0]  # the last one is that of CLEAN
 
     def noised(self, x: Tensor, step: Tensor, noise: Tensor) -> Tensor:
         """x_k, shaped as ``x`` [N, ...], for steps [N]."""
@@ -102,7 +103,7 @@ class Diffusion(nn.Module):
 
 def cosine_signal(steps: int) -> Tensor:
     """a_0 ... a_{K - 1}, float64 [K]; see ``Diffusion``."""
-    edges = torch.arange(steps + 1, dtype=torch.float64) / steps
+    edges = torch.arange(steps + 1, dtype=torch.float64, device="cpu") / steps
     kept = torch.cos((edges + 0.008) / 1.008 * math.pi / 2).square()
     beta = (1 - kept[1:] / kept[:-1]).clamp_max(LARGEST_BETA)
     return (1 - beta).cumprod(0)

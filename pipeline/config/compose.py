@@ -281,7 +281,7 @@ def _unknown_override(key: str, overrides: Sequence[str]) -> str | None:
     if key in composed_keys:
         return None
     section = key.partition(".")[0]
-    if section in groups() and section not in raw:
+    if "/" not in section and section in groups() and section not in raw:
         return f"{key} belongs to none of the selected parts; choose {section}={' or '.join(groups()[section])} too"
     if key in schema_keys():
         read = checks.read_by_parts(raw)

@@ -50,8 +50,9 @@ class Stage:
         Its module is loaded only now, because most of them load PyTorch.
 
         Raises:
-            UserError: at once, if another process writes the same outputs.
+            UserError: before anything is written, if a setting is wrong or another process writes the same outputs.
         """
+        self.settings.of(**config)
         with locks.writing(Path(config[key]) for key in self.writes):
             lines: Sequence[str] | None = importlib.import_module(f"dreamset.pipeline.stages.{self.name}").run(config)
         return lines or ()

@@ -24,6 +24,7 @@ from dreamset.pipeline.config.project import MARK, Project, make_importable
 from dreamset.pipeline.stages import collect
 from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.tools import init
+from tests.test_structure import PACKAGES
 
 RUN = re.compile(r"Running stage '([^']+)'")
 WORLD_MODEL = """\
@@ -235,7 +236,7 @@ environment: {_target_: dreamset.environments.pendulum.make, _partial_: true, im
 def installed(root: Path, folder: Path) -> Path:
     """A new environment with the wheel of this tree and the packages of this environment; returns its Python."""
     tree = folder / "tree"
-    for name in ("behaviors", "configs", "core", "datasets", "environments", "models", "objectives", "pipeline", "src"):
+    for name in (*PACKAGES, "src"):
         shutil.copytree(root / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "dvc.yaml", "params.yaml", ".dvcignore"):
         shutil.copy(root / name, tree / name)

@@ -147,7 +147,11 @@ def test_finetune_list_adds_files_for_its_objectives_only(project: Path) -> None
             "behaviour.horizon is unknown; did you mean behavior.horiz",
         ),
         ("overrides:", "overrides: {behavior.horizon: three}", "behavior.horizon is 'three'; allowed: a whole number"),
-        ("overrides:", "overrides: {world_model: v4, network: {depth: 2}}", "world_model is 'v4'; allowed: dreamer_v1"),
+        (
+            "overrides:",
+            "overrides: {world_model: v4, network: {depth: 2}}",
+            "world_model is 'v4'; allowed: autoencoder",
+        ),
         ("overrides:", "overrides: {two words: 3}", "'two words=3' is not KEY=VALUE"),
         ("overrides:", "overrides: 3", "overrides is 3; allowed: a mapping such as {behavior.horizon: 10}, or a list"),
         ("dataset: pendulum_pixels", "datasett: pendulum_pixels", "datasett is unknown; did you mean dataset?"),

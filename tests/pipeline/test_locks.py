@@ -13,7 +13,7 @@ import pytest
 from dreamset.core.errors import UserError
 from dreamset.pipeline import locks
 from dreamset.pipeline.locks import writing
-from dreamset.pipeline.stages.table import STAGES
+from dreamset.pipeline.stages.table import STAGES, Stage
 
 WRITER = """
 import sys, time
@@ -90,7 +90,7 @@ def test_leftovers_are_tidied_up_under_the_lock(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
-def test_every_stage_locks_what_it_writes(stage: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_stage_locks_what_it_writes(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = []
 
     @contextmanager
@@ -100,6 +100,7 @@ def test_every_stage_locks_what_it_writes(stage: object, tmp_path: Path, monkeyp
         yield
 
     monkeypatch.setattr(locks, "writing", recorded)
+    monkeypatch.setattr(stage.settings, "of", lambda **_: None)  # other settings do not matter here
     with pytest.raises(UserError, match="stopped"):
-        stage.run({key: str(tmp_path / key) for key in stage.writes})  # type: ignore[attr-defined]
-    assert held == [tmp_path / key for key in stage.writes]  # type: ignore[attr-defined]
+        stage.run({key: str(tmp_path / key) for key in stage.writes})
+    assert held == [tmp_path / key for key in stage.writes]

@@ -85,6 +85,19 @@ class Experience(Generic[S]):
         return self.outcomes
 
     @property
+    def acted(self) -> Tensor:
+        """[B, T] bool: the episode has actions."""
+        return self._marked(None if self.batch is None else self.batch.acted)
+
+    @property
+    def demonstration(self) -> Tensor:
+        """[B, T] bool: the episode is worth imitating."""
+        return self._marked(None if self.batch is None else self.batch.demonstration)
+
+    def _marked(self, mark: Tensor | None) -> Tensor:
+        return torch.ones_like(self.is_first) if mark is None else mark
+
+    @property
     def demonstrations(self) -> Demonstrations:
         """The recorded actions with their states: action[t] was taken in row t - 1, unless row t begins an episode.
 
@@ -95,8 +108,7 @@ class Experience(Generic[S]):
         if self.batch is not None and self.batch.goal is not None:
             later = self.is_first[:, 1:].flip(1).cumsum(1).flip(1)  # [B, T - 1] episodes that begin at or after a row
             known = later == 0
-        for mark in () if self.batch is None else (self.batch.acted, self.batch.demonstration):
-            known = known if mark is None else known & mark[:, 1:]
+        known = known & self.acted[:, 1:] & self.demonstration[:, 1:]
         return Demonstrations(self.features[:, :-1], self.action[:, 1:], known)
 
 

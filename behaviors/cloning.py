@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dreamset.behaviors.action_distributions import Actor
 from dreamset.behaviors.base import ActorLearner, Demonstrations, Experience, LearnerLosses, RewardFunction
+from dreamset.behaviors.windows import mean_of_known
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ActionSpec
 
@@ -46,8 +47,7 @@ class BehaviorCloning(ActorLearner):
 def cloning_loss(actor: Actor, demonstrations: Demonstrations) -> Tensor:
     """-mean ln pi(a_t | s_t) over the known demonstrations."""
     log_prob = actor(demonstrations.features).log_prob(demonstrations.action)  # [B, T - 1]
-    known = demonstrations.known.to(log_prob.dtype)
-    return -(known * log_prob).sum() / known.sum().clamp_min(1)
+    return -mean_of_known(log_prob, demonstrations.known)
 
 
 def require_cloneable(action: ActionSpec) -> None:

@@ -10,6 +10,7 @@ from dreamset.behaviors.action_distributions import ActionDistribution, Actor
 from dreamset.behaviors.base import Experience, Learner, LearnerLosses, RewardFunction
 from dreamset.behaviors.cloning import require_cloneable
 from dreamset.behaviors.exploration import Exploration, mode
+from dreamset.behaviors.windows import mean_of_known
 from dreamset.core.capabilities import ActionFree, Representation
 from dreamset.core.errors import UserError
 from dreamset.core.spec import ActionSpec
@@ -45,8 +46,7 @@ class InverseDynamics(Learner):
         """The mean of -ln p of the recorded actions between two rows of an episode."""
         features = experience.features  # [B, T, F]
         log_prob = self._between(features[:, :-1], features[:, 1:]).log_prob(experience.action[:, 1:])  # [B, T - 1]
-        known = (~experience.is_first[:, 1:]).to(log_prob.dtype)
-        loss = -(known * log_prob).sum() / known.sum().clamp_min(1)
+        loss = -mean_of_known(log_prob, ~experience.is_first[:, 1:])
         return LearnerLosses({"inverse_dynamics": loss}, {self.headline: -loss.detach()})
 
     def label(self, before: Tensor, after: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002 - no samples

@@ -45,7 +45,7 @@ class Seen:
         self._rewards = Range(1)
         large = {name for name, spec in columns.items() if spec.is_image or spec.is_patches}
         self._vectors = {name: Range(spec.size) for name, spec in columns.items() if name not in large}
-        self._images = {name: Range(spec.size) for name, spec in columns.items() if name in large}
+        self._large = {name: Range(spec.size) for name, spec in columns.items() if name in large}
         self._acted, self._on_bound = 0, 0  # transitions with actions, values on a bound
         self._rewarded, self._reward, self._true_ends = 0, 0.0, 0
 
@@ -66,14 +66,14 @@ class Seen:
         self._true_ends += int(np.count_nonzero(columns[IS_TERMINAL][:]))
         for name, values in self._vectors.items():
             values.update(columns[name][:])
-        for name, pixels in self._images.items():
-            pixels.update(_few(columns[name]))
+        for name, values in self._large.items():
+            values.update(_few(columns[name]))
 
     def result(self) -> dict[str, Any]:
         """Plain json."""
         return {
             "vectors": {name: values.result() for name, values in self._vectors.items()},
-            "constant_images": [name for name, pixels in self._images.items() if pixels.constant()],
+            "constant_images": [name for name, values in self._large.items() if values.constant()],
             "action": {
                 **self._actions.result(),
                 "share_on_bounds": self._on_bound / max(self._acted * self._action.size, 1),

@@ -24,10 +24,17 @@ SIZE = "size"
 GROWTH = 0.4  # largest change of sizes at severity 1
 APART = 0.4  # least distance between any two drawn colours, so that everything stays visible
 NEAR = 1e-6
+THROUGH = 3.0  # a random walk to a block leads on to three times its way
 
 Vector = NDArray[np.floating[Any]]
 Colour = NDArray[np.float64]  # red, green and blue from 0 to 1
 Appearance = Mapping[str, Sequence[float] | float]  # colours by name, and the size
+
+COLOURS: Mapping[str, Colour] = {  # of what every world has
+    "agent": np.array([0.13, 0.34, 0.68]),
+    "wall": np.array([0.25, 0.25, 0.28]),
+    BACKGROUND: np.array([0.96, 0.94, 0.9]),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +170,8 @@ class Rules(Protocol):
         """The goal is reached at a smaller distance."""
 
     @property
-    def has_goals(self) -> bool:
-        """Whether episodes have a goal."""
+    def goal(self) -> str | Sequence[float] | None:
+        """How goals are drawn; None: episodes have none."""
 
     def begin(self, generator: np.random.Generator) -> tuple[Vector, Vector | None]:
         """The state at the start of an episode, and the state at its goal."""
@@ -212,7 +219,7 @@ class PlaneWorld(gymnasium.Env[Observation, Action]):
         named: dict[str, spaces.Space[Any]] = {"state": spaces.Box(-farthest, farthest, dtype=np.float32)}
         if image_size is not None:
             named["image"] = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
-        goals = {GOAL_PREFIX + name: space for name, space in named.items()} if rules.has_goals else {}
+        goals = {GOAL_PREFIX + name: space for name, space in named.items()} if rules.goal is not None else {}
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.observation_space: spaces.Space[Any] = spaces.Dict(named | goals)
 
@@ -287,6 +294,36 @@ def straight(environment: Environment, generator: np.random.Generator) -> Policy
     """Moves the agent straight to its place at the goal, whatever is in the way: a baseline."""
     speed = float(environment.unwrapped.rules.speed)  # type: ignore[attr-defined]
     return aiming(environment, lambda state, goal: toward(goal[:2] - state[:2], speed), name="straight")
+
+
+def walks(
+    draw: Callable[[Vector, Vector], Vector],
+    move: Callable[[Vector, Vector], Action],
+    generator: np.random.Generator,
+    *,
+    longest_hold: int,
+) -> Policy:
+    """Random walks in a world whose true state begins with the places of the agent and of a block.
+
+    Args:
+        draw: (agent, block) -> where a walk leads to.
+        move: (agent, where its walk leads to) -> action.
+        generator: of the episode.
+        longest_hold: longest time in steps of a walk; the minimum is 1.
+    """
+    left = 0
+    target: Vector = np.zeros(2)
+
+    def act(_: Observation, info: Mapping[str, Any]) -> Action:
+        nonlocal left, target
+        agent, block = np.asarray(info["state"][:4], np.float64).reshape(2, 2)
+        if left == 0:
+            left = int(generator.integers(1, longest_hold + 1))
+            target = draw(agent, block)
+        left -= 1
+        return move(agent, target)
+
+    return act
 
 
 def checked_goal(goal: str | Sequence[float] | None, known: Sequence[str], farthest: float) -> None:

@@ -6,13 +6,14 @@ between both centres. So a push beside the middle turns the block aside, and a s
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from dreamset.environments.plane import (
-    BACKGROUND,
+    COLOURS,
     NEAR,
+    THROUGH,
     Appearance,
     Box,
     Colour,
@@ -24,9 +25,10 @@ from dreamset.environments.plane import (
     frame_of_walls,
     limited,
     toward,
+    walks,
 )
 from dreamset.environments.rollouts import Policy
-from dreamset.environments.wrappers import Action, Environment, Observation
+from dreamset.environments.wrappers import Action, Environment
 
 AGENT, BLOCK = 0.1, 0.2  # radii
 TOUCH = AGENT + BLOCK  # distance of the centres at contact
@@ -43,7 +45,6 @@ TURN = 0.5  # and the angle of a step of this way
 DIRECTIONS = np.linspace(0, 2 * np.pi, 120, endpoint=False)  # that it considers at a wall
 STEADY = 0.1  # weight of the agent's place in this choice
 SHARES = np.linspace(0.1, 1, 10)  # of a turn, where it looks for walls
-THROUGH = 3.0  # a random walk to the block leads on to three times its way
 
 ANYWHERE = "anywhere"
 
@@ -86,16 +87,10 @@ class Pushing:
     reach: ClassVar[float] = 0.15
     farthest: ClassVar[Vector] = np.repeat([AGENT_EDGE, BLOCK_EDGE], 2)
     colours: ClassVar[Mapping[str, Colour]] = {
-        "agent": np.array([0.13, 0.34, 0.68]),
+        "agent": COLOURS["agent"],
         "block": np.array([0.98, 0.62, 0.2]),
-        "wall": np.array([0.25, 0.25, 0.28]),
-        BACKGROUND: np.array([0.96, 0.94, 0.9]),
+        **COLOURS,
     }
-
-    @property
-    def has_goals(self) -> bool:
-        """Whether episodes have a goal."""
-        return self.goal is not None
 
     def begin(self, generator: np.random.Generator) -> tuple[Vector, Vector | None]:
         """Agent and block apart, and a goal that is not near the block."""
@@ -208,17 +203,13 @@ def wander(
         meetings: share of the walks that lead to the block and on through it; the others lead to random places.
         longest_hold: longest time in steps of a walk; the minimum is 1.
     """
-    left, target = 0, np.zeros(2)
 
-    def act(_: Observation, info: Mapping[str, Any]) -> Action:
-        nonlocal left, target
-        agent, block = info["state"].astype(np.float64).reshape(2, 2)
-        if left == 0:
-            left = int(generator.integers(1, longest_hold + 1))
-            place = generator.uniform(-AGENT_EDGE, AGENT_EDGE, 2)
-            met = block + generator.uniform(-TOUCH, TOUCH, 2)
-            target = agent + THROUGH * (met - agent) if generator.random() < meetings else place
-        left -= 1
+    def drawn(agent: Vector, block: Vector) -> Vector:
+        place = generator.uniform(-AGENT_EDGE, AGENT_EDGE, 2)
+        met = block + generator.uniform(-TOUCH, TOUCH, 2)
+        return agent + THROUGH * (met - agent) if generator.random() < meetings else place
+
+    def move(agent: Vector, target: Vector) -> Action:
         return toward(target - agent, environment.unwrapped.rules.speed)  # type: ignore[attr-defined]
 
-    return act
+    return walks(drawn, move, generator, longest_hold=longest_hold)

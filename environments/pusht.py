@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dreamset.core.spec import GOAL_PREFIX
 from dreamset.environments.gym import adapt, base
+from dreamset.environments.plane import THROUGH, Vector, walks
 from dreamset.environments.rollouts import Policy
 from dreamset.environments.suites import require
 from dreamset.environments.wrappers import Action, Environment, Observation
@@ -20,7 +21,6 @@ VIDEO_SIZE = 128  # for frames that are not observations
 EDGE = 512.0  # the world reaches from 0 to EDGE
 AT_GOAL = (140.0, 372.0)  # place of the agent in the image of the goal, beside the block; it does not count
 STRIDE = 40.0  # longest move of the random policy in one step, in each direction
-THROUGH = 3.0  # a random walk to the block leads on to three times its way
 
 
 def make(*, image_size: int | None = 96, episode_steps: int = 300) -> Environment:
@@ -119,17 +119,13 @@ def wander(
         meetings: share of the walks that lead to the block and on through it; the others lead to random places.
         longest_hold: longest time in steps of a walk; the minimum is 1.
     """
-    left, target = 0, np.zeros(2)
 
-    def act(_: Observation, info: Mapping[str, Any]) -> Action:
-        nonlocal left, target
-        agent, block = np.asarray(info["state"][:4], np.float64).reshape(2, 2)
-        if left == 0:
-            left = int(generator.integers(1, longest_hold + 1))
-            place = generator.uniform(0, EDGE, 2)
-            target = agent + THROUGH * (block - agent) if generator.random() < meetings else place
-        left -= 1
+    def drawn(agent: Vector, block: Vector) -> Vector:
+        place = generator.uniform(0, EDGE, 2)
+        return agent + THROUGH * (block - agent) if generator.random() < meetings else place
+
+    def move(agent: Vector, target: Vector) -> Action:
         action: NDArray[np.float32] = np.clip(agent + np.clip(target - agent, -STRIDE, STRIDE), 0, EDGE)
         return action.astype(np.float32)
 
-    return act
+    return walks(drawn, move, generator, longest_hold=longest_hold)

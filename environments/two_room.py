@@ -13,7 +13,7 @@ import numpy as np
 
 from dreamset.core.errors import UserError
 from dreamset.environments.plane import (
-    BACKGROUND,
+    COLOURS,
     NEAR,
     Appearance,
     Box,
@@ -89,16 +89,7 @@ class TwoRooms:
 
     speed: ClassVar[float] = 0.08  # per step, in each direction
     reach: ClassVar[float] = 0.15
-    colours: ClassVar[Mapping[str, Colour]] = {
-        "agent": np.array([0.13, 0.34, 0.68]),
-        "wall": np.array([0.25, 0.25, 0.28]),
-        BACKGROUND: np.array([0.96, 0.94, 0.9]),
-    }
-
-    @property
-    def has_goals(self) -> bool:
-        """Whether episodes have a goal."""
-        return self.goal is not None
+    colours: ClassVar[Mapping[str, Colour]] = COLOURS
 
     @property
     def farthest(self) -> Vector:

@@ -28,6 +28,7 @@ from dreamset.behaviors.actor_critic.gradients import Decisions
 from dreamset.behaviors.actor_critic.returns import lambda_return, replayed_return
 from dreamset.behaviors.base import ActorLearner, Experience, LearnerLosses, RewardFunction
 from dreamset.behaviors.cloning import cloning_loss, require_cloneable
+from dreamset.behaviors.windows import mean_of_known
 from dreamset.core.capabilities import Dynamics, S
 from dreamset.core.parameters import frozen_parameters
 from dreamset.core.records import ImaginedTrajectory
@@ -181,8 +182,7 @@ class ImaginationActorCritic(ActorLearner):
         ).t()
         states = experience.features.detach()  # stop: as in imagination, the loss must not change the states
         log_likelihood = self.slow_critic.log_likelihood(self.critic(states), returns.detach(), states)  # [B, T]
-        known = outcomes.known.to(log_likelihood.dtype)
-        return -(known * log_likelihood).sum() / known.sum().clamp_min(1)
+        return -mean_of_known(log_likelihood, outcomes.known)
 
     def values(self, trajectory: ImaginedTrajectory[Any], reward: Tensor) -> Tensor:  # noqa: ARG002
         """v(s_H), [1, N], which includes the reward on arrival; see ``core.capabilities.Valued``."""

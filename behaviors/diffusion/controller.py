@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from dreamset.behaviors.diffusion.diffusion import Draw
 from dreamset.behaviors.diffusion.plans import LatentPlanner
 from dreamset.behaviors.exploration import Exploration, mode
 from dreamset.behaviors.planning.draws import Counted, Generated, Sliced
-from dreamset.core.capabilities import Dynamics, Representation, S, acting_spec
+from dreamset.core.capabilities import Representation, S, acting_spec
 from dreamset.core.records import ImaginedTrajectory
 from dreamset.core.states import state_count
 from dreamset.models.distributions import noise_of_kind
@@ -118,14 +118,14 @@ class RecedingController(nn.Module, Generic[S]):
     @torch.no_grad()
     def imagine(
         self,
-        model: Dynamics[S],
         start: S,
         *,
         horizon: int,
         generator: torch.Generator,
         on_step: Callable[[], None] = lambda: None,
     ) -> ImaginedTrajectory[S]:
-        """Imagines ``horizon`` steps from ``start`` [N, ...] in ``model``, with a new plan after every E steps."""
+        """Imagines ``horizon`` steps from ``start`` [N, ...], with a new plan after every E steps; needs ``Dynamics``."""
+        model: Any = self.model
         states, features, actions = [start], [model.features(start)], []
         draw = Generated(state_count(start), features[0], generator)
         for step in range(horizon):

@@ -16,9 +16,10 @@ from dreamset.behaviors.diffusion.ranges import ChangeRange, PlanRange
 from dreamset.behaviors.diffusion.windows import Futures, shared_mean
 from dreamset.behaviors.exploration import Exploration, mode
 from dreamset.behaviors.planning.draws import Generated
+from dreamset.behaviors.windows import mean_of_known
 from dreamset.core.capabilities import Controller, Dynamics
 from dreamset.core.errors import UserError
-from dreamset.core.records import ImaginedTrajectory, SequenceBatch
+from dreamset.core.records import ImaginedTrajectory
 from dreamset.core.spec import ActionSpec
 from dreamset.models.told.critics import TargetCopy
 
@@ -127,11 +128,11 @@ class LatentDiffusionPlanning(Learner):
         self, experience: Experience[Any], latent: Tensor, futures: Futures, generator: torch.Generator
     ) -> Tensor:
         """The mean squared error of the noise in the known latents after each usable row of a demonstration."""
-        usable = futures.complete & _mark(experience.batch, "demonstration", experience.is_first)
+        usable = futures.complete & experience.demonstration
         known, condition = futures.known[usable], self.ranges.condition(latent[usable])
         plan = self.ranges.to_plan(latent[usable], futures.rows[usable])
         errors = self.diffusion.errors(lambda noisy, step: self.planner(noisy, condition, step), plan, generator)
-        return (errors.mean(-1) * known).sum() / known.sum().clamp_min(1)
+        return mean_of_known(errors.mean(-1), known)
 
     def _inverse_dynamics_loss(self, experience: Experience[Any], latent: Tensor, generator: torch.Generator) -> Tensor:
         """The mean squared error of the noise in the actions; demonstrations have a share of their own."""
@@ -139,7 +140,7 @@ class LatentDiffusionPlanning(Learner):
         pairs = self.ranges.pair(before, after).flatten(0, 1)
         target = self.actions.encode(action)[..., None, :].flatten(0, 1)
         errors = self.diffusion.errors(lambda noisy, step: self.inverse_dynamics(noisy, pairs, step), target, generator)
-        shown = _mark(experience.batch, "demonstration", experience.is_first)[:, 1:]
+        shown = experience.demonstration[:, 1:]
         values = errors.mean((-2, -1)).reshape(known.shape)
         return shared_mean(values, known & shown, known & ~shown, share=self.demonstration_share)
 
@@ -158,8 +159,8 @@ class LatentDiffusionPlanning(Learner):
 
         By the time rule this action is that of row t.
         """
-        acted = _mark(experience.batch, "acted", experience.is_first)[:, 1:]
-        return latent[:, :-1], latent[:, 1:], experience.action[:, 1:], ~experience.is_first[:, 1:] & acted
+        known = ~experience.is_first[:, 1:] & experience.acted[:, 1:]
+        return latent[:, :-1], latent[:, 1:], experience.action[:, 1:], known
 
     @torch.no_grad()
     def held_out(
@@ -189,7 +190,7 @@ class LatentDiffusionPlanning(Learner):
     def _complete_plans(self, experience: Experience[Any], latent: Tensor) -> tuple[Tensor, Tensor]:
         """Latents [M, Z] of demonstrations, and the changes from them to each of the next H latents, [M, H, Z]."""
         futures = self._futures(experience, latent)
-        usable = futures.known.all(-1) & _mark(experience.batch, "demonstration", experience.is_first)
+        usable = futures.known.all(-1) & experience.demonstration
         start = latent[usable][:HELD_OUT_ROWS]
         return start, futures.rows[usable][:HELD_OUT_ROWS] - start[:, None]
 
@@ -250,7 +251,7 @@ class LatentDiffusionPlanning(Learner):
         if not isinstance(model, Dynamics):
             return None
         controller = RecedingController(model, self.plans())
-        return controller.imagine(model, start, horizon=horizon, generator=generator, on_step=on_step)
+        return controller.imagine(start, horizon=horizon, generator=generator, on_step=on_step)
 
     def after_update(self) -> None:
         """Moves the slow copies towards the networks."""
@@ -284,12 +285,6 @@ class Errors:
     def _share(self, of: Tensor) -> Tensor | None:
         scale = of.square().sum()
         return (torch.cat(self.predicted) - torch.cat(self.recorded)).square().sum() / scale if scale > 0 else None
-
-
-def _mark(batch: SequenceBatch | None, name: str, like: Tensor) -> Tensor:
-    """The rows of a batch with a mark, [B, T] bool; all, if the batch has no marks."""
-    mark: Tensor | None = None if batch is None else getattr(batch, name)
-    return torch.ones_like(like) if mark is None else mark
 
 
 def require_plannable(action: ActionSpec, *, features: int, horizon: int, execute: int, skip: int) -> None:

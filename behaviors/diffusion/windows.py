@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dreamset.behaviors.windows import mean_of_known, rows_left
+
 
 @dataclass(frozen=True, slots=True)
 class Futures:
@@ -17,12 +19,8 @@ class Futures:
     @classmethod
     def of(cls, latent: Tensor, is_first: Tensor, is_last: Tensor, horizon: int) -> "Futures":
         """The futures of latents [B, T, Z]; a row at which an episode ends has no future."""
-        length = latent.shape[1]
-        number = torch.arange(length, device=latent.device)
-        starts = torch.where(is_first, number, length)
-        # the first row of the next episode after each row, or T
-        following = torch.cat([starts[:, 1:], torch.full_like(starts[:, :1], length)], dim=1)
-        stop = following.flip(1).cummin(dim=1).values.flip(1)  # [B, T]
+        number = torch.arange(latent.shape[1], device=latent.device)
+        stop = number + 1 + rows_left(is_first)  # [B, T] the first row of the next episode, or T
         wanted = number[:, None] + torch.arange(1, horizon + 1, device=latent.device)  # [T, H]
         known = wanted < stop[..., None]  # [B, T, H]
         index = torch.minimum(wanted, stop[..., None] - 1)
@@ -44,8 +42,7 @@ def shared_mean(values: Tensor, chosen: Tensor, others: Tensor, *, share: float)
     """
     means, weights = [], []
     for group, weight in ((chosen, share), (others, 1 - share)):
-        members = group.to(values.dtype)
-        means.append((values * members).sum() / members.sum().clamp_min(1))
+        means.append(mean_of_known(values, group))
         weights.append(weight * group.any().to(values.dtype))
     total = torch.stack(weights).sum()
     return (torch.stack(means) * torch.stack(weights)).sum() / total.clamp_min(torch.finfo(values.dtype).tiny)

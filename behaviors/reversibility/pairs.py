@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dreamset.behaviors.windows import rows_left
+
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
@@ -35,19 +37,3 @@ def draw_pairs(
     uniform = torch.rand(reach.shape, generator=generator, device=generator.device)
     other = (row + 1 + (uniform * reach).long()).clamp_max(length - 1)  # [B, T]
     return Pairs(earlier, later.gather(1, other[..., None].expand_as(later)), reach > 0)
-
-
-def rows_left(is_first: Tensor) -> Tensor:
-    """The number of rows of the same episode after each row, [B, T] of whole numbers."""
-    length = is_first.shape[1]
-    row = torch.arange(length, device=is_first.device)
-    starts = torch.where(is_first, row, length)
-    from_here = starts.flip(1).cummin(1).values.flip(1)  # the first episode that begins in this row or later
-    following = torch.cat([from_here[:, 1:], torch.full_like(from_here[:, :1], length)], dim=1)
-    return following - 1 - row
-
-
-def mean_of_known(values: Tensor, known: Tensor) -> Tensor:
-    """The mean of the values [...] where ``known`` [...] is true; zero if it is true nowhere."""
-    weights = known.to(values.dtype)
-    return (weights * values).sum() / weights.sum().clamp_min(1)

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dreamset.behaviors.reversibility.pairs import Pairs, mean_of_known
+from dreamset.behaviors.reversibility.pairs import Pairs
+from dreamset.behaviors.windows import mean_of_known
 from dreamset.models.layers import ELU, Style, mlp
 
 

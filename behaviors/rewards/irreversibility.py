@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from dreamset.behaviors.base import Experience, LearnerLosses, RewardFunction
 from dreamset.behaviors.reversibility.forgetting import forgetful_features
-from dreamset.behaviors.reversibility.pairs import draw_pairs, mean_of_known
+from dreamset.behaviors.reversibility.pairs import draw_pairs
 from dreamset.behaviors.reversibility.precedence import ActionIrreversibility, Precedence
+from dreamset.behaviors.windows import mean_of_known
 from dreamset.core.errors import UserError
 from dreamset.core.parameters import OptimizerFactory
 from dreamset.core.records import ImaginedTrajectory

@@ -30,6 +30,7 @@ from dreamset.pipeline.artifacts.description import SavedModel as SavedModel
 from dreamset.pipeline.artifacts.description import model_digest as model_digest
 from dreamset.pipeline.artifacts.description import read_description as read_description
 from dreamset.pipeline.config.project import MARK, Project, make_importable
+from dreamset.pipeline.config.trust import TARGET, named
 from dreamset.pipeline.files import write_json
 
 OBJECTIVE = "objective/objective.safetensors"  # path of the objective's weights, beside the folder of a world model
@@ -99,6 +100,14 @@ def _opened(path: Path, *, made_by: str) -> Iterator[Any]:
         raise UserError(f"{path} does not exist; run `{made_by}` first") from None
     except SafetensorError as error:
         raise UserError(f"{path} is damaged ({error}); run `{made_by}` again") from None
+
+
+def restored(path: Path, node: Mapping[str, Any], *arguments: object, allowed: tuple[str, ...], made_by: str) -> Any:
+    """The network that a node describes, with the weights of a file; both are compared before they take memory."""
+    require_fitting(path, node, *arguments, allowed=allowed, made_by=made_by)
+    network = build(node, *arguments, allowed=allowed)
+    load_weights(path, network, made_by=made_by)
+    return network
 
 
 def require_fitting(
@@ -198,12 +207,7 @@ def _is_defined_there(target: str) -> bool:
 
 def targets(node: object) -> list[str]:
     """Every ``_target_`` in a nested node."""
-    if isinstance(node, Mapping):
-        own = [str(node["_target_"])] if "_target_" in node else []
-        return own + [target for value in node.values() for target in targets(value)]
-    if isinstance(node, list):
-        return [target for value in node for target in targets(value)]
-    return []
+    return [name for key, name in named(node) if key == TARGET]
 
 
 def require_dataset(saved: SavedModel, wanted: str, folder: Path) -> None:
@@ -224,9 +228,7 @@ def load_world_model(folder: str | Path, device: str | torch.device = "cpu") -> 
     """A trained world model, frozen and in evaluation mode, and its description."""
     made_by, folder = "dreamset train-world-model", user_path(folder)
     saved = read_description(folder, made_by=made_by, kind=WORLD_MODEL)
-    require_fitting(folder / WEIGHTS, saved.architecture, saved.spec, allowed=WORLD_MODEL_PARTS, made_by=made_by)
-    model = build(saved.architecture, saved.spec, allowed=WORLD_MODEL_PARTS)
-    load_weights(folder / WEIGHTS, model, made_by=made_by)
+    model = restored(folder / WEIGHTS, saved.architecture, saved.spec, allowed=WORLD_MODEL_PARTS, made_by=made_by)
     return model.to(device).eval().requires_grad_(False), saved
 
 
@@ -235,9 +237,9 @@ def load_behavior(folder: str | Path, device: str | torch.device = "cpu") -> Lea
     made_by, folder = "dreamset learn-behavior", user_path(folder)
     saved = read_description(folder, made_by=made_by, kind=POLICY)
     arguments = saved.lineage["feature_size"], saved.spec.action
-    require_fitting(folder / WEIGHTS, saved.architecture, *arguments, allowed=POLICY_PARTS, made_by=made_by)
-    behavior: Learner = build(saved.architecture, *arguments, allowed=POLICY_PARTS)
-    load_weights(folder / WEIGHTS, behavior, made_by=made_by)
+    behavior: Learner = restored(
+        folder / WEIGHTS, saved.architecture, *arguments, allowed=POLICY_PARTS, made_by=made_by
+    )
     return behavior.to(device).eval().requires_grad_(False)
 
 

@@ -22,7 +22,7 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 
 from dreamset.core.errors import UserError
 from dreamset.moved import current_name
-from dreamset.pipeline.config import checks, targets
+from dreamset.pipeline.config import checks
 from dreamset.pipeline.config.groups import config_folders, groups
 from dreamset.pipeline.config.mistakes import (
     dotted_keys,
@@ -36,6 +36,7 @@ from dreamset.pipeline.config.mistakes import (
 from dreamset.pipeline.config.origins import Origins, replayed
 from dreamset.pipeline.config.settings import Config as Config
 from dreamset.pipeline.config.settings import schema_keys
+from dreamset.pipeline.config.trust import TARGET
 from dreamset.pipeline.tracking.labels import Labels
 
 GROUPS = ("dataset", "objective", "world_model", "behavior", "preset", "adaptation")
@@ -209,8 +210,8 @@ def _with_current_names(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     renamed = {name: _with_current_names(value) for name, value in node.items()}
-    if isinstance(renamed.get(targets.TARGET), str):
-        renamed[targets.TARGET] = current_name(renamed[targets.TARGET])
+    if isinstance(renamed.get(TARGET), str):
+        renamed[TARGET] = current_name(renamed[TARGET])
     return renamed
 
 

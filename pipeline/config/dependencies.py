@@ -9,7 +9,7 @@ count. An import whose name is computed at run time is not detected, unless the 
 import hashlib
 import pkgutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -19,6 +19,7 @@ from dreamset.moved import current_name
 from dreamset.pipeline.config.compose import Config
 from dreamset.pipeline.config.imports import ModuleCode, read_module
 from dreamset.pipeline.config.project import Project, is_library
+from dreamset.pipeline.config.trust import dotted, named
 
 OURS = "dreamset"
 STAGES = f"{OURS}.pipeline.stages"
@@ -69,12 +70,7 @@ def _saved_parts() -> list[str]:
 
 def targets(node: object) -> list[str]:
     """All names of callables in a configuration: every ``_target_`` and every ``function``."""
-    if isinstance(node, Mapping):
-        own = [node[key].replace(":", ".") for key in ("_target_", "function") if isinstance(node.get(key), str)]
-        return own + [target for value in node.values() for target in targets(value)]
-    if isinstance(node, list):
-        return [target for value in node for target in targets(value)]
-    return []
+    return [dotted(name) for _, name in named(node)]
 
 
 class ImportPath:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dreamset.pipeline.config.targets import TARGET
+from dreamset.pipeline.config.trust import TARGET
 
 
 def source_paths(source: Mapping[str, Any]) -> list[str]:

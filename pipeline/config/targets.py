@@ -18,9 +18,8 @@ from pydantic.fields import FieldInfo
 from dreamset.core.errors import UserError
 from dreamset.moved import current_name
 from dreamset.pipeline.config.mistakes import ALLOWED, Mistake, allowed, hint, yaml_text
-from dreamset.pipeline.config.trust import is_function, refusal
+from dreamset.pipeline.config.trust import TARGET, is_function, refusal
 
-TARGET = "_target_"
 OF_HYDRA = {TARGET, "_partial_", "_args_", "_recursive_", "_convert_"}
 GIVEN_ARGUMENTS = {  # parts that get positional arguments from a stage
     *("world_model", "objective", "behavior", "finetuning.explorer.behavior"),

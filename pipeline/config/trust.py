@@ -21,8 +21,7 @@ from dreamset.pipeline.config.project import MARK, Project, is_library
 TARGET = "_target_"
 PACKAGES = (
     *("dreamset.behaviors", "dreamset.datasets", "dreamset.environments", "dreamset.models", "dreamset.objectives"),
-    "dreamset.vision",
-    *("dreamset.pipeline.artifacts", "dreamset.pipeline.training", "torch.nn", "torch.optim"),
+    *("dreamset.pipeline.artifacts", "dreamset.pipeline.training", "dreamset.vision", "torch.nn", "torch.optim"),
 )
 INSIDE = (*PACKAGES, "dreamset.core", "torch._C")  # where the parts of these packages may be defined
 
@@ -50,6 +49,11 @@ def named(node: object) -> Iterator[tuple[str, str]]:
             yield from named(value)
 
 
+def dotted(name: str) -> str:
+    """``module.name`` of a function that is named ``module:name``; other names as they are."""
+    return name.replace(":", ".")
+
+
 def is_function(key: object, value: object) -> bool:
     """Whether an argument names a function, as ``module:name``."""
     return key == "function" and isinstance(value, str) and ":" in value
@@ -57,17 +61,23 @@ def is_function(key: object, value: object) -> bool:
 
 def refusal(name: str) -> str | None:
     """Why a configuration may not name this; None if it may, or if there is no such module."""
-    target = current_name(name.replace(":", "."))
-    return _refusal(target, Project.here()) if "." in target else None
+    target = current_name(dotted(name))
+    if "." not in target:
+        return None
+    return _smuggled(target) if _within(target, PACKAGES) else _foreign(target, Project.here())
 
 
 @cache
-def _refusal(target: str, project: Project | None) -> str | None:
-    if _within(target, PACKAGES):
-        defined = _definition(target)
-        if defined is None or _within(defined, INSIDE):
-            return None
-        return f"is {target}, which is {defined} from elsewhere; name a part of {', '.join(PACKAGES)}"
+def _smuggled(target: str) -> str | None:
+    """Why a name below ``PACKAGES`` is none of their parts; None if it is one, or if there is no such part."""
+    defined = _definition(target)
+    if defined is None or _within(defined, INSIDE):
+        return None
+    return f"is {target}, which is {defined} from elsewhere; name a part of {', '.join(PACKAGES)}"
+
+
+def _foreign(target: str, project: Project | None) -> str | None:
+    """Why a name of another package is refused; None if the package is the user's own, or listed by the project."""
     library = target.partition(".")[0]
     spec = _spec(library)
     installed = spec is not None and is_library(spec)

@@ -55,7 +55,7 @@ from dreamset.pipeline.training.behavior_trainer import (
     named_networks,
     require_same_names,
 )
-from dreamset.pipeline.training.checkpoint import Checkpoint
+from dreamset.pipeline.training.checkpoint import ONLINE, Checkpoint
 from dreamset.pipeline.training.devices import choose_device
 from dreamset.pipeline.training.fine_tuner import EXPLORER, FineTuner
 from dreamset.pipeline.training.loop import Training, recorded_batches
@@ -140,7 +140,7 @@ def run(config: dict[str, Any]) -> None:
     models = Models.load(settings, device)
     key = digest(settings.text(without=["episode_limits"]), *models.origins.values(), offline.digest)
     checkpoint = Checkpoint(Path(settings.checkpoints) / f"finetune-{key}")
-    learner = start(settings, models, make, offline, checkpoint.folder / "online", device)
+    learner = start(settings, models, make, offline, checkpoint.folder / ONLINE, device)
     resumed = checkpoint.restore(learner.progress)
     for trainer in learner.progress.training.trainer.behaviors.values():
         batches = recorded_batches(

@@ -35,7 +35,7 @@ from dreamset.pipeline.tracking import reporting
 from dreamset.pipeline.training.behavior_trainer import BehaviorTrainer, calibrate
 from dreamset.pipeline.training.checkpoint import Checkpoint
 from dreamset.pipeline.training.devices import choose_device
-from dreamset.pipeline.training.loop import Training, advance, build_sampler, recorded_batches, sampled_for
+from dreamset.pipeline.training.loop import NoBatches, Training, advance, build_sampler, recorded_batches, sampled_for
 
 LOG_EVERY = 10  # updates between the points of the curves
 
@@ -86,6 +86,8 @@ def start(
     )
     generator = torch.Generator(device).manual_seed(settings.seed)
     trainer = BehaviorTrainer.configured(settings.training, model, behavior, reward.to(device), generator=generator)
+    if not trainer.parameters:
+        return Training(trainer, NoBatches(store))
     acted, goals = sampled_for(store, model, behavior), drawn(settings.goals)
     sampler = build_sampler(settings.training.batch, store, seed=settings.seed, acted=acted, goals=goals)
     return Training(trainer, sampler)

@@ -23,7 +23,7 @@ from dreamset.pipeline.config.groups import config_folders
 from dreamset.pipeline.config.mapped import in_hydra_syntax
 from dreamset.pipeline.config.mistakes import dotted_values, literal
 from dreamset.pipeline.config.settings import Section, Seed, Text
-from dreamset.pipeline.config.targets import TARGET
+from dreamset.pipeline.config.trust import TARGET
 from dreamset.pipeline.files import digest, write_json
 from dreamset.pipeline.stages import table as stages
 from dreamset.pipeline.stages.settings import StageSettings

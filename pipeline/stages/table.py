@@ -52,7 +52,7 @@ class Stage:
         Raises:
             UserError: before anything is written, if a setting is wrong or another process writes the same outputs.
         """
-        self.settings.of(**config)
+        self.settings.of(**config)  # before the locks, which make the folders of the outputs
         with locks.writing(Path(config[key]) for key in self.writes):
             lines: Sequence[str] | None = importlib.import_module(f"dreamset.pipeline.stages.{self.name}").run(config)
         return lines or ()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dreamset.core.disk import size_in_words
 from dreamset.core.errors import UserError
-from dreamset.pipeline.training.checkpoint import STATE
+from dreamset.pipeline.training.checkpoint import ONLINE, STATE
+from dreamset.pipeline.training.failed_update import FOLDER as NOT_FINITE
 
 DAY = 24 * 3600.0
 
@@ -44,18 +45,17 @@ def abandoned(folder: Path, *, days: float) -> list[Abandoned]:
 
 
 def _examined(training: Path) -> Abandoned:
-    if not any(_states(training)):
+    if not any(_signs(training)):
         raise UserError(f"{training} holds no checkpoint of a training; name the folder of `paths.checkpoints`")
     files = [path.lstat() for path in (training, *training.rglob("*"))]
     written = max(file.st_mtime for file in files)
     return Abandoned(training, max(0.0, time.time() - written) / DAY, sum(file.st_size for file in files))
 
 
-def _states(training: Path) -> Iterator[Path]:
-    """Files that only folders of checkpoints have: states, traces of a failed update, episodes that were collected."""
-    yield from training.glob(f"*/{STATE}")
-    yield from training.glob(STATE)
-    yield from (training / name for name in ("not_finite", "online") if (training / name).exists())
+def _signs(training: Path) -> Iterator[Path]:
+    """What only folders of checkpoints have: states, whole or half, traces of a failed update, collected episodes."""
+    for pattern in (STATE, f"*/{STATE}", ".*.new-*", NOT_FINITE, ONLINE):
+        yield from training.glob(pattern)
 
 
 def remove(found: list[Abandoned]) -> None:

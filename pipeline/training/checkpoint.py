@@ -22,6 +22,7 @@ SECONDS = 30.0  # least time between two checkpoints
 KEPT = 2  # checkpoints: if the last one is damaged, the one before it is used
 LONGEST_REASON = 200  # characters
 STATE, CHECKSUM = "state.pt", "state.sha256"
+ONLINE = "online"  # beside the states: episodes that a fine-tuning has collected
 
 
 class Resumable(Protocol):

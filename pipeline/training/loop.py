@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from tqdm import tqdm
 from dreamset.core.capabilities import uses_unacted
 from dreamset.core.records import SequenceBatch
 from dreamset.datasets import SequenceSampler, Store
+from dreamset.datasets.batches import Columns
 from dreamset.datasets.goals import LaterRows
 from dreamset.datasets.prefetch import Prefetcher
 from dreamset.datasets.stream import BatchStream
@@ -110,6 +111,21 @@ def take_updates(
             training.update += 1
             training.seconds = time.monotonic() - began
             yield figures
+
+
+class NoBatches(BatchStream):
+    """For a behaviour that learns nothing, such as a planner: episodes of any length suit it."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store.spec, batch_size=1, length=1, seed=0)
+
+    def fill(self, number: int, columns: Columns) -> NoReturn:  # noqa: ARG002
+        """Nothing asks for a batch.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"batch {number} of a behaviour that learns nothing")
 
 
 def build_sampler(

@@ -114,6 +114,13 @@ def test_a_planner_learns_nothing_and_is_saved_compared_and_loaded(planner: Conf
     assert f"{scores()['cost/decision_milliseconds']:.2f} ms" in page
 
 
+def test_a_planner_needs_no_windows_of_the_data(project: Configure) -> None:
+    learn_behavior.run(project("learn_behavior", "behavior=planning", *SMALL, "behavior_training.batch.length=100000"))
+    assert isinstance(load_behavior(POLICY), Planner)
+    with pytest.raises(UserError, match="no episode has 100000 rows"):
+        learn_behavior.run(project("learn_behavior", "behavior_training.batch.length=100000"))
+
+
 def test_a_planner_is_fine_tuned_with_exploration_and_costs_a_time_per_decision(planner: Configure) -> None:
     online = ["finetuning.environment_steps=24", "finetuning.evaluate_every=24"]
     gaussian = "dreamset.behaviors.exploration.GaussianNoise"

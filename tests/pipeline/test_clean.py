@@ -81,3 +81,10 @@ def test_a_missing_folder_has_nothing_and_a_negative_age_is_refused() -> None:
     for days in (-1.0, float("nan")):
         with pytest.raises(UserError, match="allowed: 0 or more"):
             clean.abandoned(Path("nowhere"), days=days)
+
+
+def test_a_training_that_was_killed_in_its_first_checkpoint_counts() -> None:
+    folder = Path(".checkpoints/a")
+    (folder / ".1.new-0123abcd").mkdir(parents=True)
+    age(folder, 20)
+    assert [each.folder for each in clean.abandoned(Path(".checkpoints"), days=14)] == [folder]

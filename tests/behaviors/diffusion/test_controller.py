@@ -126,7 +126,7 @@ def test_imagination_follows_the_queue_and_plans_again_when_it_is_empty() -> Non
     controller = RecedingController(model, plans)
     steps: list[int] = []
     start = model.filter(model.initial(1), torch.zeros(1, 1), {"x": torch.tensor([[5.0]])}, torch.tensor([True]), None)
-    imagined = controller.imagine(model, start, horizon=4, generator=seeded(), on_step=lambda: steps.append(1))
+    imagined = controller.imagine(start, horizon=4, generator=seeded(), on_step=lambda: steps.append(1))
     first = [0.05, 0.15, 0.25]
     assert imagined.action[:3, 0, 0].tolist() == pytest.approx(first)
     reached = 5 + sum(first)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamset.behaviors.reversibility.pairs import draw_pairs, mean_of_known, rows_left
+from dreamset.behaviors.reversibility.pairs import draw_pairs
+from dreamset.behaviors.windows import mean_of_known, rows_left
 from tests.builders import seeded
 
 FIRST = torch.tensor([[1, 0, 0, 0, 1, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0, 0, 0]], dtype=torch.bool)

@@ -124,7 +124,7 @@ class RecedingController(nn.Module, Generic[S]):
         generator: torch.Generator,
         on_step: Callable[[], None] = lambda: None,
     ) -> ImaginedTrajectory[S]:
-        """Imagines ``horizon`` steps from ``start`` [N, ...], with a new plan after every E steps; needs ``Dynamics``."""
+        """Imagines ``horizon`` steps from ``start`` [N, ...], planning again after every E; needs ``Dynamics``."""
         model: Any = self.model
         states, features, actions = [start], [model.features(start)], []
         draw = Generated(state_count(start), features[0], generator)
